@@ -1,0 +1,44 @@
+# `make demo` and `make test` set up what they need on a machine with Python >= 3.11, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint types imports docs clean
+
+help:
+	@echo "make demo    serve the example shop with the simulator of all gateways"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff: rules and format"
+	@echo "make types   mypy, strict"
+	@echo "make imports the directions of imports"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make clean   remove what these commands made"
+
+# Once installed, nothing here asks the network again until the requirements change.
+$(READY): pyproject.toml constraints.txt tests/bootstrap.sh
+	@sh tests/bootstrap.sh $(PYTHON) $(VENV)
+	@touch $(READY)
+
+demo: $(READY)
+	@$(BIN)/python -m example_app
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache instance

@@ -1,0 +1,465 @@
+"""The extension object, the per-app state, and the few methods that users call.
+
+`SMSVerify.init_app` reads the settings, builds senders, ledger and verifier, and keeps them in
+`app.extensions["smsverify"]`. What an app shows of it, the pages, guards and commands, attach
+themselves through `installs`, so this module knows none of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import flask_login
+from blinker import NamedSignal
+from flask import Blueprint, Flask, current_app, g, has_app_context, request, session
+from flask.typing import ResponseReturnValue
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import select
+
+from . import phone, text
+from .delivery import Delivery, Routes
+from .errors import ConfigurationError
+from .host import Functions, HostUsers, plain
+from .ledger import Ledger
+from .models import Verification, install
+from .senders import build
+from .senders.base import Sender
+from .settings import Settings
+from .verification.budgets import Budgets
+from .verification.codes import Keyring
+from .verification.policy import Decision, Policy, Status
+from .verification.verifier import Rules, Verifier
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_STAMP = "_smsverify_seen"
+#: The `g` attribute that keeps what guards looked up during this request.
+_SEEN = "_smsverify_rows"
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """What the extension keeps for one app."""
+
+    app: Flask
+    db: SQLAlchemy
+    settings: Settings
+    site_name: str
+    functions: Functions
+    users: HostUsers
+    policy: Policy
+    keyring: Keyring
+    ledger: Ledger
+    budgets: Budgets
+    delivery: Delivery
+    verifier: Verifier
+    schema: str | None
+    parse_mobile: Callable[[object], str]
+    #: Set by the pages: what a guard answers to who may not pass, and to who is not logged in.
+    answer: Callable[[Decision], ResponseReturnValue] = field(default=lambda _decision: ("", 403))
+    answer_anonymous: Callable[[], ResponseReturnValue] = field(default=lambda: ("", 401))
+    locale: Callable[[], str] = field(default=lambda: "fa")
+
+    def decide(
+        self, user: object, *, area: str | None = None, within: timedelta | None = None
+    ) -> Decision:
+        """What a guard does with a user; at most one SELECT of ours in a request."""
+        if not self.policy.is_on(area):
+            return Decision("off", area, within)
+        if self.users.is_exempt(user):
+            return Decision("exempt", area, within, Status("exempt", exempt=True))
+        now = _now()
+        return self.policy.judge(self._standing(user, now), now, area=area, within=within)
+
+    def _standing(self, user: object, now: datetime) -> Status:
+        user_id, mobile = self.users.id_of(user), self.verifier.mobile_of(user)
+        seen: dict[str, Any] = g.setdefault(_SEEN, {})
+        if user_id in seen:
+            return self.policy.standing(seen[user_id], mobile, now)
+        if (stamped := self._stamped(user_id, mobile, now)) is not None:
+            return stamped
+        # Core on the table, so that the host's pending changes are not flushed by our look.
+        table = Verification.__table__
+        row = self.db.session.execute(
+            select(table.c.mobile, table.c.verified_at, table.c.revoked_at).where(
+                table.c.user_id == user_id
+            ),
+            execution_options={"schema_translate_map": {None: self.schema}} if self.schema else {},
+        ).one_or_none()
+        seen[user_id] = row
+        status = self.policy.standing(row, mobile, now)
+        if self.settings.recheck_seconds and status.state == "verified":
+            self._stamp(user_id, status, now)
+        return status
+
+    def _stamped(self, user_id: str, mobile: str | None, now: datetime) -> Status | None:
+        """A standing that this session saw a moment ago, while `RECHECK_SECONDS` allow it."""
+        stamp = session.get(_STAMP) if self.settings.recheck_seconds else None
+        if not isinstance(stamp, list) or len(stamp) != 3 or mobile is None:
+            return None
+        whose, verified, seen = stamp
+        age = now.timestamp() - seen
+        if whose != self.keyring.digest("seen", user_id, mobile):
+            return None
+        if not 0 <= age < self.settings.recheck_seconds:
+            return None
+        verified_at = datetime.fromtimestamp(verified, UTC)
+        expires_at = self.policy.expiry(verified_at)
+        if expires_at is not None and now >= expires_at:
+            return None
+        return Status("verified", mobile, verified_at, expires_at)
+
+    def _stamp(self, user_id: str, status: Status, now: datetime) -> None:
+        if status.mobile is not None and status.verified_at is not None:
+            whose = self.keyring.digest("seen", user_id, status.mobile)
+            session[_STAMP] = [whose, status.verified_at.timestamp(), now.timestamp()]
+
+    def stand_guard(
+        self, *, area: str | None, within: timedelta | None = None, anonymous_pass: bool = False
+    ) -> ResponseReturnValue | None:
+        """What a guard says to this request: None to let it through."""
+        if request.method == "OPTIONS" or self.app.config.get("LOGIN_DISABLED"):
+            return None
+        if not self.policy.is_on(area):
+            return None
+        user = flask_login.current_user
+        if not user.is_authenticated:
+            return None if anonymous_pass else self.answer_anonymous()
+        decision = self.decide(user, area=area, within=within)
+        if decision.allowed:
+            return None
+        handler = self.functions.unverified_handler or self.answer
+        answer: ResponseReturnValue = handler(decision)
+        return answer
+
+    def close(self) -> None:
+        """Close connections to gateways and to the database."""
+        self.delivery.routes.close()
+        self.ledger.close()
+
+
+_installers: list[Callable[[Flask, State], None]] = []
+
+
+def installs(installer: Callable[[Flask, State], None]) -> Callable[[Flask, State], None]:
+    """Have a part of the package attach itself to every app, at the end of `init_app`."""
+    _installers.append(installer)
+    return installer
+
+
+def state_of(app: Flask | None = None) -> State:
+    """The state of an app, by default the current one.
+
+    :raises ConfigurationError: `init_app` has not been called on it.
+    """
+    try:
+        state: State = (app or current_app).extensions["smsverify"]
+    except KeyError:
+        raise ConfigurationError("SMSVerify.init_app has not been called on this app") from None
+    return state
+
+
+def secrets_of(app: Flask) -> list[str | bytes]:
+    """The app's `SECRET_KEY`, then its fallbacks."""
+    return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SMSVerify:
+    """Phone verification for a Flask app.
+
+    ::
+
+        smsverify = SMSVerify()
+        smsverify.init_app(app, db, user_model=User)
+
+    Functions that replace defaults, such as `mobile_getter`, belong to the object and serve every
+    app it was initialised on; everything else is kept per app.
+    """
+
+    def __init__(
+        self, app: Flask | None = None, db: SQLAlchemy | None = None, *, user_model: Any = None
+    ) -> None:
+        self._functions = Functions()
+        self._gateways: dict[str, type[Sender]] = {}
+        if app is not None:
+            self.init_app(app, db, user_model=user_model)
+
+    def init_app(self, app: Flask, db: SQLAlchemy | None = None, *, user_model: Any = None) -> None:
+        """Read the settings and attach everything to an app.
+
+        :param db: the host's Flask-SQLAlchemy object, initialised on the app before.
+        :param user_model: the mapped class of the host's users.
+        :raises ConfigurationError: something is missing or wrong; the message says what is right.
+        """
+        if "smsverify" in app.extensions:
+            raise ConfigurationError("SMSVerify.init_app was called on this app already")
+        if db is None or user_model is None:
+            raise ConfigurationError(
+                "init_app needs the database and the users: init_app(app, db, user_model=User)"
+            )
+        if "sqlalchemy" not in app.extensions:
+            raise ConfigurationError("call db.init_app(app) before smsverify.init_app(app, db, …)")
+        if not app.config.get("SECRET_KEY"):
+            raise ConfigurationError("SECRET_KEY is not set; codes and tokens are derived from it")
+        development = bool(app.debug or app.testing)
+        settings = Settings.read(app.config, development=development)
+        state = self._state(app, db, user_model, settings)
+        app.extensions["smsverify"] = state
+        install(db.metadata)
+        for installer in _installers:
+            installer(app, state)
+        if settings.code_length < 6:
+            log.warning(
+                "SMSVERIFY_CODE_LENGTH is %d: one guess in %s is right, which only the limits on "
+                "failures make up for; 6 is advised",
+                settings.code_length,
+                f"{10**settings.code_length:,}",
+            )
+
+    def _state(self, app: Flask, db: SQLAlchemy, user_model: Any, settings: Settings) -> State:
+        policy = Policy(
+            areas=settings.areas,
+            exempt_groups=frozenset(settings.exempt_groups),
+            lifetime=timedelta(days=settings.revalidation_days)
+            if settings.revalidation_days
+            else None,
+        )
+        users = HostUsers(db, user_model, settings, policy, self._functions)
+        site_name = settings.site_name or app.name
+        texts = _texts(app, settings, site_name)
+        texts.check(settings.code_length)
+        keyring = Keyring(secrets_of(app))
+        schema = db.metadata.schema
+        with app.app_context():
+            ledger = Ledger(
+                db.engine,
+                schema=schema,
+                connect_args=app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {}).get("connect_args"),
+                host_is_writing=users.is_writing,
+            )
+        budgets = Budgets(ledger, keyring)
+        delivery = Delivery(
+            ledger,
+            Routes(self._senders(app, settings), settings.routes),
+            seconds=settings.send_deadline,
+            in_flight=settings.sends_in_flight,
+            clock=_now,
+        )
+        parse_mobile = functools.partial(
+            phone.parse,
+            default_region=settings.default_region,
+            allowed_regions=settings.allowed_regions,
+        )
+
+        def emit(signal: NamedSignal, **values: Any) -> None:
+            if has_app_context():
+                g.pop(_SEEN, None)
+            signal.send(app, **values)
+
+        verifier = Verifier(
+            ledger=ledger,
+            budgets=budgets,
+            keyring=keyring,
+            policy=policy,
+            delivery=delivery,
+            users=users,
+            rules=_rules(settings, parse_mobile),
+            texts=texts,
+            parse_mobile=parse_mobile,
+            locale=lambda: state_of(app).locale(),
+            emit=emit,
+            clock=_now,
+        )
+        return State(
+            app=app,
+            db=db,
+            settings=settings,
+            site_name=site_name,
+            functions=self._functions,
+            users=users,
+            policy=policy,
+            keyring=keyring,
+            ledger=ledger,
+            budgets=budgets,
+            delivery=delivery,
+            verifier=verifier,
+            schema=schema,
+            parse_mobile=parse_mobile,
+        )
+
+    def _senders(self, app: Flask, settings: Settings) -> dict[str, Sender]:
+        configured = settings.senders
+        if not configured:  # only in debug and testing; `Settings` saw to that
+            kind = "memory" if app.testing else "console"
+            configured = {kind: {"gateway": kind}}
+        return {
+            name: build(
+                name,
+                options,
+                registered=self._gateways,
+                simulator_url=settings.simulator_url,
+                debug=app.debug or app.testing,
+            )
+            for name, options in configured.items()
+        }
+
+    # --- what users call -----------------------------------------------------------------------
+
+    @property
+    def verifier(self) -> Verifier:
+        """The current app's rules of proof: `start`, `check`, `status` …"""
+        return state_of().verifier
+
+    def guard(
+        self,
+        blueprint_or_app: Blueprint | Flask,
+        area: str | None = None,
+        except_: Iterable[str] = (),
+    ) -> None:
+        """Guard every endpoint of a blueprint, or of the app.
+
+        On an app, anonymous visitors, our own pages and static files pass.
+
+        :param except_: endpoints that stay open, by their full names, or for a blueprint by the
+            part behind its dot.
+        """
+        open_endpoints = frozenset([except_] if isinstance(except_, str) else except_)
+        whole_app = isinstance(blueprint_or_app, Flask)
+
+        def stand() -> ResponseReturnValue | None:
+            endpoint = request.endpoint
+            if endpoint is None or endpoint in open_endpoints:
+                return None
+            if not whole_app and endpoint.rpartition(".")[2] in open_endpoints:
+                return None
+            if whole_app and _is_ours_or_static(endpoint):
+                return None
+            return state_of().stand_guard(area=area, anonymous_pass=whole_app)
+
+        blueprint_or_app.before_request(stand)
+
+    def login_user(self, user: Any, remember: bool = False) -> ResponseReturnValue | bool:
+        """Log a user in, unless `SMSVERIFY_LOGIN_GATE` demands a verified mobile first.
+
+        :returns: what Flask-Login's `login_user` returns; or the redirect to the page, where the
+            gate is on and the user is neither verified nor exempt. The login then follows the code.
+        """
+        state = state_of()
+        user = plain(user)
+        if state.settings.login_gate and user.is_active and not state.decide(user).allowed:
+            session[PENDING_LOGIN] = {
+                "user": state.users.id_of(user),
+                "remember": bool(remember),
+                "at": _now().timestamp(),
+            }
+            return state.answer(state.decide(user))
+        return bool(flask_login.login_user(user, remember=remember))
+
+    def register_gateway(self, name: str, cls: type[Sender]) -> None:
+        """Make a sender class known to `SMSVERIFY_SENDERS`, before `init_app`.
+
+        :param name: the kind, as an option `gateway` names it.
+        """
+        if not (isinstance(cls, type) and issubclass(cls, Sender)):
+            raise ConfigurationError(f"a gateway is a subclass of Sender, and {cls!r} is not")
+        self._gateways[name] = cls
+
+    # --- functions in place of defaults --------------------------------------------------------
+
+    def unverified_handler(self, f: F) -> F:
+        """Replace what a guard answers: `(decision) -> response`."""
+        self._functions.unverified_handler = f
+        return f
+
+    def exempt_when(self, f: F) -> F:
+        """Exempt more users than those of `EXEMPT_GROUPS`: `(user) -> bool`."""
+        self._functions.exempt_when = f
+        return f
+
+    def mobile_getter(self, f: F) -> F:
+        """Replace reading `MOBILE_FIELD`: `(user) -> str | None`."""
+        self._functions.mobile_getter = f
+        return f
+
+    def mobile_setter(self, f: F) -> F:
+        """Replace writing `MOBILE_FIELD`: `(user, mobile)`; the session is committed after it."""
+        self._functions.mobile_setter = f
+        return f
+
+    def groups_getter(self, f: F) -> F:
+        """Replace reading `GROUPS_FIELD`: `(user) -> iterable of names`."""
+        self._functions.groups_getter = f
+        return f
+
+    def locale_getter(self, f: F) -> F:
+        """Say which language to speak: `() -> "fa" or "en"`, or None to leave it to us."""
+        self._functions.locale_getter = f
+        return f
+
+
+#: The session key of a login that waits for its code.
+PENDING_LOGIN = "_smsverify_pending_login"
+
+
+def _is_ours_or_static(endpoint: str) -> bool:
+    return (
+        endpoint.partition(".")[0] in ("smsverify", "smsverify_hooks")
+        or endpoint.rpartition(".")[2] == "static"
+    )
+
+
+def _texts(app: Flask, settings: Settings, site_name: str) -> text.CodeTexts:
+    configured = settings.code_text
+    if configured is None:
+        templates = dict(text.CODE_TEXTS)
+    elif isinstance(configured, str):
+        templates = dict.fromkeys(text.CODE_TEXTS, configured)
+    else:
+        templates = {**text.CODE_TEXTS, **configured}
+    host = settings.webotp_host
+    if host is None and app.config.get("SERVER_NAME"):
+        host = str(app.config["SERVER_NAME"]).partition(":")[0]
+    return text.CodeTexts(
+        {locale: text.checked_template(template) for locale, template in templates.items()},
+        site_name,
+        settings.signature,
+        host,
+    )
+
+
+def _rules(settings: Settings, parse_mobile: Callable[[object], str]) -> Rules:
+    return Rules(
+        code_length=settings.code_length,
+        code_lifetime=timedelta(seconds=settings.code_lifetime),
+        max_attempts=settings.max_attempts,
+        resend=settings.resend,
+        resend_delays=settings.resend_delays,
+        budgets=settings.budgets,
+        consecutive_failures=settings.consecutive_failures,
+        accounts_per_mobile=settings.accounts_per_mobile,
+        mobile_policy=settings.mobile_policy,
+        default_region=settings.default_region,
+        test_numbers=_test_numbers(settings, parse_mobile),
+    )
+
+
+def _test_numbers(settings: Settings, parse_mobile: Callable[[object], str]) -> dict[str, str]:
+    numbers = {}
+    for typed, code in settings.test_numbers.items():
+        if len(code) != settings.code_length:
+            raise ConfigurationError(
+                f"SMSVERIFY_TEST_NUMBERS: a code has {settings.code_length} digits here"
+            )
+        numbers[parse_mobile(typed)] = code
+    return numbers

@@ -1,0 +1,151 @@
+"""What the host app has: its users, its session, its functions in place of our defaults."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy
+from flask import has_app_context
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import Mapper
+from werkzeug.local import LocalProxy
+
+from .errors import ConfigurationError
+from .settings import Settings
+from .verification.policy import Policy
+
+
+@dataclass(slots=True)
+class Functions:
+    """What a host put in the place of our defaults; None: the default."""
+
+    unverified_handler: Callable[[Any], Any] | None = None
+    exempt_when: Callable[[Any], bool] | None = None
+    mobile_getter: Callable[[Any], str | None] | None = None
+    mobile_setter: Callable[[Any, str], None] | None = None
+    groups_getter: Callable[[Any], Iterable[str]] | None = None
+    locale_getter: Callable[[], str | None] | None = None
+
+
+class HostUsers:
+    """The host's users, as the verifier asks about them.
+
+    :raises ConfigurationError: the model has no single-column primary key.
+    """
+
+    def __init__(
+        self,
+        db: SQLAlchemy,
+        model: type[Any],
+        settings: Settings,
+        policy: Policy,
+        functions: Functions,
+    ) -> None:
+        mapper = sqlalchemy.inspect(model, raiseerr=False)
+        if not isinstance(mapper, Mapper) or len(mapper.primary_key) != 1:
+            raise ConfigurationError(
+                "user_model must be a mapped class with a primary key of one column, "
+                "as in init_app(app, db, user_model=User)"
+            )
+        self._db = db
+        self._model = model
+        self._mapper = mapper
+        self._settings = settings
+        self._policy = policy
+        self._functions = functions
+
+    def id_of(self, user: object) -> str:
+        """The primary key as text: an int in decimal, a UUID with its hyphens."""
+        state = sqlalchemy.inspect(plain(user), raiseerr=False)
+        if state is None or not isinstance(plain(user), self._model):
+            raise TypeError(f"expected a {self._model.__name__}, got {type(plain(user)).__name__}")
+        key = state.identity[0] if state.identity else None
+        if key is None:
+            key = self._mapper.primary_key_from_instance(plain(user))[0]
+        if key is None:
+            raise ValueError("the user has no primary key yet; flush the session first")
+        return str(key)
+
+    def mobile_of(self, user: object) -> str | None:
+        """The mobile as the host has it."""
+        if self._functions.mobile_getter is not None:
+            return self._functions.mobile_getter(plain(user))
+        mobile: str | None = self._attribute(
+            user, self._settings.mobile_field, "MOBILE_FIELD", "mobile_getter"
+        )
+        return mobile
+
+    def set_mobile(self, user: object, mobile: str) -> None:
+        """Write a proved mobile to the user and commit the host's session."""
+        if self._functions.mobile_setter is not None:
+            self._functions.mobile_setter(plain(user), mobile)
+        else:
+            setattr(plain(user), self._settings.mobile_field, mobile)
+        self._db.session.commit()
+
+    def is_exempt(self, user: object) -> bool:
+        """Whether a group of the user's, or the host's own rule, exempts them."""
+        if self._functions.exempt_when is not None and self._functions.exempt_when(plain(user)):
+            return True
+        if not self._policy.exempt_groups:
+            return False
+        return self._policy.exempts(self._groups_of(user))
+
+    def find(self, user_id: str) -> object | None:
+        """The user with that key; None where there is none, or where it cannot be a key."""
+        wanted = self._mapper.primary_key[0].type.python_type
+        try:
+            key = user_id if wanted is str else wanted(user_id)
+        except (ValueError, TypeError):
+            return None
+        return self._db.session.get(self._model, key)
+
+    def is_writing(self) -> bool:
+        """Whether the host's SQLite session holds writes that are not committed.
+
+        The driver opens a transaction at the first write only, unless the host took that over
+        (then `isolation_level` is None), where nothing can be told.
+        """
+        if not (has_app_context() and self._db.session.registry.has()):
+            return False
+        session = self._db.session()
+        if not session.in_transaction():
+            return False
+        raw: Any = session.connection().connection.dbapi_connection
+        return isinstance(raw, sqlite3.Connection) and (
+            raw.isolation_level is not None and raw.in_transaction
+        )
+
+    def _groups_of(self, user: object) -> list[str]:
+        groups: Any
+        if self._functions.groups_getter is not None:
+            groups = self._functions.groups_getter(plain(user))
+        else:
+            groups = self._attribute(
+                user, self._settings.groups_field, "GROUPS_FIELD", "groups_getter"
+            )
+        if groups is None:
+            return []
+        listed = isinstance(groups, Iterable) and not isinstance(groups, str)
+        groups = list(groups) if listed else [groups]
+        return [
+            group if isinstance(group, str) else str(getattr(group, "name", group))
+            for group in groups
+        ]
+
+    def _attribute(self, user: object, name: str, key: str, instead: str) -> Any:
+        try:
+            return getattr(plain(user), name)
+        except AttributeError:
+            raise ConfigurationError(
+                f"the user model has no attribute {name!r}: set SMSVERIFY_{key}, "
+                f"or give a function with @smsverify.{instead}"
+            ) from None
+
+
+def plain(user: object) -> Any:
+    """The user behind Flask-Login's `current_user`."""
+    return user._get_current_object() if isinstance(user, LocalProxy) else user

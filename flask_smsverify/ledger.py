@@ -1,0 +1,233 @@
+"""The ledger: short transactions of our own, on an engine of our own.
+
+Attempts, sends and proofs must survive a host that rolls back, and must not wait for a connection
+that the same request already holds; so they are written through a small pool beside the host's.
+An in-memory SQLite has one connection only, which is then shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, sessionmaker
+
+from .errors import ConfigurationError, StoreUnavailable, UncommittedWrites
+
+#: Seconds that a statement of ours waits for another's lock.
+LOCK_SECONDS = 5
+_TRIES = 8
+_READ_ONLY = "smsverify_read_only"
+
+T = TypeVar("T")
+
+
+def _never() -> bool:
+    return False
+
+
+class Ledger:
+    """Runs small pieces of work, each in a transaction that commits on its own.
+
+    :param host_engine: the host's engine; its address and connection arguments are taken over.
+    :param schema: the schema of the host's metadata.
+    :param host_is_writing: whether the host's session holds uncommitted writes; asked on SQLite,
+        which has one writer.
+    """
+
+    def __init__(
+        self,
+        host_engine: Engine,
+        *,
+        schema: str | None = None,
+        connect_args: Mapping[str, Any] | None = None,
+        host_is_writing: Callable[[], bool] = _never,
+    ) -> None:
+        self.dialect = host_engine.dialect.name
+        self._host_is_writing = host_is_writing if self.dialect == "sqlite" else _never
+        # One connection cannot hold two transactions, so threads take turns on a shared one.
+        self._turns: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if _in_memory(host_engine):
+            engine = host_engine
+            self._turns = threading.RLock()
+        else:
+            engine = _own_engine(host_engine, connect_args or {})
+        self.engine = engine.execution_options(
+            schema_translate_map={None: schema} if schema else {}
+        )
+        self._session = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Do the work in one transaction and commit it.
+
+        The work may be done several times: after a deadlock, and after a row that another
+        transaction made at the same moment, it starts again from nothing.
+
+        :raises StoreUnavailable: the database did not take it; nothing was written.
+        :raises UncommittedWrites: SQLite's one writer is the host's own session.
+        """
+        if self._host_is_writing():
+            raise UncommittedWrites(
+                "the session holds uncommitted writes, and SQLite has one writer: "
+                "call db.session.commit() before the verifier"
+            )
+        return self._tried(work, read_only=False)
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Do the work, which only reads, in a fresh transaction that sees all that is committed.
+
+        :raises StoreUnavailable: the database did not answer.
+        """
+        return self._tried(work, read_only=True)
+
+    def _tried(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                with self._turns, self._session.begin() as session:
+                    session.connection(execution_options={_READ_ONLY: read_only})
+                    return work(session)
+            except (DBAPIError, PoolTimeoutError) as error:
+                if _missing_table(error):
+                    raise ConfigurationError(
+                        "the tables of flask_smsverify are not in the database: run "
+                        "db.create_all(), or flask db migrate and flask db upgrade"
+                    ) from error
+                if not (_passing(error) and tries_left):
+                    if _unavailable(error):
+                        raise StoreUnavailable("the database did not take the write") from error
+                    raise
+            time.sleep(random.uniform(0.001, 0.02) * (_TRIES - tries_left))  # noqa: S311 -- spreads rivals, hides nothing
+        raise AssertionError("the last try returns or raises")
+
+    def insert_ignoring(self, table: Any, rows: list[dict[str, object]]) -> None:
+        """Make rows that may be there already, each committed by itself.
+
+        One row a transaction, so that no two that make the same rows can hold what the other
+        waits for.
+
+        :param table: a mapped class.
+        """
+        for row in rows:
+            self.run(lambda session, row=row: session.execute(self._insert(table).values(row)))  # type: ignore[misc]  # mypy infers no default in a lambda
+
+    def _insert(self, table: Any) -> Any:
+        if self.dialect == "postgresql":
+            from sqlalchemy.dialects import postgresql
+
+            return postgresql.insert(table).on_conflict_do_nothing()
+        if self.dialect == "sqlite":
+            from sqlalchemy.dialects import sqlite
+
+            return sqlite.insert(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects import mysql
+
+        return mysql.insert(table).prefix_with("IGNORE")
+
+    def close(self) -> None:
+        """Close the pool's connections; the next use opens new ones."""
+        self.engine.dispose()
+
+
+def _in_memory(engine: Engine) -> bool:
+    if engine.dialect.name != "sqlite":
+        return False
+    database = engine.url.database
+    return not database or ":memory:" in database or engine.url.query.get("mode") == "memory"
+
+
+def _own_engine(host: Engine, connect_args: Mapping[str, Any]) -> Engine:
+    arguments = dict(connect_args)
+    if host.dialect.name == "sqlite":
+        arguments["timeout"] = LOCK_SECONDS
+        engine = create_engine(
+            host.url, connect_args=arguments, hide_parameters=True, pool_size=5, max_overflow=15
+        )
+        event.listen(engine, "connect", _sqlite_connect)
+        event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    engine = create_engine(
+        host.url,
+        connect_args=arguments,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=10,
+        pool_timeout=LOCK_SECONDS * 2,
+    )
+    event.listen(engine, "connect", _server_connect(host.dialect.name))
+    return engine
+
+
+def _sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN comes too late; ours is below
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    reading = connection.get_execution_options().get(_READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _server_connect(dialect: str) -> Callable[[Any, object], None]:
+    statement = (
+        f"SET lock_timeout = '{LOCK_SECONDS}s'"
+        if dialect == "postgresql"
+        else f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}"
+    )
+
+    def on_connect(connection: Any, _record: object) -> None:
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute(statement)
+        connection.commit()
+
+    return on_connect
+
+
+# --- which errors mean what, by the databases' own codes ---------------------------------------
+
+# PostgreSQL, Appendix A: deadlock_detected, serialization_failure.
+_POSTGRESQL_PASSING = {"40P01", "40001"}
+# MariaDB error codes: ER_LOCK_DEADLOCK, ER_CHECKREAD.
+_MYSQL_PASSING = {1213, 1020}
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the same work may do well when it is done again."""
+    if isinstance(error, IntegrityError):
+        return True  # another made the same row; the next look will find it
+    original = getattr(error, "orig", None)
+    if getattr(original, "sqlstate", None) in _POSTGRESQL_PASSING:
+        return True
+    arguments: tuple[Any, ...] = getattr(original, "args", ())
+    return len(arguments) > 0 and arguments[0] in _MYSQL_PASSING
+
+
+def _missing_table(error: Exception) -> bool:
+    # PostgreSQL 42P01 undefined_table, MariaDB 1146 ER_NO_SUCH_TABLE; SQLite has words only.
+    original = getattr(error, "orig", None)
+    arguments: tuple[Any, ...] = getattr(original, "args", ())
+    return (
+        getattr(original, "sqlstate", None) == "42P01"
+        or (isinstance(error, ProgrammingError) and arguments[:1] == (1146,))
+        or (isinstance(original, sqlite3.OperationalError) and "no such table" in str(original))
+    )
+
+
+def _unavailable(error: Exception) -> bool:
+    return isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or bool(
+        getattr(error, "connection_invalidated", False)
+    )

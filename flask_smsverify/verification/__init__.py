@@ -1,0 +1,1 @@
+"""The rules of proof. They know no request, no configuration object and no Flask."""

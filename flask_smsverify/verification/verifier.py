@@ -1,0 +1,923 @@
+"""The verifier: start a challenge, send again, check a code, and what follows from it.
+
+Every step of the story is one short transaction of the ledger, and no transaction is open while a
+gateway thinks. Rows are locked in one order everywhere: budgets, then the verification, then the
+challenge. HTML, JSON and Python callers come through the same methods, so there is one budget for
+all of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+
+from sqlalchemy import and_, delete, or_, select
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..delivery import CodeOrder, Delivery
+from ..errors import (
+    AccountLocked,
+    BudgetSpent,
+    ChannelUnavailable,
+    CheckFailed,
+    CodeExpired,
+    MobileError,
+    MobileRequired,
+    MobileTaken,
+    NoChallenge,
+    SenderError,
+    SendFailed,
+    TooManyAttempts,
+    WrongCode,
+)
+from ..ledger import Ledger
+from ..models import Challenge, Message, UsedToken, Verification
+from ..phone import mask, region_of
+from ..senders.base import Channel, CodeMessage
+from ..settings import Limit
+from ..text import CodeTexts
+from . import codes
+from .budgets import Budgets, Claim, Pace, Reservation
+from .codes import Keyring
+from .policy import Policy, Status
+
+log = logging.getLogger(__name__)
+
+#: With less than this left, a resend is a new challenge: nobody can use a code that fast.
+WORTH_RESENDING = timedelta(minutes=1)
+
+
+class Users(Protocol):
+    """What the verifier asks about the host's users. A user is whatever the host says it is."""
+
+    def id_of(self, user: object) -> str:
+        """The primary key as text."""
+
+    def mobile_of(self, user: object) -> str | None:
+        """The mobile as the host has it, in any spelling."""
+
+    def is_exempt(self, user: object) -> bool:
+        """Whether the user need not verify."""
+
+    def find(self, user_id: str) -> object | None:
+        """The user with that key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The numbers that the verifier goes by, as `SMSVERIFY_*` has them."""
+
+    code_length: int
+    code_lifetime: timedelta
+    max_attempts: int
+    resend: Literal["same", "new"]
+    resend_delays: tuple[int, ...]
+    budgets: Mapping[str, tuple[Limit, ...]]
+    consecutive_failures: int
+    accounts_per_mobile: int
+    mobile_policy: Literal["refuse", "transfer"]
+    default_region: str
+    #: E.164 → its fixed code; nothing is sent to these.
+    test_numbers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A mobile that was proved by somebody who has no account yet."""
+
+    mobile: str
+    purpose: str
+    challenge_id: str
+    proved_at: datetime
+
+    def __repr__(self) -> str:
+        return f"<Proof of {mask(self.mobile)} for {self.purpose}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """Whom a challenge is about: a user, or whoever holds the mobile."""
+
+    user_id: str | None
+    user_mobile: str | None
+    mobile: str
+    purpose: str
+
+
+class Verifier:
+    """The rules of proof over a ledger, budgets, and a delivery.
+
+    :param parse_mobile: any spelling → E.164, or a `MobileError`.
+    :param locale: the language of a code's text, asked at each send.
+    :param emit: sends a signal; `tell` queues an event's texts for a user (old numbers, say).
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        budgets: Budgets,
+        keyring: Keyring,
+        policy: Policy,
+        delivery: Delivery,
+        users: Users,
+        rules: Rules,
+        texts: CodeTexts,
+        parse_mobile: Callable[[object], str],
+        locale: Callable[[], str],
+        emit: Callable[..., None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._budgets = budgets
+        self._keyring = keyring
+        self._policy = policy
+        self._delivery = delivery
+        self._users = users
+        self._rules = rules
+        self._texts = texts
+        self._parse = parse_mobile
+        self._locale = locale
+        self._emit = emit
+        self._clock = clock
+
+    # --- sending -------------------------------------------------------------------------------
+
+    def start(
+        self,
+        user: object,
+        *,
+        channel: Channel = "sms",
+        mobile: str | None = None,
+        purpose: str = "verify",
+        ip: str | None = None,
+    ) -> Challenge:
+        """Send a code to a user: a new challenge, or the open one again.
+
+        :param mobile: the number to prove, in any spelling; the user's own by default.
+        :raises MobileError: no number, or none that we may send to.
+        :raises TooSoon: the pause since the last send is not over.
+        :raises BudgetSpent: nothing more may go out for now.
+        :raises ChannelUnavailable: no sender has this channel.
+        :raises SendFailed: no gateway took it; what it had cost was given back.
+        :raises StoreUnavailable: the database did not take it; nothing was sent.
+        """
+        own = self.mobile_of(user)
+        if mobile is None and own is None:
+            # Says what is wrong with the number that the host has, or that there is none.
+            self._parse(self._users.mobile_of(user))
+            raise MobileRequired("the user has no mobile")
+        target = self._parse(mobile) if mobile is not None else own
+        subject = _Subject(self._users.id_of(user), own, target or "", purpose)
+        return self._send(subject, channel, ip, again=None)
+
+    def start_for(
+        self, mobile: str, *, purpose: str, channel: Channel = "sms", ip: str | None = None
+    ) -> Challenge:
+        """Send a code to a number before there is an account; each call is a challenge of its own.
+
+        :raises: what `start` raises.
+        """
+        subject = _Subject(None, None, self._parse(mobile), purpose)
+        return self._send(subject, channel, ip, again=None)
+
+    def resend(
+        self, challenge: Challenge, *, channel: Channel | None = None, ip: str | None = None
+    ) -> Challenge:
+        """Send an open challenge's code again, by another channel if asked.
+
+        With less than a minute of life left, what comes back is a new challenge.
+
+        :raises NoChallenge: it is not open any more.
+        :raises: what `start` raises.
+        """
+        subject = _Subject(
+            challenge.user_id, challenge.user_mobile, challenge.mobile, challenge.purpose
+        )
+        return self._send(subject, channel or challenge.channel, ip, again=challenge.id)  # type: ignore[arg-type]  # the column holds a channel
+
+    def load(self, challenge_id: str) -> Challenge:
+        """A challenge by its public id, as it stands now.
+
+        :raises NoChallenge: there is none.
+        """
+        challenge = self._ledger.read(lambda session: session.get(Challenge, str(challenge_id)))
+        if challenge is None:
+            raise NoChallenge("there is no such challenge")
+        return challenge
+
+    def _send(
+        self, subject: _Subject, channel: Channel, ip: str | None, *, again: str | None
+    ) -> Challenge:
+        fixed = subject.mobile in self._rules.test_numbers
+        if not fixed and not self._delivery.routes.can(channel):
+            raise ChannelUnavailable(channel)
+        claims = self._send_claims(subject, ip)
+        challenge, reservation = self._open(subject, channel, ip, claims, again)
+        if fixed:
+            return challenge
+        try:
+            delivered = self._delivery.send_code(self._order(challenge, channel, claims))
+        except SendFailed:
+            self._undo_send(challenge.id, reservation)
+            raise
+        self._announce_spent(reservation)
+        self._emit(
+            signals.code_sent,
+            challenge_id=challenge.id,
+            user_id=challenge.user_id,
+            mobile=mask(challenge.mobile),
+            channel=channel,
+            gateway=delivered.sender,
+        )
+        return challenge
+
+    def _open(
+        self,
+        subject: _Subject,
+        channel: Channel,
+        ip: str | None,
+        claims: Sequence[Claim | Pace],
+        again: str | None,
+    ) -> tuple[Challenge, Reservation]:
+        """Take the send's budgets and write the challenge, in one transaction."""
+
+        def work(session: Session) -> tuple[Challenge, Reservation]:
+            now = self._clock()
+            rows = self._budgets.lock(session, claims)
+            current = self._current(session, subject, again, now)
+            reservation = self._budgets.take(rows, claims, now)
+            if current is None:
+                current = self._new_challenge(subject, channel, now)
+                session.add(current)
+                if subject.user_id is not None and not session.get(Verification, subject.user_id):
+                    session.add(Verification(user_id=subject.user_id, failures=0, created_at=now))
+            elif self._rules.resend == "new":
+                current.generation += 1
+            current.channel = channel
+            current.sends += 1
+            sends_in_row = next((after[0] for _, _, after in reservation.paces), current.sends)
+            delays = self._rules.resend_delays
+            pause = delays[min(int(sends_in_row), len(delays)) - 1]
+            current.resend_at = now + timedelta(seconds=pause)
+            if subject.mobile in self._rules.test_numbers:
+                current.own_sent = True
+            if ip is not None:
+                address = self._budgets.row_id("ip", _network(ip))
+                units = json.loads(current.returnable) + reservation.of([address]).units
+                current.returnable = json.dumps(units)
+            return current, reservation
+
+        self._budgets.prepare(claims, self._clock())
+        return self._ledger.run(work)
+
+    def _current(
+        self, session: Session, subject: _Subject, again: str | None, now: datetime
+    ) -> Challenge | None:
+        """The challenge to send again, or None where a new one is due; closes what it replaces."""
+        query = select(Challenge).with_for_update()
+        if again is not None:
+            query = query.where(Challenge.id == again)
+        elif subject.user_id is not None:
+            query = query.where(Challenge.open_key == self._open_key(subject))
+        else:
+            return None
+        current = session.scalars(query).one_or_none()
+        if current is None or current.state != Challenge.PENDING:
+            if again is not None:
+                raise NoChallenge("this challenge is not open any more")
+            return None
+        usable = (
+            current.mobile == subject.mobile
+            and current.key_id in self._keyring
+            and current.attempts < self._rules.max_attempts
+            and now + WORTH_RESENDING <= current.expires_at
+        )
+        if usable:
+            return current
+        expired = now >= current.expires_at
+        current.state = Challenge.EXPIRED if expired else Challenge.SUPERSEDED
+        current.open_key = None
+        session.flush()  # frees the unique key before the new challenge takes it
+        return None
+
+    def _new_challenge(self, subject: _Subject, channel: Channel, now: datetime) -> Challenge:
+        return Challenge(
+            id=secrets.token_hex(16),
+            user_id=subject.user_id,
+            user_mobile=subject.user_mobile,
+            mobile=subject.mobile,
+            purpose=subject.purpose,
+            key_id=self._keyring.current_id,
+            code_length=self._rules.code_length,
+            generation=0,
+            own_sent=False,
+            channel=channel,
+            attempts=0,
+            sends=0,
+            state=Challenge.PENDING,
+            created_at=now,
+            expires_at=now + self._rules.code_lifetime,
+            resend_at=now,
+            open_key=self._open_key(subject) if subject.user_id is not None else None,
+            returnable="[]",
+        )
+
+    def _undo_send(self, challenge_id: str, reservation: Reservation) -> None:
+        """Nothing went out, for certain: give back what it took, and the pause with it."""
+        touched = {row for row, *_ in reservation.units} | {row for row, *_ in reservation.paces}
+
+        def work(session: Session) -> None:
+            self._budgets.put_back(self._budgets.lock_ids(session, touched), reservation)
+            challenge = session.get(Challenge, challenge_id, with_for_update=True)
+            if challenge is None or challenge.state != Challenge.PENDING:
+                return
+            challenge.sends -= 1
+            challenge.resend_at = self._clock()
+            taken = json.loads(reservation.dump())
+            challenge.returnable = json.dumps(
+                [unit for unit in json.loads(challenge.returnable) if unit not in taken]
+            )
+            if challenge.sends <= 0:
+                challenge.state = Challenge.CANCELLED
+                challenge.open_key = challenge.native_key = None
+
+        self._ledger.run(work)
+
+    def _order(
+        self, challenge: Challenge, channel: Channel, claims: Sequence[Claim | Pace]
+    ) -> CodeOrder:
+        code = self._own_code(challenge)
+        locale = self._locale()
+        message = CodeMessage(
+            to=challenge.mobile,
+            code=code,
+            text=self._texts.compose(code, locale),
+            channel=channel,
+            locale=locale,
+            reference=challenge.id,
+        )
+        copies = [claim for claim in claims if claim.scope in ("site", "foreign", "mobile")]
+
+        def claim_native(session: Session, sender: str) -> bool:
+            return self._claim_native(session, challenge.id, sender)
+
+        def claim_own(session: Session) -> None:
+            session.get_one(Challenge, challenge.id, with_for_update=True).own_sent = True
+
+        def pay_again() -> bool:
+            try:
+                self._budgets.reserve(copies, self._clock())
+            except BudgetSpent:
+                return False
+            return True
+
+        return CodeOrder(
+            challenge.id, challenge.user_id, message, claim_native, claim_own, pay_again
+        )
+
+    def _claim_native(self, session: Session, challenge_id: str, sender: str) -> bool:
+        """Whether this challenge may use the sender's native code; notes that it does.
+
+        A native gateway checks by mobile and code alone. So a sender's native codes for one
+        mobile belong to one challenge, until they have died.
+        """
+        challenge = session.get_one(Challenge, challenge_id, with_for_update=True)
+        if challenge.native_sender is not None:
+            return challenge.native_sender == sender
+        key = self._keyring.digest("native", sender, challenge.mobile)
+        holder = session.scalars(
+            select(Challenge).where(Challenge.native_key == key).with_for_update()
+        ).one_or_none()
+        if holder is not None:
+            if self._clock() < holder.expires_at:
+                return False
+            holder.native_key = None
+            session.flush()
+        challenge.native_sender = sender
+        challenge.native_key = key
+        return True
+
+    def _send_claims(self, subject: _Subject, ip: str | None) -> list[Claim | Pace]:
+        limits = self._rules.budgets
+        mobile = subject.mobile
+        claims: list[Claim | Pace] = [Claim("mobile", mobile, limits["mobile"])]
+        if self._is_stranger(subject):
+            share = tuple(replace_amount(limit) for limit in limits["mobile"])
+            claims.append(Claim("mobile", f"strangers {mobile}", share))
+        if subject.user_id is not None:
+            user_id = subject.user_id
+            claims.append(Claim("user", user_id, limits["user"]))
+            item = self._keyring.digest("mobile", mobile)[:16]
+            claims.append(Claim("mobiles_per_user", user_id, limits["mobiles_per_user"], item))
+        if ip is not None:
+            claims.append(Claim("ip", _network(ip), limits["ip"]))
+        if region_of(mobile) != self._rules.default_region:
+            claims.append(Claim("foreign", "", limits["foreign"]))
+        claims.append(Claim("site", "", limits["site"]))
+        claims.append(Pace(self._pace_key(subject), self._rules.resend_delays))
+        return [claim for claim in claims if isinstance(claim, Pace) or claim.limits]
+
+    def _is_stranger(self, subject: _Subject) -> bool:
+        """Whether part of the mobile's budget is kept from this subject.
+
+        It is kept for the account that proved the mobile last. A challenge without an account is
+        always a stranger's, so that a limit reached tells nothing about who has an account.
+        """
+        if subject.user_id is None:
+            return True
+        last = self._ledger.read(
+            lambda session: session.scalars(
+                select(Verification.user_id)
+                .where(Verification.mobile == subject.mobile)
+                .where(Verification.verified_at.is_not(None))
+                .where(Verification.revoked_at.is_(None))
+                .order_by(Verification.verified_at.desc())
+                .limit(1)
+            ).one_or_none()
+        )
+        return last is not None and last != subject.user_id
+
+    # --- checking ------------------------------------------------------------------------------
+
+    def check(
+        self,
+        challenge_or_user: object,
+        code: object,
+        *,
+        ip: str | None = None,
+        purpose: str = "verify",
+    ) -> Verification | Proof:
+        """Check what was typed against an open challenge.
+
+        The attempt and the failure budgets are taken and committed before anything is compared; a
+        right code gives its failure units back.
+
+        :param challenge_or_user: a challenge, or a user, whose latest for `purpose` is meant.
+        :returns: the user's verification; the `Proof` where the challenge has no user.
+        :raises InvalidCode: it cannot be a code; nothing was counted.
+        :raises WrongCode: with the attempts left.
+        :raises CodeExpired: its time is over, or the user's mobile changed meanwhile.
+        :raises TooManyAttempts: no guess is left here, for the account or for the site.
+        :raises AccountLocked: until staff unlock it.
+        :raises NoChallenge: none is open.
+        :raises MobileTaken: the code was right, but others hold the mobile already.
+        :raises CheckFailed: the gateway that made the code gave no verdict.
+        :raises StoreUnavailable: the database did not take the attempt; nothing was compared.
+        """
+        challenge = self._challenge_of(challenge_or_user, purpose)
+        typed = codes.read(code, self._lengths(challenge))
+        if challenge.user_id is not None:
+            self._refuse_if_mobile_changed(challenge, challenge_or_user)
+        claims = self._failure_claims(challenge, ip)
+        challenge, reservation = self._take_attempt(challenge.id, claims)
+        try:
+            native = self._matches(challenge, typed)
+        except SenderError as error:
+            if not error.written:
+                self._untake_attempt(challenge, claims, reservation)
+            raise CheckFailed(error) from error
+        if native is None:
+            self._note_wrong(challenge, reservation)
+            raise WrongCode(max(0, self._rules.max_attempts - challenge.attempts))
+        return self._consume(challenge, typed if native else None, reservation)
+
+    def _challenge_of(self, challenge_or_user: object, purpose: str) -> Challenge:
+        if isinstance(challenge_or_user, Challenge):
+            return self.load(challenge_or_user.id)
+        challenge = self.latest(challenge_or_user, purpose=purpose)
+        if challenge is None:
+            raise NoChallenge("no code was sent")
+        return challenge
+
+    def latest(self, user: object, *, purpose: str = "verify") -> Challenge | None:
+        """A user's last challenge for a purpose, whatever its state; None before the first."""
+        user_id = self._users.id_of(user)
+        return self._ledger.read(lambda session: _latest(session, user_id, purpose))
+
+    def _lengths(self, challenge: Challenge) -> range:
+        if challenge.native_sender is not None:
+            return codes.NATIVE_LENGTHS
+        return range(challenge.code_length, challenge.code_length + 1)
+
+    def _refuse_if_mobile_changed(self, challenge: Challenge, challenge_or_user: object) -> None:
+        user = challenge_or_user
+        if isinstance(challenge_or_user, Challenge):
+            user = self._users.find(challenge.user_id or "")
+        now_mobile = self.mobile_of(user) if user is not None else None
+        if now_mobile not in (challenge.user_mobile, challenge.mobile):
+            raise CodeExpired("the user's mobile changed after the code was sent")
+
+    def _take_attempt(
+        self, challenge_id: str, claims: Sequence[Claim]
+    ) -> tuple[Challenge, Reservation]:
+        def work(session: Session) -> tuple[Challenge, Reservation]:
+            now = self._clock()
+            rows = self._budgets.lock(session, claims)
+            challenge = session.get(Challenge, challenge_id)
+            user_id = challenge.user_id if challenge else None
+            standing = session.get(Verification, user_id, with_for_update=True) if user_id else None
+            challenge = session.get(
+                Challenge, challenge_id, with_for_update=True, populate_existing=True
+            )
+            self._refuse_closed(challenge, standing, now)
+            assert challenge is not None  # noqa: S101 -- for the type checker; refused above
+            try:
+                reservation = self._budgets.take(rows, claims, now)
+            except BudgetSpent as error:
+                raise TooManyAttempts(error.retry_after) from error
+            challenge.attempts += 1
+            if standing is not None:
+                standing.failures += 1
+            return challenge, reservation
+
+        self._budgets.prepare(claims, self._clock())
+        return self._ledger.run(work)
+
+    def _refuse_closed(
+        self, challenge: Challenge | None, standing: Verification | None, now: datetime
+    ) -> None:
+        """Raise what stands against one more attempt, before any budget is touched."""
+        if challenge is None or challenge.state in (
+            Challenge.VERIFIED,
+            Challenge.SUPERSEDED,
+            Challenge.CANCELLED,
+        ):
+            raise NoChallenge("this challenge is not open any more")
+        if standing is not None and self._is_locked(standing):
+            raise AccountLocked("too many failures in a row; staff must unlock this account")
+        exhausted = challenge.attempts >= self._rules.max_attempts
+        if exhausted or challenge.state == Challenge.EXHAUSTED:
+            left = (challenge.resend_at - now).total_seconds()
+            raise TooManyAttempts(max(1, int(left) + 1))
+        if challenge.state == Challenge.EXPIRED or now >= challenge.expires_at:
+            raise CodeExpired("the code has expired")
+        if challenge.key_id not in self._keyring:
+            raise CodeExpired("the key of this code is gone")
+
+    def _is_locked(self, standing: Verification) -> bool:
+        return (
+            standing.locked_at is not None or standing.failures >= self._rules.consecutive_failures
+        )
+
+    def _matches(self, challenge: Challenge, typed: str) -> bool | None:
+        """False: our code. True: the gateway's. None: neither."""
+        if challenge.own_sent and codes.same(typed, self._own_code(challenge)):
+            return False
+        sender = challenge.native_sender
+        if sender is None:
+            return None
+        used = self._native_digest(challenge, typed)
+        if self._ledger.read(lambda session: session.get(UsedToken, used)) is not None:
+            return None
+        return True if self._delivery.check_native_code(sender, challenge.mobile, typed) else None
+
+    def _own_code(self, challenge: Challenge) -> str:
+        fixed = self._rules.test_numbers.get(challenge.mobile)
+        return fixed or self._keyring.code(
+            challenge.key_id,
+            challenge.id,
+            challenge.mobile,
+            challenge.purpose,
+            challenge.generation,
+            challenge.code_length,
+        )
+
+    def _note_wrong(self, challenge: Challenge, reservation: Reservation) -> None:
+        """Close what has no guess left, and lock whom the streak is enough for."""
+
+        def work(session: Session) -> None:
+            if challenge.user_id is not None:
+                standing = session.get(Verification, challenge.user_id, with_for_update=True)
+                if standing and not standing.locked_at and self._is_locked(standing):
+                    standing.locked_at = self._clock()
+            row = session.get(Challenge, challenge.id, with_for_update=True)
+            if row and row.state == Challenge.PENDING and row.attempts >= self._rules.max_attempts:
+                row.state = Challenge.EXHAUSTED
+                row.open_key = None
+
+        self._ledger.run(work)
+        self._announce_spent(reservation)
+        self._emit(
+            signals.verification_failed,
+            user_id=challenge.user_id,
+            mobile=mask(challenge.mobile),
+            attempts_left=max(0, self._rules.max_attempts - challenge.attempts),
+        )
+
+    def _untake_attempt(
+        self, challenge: Challenge, claims: Sequence[Claim], reservation: Reservation
+    ) -> None:
+        """The question never left us, so it told nobody anything: the attempt is returned."""
+
+        def work(session: Session) -> None:
+            self._budgets.put_back(self._budgets.lock(session, claims), reservation)
+            if challenge.user_id is not None:
+                standing = session.get(Verification, challenge.user_id, with_for_update=True)
+                if standing and standing.failures:
+                    standing.failures -= 1
+            row = session.get(Challenge, challenge.id, with_for_update=True)
+            if row and row.attempts:
+                row.attempts -= 1
+
+        self._ledger.run(work)
+
+    def _consume(
+        self,
+        challenge: Challenge,
+        native_code: str | None,
+        reservation: Reservation,
+    ) -> Verification | Proof:
+        """The code was right: use the challenge up, once, and write what it proves."""
+        holders = Claim("holders", challenge.mobile, ())
+        pace_key = self._pace_key(_subject_of(challenge))
+        returnable = Reservation.load(challenge.returnable)
+        ids = {row for row, *_ in returnable.units + reservation.units}
+        ids |= {
+            self._budgets.row_id("holders", holders.key),
+            self._budgets.row_id("pace", pace_key),
+        }
+
+        def work(session: Session) -> tuple[Verification | Proof | None, list[str]]:
+            now = self._clock()
+            rows = self._budgets.lock_ids(session, ids)
+            standing = None
+            if challenge.user_id is not None:
+                standing = session.get(Verification, challenge.user_id, with_for_update=True)
+                if standing is not None and standing.locked_at is not None:
+                    raise AccountLocked("the account was locked meanwhile")
+            row = session.get(Challenge, challenge.id, with_for_update=True)
+            if row is None or row.state != Challenge.PENDING:
+                raise NoChallenge("this challenge is not open any more")
+            if native_code is not None:
+                digest = self._native_digest(challenge, native_code)
+                if session.get(UsedToken, digest) is not None:
+                    raise NoChallenge("this code was used already")
+                session.add(UsedToken(digest=digest, until=now + self._rules.code_lifetime))
+            row.state = Challenge.VERIFIED
+            row.open_key = row.native_key = None
+            self._budgets.put_back(rows, reservation)
+            self._budgets.put_back(rows, returnable)
+            self._budgets.rest(rows, pace_key)
+            if challenge.user_id is None:
+                return Proof(row.mobile, row.purpose, row.id, now), []
+            if standing is None:
+                standing = Verification(user_id=challenge.user_id, failures=0, created_at=now)
+                session.add(standing)
+            standing.failures = 0
+            holding = self._other_holders(session, row.mobile, challenge.user_id, now)
+            limit = self._rules.accounts_per_mobile
+            lost: list[str] = []
+            if limit and len(holding) >= limit:
+                if self._rules.mobile_policy == "refuse":
+                    return None, []
+                for earlier in holding[: len(holding) - limit + 1]:
+                    earlier.revoked_at = now
+                    lost.append(earlier.user_id)
+            standing.mobile = row.mobile
+            standing.verified_at = now
+            standing.channel = row.channel
+            standing.sender = row.native_sender if native_code is not None else None
+            standing.revoked_at = None
+            return standing, lost
+
+        self._budgets.prepare([holders], self._clock())
+        proved, lost = self._ledger.run(work)
+        if proved is None:
+            raise MobileTaken("another account holds this mobile")
+        for user_id in lost:
+            self._emit(signals.verification_revoked, user_id=user_id, by="transfer")
+        self._emit(
+            signals.mobile_verified,
+            user_id=challenge.user_id,
+            mobile=mask(challenge.mobile),
+            channel=challenge.channel,
+            purpose=challenge.purpose,
+        )
+        return proved
+
+    def _other_holders(
+        self, session: Session, mobile: str, user_id: str, now: datetime
+    ) -> list[Verification]:
+        """The other accounts whose proof of this mobile is in force, oldest proof first.
+
+        The caller holds the mobile's row of `holders`, so no other proof of it can come between.
+        An account whose user has another mobile by now holds it against nobody.
+        """
+        rows = session.scalars(
+            select(Verification)
+            .where(Verification.mobile == mobile, Verification.user_id != user_id)
+            .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
+            .order_by(Verification.verified_at)
+        )
+        return [row for row in rows if self._policy.proof_holds(row, now) and self._keeps(row)]
+
+    def _keeps(self, row: Verification) -> bool:
+        user = self._users.find(row.user_id)
+        return user is not None and self.mobile_of(user) == row.mobile
+
+    def _failure_claims(self, challenge: Challenge, ip: str | None) -> list[Claim]:
+        limits = self._rules.budgets["failures"]
+        if challenge.user_id is not None:
+            claims = [Claim("failures", f"user {challenge.user_id}", limits)]
+        else:
+            claims = [Claim("failures", f"mobile {challenge.mobile}", limits)]
+            if ip is not None:
+                claims.append(Claim("failures", f"address {_network(ip)}", limits))
+        claims.append(Claim("site_failures", "", self._rules.budgets["site_failures"]))
+        return [claim for claim in claims if claim.limits]
+
+    # --- standing ------------------------------------------------------------------------------
+
+    def status(self, user: object) -> Status:
+        """Where a user stands, with the open challenge if there is one. Reads the ledger."""
+        if self._users.is_exempt(user):
+            return Status("exempt", self.mobile_of(user), exempt=True)
+        user_id = self._users.id_of(user)
+        row, challenge = self._ledger.read(
+            lambda session: (
+                session.get(Verification, user_id),
+                _latest(session, user_id, "verify"),
+            )
+        )
+        now = self._clock()
+        status = self._policy.standing(row, self.mobile_of(user), now)
+        if row is not None and self._is_locked(row):
+            status = replace(status, locked=True)
+        if challenge is None or challenge.state != Challenge.PENDING or now >= challenge.expires_at:
+            return status
+        state = status.state if status.state == "verified" else "pending"
+        return replace(status, state=state, challenge=challenge)
+
+    def mark_verified(self, user: object, *, by: str) -> Verification:
+        """Vouch for a user's mobile by hand.
+
+        :param by: who vouches, for the record.
+        :raises MobileError: the user has no valid mobile.
+        """
+        mobile = self._parse(self._users.mobile_of(user))
+
+        def change(row: Verification, now: datetime) -> None:
+            row.mobile, row.verified_at, row.revoked_at = mobile, now, None
+            row.channel, row.sender, row.failures, row.locked_at = "staff", by, 0, None
+
+        row = self._change(user, change)
+        self._emit(
+            signals.mobile_verified,
+            user_id=row.user_id,
+            mobile=mask(mobile),
+            channel="staff",
+            purpose="verify",
+        )
+        return row
+
+    def revoke(self, user: object, *, by: str) -> None:
+        """Take a user's verification back, and close what is open.
+
+        :param by: who does, for the record.
+        """
+
+        def change(row: Verification, now: datetime) -> None:
+            row.revoked_at = now
+
+        row = self._change(user, change, cancel_open=True)
+        self._emit(signals.verification_revoked, user_id=row.user_id, by=by)
+
+    def unlock(self, user: object) -> None:
+        """Let an account that was locked after too many failures try again."""
+
+        def change(row: Verification, _now: datetime) -> None:
+            row.failures, row.locked_at = 0, None
+
+        self._change(user, change)
+
+    def _change(
+        self,
+        user: object,
+        change: Callable[[Verification, datetime], None],
+        *,
+        cancel_open: bool = False,
+    ) -> Verification:
+        user_id = self._users.id_of(user)
+
+        def work(session: Session) -> Verification:
+            now = self._clock()
+            row = session.get(Verification, user_id, with_for_update=True)
+            if row is None:
+                row = Verification(user_id=user_id, failures=0, created_at=now)
+                session.add(row)
+            change(row, now)
+            if cancel_open:
+                pending = select(Challenge).where(
+                    Challenge.user_id == user_id, Challenge.state == Challenge.PENDING
+                )
+                for challenge in session.scalars(pending.with_for_update()):
+                    challenge.state, challenge.open_key = Challenge.CANCELLED, None
+            return row
+
+        return self._ledger.run(work)
+
+    def forget(self, user: object) -> None:
+        """Erase all that is held on a user. Budgets stay: they hold digests, and guard the rest."""
+        user_id = self._users.id_of(user)
+        mobile = self.mobile_of(user)
+
+        def work(session: Session) -> None:
+            row = session.get(Verification, user_id, with_for_update=True)
+            mobiles = {mobile, row.mobile if row else None} - {None}
+            session.execute(
+                delete(Message).where(
+                    or_(
+                        Message.user_id == user_id,
+                        and_(Message.user_id.is_(None), Message.recipient.in_(mobiles)),
+                    )
+                )
+            )
+            session.execute(
+                delete(Challenge).where(
+                    or_(
+                        Challenge.user_id == user_id,
+                        and_(Challenge.user_id.is_(None), Challenge.mobile.in_(mobiles)),
+                    )
+                )
+            )
+            if row is not None:
+                session.delete(row)
+
+        self._ledger.run(work)
+
+    # --- small things --------------------------------------------------------------------------
+
+    def mobile_of(self, user: object) -> str | None:
+        """A user's mobile as E.164; None where the host has none, or none that is valid."""
+        try:
+            return self._parse(self._users.mobile_of(user))
+        except MobileError:
+            return None
+
+    def last_message(self, challenge: Challenge) -> Message | None:
+        """The last message that carried a challenge's code; None where nothing was sent."""
+        return self._ledger.read(
+            lambda session: session.scalars(
+                select(Message)
+                .where(Message.challenge_id == challenge.id)
+                .order_by(Message.created_at.desc())
+                .limit(1)
+            ).one_or_none()
+        )
+
+    def _open_key(self, subject: _Subject) -> str:
+        return self._keyring.digest("open", subject.user_id or "", subject.purpose)
+
+    def _pace_key(self, subject: _Subject) -> str:
+        who = f"user {subject.user_id}" if subject.user_id else f"mobile {subject.mobile}"
+        return f"{subject.purpose} {who}"
+
+    def _native_digest(self, challenge: Challenge, code: str) -> str:
+        sender = challenge.native_sender or ""
+        return self._keyring.digest("native code", sender, challenge.mobile, code)
+
+    def _announce_spent(self, reservation: Reservation) -> None:
+        for scope in reservation.spent:
+            self._emit(signals.budget_spent, scope=scope, limit="whole")
+        for scope in reservation.half_spent:
+            if scope == "site_failures":
+                self._emit(signals.budget_spent, scope=scope, limit="half")
+
+
+def replace_amount(limit: Limit) -> Limit:
+    """What strangers may use of a limit: the half, rounded up."""
+    return Limit(limit.amount - limit.amount // 2, limit.seconds)
+
+
+def _latest(session: Session, user_id: str, purpose: str) -> Challenge | None:
+    return session.scalars(
+        select(Challenge)
+        .where(Challenge.user_id == user_id, Challenge.purpose == purpose)
+        .order_by(Challenge.created_at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def _subject_of(challenge: Challenge) -> _Subject:
+    return _Subject(challenge.user_id, challenge.user_mobile, challenge.mobile, challenge.purpose)
+
+
+def _network(ip: str) -> str:
+    """The address that a budget counts: an IPv4 as it is, an IPv6 by its /64."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return "not an address"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((int(address), 64), strict=False))
+    return str(address)

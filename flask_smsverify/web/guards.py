@@ -1,0 +1,56 @@
+"""What a guard answers, and the areas that guard endpoints by pattern."""
+
+from __future__ import annotations
+
+import flask_login
+from flask import Flask, current_app, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ..extension import State
+from ..verification.policy import Decision
+from .answers import no_store, problem, problem_json, wants_json
+from .i18n import Interface
+from .targets import Demands, here
+
+
+class GuardAnswers:
+    """The default answers: a redirect to the page for browsers, problem JSON for programs."""
+
+    def __init__(self, state: State, ui: Interface, demands: Demands) -> None:
+        self._state = state
+        self._ui = ui
+        self._demands = demands
+
+    def unverified(self, decision: Decision) -> ResponseReturnValue:
+        """To a user who must prove a mobile first."""
+        arguments = {"next": here()}
+        if decision.within is not None and flask_login.current_user.is_authenticated:
+            user_id = self._state.users.id_of(flask_login.current_user)
+            arguments["demand"] = self._demands.dump(user_id, decision.within)
+        url = url_for("smsverify.page", **arguments)  # type: ignore[arg-type]  # url_for leaves out None
+        if wants_json():
+            found = problem(403, "verification_required")
+            return no_store(problem_json(found, self._ui, verify_url=url))
+        return no_store(current_app.make_response(redirect(url)))
+
+    def anonymous(self) -> ResponseReturnValue:
+        """To a visitor who is not logged in."""
+        if wants_json():
+            return no_store(problem_json(problem(401, "login_required"), self._ui))
+        return current_app.login_manager.unauthorized()  # type: ignore[attr-defined,no-any-return]  # Flask-Login puts it there
+
+
+def guard_patterns(app: Flask, state: State) -> None:
+    """Guard the endpoints that `SMSVERIFY_AREAS` names by pattern."""
+
+    def stand() -> ResponseReturnValue | None:
+        endpoint = request.endpoint
+        if endpoint is None or endpoint.startswith("smsverify."):
+            return None
+        for area in state.policy.areas_of(endpoint):
+            refused = state.stand_guard(area=area)
+            if refused is not None:
+                return refused
+        return None
+
+    app.before_request(stand)

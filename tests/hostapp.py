@@ -1,0 +1,96 @@
+"""A small host app, as a user of the package would write it: what most tests guard and verify."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flask import Flask
+from flask_login import LoginManager, UserMixin, login_user, logout_user
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_smsverify import SMSVerify, require_verified_mobile
+
+db = SQLAlchemy()
+
+
+class User(UserMixin, db.Model):
+    __tablename__ = "host_user"
+
+    id = db.Column(db.Integer, primary_key=True)
+    mobile = db.Column(db.String(32))
+    group = db.Column(db.String(32))
+    note = db.Column(db.String(64))
+
+    @property
+    def groups(self) -> list[str]:
+        return [self.group] if self.group else []
+
+
+class TextUser(UserMixin, db.Model):
+    """A user whose key is text; case and accents tell users apart."""
+
+    __tablename__ = "host_text_user"
+
+    id = db.Column(
+        db.String(32).with_variant(
+            db.String(32, collation="utf8mb4_bin"), "mysql", "mariadb"
+        ),
+        primary_key=True,
+    )
+    mobile = db.Column(db.String(32))
+    groups: tuple[str, ...] = ()
+
+
+class UuidUser(UserMixin, db.Model):
+    __tablename__ = "host_uuid_user"
+
+    id = db.Column(db.Uuid, primary_key=True, default=uuid.uuid4)
+    mobile = db.Column(db.String(32))
+    groups: tuple[str, ...] = ()
+
+
+def create_app(database_url: str, user_model: Any = User, **config: Any) -> Flask:
+    """An app over a database, with a login for tests and a few guarded views.
+
+    `config` holds `SMSVERIFY_*` keys and any other of Flask's.
+    """
+    app = Flask("host")
+    app.config.update(
+        SECRET_KEY="a secret of the tests",
+        TESTING=True,
+        WTF_CSRF_ENABLED=False,
+        SQLALCHEMY_DATABASE_URI=database_url,
+    )
+    app.config.update(config)
+    db.init_app(app)
+    login_manager = LoginManager(app)
+    login_manager.user_loader(lambda key: _load(user_model, key))
+    smsverify = SMSVerify(app, db, user_model=user_model)
+    app.extensions["test_smsverify"] = smsverify
+
+    @app.route("/login/<key>")
+    def login(key: str) -> str:
+        login_user(_load(user_model, key))
+        return "logged in"
+
+    @app.route("/logout")
+    def logout() -> str:
+        logout_user()
+        return "logged out"
+
+    @app.route("/open")
+    def open_view() -> str:
+        return "open"
+
+    @app.route("/guarded", methods=["GET", "POST"])
+    @require_verified_mobile
+    def guarded() -> str:
+        return "guarded"
+
+    return app
+
+
+def _load(user_model: Any, key: str) -> Any:
+    wanted = user_model.__mapper__.primary_key[0].type.python_type
+    return db.session.get(user_model, key if wanted is str else wanted(key))

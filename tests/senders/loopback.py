@@ -1,0 +1,84 @@
+"""A gateway on loopback that follows a script, a step a request, and helpers to read requests."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qsl
+
+from flask_smsverify.testing import (
+    Exchange,
+    LoopbackGateway,
+    Misbehaviour,
+    Reply,
+    Request,
+)
+
+
+def answer(
+    body: bytes | str, *, status: int = 200, kind: str = "application/json", **headers: str
+) -> Reply:
+    """A step that answers at once."""
+    return Reply(status, body.encode() if isinstance(body, str) else body, kind, headers)
+
+
+def answer_json(value: object, *, status: int = 200) -> Reply:
+    return answer(json.dumps(value), status=status)
+
+
+class Script:
+    """What a gateway does, request by request; the last step is repeated."""
+
+    def __init__(self) -> None:
+        self._steps: list[Reply | Misbehaviour] = []
+        self._lock = threading.Lock()
+        self._server = LoopbackGateway(lambda _request: Reply(500))
+        self._server.misbehave = self._next
+        self.url = self._server.url
+        self.asked: list[Request] = self._server.requests
+
+    def will(self, *steps: Reply | Misbehaviour) -> None:
+        self._steps = list(steps)
+
+    @property
+    def last(self) -> Request:
+        return self.asked[-1]
+
+    def _next(self, exchange: Exchange) -> None:
+        with self._lock:
+            step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        if not isinstance(step, Reply):
+            return step(exchange)
+        # One request a connection, and said so: no step can reach into the next.
+        closing = Reply(
+            step.status, step.body, step.content_type, {"Connection": "close", **step.headers}
+        )
+        return exchange.send(closing.head() + closing.body)
+
+
+@contextmanager
+def scripted() -> Iterator[Script]:
+    script = Script()
+    with script._server:
+        yield script
+
+
+def form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+
+
+def query(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.target.partition("?")[2], keep_blank_values=True))
+
+
+def holds_nothing_of(error: BaseException, *secrets: str) -> None:
+    """An error and its `repr` show no secret, and it carries no library's exception."""
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    shown = f"{error} {error!r} {vars(error)}"
+    for secret in secrets:
+        assert secret not in shown
+    assert not re.search(r"\d{6,}", shown)

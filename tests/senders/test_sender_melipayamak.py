@@ -1,0 +1,413 @@
+"""MeliPayamak's sender, against a service on loopback made from its web-service guide."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from decimal import Decimal
+
+import pytest
+from senders.loopback import holds_nothing_of, scripted
+from senders.soap_wire import STRANGE, fault, parsed, result, sent, whole, xml
+
+from flask_smsverify.errors import (
+    ConfigurationError,
+    Misconfigured,
+    Rejected,
+    SenderError,
+    Unavailable,
+    Unknown,
+)
+from flask_smsverify.senders.base import Capability, CodeMessage, Status, Text
+from flask_smsverify.senders.melipayamak import MeliPayamak
+from flask_smsverify.testing import close_in_body, drip_head, hang
+
+NS = "{http://tempuri.org/}"
+MOBILES = [f"+98912000000{place}" for place in range(4)]
+ALI = MOBILES[0]
+PASSWORD = "pass-word-7"
+TEXT = "کد شما 481516 است"
+CODE = CodeMessage(ALI, "481516", TEXT, reference="r1")
+
+
+@pytest.fixture
+def gateway():
+    with scripted() as server:
+        yield server
+
+
+@pytest.fixture
+def make(gateway):
+    made = []
+
+    def build(**options):
+        options = {"line": "50004001"} | options
+        sender = MeliPayamak(
+            "the-user",
+            PASSWORD,
+            base_url=gateway.url + "/post",
+            timeout=(1, 0.4, 0.5),
+            name="meli",
+            **options,
+        )
+        made.append(sender)
+        return sender
+
+    yield build
+    for sender in made:
+        sender.close()
+
+
+def asked(gateway, place=-1):
+    """The operation of a request and its fields; an array as the texts in it."""
+    [operation] = parsed(gateway.asked[place].body)[0]
+    fields = {}
+    for field in operation:
+        inner = [(item.tag.removeprefix(NS), item.text) for item in field]
+        fields[field.tag.removeprefix(NS)] = inner if len(field) else field.text
+    return operation.tag.removeprefix(NS), fields
+
+
+def refused(call, *args) -> SenderError:
+    with pytest.raises(SenderError) as caught:
+        call(*args)
+    holds_nothing_of(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
+    assert caught.value.gateway == "meli"
+    return caught.value
+
+
+# --- texts ------------------------------------------------------------------------------------
+
+
+def test_a_text_goes_out_with_every_field_of_the_guide(gateway, make):
+    gateway.will(sent(1, [5_021_000_000_000_001], b"\0"))
+    receipt = make().send_text(ALI, "سلام <&>", reference="r9")
+    assert asked(gateway) == (
+        "SendSms",
+        {
+            "username": "the-user",
+            "password": PASSWORD,
+            "to": [("string", "09120000000")],
+            "from": "50004001",
+            "text": "سلام <&>",
+            "isflash": "false",
+            "udh": None,
+            "recId": [("long", "0")],
+            "status": "AA==",
+        },
+    )
+    assert gateway.last.target == "/post/Send.asmx"
+    assert gateway.last.headers["soapaction"] == '"http://tempuri.org/SendSms"'
+    assert (receipt.to, receipt.status, receipt.id) == (ALI, Status.SENT, "5021000000000001")
+    assert (receipt.reference, receipt.error) == ("r9", None)
+
+
+def test_every_recipient_of_a_text_is_in_the_request(gateway, make):
+    gateway.will(sent(1, [11, 12, 13, 14], b"\0\0\0\0"))
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert asked(gateway)[1]["to"] == [("string", "0" + mobile[3:]) for mobile in MOBILES]
+    assert len(gateway.asked) == 1
+    assert [receipt.id for receipt in receipts] == ["11", "12", "13", "14"]
+
+
+def test_a_flash_text_and_its_header_are_passed_on(gateway, make):
+    gateway.will(sent(1, [11], b"\0"))
+    make().send_sms([ALI], "x", flash=True, udh="060504")
+    assert asked(gateway)[1]["isflash"] == "true"
+    assert asked(gateway)[1]["udh"] == "060504"
+
+
+def test_differing_texts_are_several_calls_with_receipts_in_the_order_asked(gateway, make):
+    gateway.will(sent(1, [11, 12], b"\0\0"), sent(2), sent(1, [14], b"\0"))
+    texts = [Text(mobile, text) for mobile, text in zip(MOBILES, "abac", strict=True)]
+    receipts = list(make().send_many(texts))
+    assert [asked(gateway, place)[1]["text"] for place in range(3)] == ["a", "b", "c"]
+    assert [receipt.id for receipt in receipts] == ["11", None, "12", "14"]
+    assert [receipt.to for receipt in receipts] == MOBILES
+    assert isinstance(receipts[1].error, Unavailable)
+    assert receipts[1].status is Status.REJECTED
+
+
+def test_more_than_a_hundred_recipients_are_several_calls(gateway, make):
+    gateway.will(sent(1, list(range(1, 101)), bytes(100)), sent(1, [7], b"\0"))
+    texts = [Text(f"+98912{number:07}", "alike") for number in range(101)]
+    receipts = list(make().send_many(texts))
+    assert [len(asked(gateway, place)[1]["to"]) for place in range(2)] == [100, 1]
+    assert all(receipt.status is Status.SENT for receipt in receipts)
+
+
+@pytest.mark.parametrize(
+    ("ids", "status", "expected"),
+    [
+        ([11, 12, 13], b"\0\1\0", "sent rejected sent"),
+        ([11, 12, 13], None, "sent sent sent"),
+        ([11, 12, 13], b"", "sent sent sent"),
+        (None, b"\0\1\0", "sent rejected sent"),
+        (None, None, "unknown unknown unknown"),
+        ([], b"", "unknown unknown unknown"),
+        ([11], None, "sent unknown unknown"),
+        ([11], b"\0\0", "sent sent unknown"),
+        ([11, 0, -1], None, "sent unknown unknown"),
+        ([11, "x", ""], None, "sent unknown unknown"),
+        ([11, 12, 13], b"\0\7\1", "sent unknown rejected"),
+        ([11, 12, 13, 14], b"\0\0\0\0", "sent sent sent"),
+    ],
+)
+def test_the_lists_speak_for_those_they_hold_and_the_others_are_unknown(
+    gateway, make, ids, status, expected
+):
+    gateway.will(sent(1, ids, status))
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES[:3]))
+    assert [receipt.status for receipt in receipts] == expected.split()
+    for receipt in receipts:
+        kinds = {Status.UNKNOWN: Unknown, Status.REJECTED: Rejected, Status.SENT: type(None)}
+        assert type(receipt.error) is kinds[receipt.status]
+
+
+def test_one_bad_number_fails_alone(gateway, make):
+    # Four are refused, two are refused, the first of them goes, the second is the bad one.
+    gateway.will(sent(35), sent(35), sent(1, [11], b"\0"), sent(35), sent(1, [13, 14], b"\0\0"))
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert [receipt.id for receipt in receipts] == ["11", None, "13", "14"]
+    assert isinstance(receipts[1].error, Rejected)
+
+
+def test_a_bad_text_is_not_tried_again_in_halves(gateway, make):
+    gateway.will(sent(7))
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert len(gateway.asked) == 1
+    assert all(isinstance(receipt.error, Rejected) for receipt in receipts)
+
+
+CODES = {
+    Unavailable: [0, 2, 3, 4, 5, 6, 9, 10, 11, 12, -108, -109, -110, -111],
+    Rejected: [7, 14, 15, 16, 17, 18, 35],
+    # In no table, or large: an id where a verdict should stand.
+    Unknown: [-1, 8, 13, 99, 1000, 2_000_000_000],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(code, kind) for kind, codes in CODES.items() for code in codes]
+)
+def test_every_return_code_of_a_text_has_its_meaning(gateway, make, code, kind):
+    gateway.will(sent(code))
+    error = refused(make().send_text, ALI, TEXT)
+    assert type(error) is kind
+    assert error.code == (str(code) if abs(code) < 1000 else None)
+
+
+# --- codes ------------------------------------------------------------------------------------
+
+
+def test_a_code_without_a_pattern_goes_as_its_text(gateway, make):
+    gateway.will(sent(1, [11], b"\0"))
+    receipt = make().send_code(CODE)
+    assert asked(gateway)[0] == "SendSms"
+    assert asked(gateway)[1]["text"] == TEXT
+    assert (receipt.id, receipt.reference) == ("11", "r1")
+
+
+def test_a_code_by_a_pattern_fills_its_variables_in_order(gateway, make):
+    gateway.will(result("SendByBaseNumber2", "4512345678901234567"))
+    receipt = make(body_id="1234", body_values=["فروشگاه", "{code}"]).send_code(CODE)
+    assert asked(gateway) == (
+        "SendByBaseNumber2",
+        {
+            "username": "the-user",
+            "password": PASSWORD,
+            "text": "فروشگاه;481516",
+            "to": "09120000000",
+            "bodyId": "1234",
+        },
+    )
+    assert (receipt.status, receipt.id) == (Status.QUEUED, "4512345678901234567")
+    assert receipt.reference == "r1"
+
+
+PATTERN_CODES = {
+    Unavailable: [0, 2, 3, 4, 5, 6, 10, 11, 12, 19, -1, -3, -6, -7, -108, -109, -110, -111],
+    Rejected: [7, 14, 16, 17, 18, 35],
+    Misconfigured: [-10, -5, -4, -2],
+    Unknown: [1, 8, 99, -99, 12_345_678, 99_999_999_999_999],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(code, kind) for kind, codes in PATTERN_CODES.items() for code in codes]
+)
+def test_every_return_code_of_a_pattern_has_its_meaning(gateway, make, code, kind):
+    gateway.will(result("SendByBaseNumber2", str(code)))
+    assert type(refused(make(body_id=1).send_code, CODE)) is kind
+
+
+@pytest.mark.parametrize("content", ["", "ok", "۴۵۱۲۳۴۵۶۷۸۹۰۱۲۳۴۵", "1e20", "-" * 20, "45 " * 9])
+def test_a_pattern_answer_that_is_no_id_is_not_a_success(gateway, make, content):
+    gateway.will(result("SendByBaseNumber2", content))
+    assert type(refused(make(body_id=1).send_code, CODE)) is Unknown
+
+
+def test_a_value_that_would_be_two_is_not_sent(gateway, make):
+    error = refused(make().send_by_base_number, ALI, 1, ["a;b"])
+    assert isinstance(error, Misconfigured)
+    assert not gateway.asked
+
+
+def test_a_call_is_not_among_what_it_can_do(gateway, make):
+    error = refused(make().send_code, CodeMessage(ALI, "481516", TEXT, channel="voice"))
+    assert isinstance(error, Unavailable)
+    assert not error.written
+
+
+def test_capabilities_follow_the_options(make):
+    always = {Capability.CODE_SMS, Capability.CREDIT, Capability.STATUS}
+    assert make().capabilities == always | {Capability.TEXT}
+    assert make(line="", body_id=1).capabilities == always
+    assert isinstance(refused(make(line="", body_id=1).send_text, ALI, "x"), Unavailable)
+
+
+# --- credit and states ------------------------------------------------------------------------
+
+
+def test_credit_is_a_number_without_a_currency(gateway, make):
+    gateway.will(result("GetCredit", "1234.5"))
+    credit = make().credit()
+    assert asked(gateway) == ("GetCredit", {"username": "the-user", "password": PASSWORD})
+    assert (credit.amount, credit.currency) == (Decimal("1234.5"), None)
+
+
+@pytest.mark.parametrize("content", ["", "NaN", "INF", "-1", "much"])
+def test_a_credit_that_is_no_credit_is_an_error(gateway, make, content):
+    gateway.will(result("GetCredit", content))
+    assert isinstance(refused(make().credit), Unknown)
+
+
+def test_states_are_asked_by_ids_and_read_in_order(gateway, make):
+    states = {
+        0: "sent", 1: "delivered", 2: "undelivered", 3: "undelivered", 5: "unknown", 8: "sent",
+        16: "undelivered", 35: "rejected", 100: "unknown", 200: "sent", 300: "rejected",
+        400: "queued", 500: "rejected", 77: "unknown",
+    }  # fmt: skip
+    gateway.will(result("GetDeliveries3", "".join(f"<int>{state}</int>" for state in states)))
+    ids = [str(9000 + state) for state in states]
+    assert make().statuses(ids) == dict(zip(ids, states.values(), strict=True))
+    operation, fields = asked(gateway)
+    assert operation == "GetDeliveries3"
+    assert fields["recId"] == [("string", id_) for id_ in ids]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("<int>1</int>", "delivered unknown"),
+        ("", "unknown unknown"),
+        ("<int>x</int><int>1</int>", "unknown delivered"),
+    ],
+)
+def test_states_that_the_answer_leaves_out_are_unknown(gateway, make, content, expected):
+    gateway.will(result("GetDeliveries3", content))
+    assert list(make().statuses(["1", "2"]).values()) == expected.split()
+
+
+def test_states_of_no_ids_ask_nothing(gateway, make):
+    assert make().statuses([]) == {}
+    assert not gateway.asked
+
+
+# --- a gateway on a bad day -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("method", ["text", "pattern", "credit"])
+def test_a_strange_answer_is_an_error_of_ours(gateway, make, name, method):
+    gateway.will(STRANGE[name])
+    sender = make(body_id=1)
+    calls = {
+        "text": lambda: sender.send_text(ALI, TEXT),
+        "pattern": lambda: sender.send_code(CODE),
+        "credit": sender.credit,
+    }
+    assert isinstance(refused(calls[method]), Unknown)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_answer_tells_no_state(gateway, make, name):
+    gateway.will(STRANGE[name])
+    states = {"1": Status.UNKNOWN}
+    with suppress(Unknown):
+        states = make().statuses(["1"])
+    assert states == {"1": Status.UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        (whole("<html/>", status=503), Unavailable),
+        (whole("", status=302), Unavailable),
+        (fault("soap:Server", "busy"), Unavailable),
+        (fault("soap:Client", "no such action"), Misconfigured),
+        (whole("<html/>", status=404, kind="text/html"), Misconfigured),
+        (hang, Unknown),
+        (drip_head, Unknown),
+        (close_in_body, Unknown),
+    ],
+)
+def test_the_services_trouble_is_told_apart_from_a_maybe(gateway, make, step, kind):
+    gateway.will(step)
+    assert type(refused(make().send_text, ALI, TEXT)) is kind
+
+
+def test_a_sender_works_again_after_the_service_was_down(gateway, make):
+    gateway.will(whole("", status=503), close_in_body, sent(1, [11], b"\0"))
+    sender = make()
+    for kind in (Unavailable, Unknown):
+        assert type(refused(sender.send_text, ALI, TEXT)) is kind
+    assert sender.send_text(ALI, TEXT).id == "11"
+
+
+def test_a_batch_that_fails_as_a_whole_gives_each_of_its_recipients_the_error(gateway, make):
+    gateway.will(xml(""))
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert [receipt.status for receipt in receipts] == [Status.UNKNOWN] * 4
+    assert all(isinstance(receipt.error, Unknown) for receipt in receipts)
+
+
+# --- options ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"username": ""},
+        {"password": 1.5},
+        {"password": True},
+        {"line": ""},
+        {"line": 1.5},
+        {"body_id": "abc"},
+        {"body_id": True},
+        {"body_id": -1},
+        {"body_id": 2**31},
+        {"body_values": "{code}"},
+        {"body_values": ["code"]},
+        {"body_values": ["{code};"]},
+        {"body_values": [1]},
+        {"base_url": "http://api.payamak-panel.com/post"},
+        {"base_url": "https://u:p@api.payamak-panel.com/post"},
+        {"timeout": 5},
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_at_once(options):
+    good = {"username": "u", "password": "p", "line": "3000"}
+    with pytest.raises(ConfigurationError):
+        MeliPayamak(**good | options)
+
+
+def test_credentials_of_digits_come_as_numbers_from_the_environment(gateway, make):
+    gateway.will(result("GetCredit", "1"))
+    sender = MeliPayamak(9120000000, 123456, 50004001, base_url=gateway.url + "/post")
+    sender.credit()
+    sender.close()
+    assert asked(gateway)[1] == {"username": "9120000000", "password": "123456"}
+
+
+def test_a_sender_shows_its_name_alone(make):
+    assert repr(make()) == "<MeliPayamak 'meli'>"

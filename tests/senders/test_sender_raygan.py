@@ -1,0 +1,741 @@
+"""Raygan against a gateway written from the samples of its web-service guide."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from flask_smsverify.errors import (
+    ConfigurationError,
+    Misconfigured,
+    Rejected,
+    SenderError,
+    Unavailable,
+    Unknown,
+)
+from flask_smsverify.senders.base import Capability, CodeMessage, Status, Text
+from flask_smsverify.senders.raygan import OwnText, Raygan
+from flask_smsverify.testing import LoopbackGateway, Reply, Request, SenderContract
+
+DONE = " شد انجام موفقیت با عملیات "
+GROUP = "973c22de-292d-4403-8baa-2f32cc762086"
+PASSWORD = "sesame-Π:x"
+AUTHORIZATION = "Basic " + base64.b64encode("reza:sesame-Π:x".encode()).decode()
+
+
+def at(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def envelope(result: object, code: int = 0) -> bytes:
+    """An answer laid out as the guide prints it."""
+    return json.dumps(
+        {"Code": code, "Message": DONE, "Result": result}, indent=4, ensure_ascii=False
+    ).encode()
+
+
+# --- the gateway ---------------------------------------------------------------------------------
+
+
+def answer(request: Request) -> Reply:
+    """What the guide says it answers, whatever the recipient, text or code."""
+    if request.method != "POST":
+        return Reply(405)
+    if request.headers.get("authorization") != AUTHORIZATION:
+        return Reply(401, b"Unauthorized", "text/plain")
+    body = request.json
+    assert isinstance(body, dict)
+    match request.path.rpartition("/")[2]:
+        case "SendMessage":
+            return Reply(200, envelope(GROUP))
+        case "SendCorrespondingMessage" | "SendMessageToPort":
+            rows = [
+                {"Id": int(row["Id"]), "Mobile": row["Mobile"], "Result": 2825 + int(row["Id"])}
+                for row in body["RecipientsMessage"]
+            ]
+            return Reply(200, envelope(rows))
+        case "GroupMessageStatus":
+            rows = [{"Mobile": "9123456789", "Status": "0"}]
+            return Reply(200, envelope({"StatusCode": "1", "MessagesListState": rows}))
+        case "CorrespondingMessageStatus":
+            rows = [{"MsgId": one, "Status": "1"} for one in body["messageId"] if one.isdecimal()]
+            return Reply(200, envelope(rows))
+        case "ReceiveMessages":
+            rows = [{"Mobile": "989116420422", "Date": 1613388346, "MsgBody": " 1تست "}]
+            return Reply(200, envelope({"Page": 1, "TotalPage": 1, "ReceivedMsgs": rows}))
+        case "GetCredit":
+            return Reply(200, envelope(129249))
+        case "SendAutoCode" | "SendCode":
+            return Reply(200, b"2826")
+        case "CheckSendCode":
+            return Reply(200, b"true")
+    return Reply(404, b"no such method", "text/plain")
+
+
+def raygan(base_url: str, **options: object) -> Raygan:
+    given = {"username": "reza", "password": PASSWORD, "line": "50002910001080"} | options
+    return Raygan(base_url=f"{base_url}/api/smsAPI", **given)  # type: ignore[arg-type] -- options vary by test
+
+
+@pytest.fixture
+def gateway() -> Iterator[LoopbackGateway]:
+    with LoopbackGateway(answer) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def sender(gateway: LoopbackGateway) -> Iterator[Raygan]:
+    with closing(raygan(gateway.url)) as sender:
+        yield sender
+
+
+class TestRayganContract(SenderContract):
+    credentials = (PASSWORD, "sesame", AUTHORIZATION.removeprefix("Basic "))
+
+    def make_sender(self, base_url: str) -> Raygan:
+        return raygan(base_url)
+
+    def answer(self, request: Request) -> Reply:
+        return answer(request)
+
+
+# --- every method, byte by byte ------------------------------------------------------------------
+
+THREE = [
+    OwnText("1", "+989112170848", "کاربراول"),
+    OwnText("2", "+989116662206", "کاربردوم"),
+    OwnText("3", "+989119048697", "کاربرسوم"),
+]
+
+Call = Callable[[Raygan], object]
+
+#: method; how it is called; the request; the answer, as the guide prints it; what it means.
+SAMPLES: list[tuple[str, Call, str, bytes, object]] = [
+    (
+        "SendMessage",
+        lambda s: s.send_message("test", ["+98911111111", "+98911111112"], at=at(1537701659)),
+        '{"PhoneNumber":"50002910001080","Message":"test","Mobiles":["0911111111","0911111112"],'
+        '"UserGroupID":"13","SendDateInTimeStamp":1537701659}',
+        envelope(GROUP),
+        GROUP,
+    ),
+    (
+        "SendAutoCode",
+        lambda s: s.send_auto_code("+989116420422", "RayganSMS.com"),
+        '{"Mobile":"09116420422","Footer":"RayganSMS.com"}',
+        b"2001234",
+        2001234,
+    ),
+    (
+        "SendAutoCode",
+        lambda s: s.send_auto_code("+989116420422"),
+        '{"Mobile":"09116420422","Footer":"our footer"}',
+        b"2826\r\n",
+        2826,
+    ),
+    (
+        "CheckSendCode",
+        lambda s: s.check_send_code("+989116420422", "545668"),
+        '{"Mobile":"09116420422","Code":"545668"}',
+        b"true",
+        True,
+    ),
+    (
+        "SendCode",
+        lambda s: s.send_own_code("+989116420422", "سلام کد احراز هویت شما : 21335"),
+        '{"Mobile":"09116420422","Message":"سلام کد احراز هویت شما : 21335"}',
+        b"2826",
+        2826,
+    ),
+    (
+        "SendCorrespondingMessage",
+        lambda s: [(o.id, o.mobile, o.message_id) for o in s.send_corresponding_message(THREE)],
+        '{"PhoneNumber":"50002910001080","RecipientsMessage":['
+        '{"Id":"1","Message":"کاربراول","Mobile":"09112170848"},'
+        '{"Id":"2","Message":"کاربردوم","Mobile":"09116662206"},'
+        '{"Id":"3","Message":"کاربرسوم","Mobile":"09119048697"}],"UserGroupID":"13"}',
+        envelope(
+            [
+                {"Id": 1, "Mobile": "09112170848", "Result": 2826},
+                {"Id": 2, "Mobile": "09116662206", "Result": 2827},
+                {"Id": 3, "Mobile": "09119048697", "Result": 2828},
+            ]
+        ),
+        [
+            ("1", "+989112170848", "2826"),
+            ("2", "+989116662206", "2827"),
+            ("3", "+989119048697", "2828"),
+        ],
+    ),
+    (
+        "SendMessageToPort",
+        lambda s: [
+            (o.id, o.mobile, o.message_id)
+            for o in s.send_message_to_port(THREE, receive_port=20, send_port=40)
+        ],
+        '{"PhoneNumber":"50002910001080","recievePortNumber":20,"sendPortNumber":40,'
+        '"RecipientsMessage":['
+        '{"Id":"1","Message":"کاربراول","Mobile":"09112170848"},'
+        '{"Id":"2","Message":"کاربردوم","Mobile":"09116662206"},'
+        '{"Id":"3","Message":"کاربرسوم","Mobile":"09119048697"}],"UserGroupID":"13"}',
+        b'{"Code": 0, "Message": "...", "Result":[{"Id":1,"Mobile":"09112170848","Result":2000},'
+        b'{"Id":2,"Mobile":"09116662206","Result":2001}]}',
+        [("1", "+989112170848", "2000"), ("2", "+989116662206", "2001")],
+    ),
+    (
+        "GroupMessageStatus",
+        lambda s: [(o.mobile, o.status, o.code) for o in s.group_message_status("16").recipients],
+        '{"GroupMessageId":"16"}',
+        envelope(
+            {
+                "StatusCode": "1",
+                "MessagesListState": [
+                    {"Mobile": "9116420422", "Status": "0"},
+                    {"Mobile": "9116665601", "Status": "0"},
+                ],
+            }
+        ),
+        [("+989116420422", Status.SENT, 0), ("+989116665601", Status.SENT, 0)],
+    ),
+    (
+        "CorrespondingMessageStatus",
+        lambda s: [(o.message_id, o.status) for o in s.corresponding_message_status(["1", "2"])],
+        '{"messageId":["1","2"]}',
+        envelope([{"MsgId": "1", "Status": "1"}, {"MsgId": "2", "Status": "1"}]),
+        [("1", Status.DELIVERED), ("2", Status.DELIVERED)],
+    ),
+    (
+        "GetGroupMessageId",
+        lambda s: s.get_group_message_id("16"),
+        '{"groupId":"16"}',
+        envelope("8b856761-4375-49dc-960a-5addb6d9b843"),
+        "8b856761-4375-49dc-960a-5addb6d9b843",
+    ),
+    (
+        "ReceiveMessages",
+        lambda s: [
+            (o.mobile, o.timestamp, o.message)
+            for o in s.receive_messages(at(1588923453), at(1620632253)).messages
+        ],
+        '{"PhoneNumber":"50002910001080","StartDate":"1588923453","EndDate":"1620632253",'
+        '"Page":"1"}',
+        envelope(
+            {
+                "Page": 1,
+                "TotalPage": 1,
+                "ReceivedMsgs": [
+                    {"Mobile": "989116420422", "Date": 1613388346, "MsgBody": " 1تست "},
+                    {"Mobile": "989116665601", "Date": 1606300605, "MsgBody": "1"},
+                ],
+            }
+        ),
+        [("+989116420422", 1613388346, " 1تست "), ("+989116665601", 1606300605, "1")],
+    ),
+    ("GetCredit", lambda s: s.get_credit(), "{}", envelope(129249), Decimal(129249)),
+    ("GetCredit", lambda s: s.get_credit(), "{}", envelope("129249.5"), Decimal("129249.5")),
+    (
+        "GetPrices",
+        lambda s: (s.get_prices().persian, s.get_prices().latin),
+        "{}",
+        envelope({"Fa_Price": 112, "En_Price": 275}),
+        (Decimal(112), Decimal(275)),
+    ),
+    (
+        "ShowWhiteList",
+        lambda s: s.show_white_list(
+            ["+989112170848", "+989333152378", "+989116662206", "+989119043011"]
+        ),
+        '{"Mobiles":["09112170848","09333152378","09116662206","09119043011"],'
+        '"MobilesList":["09112170848","09333152378","09116662206","09119043011"]}',
+        envelope([9112170848]),
+        ["+989112170848"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "request_body", "answered", "means"), SAMPLES, ids=lambda one: str(one)[:24]
+)
+def test_each_method_of_the_guide(
+    gateway: LoopbackGateway,
+    method: str,
+    call: Call,
+    request_body: str,
+    answered: bytes,
+    means: object,
+) -> None:
+    gateway.answer = lambda _: Reply(200, answered, "application/json; charset=utf-8")
+    with closing(raygan(gateway.url, group_id="13", footer="our footer")) as sender:
+        assert call(sender) == means
+    request = gateway.requests[0]
+    assert (request.method, request.target) == ("POST", f"/api/smsAPI/{method}")
+    assert request.body.decode() == request_body
+    assert request.headers["authorization"] == AUTHORIZATION
+    assert request.headers["content-type"] == "application/json"
+
+
+# --- where it talks to ---------------------------------------------------------------------------
+
+
+def addresses(**options: object) -> list[str]:
+    seen = []
+
+    def see(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200, content=b"2826" if "Code" in request.url.path else envelope(1))
+
+    client = httpx.Client(transport=httpx.MockTransport(see))
+    sender = Raygan(username="u", password="p", client=client, **options)  # type: ignore[arg-type] -- options vary
+    with closing(sender):
+        sender.send_auto_code("+989123456789")
+        sender.get_credit()
+    return seen
+
+
+def test_codes_have_a_host_of_their_own() -> None:
+    assert addresses() == [
+        "https://smspanel.trez.ir/api/smsAPI/SendAutoCode",
+        "https://raygansms.com/api/smsAPI/GetCredit",
+    ]
+
+
+def test_a_base_url_alone_serves_codes_too() -> None:
+    assert addresses(base_url="https://a.example/x/") == [
+        "https://a.example/x/SendAutoCode",
+        "https://a.example/x/GetCredit",
+    ]
+
+
+def test_codes_may_be_given_another_host() -> None:
+    assert addresses(base_url="https://a.example/x", code_base_url="https://b.example/y") == [
+        "https://b.example/y/SendAutoCode",
+        "https://a.example/x/GetCredit",
+    ]
+    assert addresses(code_base_url="https://b.example/y")[1].startswith("https://raygansms.com/")
+
+
+@pytest.mark.parametrize("option", ["base_url", "code_base_url"])
+@pytest.mark.parametrize("url", ["http://a.example", "https://u:p@a.example", "a.example"])
+def test_an_address_that_gives_secrets_away_is_refused(option: str, url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Raygan(username="u", password="p", **{option: url})  # type: ignore[arg-type] -- on purpose
+
+
+# --- its options ---------------------------------------------------------------------------------
+
+
+def test_a_password_of_digits_may_come_as_a_number(gateway: LoopbackGateway) -> None:
+    gateway.answer = lambda _: Reply(200, envelope(1))
+    with closing(raygan(gateway.url, username=912, password=1234)) as sender:
+        sender.credit()
+    given = gateway.requests[0].headers["authorization"].removeprefix("Basic ")
+    assert base64.b64decode(given) == b"912:1234"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"password": 1.5}, "password"),
+        ({"password": True}, "password"),
+        ({"password": ""}, "password"),
+        ({"username": None}, "username"),
+        ({"username": "a:b"}, "username"),
+        ({"line": 5.0}, "line"),
+        ({"native_codes": "yes"}, "native_codes"),
+        ({"timeout": (1, 2)}, "timeout"),
+    ],
+)
+def test_an_option_that_cannot_work_is_named(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        raygan("https://a.example", **options)
+
+
+def test_without_a_line_there_are_codes_only(gateway: LoopbackGateway) -> None:
+    with closing(raygan(gateway.url, line="", native_codes=False)) as sender:
+        assert sender.capabilities == {Capability.CODE_SMS, Capability.CREDIT}
+        for call in (
+            lambda: sender.send_text("+989123456789", "hi"),
+            lambda: list(sender.received(at(0))),
+            lambda: sender.send_native_code("+989123456789"),
+            lambda: sender.check_native_code("+989123456789", "123456"),
+        ):
+            with pytest.raises(Unavailable) as refused:
+                call()
+            assert not refused.value.written
+    assert not gateway.requests
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+CODES: dict[type[SenderError], list[int]] = {
+    Misconfigured: [1001, 1002, 1003, 1004, 2004, 2005, 2007, 2008, 3002],
+    Unavailable: [2001, 2002, 2003, 2009, 3003, 3004, 5001],
+    Rejected: [2006],
+    Unknown: [3001, 5002, 5003, 5004, 4000, -1, 1],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(kind, code) for kind, codes in CODES.items() for code in codes]
+)
+@pytest.mark.parametrize("status", [200, 500])
+def test_each_error_code_means_what_it_says(
+    sender: Raygan, gateway: LoopbackGateway, kind: type[SenderError], code: int, status: int
+) -> None:
+    gateway.answer = lambda _: Reply(status, envelope(None, code))
+    documented = code in (1001, 1002, 1003, 1004) or code >= 2000
+    for call in (
+        lambda: sender.send_message("hi", ["+989123456789"]),
+        lambda: sender.send_auto_code("+989123456789"),
+        lambda: sender.send_own_code("+989123456789", "code 123456"),
+        lambda: sender.check_send_code("+989123456789", "123456"),
+        sender.get_credit,
+    ):
+        with pytest.raises(SenderError) as refused:
+            call()
+        if status == 500 and (not documented or code == 4000):
+            assert type(refused.value) is Unavailable
+        else:
+            assert (type(refused.value), refused.value.code) == (kind, str(code))
+        assert DONE.strip() not in str(refused.value)
+
+
+def test_wrong_credentials_are_our_account(sender: Raygan, gateway: LoopbackGateway) -> None:
+    with closing(raygan(gateway.url, password="wrong")) as stranger:
+        for call in (stranger.get_credit, lambda: stranger.send_auto_code("+989123456789")):
+            with pytest.raises(Unavailable, match="credentials") as refused:
+                call()
+            assert refused.value.code == "401"
+
+
+# --- bare answers --------------------------------------------------------------------------------
+
+SEND_CODES = (
+    lambda s: s.send_auto_code("+989123456789"),
+    lambda s: s.send_own_code("+989123456789", "code 123456"),
+)
+
+
+@pytest.mark.parametrize("body", [b"2010", b"2826", b"9999", b" 3005\n", b"637841258741258"])
+@pytest.mark.parametrize("call", SEND_CODES)
+def test_a_bare_number_above_2000_means_sent(
+    sender: Raygan, gateway: LoopbackGateway, call: Call, body: bytes
+) -> None:
+    gateway.answer = lambda _: Reply(200, body)
+    assert call(sender) == int(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *[str(code).encode() for code in (*range(2001, 2010), *range(3001, 3005))],
+        *[str(code).encode() for code in range(5001, 5005)],
+        b"2000",
+        b"0",
+        b"1",
+        b"-2826",
+        b'"2826"',
+        b"2826.0",
+        b"2826.5",
+        b"2e9",
+        b"1e999",
+        b"99999999999999999999999",
+        b"true",
+        b"[2826]",
+        b'{"Result": 2826}',
+        b'{"Code": 0, "Message": "", "Result": 2826}',
+        b"2826 sent",
+        b"<string>2826</string>",
+    ],
+)
+@pytest.mark.parametrize("call", SEND_CODES)
+def test_any_other_bare_answer_may_or_may_not_be_sent(
+    sender: Raygan, gateway: LoopbackGateway, call: Call, body: bytes
+) -> None:
+    gateway.answer = lambda _: Reply(200, body)
+    with pytest.raises(Unknown):
+        call(sender)
+
+
+@pytest.mark.parametrize("body", [b"1001", b"1002", b"1003", b"1004"])
+@pytest.mark.parametrize("call", SEND_CODES)
+def test_a_bare_error_code_below_2000_is_that_error(
+    sender: Raygan, gateway: LoopbackGateway, call: Call, body: bytes
+) -> None:
+    gateway.answer = lambda _: Reply(200, body)
+    with pytest.raises(Misconfigured) as refused:
+        call(sender)
+    assert refused.value.code == body.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        (b"true", True),
+        (b"True", True),
+        (b" TRUE\r\n", True),
+        (b"\xef\xbb\xbftrue", True),
+        (b"false", False),
+        (b"False", False),
+    ],
+)
+def test_a_verdict_is_a_bare_word(
+    sender: Raygan, gateway: LoopbackGateway, body: bytes, verdict: bool
+) -> None:
+    gateway.answer = lambda _: Reply(200, body)
+    assert sender.check_native_code("+989123456789", "123456") is verdict
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"true"',
+        b'"false"',
+        b"1",
+        b"0",
+        b"2826",
+        b"yes",
+        b"true false",
+        b"truefalse",
+        b"[true]",
+        b'{"Result": true}',
+        b'{"Code": 0, "Message": "", "Result": true}',
+        b"null",
+        b"",
+        "ｔｒｕｅ".encode(),
+    ],
+)
+def test_nothing_else_is_a_verdict(sender: Raygan, gateway: LoopbackGateway, body: bytes) -> None:
+    gateway.answer = lambda _: Reply(200, body)
+    with pytest.raises(Unknown):
+        sender.check_native_code("+989123456789", "123456")
+
+
+# --- receipts and their states -------------------------------------------------------------------
+
+
+def test_one_text_for_many_goes_out_at_once_and_is_followed_by_the_group(
+    sender: Raygan, gateway: LoopbackGateway
+) -> None:
+    mobiles = [f"+98912000{number:04d}" for number in range(1200)]
+    receipts = list(sender.send_many(Text(to, "hi", to[-4:]) for to in mobiles))
+    [request] = gateway.requests
+    assert request.json["Mobiles"] == ["0" + to[3:] for to in mobiles]  # type: ignore[index] -- it is an object
+    assert [receipt.to for receipt in receipts] == mobiles
+    ids = [receipt.id or "" for receipt in receipts]
+    assert len(set(ids)) == 1200
+    assert not any(to[-7:] in one for to, one in zip(mobiles, ids, strict=True))
+
+    rows = [
+        {"Mobile": "9120000003", "Status": "2"},
+        {"Mobile": "9120000001", "Status": 1},
+        {"Mobile": "989120000000", "Status": "77"},
+    ]
+    states = {"StatusCode": "1", "MessagesListState": rows}
+    gateway.answer = lambda _: Reply(200, envelope(states))
+    found = sender.statuses(ids[:5])
+    assert len(gateway.requests) == 2
+    assert [found[one] for one in ids[:5]] == [
+        Status.SENT,
+        Status.DELIVERED,
+        Status.UNKNOWN,
+        Status.UNDELIVERED,
+        Status.UNKNOWN,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "status"),
+    [(1, Status.UNKNOWN), (2, Status.QUEUED), (3, Status.REJECTED), (9, Status.UNKNOWN)],
+)
+def test_a_group_that_waits_or_was_filtered_speaks_for_those_it_does_not_list(
+    sender: Raygan, gateway: LoopbackGateway, group: int, status: Status
+) -> None:
+    receipt = sender.send_text("+989123456789", "hi")
+    states = {"StatusCode": group, "MessagesListState": []}
+    gateway.answer = lambda _: Reply(200, envelope(states))
+    assert sender.statuses([receipt.id or ""]) == {receipt.id: status}
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("1", Status.DELIVERED),
+        (2, Status.UNDELIVERED),
+        ("8", Status.SENT),
+        (16, Status.UNDELIVERED),
+        ("27", Status.UNDELIVERED),
+        (23, Status.QUEUED),
+        ("0", Status.SENT),
+        (4, Status.SENT),
+        (None, Status.UNKNOWN),
+        (True, Status.UNKNOWN),
+        ([1], Status.UNKNOWN),
+        ("delivered", Status.UNKNOWN),
+    ],
+)
+def test_each_state_of_a_message(
+    sender: Raygan, gateway: LoopbackGateway, code: object, status: Status
+) -> None:
+    gateway.answer = lambda _: Reply(200, envelope([{"MsgId": 2826, "Status": code}]))
+    assert sender.statuses(["2826", "2827"]) == {"2826": status, "2827": Status.UNKNOWN}
+
+
+def test_texts_that_differ_go_out_each_with_its_own(
+    sender: Raygan, gateway: LoopbackGateway
+) -> None:
+    texts = [Text("+989123456789", f"hi {number}") for number in range(1001)]
+    receipts = list(sender.send_many(texts))
+    assert [one.path.rpartition("/")[2] for one in gateway.requests] == [
+        "SendCorrespondingMessage",
+        "SendCorrespondingMessage",
+    ]
+    assert receipts[999].id == "3825"
+    assert receipts[1000].id == "2826"
+
+
+@pytest.mark.parametrize("code", [0, 5004])
+def test_a_recipient_that_the_answer_leaves_out_is_unknown(
+    sender: Raygan, gateway: LoopbackGateway, code: int
+) -> None:
+    rows = [
+        {"Id": "3", "Mobile": "09123456789", "Result": "2001"},
+        {"Id": 1, "Result": 2000},
+        {"Id": 2, "Result": 0},
+        {"Id": 4, "Result": None},
+        {"Id": 5, "Result": True},
+        {"Id": 6, "Result": -3},
+        {"Id": 99, "Result": 2826},
+        "row",
+    ]
+    gateway.answer = lambda _: Reply(200, envelope(rows, code))
+    receipts = list(sender.send_many(Text("+989123456789", f"hi {n}") for n in range(7)))
+    assert [receipt.id for receipt in receipts] == ["2000", None, "2001", None, None, None, None]
+    for receipt in receipts:
+        assert (receipt.status is Status.QUEUED) == (receipt.id is not None)
+        assert receipt.id or isinstance(receipt.error, Unknown)
+
+
+def test_a_lost_part_of_a_batch_takes_no_other_part_with_it(
+    sender: Raygan, gateway: LoopbackGateway
+) -> None:
+    def only_the_first(request: Request) -> Reply:
+        return answer(request) if len(gateway.requests) == 1 else Reply(200, envelope(None, 3003))
+
+    gateway.answer = only_the_first
+    texts = [Text("+989123456789", f"hi {number}") for number in range(1002)]
+    receipts = list(sender.send_many(texts))
+    assert all(receipt.error is None for receipt in receipts[:1000])
+    assert all(isinstance(receipt.error, Unavailable) for receipt in receipts[1000:])
+
+
+def test_a_state_that_cannot_be_read_takes_no_other_with_it(
+    sender: Raygan, gateway: LoopbackGateway
+) -> None:
+    def only_singles(request: Request) -> Reply:
+        single = request.path.endswith("CorrespondingMessageStatus")
+        return answer(request) if single else Reply(200, envelope(None, 1004))
+
+    gateway.answer = only_singles
+    assert sender.statuses(["2826", "group:mark"]) == {
+        "2826": Status.DELIVERED,
+        "group:mark": Status.UNKNOWN,
+    }
+    with pytest.raises(Misconfigured):
+        sender.statuses(["group:mark"])
+
+
+def test_nothing_is_asked_about_codes(sender: Raygan, gateway: LoopbackGateway) -> None:
+    own = sender.send_code(CodeMessage("+989123456789", "123456", "code 123456"))
+    native = sender.send_native_code("+989123456789")
+    assert own.id == native.id == "code:2826"
+    asked = len(gateway.requests)
+    assert sender.statuses(["code:2826"]) == {"code:2826": Status.UNKNOWN}
+    assert len(gateway.requests) == asked
+
+
+def test_a_text_without_a_date_has_one_that_is_past_in_every_zone(
+    sender: Raygan, gateway: LoopbackGateway
+) -> None:
+    sender.send_text("+989123456789", "hi")
+    [request] = gateway.requests
+    sent = request.json["SendDateInTimeStamp"]  # type: ignore[index] -- it is an object
+    assert datetime.now(UTC).timestamp() - sent == pytest.approx(86_400, abs=60)
+
+
+# --- received messages ---------------------------------------------------------------------------
+
+
+def pages(gateway: LoopbackGateway, *rows: list[dict[str, object]], total: int) -> None:
+    def page(request: Request) -> Reply:
+        number = int(request.json["Page"])  # type: ignore[index] -- it is an object
+        found = rows[number - 1] if number <= len(rows) else []
+        return Reply(200, envelope({"Page": number, "TotalPage": total, "ReceivedMsgs": found}))
+
+    gateway.answer = page
+
+
+def row(body: str, date: object = 1613388346) -> dict[str, object]:
+    return {"Mobile": "989116420422", "Date": date, "MsgBody": body}
+
+
+def test_received_messages_are_asked_for_page_by_page(
+    sender: Raygan, gateway: LoopbackGateway
+) -> None:
+    pages(gateway, [row("a"), row("a")], [row("b", "1606300605")], total=2)
+    messages = sender.received(at(1600000000))
+    first = next(messages)
+    assert len(gateway.requests) == 1
+    rest = list(messages)
+    assert len(gateway.requests) == 2
+    assert [one.text for one in (first, *rest)] == ["a", "a", "b"]
+    assert len({one.id for one in (first, *rest)}) == 3
+    assert (first.sender, first.line) == ("+989116420422", "50002910001080")
+    assert rest[1].received_at == at(1606300605)
+    assert [one.id for one in sender.received(at(1600000001))] == [one.id for one in (first, *rest)]
+
+
+def test_pages_without_end_do_not_keep_us(sender: Raygan, gateway: LoopbackGateway) -> None:
+    pages(gateway, [row("a")], total=10**9)
+    assert len(list(sender.received(at(0)))) == 1
+    pages(gateway, [row("a")], [row("a")], total=10**9)
+    with pytest.raises(Unknown, match="repeat"):
+        list(sender.received(at(0)))
+
+
+@pytest.mark.parametrize("date", [None, "soon", True, 10**17, -(10**17), [1]])
+def test_a_time_that_cannot_be_read_is_none(
+    sender: Raygan, gateway: LoopbackGateway, date: object
+) -> None:
+    pages(gateway, [row("a", date)], total=1)
+    [message] = sender.received(at(0))
+    assert message.received_at is None
+
+
+@pytest.mark.parametrize(
+    "result", [None, True, "", "x", [], {}, "1,000", "NaN", "1e5", 1e300, "٣"], ids=ascii
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.get_prices(),
+        lambda s: s.get_credit(),
+        lambda s: s.group_message_status("16"),
+        lambda s: s.receive_messages(at(0), at(1)),
+    ],
+)
+def test_a_result_of_the_wrong_kind_is_an_error(
+    sender: Raygan, gateway: LoopbackGateway, call: Call, result: object
+) -> None:
+    gateway.answer = lambda _: Reply(200, envelope(result))
+    try:
+        state = call(sender)
+    except Unknown:
+        return
+    assert result == {}
+    assert getattr(state, "status", None) is Status.UNKNOWN

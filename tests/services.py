@@ -1,0 +1,73 @@
+"""Which servers the tests may use: those that answer, or all of them where that is demanded.
+
+With `SMSVERIFY_TESTS_REQUIRE=all` a server that does not answer fails the run; without it the
+tests that need it are left out, and one closing line says so. The addresses are those of
+`compose.yaml`; an environment variable names another.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+
+import sqlalchemy
+
+REQUIRE_ALL = os.environ.get("SMSVERIFY_TESTS_REQUIRE") == "all"
+
+POSTGRESQL = os.environ.get(
+    "SMSVERIFY_TESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+)
+MARIADB = os.environ.get("SMSVERIFY_TESTS_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
+REDIS = ("127.0.0.1", 6379)
+RABBITMQ = ("127.0.0.1", 5672)
+CHROMIUM = (
+    os.environ.get("SMSVERIFY_TESTS_CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    name: str
+    answers: bool
+
+
+def _database_answers(url: str) -> bool:
+    engine = sqlalchemy.create_engine(url, connect_args={"connect_timeout": 2})
+    try:
+        with engine.connect():
+            return True
+    except sqlalchemy.exc.OperationalError:
+        return False
+    finally:
+        engine.dispose()
+
+
+def _port_answers(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+SERVICES = {
+    "postgresql": Service("PostgreSQL", _database_answers(POSTGRESQL)),
+    "mariadb": Service("MariaDB", _database_answers(MARIADB)),
+    "redis": Service("Redis", _port_answers(REDIS)),
+    "rabbitmq": Service("RabbitMQ", _port_answers(RABBITMQ)),
+    "chromium": Service("Chromium", CHROMIUM is not None),
+}
+
+
+def missing() -> list[str]:
+    """The names of those that are not there."""
+    return [service.name for service in SERVICES.values() if not service.answers]
+
+
+def is_there(key: str) -> bool:
+    return SERVICES[key].answers

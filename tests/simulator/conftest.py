@@ -1,0 +1,66 @@
+"""One simulator for all tests of it, on a real port, with a clock that tests turn.
+
+Every test finds it as new: nothing sent, no fault switched on, its clock where it was.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from flask_smsverify.simulator import Pace, Simulator, running
+
+
+class TurnableClock:
+    """A clock that stands still until it is turned."""
+
+    start = datetime(2026, 3, 21, 8, 30, tzinfo=UTC)
+
+    def __init__(self) -> None:
+        self.now = self.start
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **by: float) -> None:
+        """Turn the clock on, by `seconds=`, `minutes=`, `days=`."""
+        self.now += timedelta(**by)
+
+
+@pytest.fixture(scope="session")
+def _clock() -> TurnableClock:
+    return TurnableClock()
+
+
+@pytest.fixture(scope="session")
+def _simulator(_clock: TurnableClock) -> Iterator[Simulator]:
+    pace = Pace(at_operator=1, delivered=3, late=30, slow=0.3, hang=5)
+    with running(clock=_clock, pace=pace) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def clock(_clock: TurnableClock) -> TurnableClock:
+    """The simulator's clock."""
+    return _clock
+
+
+@pytest.fixture
+def simulator(_simulator: Simulator, _clock: TurnableClock) -> Simulator:
+    """A simulator that has seen nothing yet."""
+    _simulator.reset()
+    _clock.now = TurnableClock.start
+    return _simulator
+
+
+@pytest.fixture(scope="session")
+def _http(_simulator: Simulator) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=_simulator.url, trust_env=False, timeout=4) as client:
+        yield client
+
+
+@pytest.fixture
+def http(simulator: Simulator, _http: httpx.Client) -> httpx.Client:
+    """A plain HTTP client at the simulator's address."""
+    return _http

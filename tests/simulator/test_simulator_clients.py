@@ -1,0 +1,103 @@
+"""Programs that we did not write, against the simulator: the gateways' clients from PyPI."""
+
+import importlib
+import warnings
+from types import ModuleType
+
+import pytest
+
+
+def load(name: str) -> ModuleType:
+    """A client's module; what its own lines warn of is not our affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
+
+
+@pytest.fixture
+def proxied(simulator, monkeypatch):
+    """The simulator as the proxy of everything that speaks plain http."""
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                 "ALL_PROXY"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", simulator.url)
+    return simulator
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the client leaves its sessions open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # likewise
+def test_melipayamaks_client_sends_by_soap_through_the_proxy(proxied, clock):
+    sms = load("melipayamak").Api("user", "pass").sms("soap")
+    rec_id = sms.send("09123456789", "50004001", "کد شما: 12345")
+    assert len(rec_id) >= 15
+    assert proxied.messages()[0]["code"] == "12345"
+    clock.forward(seconds=5)
+    assert sms.is_delivered(int(rec_id)) == 1
+    assert sms.send_by_base_number("4821", "09123456789", 7).isdecimal()
+    assert sms.get_credit() == 9_999_998.0
+    sent = sms.send2(["09123456789", "09121112233"], "50004001", "سلام")
+    assert sent.SendSmsResult == 1
+    assert proxied.messages()[0]["text"] == "سلام"
+
+
+def test_melipayamaks_client_sends_by_rest(simulator, monkeypatch):
+    api = load("melipayamak").Api("user", "pass")
+    rest = api.sms()
+    path = f"{simulator.url}/melipayamak/api/SendSMS/%s"
+    monkeypatch.setattr(type(rest), "PATH", path)
+    sent = rest.send("09123456789", "50004001", "سلام")
+    assert sent["StrRetStatus"] == "Ok"
+    assert rest.is_delivered(sent["Value"])["RetStatus"] == 1
+    assert rest.send_by_base_number("4821", "09123456789", 7)["RetStatus"] == 1
+    assert rest.get_credit()["Value"] == "9999998.0"
+    assert rest.get_messages(2, 0, 10)["Data"][1]["Body"] == "سلام"
+    assert rest.get_numbers()["Data"]
+    assert rest.get_base_price()["RetStatus"] == 1
+
+
+def test_smsirs_older_client_sends_through_the_proxy(proxied):
+    load("smsir")
+    token = load("smsir.token").get_token("key", "secret")
+    assert token
+    sms, club = load("smsir.sms"), load("smsir.customerclub")
+    assert sms.VerificationCode("4821", "09123456789", token).json()["IsSuccessful"]
+    assert proxied.messages()[0]["code"] == "4821"
+    values = [{"Parameter": "VerificationCode", "ParameterValue": "55555"}]
+    assert sms.UltraFastSend(values, "09123456789", "1", token).json()["IsSuccessful"]
+    sent = sms.send_by_mobile_number("سلام", "09123456789", "3000", "", token).json()
+    assert sent["Ids"][0]["MobileNo"] == "09123456789"
+    assert sms.get_sms_line(token).json()["SMSLines"]
+    assert load("smsir.token").get_credit(token).json()["Credit"] == 9_999_997.0
+    assert club.add_contact(Mobile="09123456789", CategoryId="3", Token=token).ok
+    assert club.get_allcontacts_By_pageid("1", token).json()["AllRecords"] == 1
+
+
+def test_smsirs_client_sends(simulator, monkeypatch):
+    kind = load("sms_ir").SmsIr
+    monkeypatch.setattr(kind, "ENDPOINT", f"{simulator.url}/smsir")
+    client = kind("key", 30007732000000)
+    sent = client.send_verify_code("09123456789", 1, [{"name": "CODE", "value": "4821"}]).json()
+    assert sent["status"] == 1
+    assert simulator.messages()[0]["code"] == "4821"
+    assert client.report_message(sent["data"]["messageId"]).json()["data"]["mobile"] == 9123456789
+    pack = client.send_bulk_sms(["09123456789", "09121112233"], "سلام").json()["data"]
+    assert len(client.report_pack(pack["packId"]).json()["data"]) == 2
+    assert client.send_like_to_like(["09123456789"], ["سلام"]).json()["status"] == 1
+    assert client.get_credit().json()["data"] == 9_999_996.0
+    assert client.get_line_numbers().json()["data"]
+    assert len(client.report_today().json()["data"]) == 4
+    assert client.report_archived().json()["data"] == []
+    assert client.report_latest_received(5).json()["data"] == []
+
+
+def test_asanaks_client_sends(simulator):
+    client = load("asanak_sms_client").AsanakSmsClient(
+        "user", "pass", base_url=f"{simulator.url}/asanak"
+    )
+    (ref,) = client.send_sms("982100021000", "09123456789", "کد: 12345")
+    assert simulator.messages()[0]["code"] == "12345"
+    assert client.msg_status([str(ref)])[0]["Status"] == "1"
+    assert len(client.send_p2p(["9821", "9821"], ["09123456789", "09121112233"], ["a", "b"])) == 2
+    assert client.send_template(1, {"code": "4821"}, "09123456789")
+    assert client.get_credit()["credit"] == 9_999_996
+    assert client.get_templates()

@@ -1,0 +1,753 @@
+"""The pages as a browser gets them: structure, wiring for screen readers, sizes, and the script.
+
+The endpoints behind the forms are stand-ins; what the pages are rendered with is made here.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import pytest
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    jsonify,
+    render_template,
+    render_template_string,
+    request,
+)
+from werkzeug.serving import make_server
+
+from flask_smsverify import web
+from flask_smsverify.web.i18n import Interface
+from flask_smsverify.web.problems import problem_text
+
+PACKAGE = Path(web.__file__).parent.parent
+STATIC = PACKAGE / "static/smsverify"
+CHROMIUM = Path("/usr/bin/chromium")
+NOW = datetime(2025, 3, 21, 9, 30, tzinfo=UTC)
+VOID = {"meta", "link", "input", "br", "img", "circle", "path"}
+
+
+@dataclass(frozen=True)
+class Verify:
+    state: str = "pending"
+    mobile: str | None = "+98912•••4567"
+    channel: str = "sms"
+    can_sms: bool = True
+    can_voice: bool = True
+    can_change_mobile: bool = True
+    delivery: str | None = "sent"
+    expires_at: datetime | None = NOW + timedelta(minutes=10)
+    resend_at: datetime | None = NOW + timedelta(seconds=28)
+    verified_at: datetime | None = None
+    resend_in: int = 28
+    expires_in: int = 600
+    attempts_left: int | None = 5
+    code_length: int = 6
+    next: str = "/orders?a=1&b=2"
+    demand: str = "signed"
+
+
+@dataclass(frozen=True)
+class Problem:
+    code: str
+    title: str
+    detail: str
+    field: str | None = None
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    state: str
+    mobile: str | None = "+98912•••4567"
+    verified_at: datetime | None = NOW
+    expires_at: datetime | None = NOW + timedelta(days=90)
+
+
+WRONG = Problem("wrong_code", "The code is wrong", "You have 2 tries left.", "code")
+UNSENT = Verify("unsent", delivery=None, resend_in=0, attempts_left=None)
+VERIFIED = Verify("verified", verified_at=NOW)
+LOCKED = Verify("locked", resend_in=0)
+
+PAGES: dict[str, tuple[str, dict[str, object]]] = {
+    "unsent": ("page", {"verify": UNSENT}),
+    "no mobile": ("page", {"verify": replace(UNSENT, mobile=None)}),
+    "pending": ("page", {"verify": Verify()}),
+    "pending call": ("page", {"verify": Verify(channel="voice")}),
+    "wrong code": ("page", {"verify": Verify(attempts_left=2), "error": WRONG}),
+    "last try": ("page", {"verify": Verify(attempts_left=0), "error": WRONG}),
+    "too many": (
+        "page",
+        {
+            "verify": replace(UNSENT, resend_in=900),
+            "error": Problem("too_many_attempts", "Too many wrong codes", "Wait."),
+        },
+    ),
+    "notice": ("page", {"verify": Verify(resend_in=0), "notice": "Sent again."}),
+    "verified": ("page", {"verify": VERIFIED}),
+    "exempt": ("page", {"verify": Verify("exempt", mobile=None)}),
+    "locked": ("page", {"verify": LOCKED}),
+    "mobile": ("mobile", {"verify": VERIFIED}),
+    "first mobile": ("mobile", {"verify": replace(UNSENT, mobile=None)}),
+    "bad mobile": (
+        "mobile",
+        {
+            "verify": UNSENT,
+            "typed": '021"<',
+            "error": Problem("invalid_mobile", "This is not a mobile number", "Check.", "mobile"),
+        },
+    ),
+    "fresh login": ("mobile", {"verify": VERIFIED, "needs_fresh_login": True}),
+    "problem": ("problem", {"error": Problem("csrf", "This page was open too long", "Again.")}),
+}
+every_page = pytest.mark.parametrize("name", PAGES)
+both_languages = pytest.mark.parametrize("lang", ["fa", "en"])
+
+
+class Element:
+    """A start tag with its attributes and all text inside it."""
+
+    def __init__(self, tag: str, attributes: dict[str, str | None], parents: list["Element"]):
+        self.tag, self.attributes, self.parents, self.text = tag, attributes, parents, ""
+
+    def __getitem__(self, name: str) -> str | None:
+        return self.attributes[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.attributes
+
+    def get(self, name: str) -> str:
+        return self.attributes.get(name) or ""
+
+
+class Document(HTMLParser):
+    """A page as a flat list of elements; an unbalanced tag is an error."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.elements: list[Element] = []
+        self._open: list[Element] = []
+        self.feed(source)
+        assert not self._open, self._open[-1].tag
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), (tag, attrs)
+        element = Element(tag, dict(attrs), list(self._open))
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self._open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.text += data
+
+    def all(self, tag: str | None = None, **attributes: str) -> list[Element]:
+        return [
+            element
+            for element in self.elements
+            if tag in (None, element.tag)
+            and all(
+                wanted in element.get(name.strip("_").replace("_", "-")).split()
+                for name, wanted in attributes.items()
+            )
+        ]
+
+    def one(self, tag: str | None = None, **attributes: str) -> Element:
+        (element,) = self.all(tag, **attributes)
+        return element
+
+    def inside(self, parent: Element, tag: str) -> list[Element]:
+        return [element for element in self.all(tag) if parent in element.parents]
+
+    def form(self, action: str) -> Element:
+        return next(form for form in self.all("form") if form["action"] == action)
+
+    def fields(self, form: Element) -> dict[str, str]:
+        return {field.get("name"): field.get("value") for field in self.inside(form, "input")}
+
+
+def make_app() -> Flask:
+    app = Flask("shop")
+    pages = Blueprint(
+        "smsverify",
+        web.__name__,
+        url_prefix="/verify-mobile",
+        template_folder=str(PACKAGE / "templates"),
+        static_folder=str(STATIC),
+        static_url_path="/static",
+    )
+    ui = Interface(lambda: request.args.get("lang"), status=lambda user: Standing(str(user)))
+    app.jinja_env.globals["smsverify_ui"] = ui
+    app.config.update(SLOWNESS=0, SENT=[], STATUS={"state": "pending", "delivery": "sent"})
+
+    @pages.get("/")
+    def page() -> str:
+        template, context = PAGES[request.args.get("name", "pending")]
+        frame = {
+            "error": None,
+            "notice": None,
+            "typed": "",
+            "needs_fresh_login": False,
+            "csrf_field_name": "csrf_token",
+            "csrf_token": "t0ken",
+            "site_name": "Shop & Co",
+        }
+        return render_template(f"smsverify/{template}.html", **(frame | context))
+
+    def record() -> Response:
+        app.config["SENT"].append((request.endpoint, request.form.to_dict()))
+        sleep(app.config["SLOWNESS"])
+        return Response("taken")
+
+    pages.add_url_rule("/send", "send", record, methods=["POST"])
+    pages.add_url_rule("/check", "check", record, methods=["POST"])
+    pages.add_url_rule("/mobile", "mobile", record, methods=["GET", "POST"])
+    pages.add_url_rule("/status", "status", lambda: jsonify(app.config["STATUS"]))
+    app.register_blueprint(pages)
+
+    @app.get("/orders")
+    def orders() -> str:
+        return "orders"
+
+    @app.after_request
+    def strict_policy(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+            " form-action 'self'; base-uri 'none'"
+        )
+        return response
+
+    return app
+
+
+@pytest.fixture
+def app() -> Flask:
+    return make_app()
+
+
+Show = Callable[..., Document]
+
+
+@pytest.fixture
+def show(app: Flask) -> Show:
+    client = app.test_client()
+
+    def show(name: str, lang: str = "en") -> Document:
+        answer = client.get("/verify-mobile/", query_string={"name": name, "lang": lang})
+        return Document(answer.text)
+
+    return show
+
+
+@every_page
+@both_languages
+def test_a_page_works_under_a_strict_content_security_policy(
+    show: Show, name: str, lang: str
+) -> None:
+    page = show(name, lang)
+    for element in page.elements:
+        assert element.tag != "style"
+        assert "style" not in element
+        assert not any(attribute.startswith("on") for attribute in element.attributes)
+        for place in ("src", "href", "action"):
+            assert not re.match(r"(?i)(https?:)?//|data:|javascript:", element.get(place))
+    scripts = page.all("script")
+    assert [script["src"] for script in scripts] == ["/verify-mobile/static/smsverify.js"]
+    assert all("defer" in script and not script.text for script in scripts)
+
+
+@every_page
+@both_languages
+def test_a_page_names_its_language_and_direction(show: Show, name: str, lang: str) -> None:
+    page = show(name, lang)
+    for element in (page.one("html"), page.one("div", class_="sv-panel")):
+        assert (element["lang"], element["dir"]) == (lang, "rtl" if lang == "fa" else "ltr")
+    assert page.one("meta", name="color-scheme")["content"] == "light dark"
+    assert "width=device-width" in page.one("meta", name="viewport").get("content")
+    assert "maximum-scale" not in page.source
+
+
+@every_page
+@both_languages
+def test_a_page_has_one_heading_that_its_title_repeats(show: Show, name: str, lang: str) -> None:
+    page = show(name, lang)
+    assert page.one("h1").text.strip() in page.one("title").text
+    assert page.one("title").text.endswith("– Shop & Co")
+    assert len(page.all("main")) == 1
+
+
+@every_page
+@both_languages
+def test_a_persian_page_speaks_persian_only(show: Show, name: str, lang: str) -> None:
+    page = show(name, lang)
+    text = page.one("main").text
+    error = PAGES[name][1].get("error")
+    for said in (error.title, error.detail) if isinstance(error, Problem) else ():
+        text = text.replace(said, "")
+    text = text.replace(str(PAGES[name][1].get("notice")), "").replace("UTC", "")
+    assert bool(re.search("[A-Za-z]", text)) is (lang == "en" and bool(text.strip()))
+
+
+@every_page
+def test_ids_are_unique_and_every_reference_meets_one(show: Show, name: str) -> None:
+    page = show(name)
+    ids = [element.get("id") for element in page.elements if "id" in element]
+    assert len(set(ids)) == len(ids)
+    for element in page.elements:
+        for attribute in ("aria-describedby", "aria-labelledby", "for"):
+            assert set(element.get(attribute).split()) <= set(ids)
+        if element.get("href").startswith("#"):
+            assert element.get("href")[1:] in ids
+
+
+@every_page
+def test_every_form_carries_the_token_the_goal_and_the_demand(show: Show, name: str) -> None:
+    page = show(name)
+    for form in page.all("form"):
+        fields = page.fields(form)
+        assert form["method"] == "post"
+        assert fields["csrf_token"] == "t0ken"
+        assert fields["next"] == "/orders?a=1&b=2"
+        assert fields["demand"] == "signed"
+
+
+@every_page
+def test_every_button_can_be_pressed_without_the_script(show: Show, name: str) -> None:
+    for button in show(name).all("button"):
+        assert button["type"] == "submit"
+        assert "disabled" not in button
+        assert "hidden" not in button
+
+
+@both_languages
+def test_the_code_field_takes_a_code_however_it_is_pasted(show: Show, lang: str) -> None:
+    field = show("pending", lang).one("input", name="code")
+    assert field["type"] == "text"
+    assert field["inputmode"] == "numeric"
+    assert field["autocomplete"] == "one-time-code"
+    assert field["dir"] == "ltr"
+    assert not {"maxlength", "minlength", "pattern", "required", "value"} & set(field.attributes)
+
+
+@both_languages
+def test_a_mobile_is_shown_left_to_right(show: Show, lang: str) -> None:
+    for name in ("unsent", "pending", "verified", "mobile"):
+        shown = [
+            element
+            for element in show(name, lang).elements
+            if element.text.strip() == "+98912•••4567" and element.tag in ("p", "bdi")
+        ]
+        assert [element["dir"] for element in shown] == ["ltr"]
+    assert show("mobile", lang).one("input", name="mobile")["dir"] == "ltr"
+
+
+def test_an_error_takes_the_focus_and_stands_beside_the_field_too(show: Show) -> None:
+    for name, field_id in (("wrong code", "sv-code"), ("bad mobile", "sv-mobile")):
+        page = show(name)
+        summary = page.one(role="alert")
+        assert summary["tabindex"] == "-1"
+        assert "autofocus" in summary
+        assert page.one("title").text.startswith("Error:")
+        assert [link["href"] for link in page.inside(summary, "a")] == [f"#{field_id}"]
+        field = page.one("input", id=field_id)
+        assert field["aria-invalid"] == "true"
+        assert "autofocus" not in field
+        assert field.get("aria-describedby").split()[0] == f"{field_id}-error"
+        error = PAGES[name][1]["error"]
+        assert isinstance(error, Problem)
+        assert page.one(id=f"{field_id}-error").text == error.title
+
+
+def test_without_an_error_the_field_takes_the_focus_and_says_where_the_code_went(
+    show: Show,
+) -> None:
+    page = show("notice")
+    field = page.one("input", id="sv-code")
+    assert "autofocus" in field
+    assert "aria-invalid" not in field
+    assert field.get("aria-describedby").split() == ["sv-notice", "sv-to", "sv-code-hint"]
+    assert not page.all(role="alert")
+
+
+def test_one_thing_is_asked_at_a_time(show: Show) -> None:
+    assert not show("unsent").all("input", name="code")
+    assert not show("last try").all("input", name="code")
+    assert not show("too many").all("input", name="code")
+    assert not show("no mobile").all("form")
+    assert not show("locked").all("form")
+    assert not show("fresh login").all("form")
+
+
+def test_no_code_offers_again_by_sms_a_call_and_another_number(show: Show) -> None:
+    page = show("pending")
+    channels = [
+        page.fields(f).get("channel") for f in page.all("form", action="/verify-mobile/send")
+    ]
+    assert channels == ["sms", "voice"]
+    links = [link.get("href") for link in page.all("a")]
+    assert links == ["/verify-mobile/mobile?next=/orders?a%3D1%26b%3D2"]
+
+
+def test_after_a_call_calling_again_comes_first(show: Show) -> None:
+    page = show("pending call")
+    channels = [
+        page.fields(f).get("channel") for f in page.all("form", action="/verify-mobile/send")
+    ]
+    assert channels == ["voice", "sms"]
+    assert "data-sv-webotp" not in page.one("input", name="code")
+
+
+def test_only_what_can_be_done_is_offered(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = Verify(can_voice=False, can_change_mobile=False)
+    monkeypatch.setitem(PAGES, "bare", ("page", {"verify": bare}))
+    page = Document(app.test_client().get("/verify-mobile/?name=bare&lang=en").text)
+    assert len(page.all("form", action="/verify-mobile/send")) == 1
+    assert not page.all("a")
+    none = replace(bare, can_sms=False)
+    monkeypatch.setitem(PAGES, "none", ("page", {"verify": none}))
+    text = app.test_client().get("/verify-mobile/?name=none&lang=en").text
+    assert "We cannot send a code at the moment" in text
+
+
+def test_the_countdown_is_silent_and_one_status_speaks_when_it_is_over(show: Show) -> None:
+    page = show("pending", "fa")
+    timer = page.one(role="timer")
+    assert timer["aria-live"] == "off"
+    assert timer.text == "۰:۲۸"
+    status = page.one(role="status")
+    assert not status.text.strip()
+    assert "می‌توانید" in status.get("data-sv-ready")
+    assert not show("notice").all(role="timer")
+
+
+@pytest.mark.parametrize(
+    "delivery", ["queued", "sent", "delivered", "undelivered", "rejected", "unknown"]
+)
+@pytest.mark.parametrize("channel", ["sms", "voice"])
+def test_what_is_known_of_the_delivery_is_said(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, delivery: str, channel: str
+) -> None:
+    verify = Verify(delivery=delivery, channel=channel)
+    monkeypatch.setitem(PAGES, "told", ("page", {"verify": verify}))
+    page = Document(app.test_client().get("/verify-mobile/?name=told&lang=en").text)
+    line = page.one("p", class_="sv-delivery")
+    assert line.text.strip() == line[f"data-sv-{delivery}"]
+
+
+def test_the_number_that_was_typed_comes_back_escaped(show: Show) -> None:
+    page = show("bad mobile")
+    assert page.one("input", id="sv-mobile")["value"] == '021"<'
+
+
+def test_a_problem_page_leads_back(app: Flask, show: Show) -> None:
+    assert show("problem").one("a")["href"] == "/verify-mobile/"
+    with app.test_request_context("/?lang=en"):
+        text = render_template(
+            "smsverify/problem.html", error=WRONG, back_url="/basket", site_name=""
+        )
+    assert Document(text).one("a")["href"] == "/basket"
+
+
+def test_a_hosts_own_frame_takes_the_place_of_ours(app: Flask, tmp_path: Path) -> None:
+    (tmp_path / "smsverify").mkdir()
+    (tmp_path / "smsverify/base.html").write_text(
+        "<html><head>{% include 'smsverify/assets.html' %}</head>"
+        "<body>our shop {% block content %}{% endblock %}</body></html>"
+    )
+    app.template_folder = str(tmp_path)
+    page = Document(app.test_client().get("/verify-mobile/?lang=fa").text)
+    assert "our shop" in page.source
+    assert page.one("div", class_="sv-panel")["dir"] == "rtl"
+    assert page.one("input", name="code")
+
+
+WIDGETS = (
+    '{% from "smsverify/widgets.html" import status_badge, status_card, sidebar_item %}'
+    "<p>{{ status_badge(user) }}</p>{{ status_card(user) }}<nav>{{ sidebar_item(user) }}</nav>"
+    "{% call status_card(user) %}<b>mine</b>{% endcall %}"
+)
+
+
+@pytest.mark.parametrize("state", ["verified", "unverified", "expired", "pending", "exempt"])
+@both_languages
+def test_widgets_work_in_any_page_without_its_context(app: Flask, state: str, lang: str) -> None:
+    with app.test_request_context(f"/?lang={lang}"):
+        page = Document(render_template_string(WIDGETS, user=state))
+    badges = page.all("span", class_=f"sv-{state}")
+    assert len(badges) == 4
+    assert len({badge.text for badge in badges}) == 1
+    assert page.one("b").text == "mine"
+    assert page.one("a", class_="sv-item")["href"] == "/verify-mobile/"
+    assert bool(re.search("[A-Za-z]", badges[0].text)) is (lang == "en")
+    links = [link["href"] for link in page.all("a", class_="sv-link")]
+    assert links == {"verified": ["/verify-mobile/mobile"], "exempt": []}.get(
+        state, ["/verify-mobile/"]
+    )
+
+
+def test_style_and_script_together_are_under_15_kb() -> None:
+    assert {path.name for path in STATIC.iterdir()} == {"smsverify.css", "smsverify.js"}
+    assert sum(path.stat().st_size for path in STATIC.iterdir()) < 15_000
+
+
+def test_the_style_reaches_nothing_but_our_own_classes_and_no_other_file() -> None:
+    css = re.sub(r"/\*.*?\*/", "", (STATIC / "smsverify.css").read_text(), flags=re.DOTALL)
+    assert "url(" not in css
+    assert "@import" not in css
+    assert "color-scheme: light dark" in css
+    assert "prefers-reduced-motion" in css
+    for rule in re.findall(r"([^{}]+)\{", css):
+        for selector in re.split(r",(?![^()]*\))", rule.strip()):
+            assert selector.strip().startswith("@media") or re.search(
+                r"\.sv-|data-sv-", selector
+            ), selector
+    assert not re.search(r"(?<![\w-])(left|right)\s*:|(margin|padding|border)-(left|right)", css)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, as WCAG 2.2 defines it, of `#rgb` or `#rrggbb`."""
+    digits = colour.lstrip("#")
+    if len(digits) == 3:
+        digits = "".join(digit * 2 for digit in digits)
+    channels = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_keep_wcag_aa_contrast_in_both_schemes(scheme: int) -> None:
+    css = (STATIC / "smsverify.css").read_text()
+    colour = dict(
+        re.findall(r"--sv-([\w-]+): (#\w+);", css.split("@media (prefers-color-scheme")[scheme])
+    )
+    for text, grounds in {  # 1.4.3: 4.5 for text
+        "ink": ("ground", "surface", "plate", "bad-ground"),
+        "muted": ("ground", "surface", "plate"),
+        "accent": ("surface", "plate"),
+        "accent-strong": ("plate",),
+        "on-accent": ("accent", "accent-strong"),
+        "bad": ("surface", "bad-ground"),
+    }.items():
+        for ground in grounds:
+            assert contrast(colour[text], colour[ground]) >= 4.5, (text, ground)
+    assert contrast(colour["line"], colour["surface"]) >= 3  # 1.4.11: what shows a control
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[tuple[Flask, str]]:
+    app = make_app()
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield app, f"http://127.0.0.1:{server.server_port}/verify-mobile/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=["--no-sandbox", "--headless", "--disable-gpu", "--no-first-run"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 320, "height": 640}, timezone_id="Asia/Tokyo")
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda message: "Content Security" in message.text and complaints.append(message.text),
+    )
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@every_page
+@both_languages
+def test_on_a_narrow_phone_nothing_overflows_and_targets_are_44_px(
+    site: tuple[Flask, str], tab: Any, name: str, lang: str
+) -> None:
+    tab.goto(f"{site[1]}?name={name}&lang={lang}")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 320
+    heights = tab.eval_on_selector_all(
+        "button, a, input:not([type=hidden])",
+        "all => all.map(one => one.getBoundingClientRect().height)",
+    )
+    assert all(height >= 44 for height in heights)
+
+
+def test_the_error_summary_has_the_focus_with_and_without_the_script(
+    site: tuple[Flask, str], tab: Any, browser: Any
+) -> None:
+    plain = browser.new_context(java_script_enabled=False)
+    try:
+        for page in (tab, plain.new_page()):
+            page.goto(f"{site[1]}?name=wrong code&lang=en")
+            assert page.locator("#sv-error:focus").count() == 1
+    finally:
+        plain.close()
+
+
+def test_the_script_focuses_the_summary_where_the_browser_does_not(
+    site: tuple[Flask, str], tab: Any
+) -> None:
+    def without_autofocus(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(" autofocus", ""))
+
+    tab.route("**/verify-mobile/?*", without_autofocus)
+    tab.goto(f"{site[1]}?name=wrong code&lang=en")
+    assert tab.locator("#sv-error:focus").count() == 1
+
+
+def test_the_countdown_holds_the_send_buttons_and_then_frees_them(
+    site: tuple[Flask, str], tab: Any
+) -> None:
+    tab.clock.install()
+    tab.goto(f"{site[1]}?name=pending&lang=fa")
+    again = tab.locator("[data-sv-send] button").first
+    assert again.is_disabled()
+    assert tab.locator("[data-sv-check] button").is_enabled()
+    tab.clock.run_for(8_000)
+    assert tab.get_by_role("timer").inner_text() == "۰:۲۰"
+    tab.clock.run_for(21_000)
+    assert again.is_enabled()
+    assert not tab.locator("[data-sv-wait]").is_visible()
+    assert "می‌توانید" in tab.get_by_role("status").inner_text()
+
+
+def test_a_form_goes_out_once_however_often_it_is_pressed(
+    site: tuple[Flask, str], tab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, url = site
+    monkeypatch.setitem(app.config, "SLOWNESS", 0.4)
+    app.config["SENT"].clear()
+    tab.goto(f"{url}?name=pending&lang=en")
+    tab.fill("#sv-code", "۱۲۳ ۴۵۶")
+    with tab.expect_navigation():
+        tab.evaluate(
+            "() => { const form = document.querySelector('[data-sv-check]');"
+            " for (const wait of [0, 100, 200]) setTimeout(() => form.requestSubmit(), wait); }"
+        )
+    ((endpoint, fields),) = app.config["SENT"]
+    assert endpoint == "smsverify.check"
+    assert fields["code"] == "۱۲۳ ۴۵۶"
+    tab.go_back()
+    assert tab.locator("[data-sv-check] button").is_enabled()
+
+
+WEBOTP = """
+window.OTPCredential = function () {};
+Object.defineProperty(navigator, "credentials", {value: {get: (options) => {
+  window.asked = options;
+  return new Promise((give, refuse) => {
+    window.give = give;
+    options.signal.addEventListener("abort", () => refuse(new Error("aborted")));
+  });
+}}});
+"""
+
+
+def test_a_code_that_webotp_brings_is_submitted_and_a_typed_one_is_not(
+    site: tuple[Flask, str], tab: Any
+) -> None:
+    app, url = site
+    app.config["SENT"].clear()
+    tab.add_init_script(WEBOTP)
+    tab.goto(f"{url}?name=pending&lang=en")
+    assert tab.evaluate("window.asked.otp.transport") == ["sms"]
+    tab.locator("#sv-code").press_sequentially("123456")
+    tab.wait_for_timeout(100)
+    assert app.config["SENT"] == []
+    with tab.expect_navigation():
+        tab.evaluate("window.give({code: '654321'})")
+    assert app.config["SENT"][0][1]["code"] == "654321"
+
+
+def test_webotp_is_called_off_when_the_form_is_submitted(site: tuple[Flask, str], tab: Any) -> None:
+    tab.add_init_script(WEBOTP)
+    tab.goto(f"{site[1]}?name=pending&lang=en")
+    aborted = tab.evaluate(
+        "() => { const form = document.querySelector('[data-sv-check]');"
+        " form.addEventListener('submit', event => event.preventDefault());"
+        " form.requestSubmit(); return window.asked.signal.aborted; }"
+    )
+    assert aborted
+
+
+def test_the_delivery_line_follows_and_a_proof_in_another_tab_leads_on(
+    site: tuple[Flask, str], tab: Any
+) -> None:
+    app, url = site
+    tab.clock.install()
+    app.config["STATUS"] = {"state": "pending", "delivery": "delivered"}
+    try:
+        tab.goto(f"{url}?name=pending&lang=en")
+        with tab.expect_response("**/status"):
+            tab.clock.run_for(3_100)
+        tab.get_by_text("On your phone").wait_for()
+        app.config["STATUS"] = {"state": "verified"}
+        with tab.expect_navigation(url="**/orders*"):
+            tab.clock.run_for(5_000)
+    finally:
+        app.config["STATUS"] = {"state": "pending", "delivery": "sent"}
+
+
+def test_an_expired_code_is_said_and_asking_stops(site: tuple[Flask, str], tab: Any) -> None:
+    asked: list[str] = []
+    tab.on("request", lambda one: one.url.endswith("/status") and asked.append(one.url))
+    tab.clock.install()
+    tab.goto(f"{site[1]}?name=notice&lang=en")
+    tab.clock.fast_forward(601_000)
+    tab.clock.run_for(60_000)
+    assert tab.get_by_role("status").inner_text() == "This code has expired. Send a new one."
+    before = len(asked)
+    tab.clock.run_for(120_000)
+    assert len(asked) == before <= 1
+
+
+def test_times_are_shown_by_the_readers_own_clock(site: tuple[Flask, str], tab: Any) -> None:
+    tab.goto(f"{site[1]}?name=pending&lang=en")
+    assert tab.locator("time[data-sv-clock]").inner_text() == "18:40"
+
+
+def test_texts_of_problems_fit_the_pages(app: Flask) -> None:
+    with app.test_request_context("/?lang=fa"):
+        ui = app.jinja_env.globals["smsverify_ui"]
+        text = problem_text("too_soon", {"retry_after": 28}, ui.t)
+        page = render_template("smsverify/problem.html", error=text, site_name="")
+    assert text.detail in page
