@@ -17,7 +17,7 @@ help:
 	@echo "make clean   remove what these commands made"
 
 # Once installed, nothing here asks the network again until the requirements change.
-$(READY): pyproject.toml constraints.txt tests/bootstrap.sh
+$(READY): pyproject.toml constraints.txt tests/public-clients.txt tests/bootstrap.sh
 	@sh tests/bootstrap.sh $(PYTHON) $(VENV)
 	@touch $(READY)
 

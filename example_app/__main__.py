@@ -10,8 +10,10 @@ from contextlib import ExitStack, suppress
 
 import click
 from flask import Flask
+from sqlalchemy import make_url
 from werkzeug.serving import make_server
 
+from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.simulator import running
 
 from . import create_app
@@ -51,6 +53,7 @@ def free_port(variable: str, default: int) -> int:
 
 def banner(app: Flask, shop_url: str) -> str:
     """What to open, whom to log in as, and how to stop."""
+    database = make_url(app.config["SQLALCHEMY_DATABASE_URI"]).database
     phone_url = app.config.get("SMSVERIFY_SIMULATOR_URL")
     if phone_url:
         messages = f"The phone   {phone_url}/   (messages arrive here)"
@@ -65,14 +68,18 @@ def banner(app: Flask, shop_url: str) -> str:
   The shop    {shop_url}
   {messages}
 
-  Log in as   sara      sara-demo       has a mobile, not verified
-              newcomer  newcomer-demo   has given no mobile yet
+  Log in as   sara      sara-demo       has a mobile to verify
+              newcomer  newcomer-demo   starts without a mobile
               reza      reza-demo       a reseller, exempt
 
-  Ctrl-C stops it.
+  Ctrl-C stops it. To start over, delete {database}
 """
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
+    try:
         main()
+    except KeyboardInterrupt:
+        pass
+    except ConfigurationError as error:
+        raise SystemExit(f"The shop cannot start: {error}") from None

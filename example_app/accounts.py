@@ -6,14 +6,15 @@ import re
 
 import phonenumbers
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
-from flask_login import current_user, login_fresh, login_required, login_user, logout_user
+from flask.typing import ResponseReturnValue
+from flask_login import current_user, login_fresh, login_required, logout_user
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import Field, PasswordField, StringField
 from wtforms.validators import StopValidation
 
 from . import demo_data
-from .extensions import db, login_manager
+from .extensions import db, login_manager, smsverify
 from .language import choose_language, say
 from .models import User
 
@@ -98,7 +99,7 @@ class SignUpForm(FlaskForm):
 
 
 @accounts.route("/login", methods=["GET", "POST"])
-def login() -> str | Response:
+def login() -> ResponseReturnValue:
     """Let a customer in, and on to where they were going."""
     if current_user.is_authenticated and login_fresh():
         return redirect(next_page())
@@ -107,14 +108,13 @@ def login() -> str | Response:
     if form.validate_on_submit():
         user = db.session.scalar(db.select(User).filter_by(username=form.username.data))
         if user is not None and user.has_password(form.password.data):
-            login_user(user)
-            return redirect(next_page())
+            return let_in(user)
         refused = True
     return render_template("login.html", form=form, refused=refused, passwords=demo_data.PASSWORDS)
 
 
 @accounts.route("/sign-up", methods=["GET", "POST"])
-def sign_up() -> str | Response:
+def sign_up() -> ResponseReturnValue:
     """Make a customer and let them in."""
     if current_user.is_authenticated:
         return redirect(next_page())
@@ -124,9 +124,14 @@ def sign_up() -> str | Response:
         user.set_password(form.password.data)
         db.session.add(user)
         db.session.commit()
-        login_user(user)
-        return redirect(next_page())
+        return let_in(user)
     return render_template("sign_up.html", form=form)
+
+
+def let_in(user: User) -> ResponseReturnValue:
+    """Log in, and go on to `next`; by way of a code first where `SMSVERIFY_LOGIN_GATE` is on."""
+    answer = smsverify.login_user(user)
+    return redirect(next_page()) if answer is True else answer
 
 
 @accounts.post("/logout")
@@ -140,7 +145,7 @@ def logout() -> Response:
 @login_required
 def profile() -> str:
     """Who the customer is, and how their number stands."""
-    return render_template("profile.html")
+    return render_template("profile.html", status=smsverify.verifier.status(current_user))
 
 
 @accounts.post("/language")

@@ -9,17 +9,21 @@ between.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from .breaker import Breakers
 from .errors import (
     ChannelUnavailable,
     ConfigurationError,
@@ -33,7 +37,7 @@ from .errors import (
 )
 from .ledger import Ledger
 from .models import Message
-from .senders.base import Capability, CodeMessage, Receipt, Sender, Status
+from .senders.base import Capability, CodeMessage, Receipt, Sender, Status, Text
 from .senders.http import deadline, remaining
 from .text import parts
 
@@ -43,6 +47,8 @@ _T = TypeVar("_T")
 
 #: With less than this many seconds left, no further sender is tried.
 _WORTH_A_TRY = 0.5
+#: Threads for what nobody waits for.
+_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class CodeOrder:
     :param own: the message with a code of ours.
     :param claim_native: asked, in the transaction that opens the message, whether this sender's
         native code may be used; it notes that it is.
+    :param release_native: told that this sender's native code did not go out after all.
     :param claim_own: told, likewise, that a code of ours is on its way.
     :param pay_again: asked before a second copy goes out; raises or answers False to forbid it.
     """
@@ -60,6 +67,7 @@ class CodeOrder:
     user_id: str | None
     own: CodeMessage
     claim_native: Callable[[Session, str], bool]
+    release_native: Callable[[str], None]
     claim_own: Callable[[Session], None]
     pay_again: Callable[[], bool]
 
@@ -144,10 +152,33 @@ class Delivery:
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
-        self.routes = routes
         self._seconds = seconds
         self._clock = clock
-        self._free = {name: threading.BoundedSemaphore(in_flight) for name in routes.senders}
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
+        self._pending: set[Future[None]] = set()
+        self._in_flight = in_flight
+        self._use(routes)
+
+    def _use(self, routes: Routes) -> None:
+        self.routes = routes
+        self._breakers = Breakers()
+        self._free = {name: threading.BoundedSemaphore(self._in_flight) for name in routes.senders}
+
+    def breaker_state(self, sender: str) -> str:
+        """`closed` (in use), `opened` (resting) or `half-opened` (being probed)."""
+        return self._breakers.state(sender)
+
+    @contextlib.contextmanager
+    def rerouted(self, routes: Routes) -> Iterator[None]:
+        """Send everything in this block through other routes; for tests."""
+        before = self.routes
+        self._use(routes)
+        try:
+            yield
+        finally:
+            self.settle()
+            self._use(before)
 
     def send_code(self, order: CodeOrder) -> Delivered:
         """Bring a code through its channel's route.
@@ -162,7 +193,7 @@ class Delivery:
         causes: list[SenderError] = []
         open_ended: Delivered | None = None
         with deadline(self._seconds):
-            for sender in route:
+            for sender in self._in_use(route):
                 if (remaining() or 0) < _WORTH_A_TRY:
                     break
                 if open_ended is not None and not order.pay_again():
@@ -176,6 +207,8 @@ class Delivery:
                 except SenderError as error:
                     self._note_failure(message, error)
                     causes.append(error)
+                    if native and not isinstance(error, Unknown):
+                        order.release_native(sender.name)
                     if isinstance(error, Unknown):
                         if open_ended is not None:
                             break  # one more copy was tried; a third would help nobody
@@ -189,6 +222,66 @@ class Delivery:
             return open_ended
         raise SendFailed(causes)
 
+    def send_text(self, text: Text, *, kind: str = "notice") -> Receipt:
+        """Send an ordinary text through its route. One that may have gone out does not go again.
+
+        :raises ChannelUnavailable: no sender can send texts.
+        :raises SendFailed: nobody sent it, or nobody said so.
+        """
+        route = self.routes.route("text")
+        if not route:
+            raise ChannelUnavailable("text")
+        causes: list[SenderError] = []
+        with deadline(self._seconds):
+            for sender in self._in_use(route):
+                if (remaining() or 0) < _WORTH_A_TRY:
+                    break
+                message = self._new_message(
+                    kind=kind, sender=sender, recipient=text.to, channel="sms", text=text.text
+                )
+                self._ledger.run(partial(_add, row=message))
+                try:
+                    receipt = self._held(sender, partial(sender.send_text, text.to, text.text))
+                except SenderError as error:
+                    self._note_failure(message, error)
+                    causes.append(error)
+                    if isinstance(error, Unavailable):
+                        continue
+                    break
+                self._note_receipt(message, receipt)
+                return receipt
+        raise SendFailed(causes)
+
+    def in_background(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do work that nobody waits for in a worker thread; what it raises is logged."""
+
+        def guarded() -> None:
+            try:
+                work(*arguments)
+            except Exception:  # the last frame of a thread: there is nobody above to tell
+                log.exception("work in the background failed")
+
+        with self._lock:
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="smsverify")
+            self._pending = {job for job in self._pending if not job.done()}
+            self._pending.add(self._workers.submit(guarded))
+
+    def settle(self) -> None:
+        """Wait until everything in the background is done."""
+        with self._lock:
+            pending = set(self._pending)
+        wait(pending)
+
+    def close(self) -> None:
+        """Finish what is in the background, and close every sender's connections."""
+        self.settle()
+        with self._lock:
+            if self._workers is not None:
+                self._workers.shutdown()
+                self._workers = None
+        self.routes.close()
+
     def check_native_code(self, sender_name: str, mobile: str, code: str) -> bool:
         """The verdict of the gateway that made the code.
 
@@ -198,14 +291,20 @@ class Delivery:
         if sender is None:
             raise Unavailable(sender_name, "it is not configured any more", written=False)
         with deadline(self._seconds):
-            return self._held(sender, lambda: sender.check_native_code(mobile, code))
+            return self._held(sender, partial(sender.check_native_code, mobile, code))
 
     # --- one sender ----------------------------------------------------------------------------
 
+    def _in_use(self, route: Sequence[Sender]) -> list[Sender]:
+        """The route without the senders that are resting; the whole of it where all of them are."""
+        return [sender for sender in route if not self._breakers.is_resting(sender.name)] or [
+            *route
+        ]
+
     def _call(self, sender: Sender, message: CodeMessage, *, native: bool) -> Receipt:
         if native:
-            return self._held(sender, lambda: sender.send_native_code(message.to))
-        return self._held(sender, lambda: sender.send_code(message))
+            return self._held(sender, partial(sender.send_native_code, message.to))
+        return self._held(sender, partial(sender.send_code, message))
 
     def _held(self, sender: Sender, call: Callable[[], _T]) -> _T:
         """Make a call within the cap on calls in flight; a full house is as good as a busy one."""
@@ -213,7 +312,8 @@ class Delivery:
         if not free.acquire(blocking=False):
             raise Unavailable(sender.name, "too many calls are waiting for it", written=False)
         try:
-            return call()
+            with self._breakers.watching(sender.name):
+                return call()
         except SenderError as error:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
             log.log(level, "%s: %s", type(error).__name__, error)
@@ -238,26 +338,45 @@ class Delivery:
                 kind = "code"
             else:
                 return None
-            now = self._clock()
-            message = Message(
-                id=secrets.token_hex(16),
+            message = self._new_message(
                 kind=kind,
-                challenge_id=order.challenge_id,
-                user_id=order.user_id,
+                sender=sender,
                 recipient=order.own.to,
                 channel=order.own.channel,
-                sender=sender.name,
-                state=Message.SENDING,
-                parts=parts(order.own.text)
-                if kind == "code" and order.own.channel == "sms"
-                else None,
-                created_at=now,
-                updated_at=now,
+                text=order.own.text if kind == "code" else None,
+                challenge_id=order.challenge_id,
+                user_id=order.user_id,
             )
             session.add(message)
             return message
 
         return self._ledger.run(work)
+
+    def _new_message(
+        self,
+        *,
+        kind: str,
+        sender: Sender,
+        recipient: str,
+        channel: str,
+        text: str | None,
+        challenge_id: str | None = None,
+        user_id: str | None = None,
+    ) -> Message:
+        now = self._clock()
+        return Message(
+            id=secrets.token_hex(16),
+            kind=kind,
+            challenge_id=challenge_id,
+            user_id=user_id,
+            recipient=recipient,
+            channel=channel,
+            sender=sender.name,
+            state=Message.SENDING,
+            parts=parts(text) if text is not None and channel == "sms" else None,
+            created_at=now,
+            updated_at=now,
+        )
 
     def _note_receipt(self, message: Message, receipt: Receipt) -> None:
         self._note(message, state=str(receipt.status), gateway_id=receipt.id)
@@ -274,3 +393,7 @@ class Delivery:
             self._ledger.run(lambda session: session.execute(statement))
         except StoreUnavailable:
             log.exception("the outcome of message %s could not be written down", message.id)
+
+
+def _add(session: Session, row: Message) -> None:
+    session.add(row)

@@ -23,14 +23,15 @@ from sqlalchemy import select
 
 from . import phone, text
 from .delivery import Delivery, Routes
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MobileError
 from .host import Functions, HostUsers, plain
 from .ledger import Ledger
+from .messaging.notices import Notices
 from .models import Verification, install
 from .senders import build
 from .senders.base import Sender
 from .settings import Settings
-from .verification.budgets import Budgets
+from .verification.budgets import Budgets, Claim
 from .verification.codes import Keyring
 from .verification.policy import Decision, Policy, Status
 from .verification.verifier import Rules, Verifier
@@ -141,7 +142,7 @@ class State:
 
     def close(self) -> None:
         """Close connections to gateways and to the database."""
-        self.delivery.routes.close()
+        self.delivery.close()
         self.ledger.close()
 
 
@@ -166,7 +167,7 @@ def state_of(app: Flask | None = None) -> State:
     return state
 
 
-def secrets_of(app: Flask) -> list[str | bytes]:
+def secrets_of(app: Flask) -> list[Any]:  # a secret is text or bytes
     """The app's `SECRET_KEY`, then its fallbacks."""
     return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
 
@@ -267,6 +268,18 @@ class SMSVerify:
                 g.pop(_SEEN, None)
             signal.send(app, **values)
 
+        def locale() -> str:
+            return state_of(app).locale()
+
+        messages = Claim("messages", "", settings.budgets["messages"])
+        notices = Notices(
+            delivery,
+            reserve=lambda: budgets.reserve([messages] if messages.limits else [], _now()),
+            locale=locale,
+            site_name=site_name,
+            signature=settings.signature,
+            staff=_staff_mobiles(settings, parse_mobile),
+        )
         verifier = Verifier(
             ledger=ledger,
             budgets=budgets,
@@ -277,8 +290,9 @@ class SMSVerify:
             rules=_rules(settings, parse_mobile),
             texts=texts,
             parse_mobile=parse_mobile,
-            locale=lambda: state_of(app).locale(),
+            locale=locale,
             emit=emit,
+            tell=notices.tell,
             clock=_now,
         )
         return State(
@@ -454,6 +468,13 @@ def _rules(settings: Settings, parse_mobile: Callable[[object], str]) -> Rules:
     )
 
 
+def _staff_mobiles(settings: Settings, parse_mobile: Callable[[object], str]) -> list[str]:
+    try:
+        return [parse_mobile(mobile) for mobile in settings.staff_mobiles]
+    except MobileError as error:
+        raise ConfigurationError(f"SMSVERIFY_STAFF_MOBILES: {error}") from None
+
+
 def _test_numbers(settings: Settings, parse_mobile: Callable[[object], str]) -> dict[str, str]:
     numbers = {}
     for typed, code in settings.test_numbers.items():
@@ -461,5 +482,8 @@ def _test_numbers(settings: Settings, parse_mobile: Callable[[object], str]) -> 
             raise ConfigurationError(
                 f"SMSVERIFY_TEST_NUMBERS: a code has {settings.code_length} digits here"
             )
-        numbers[parse_mobile(typed)] = code
+        try:
+            numbers[parse_mobile(typed)] = code
+        except MobileError as error:
+            raise ConfigurationError(f"SMSVERIFY_TEST_NUMBERS: {error}") from None
     return numbers

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy
 from flask import has_app_context
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper
 from werkzeug.local import LocalProxy
 
@@ -51,7 +52,7 @@ class HostUsers:
                 "as in init_app(app, db, user_model=User)"
             )
         self._db = db
-        self._model = model
+        self.model = model
         self._mapper = mapper
         self._settings = settings
         self._policy = policy
@@ -60,8 +61,8 @@ class HostUsers:
     def id_of(self, user: object) -> str:
         """The primary key as text: an int in decimal, a UUID with its hyphens."""
         state = sqlalchemy.inspect(plain(user), raiseerr=False)
-        if state is None or not isinstance(plain(user), self._model):
-            raise TypeError(f"expected a {self._model.__name__}, got {type(plain(user)).__name__}")
+        if state is None or not isinstance(plain(user), self.model):
+            raise TypeError(f"expected a {self.model.__name__}, got {type(plain(user)).__name__}")
         key = state.identity[0] if state.identity else None
         if key is None:
             key = self._mapper.primary_key_from_instance(plain(user))[0]
@@ -80,11 +81,20 @@ class HostUsers:
 
     def set_mobile(self, user: object, mobile: str) -> None:
         """Write a proved mobile to the user and commit the host's session."""
+        self.write_mobile(user, mobile)
+        self._db.session.commit()
+
+    def write_mobile(self, user: object, mobile: str) -> None:
+        """Write a proved mobile to the user, to be committed with the host's session."""
         if self._functions.mobile_setter is not None:
             self._functions.mobile_setter(plain(user), mobile)
         else:
             setattr(plain(user), self._settings.mobile_field, mobile)
-        self._db.session.commit()
+
+    def connection(self) -> Connection:
+        """The connection of the host's transaction, with what was pending written to it."""
+        self._db.session.flush()
+        return self._db.session.connection()
 
     def is_exempt(self, user: object) -> bool:
         """Whether a group of the user's, or the host's own rule, exempts them."""
@@ -101,7 +111,7 @@ class HostUsers:
             key = user_id if wanted is str else wanted(user_id)
         except (ValueError, TypeError):
             return None
-        return self._db.session.get(self._model, key)
+        return self._db.session.get(self.model, key)
 
     def is_writing(self) -> bool:
         """Whether the host's SQLite session holds writes that are not committed.

@@ -94,6 +94,33 @@ class Ledger:
         """
         return self._tried(work, read_only=True)
 
+    def within(self, connection: Connection, work: Callable[[Session], T]) -> T:
+        """Do the work in a transaction of the host's: it is committed, or not, with the rest of it.
+
+        The work must not provoke constraint errors, which would spoil the host's transaction.
+        """
+        schema = self.engine.get_execution_options().get("schema_translate_map") or {}
+        before = connection.get_execution_options().get("schema_translate_map")
+        session = Session(
+            connection.execution_options(schema_translate_map=schema),
+            expire_on_commit=False,
+            autoflush=False,
+            join_transaction_mode="rollback_only",
+        )
+        try:
+            done = work(session)
+            session.flush()
+            session.expunge_all()
+        finally:
+            session.close()
+            connection.execution_options(schema_translate_map=before or {})
+        return done
+
+    def insert_if_absent(self, session: Session, table: Any, values: dict[str, object]) -> bool:
+        """Insert a row unless its key is there; whether it was inserted."""
+        result: Any = session.execute(self._insert(table).values(values))
+        return bool(result.rowcount == 1)
+
     def _tried(self, work: Callable[[Session], T], *, read_only: bool) -> T:
         for tries_left in reversed(range(_TRIES)):
             try:

@@ -42,9 +42,63 @@ except ImportError as missing:
         "flask_smsverify.testing needs pytest, which is not installed: pip install pytest"
     ) from missing
 
+from flask import Flask
+
+from .delivery import Routes
 from .errors import SenderError, Unavailable, Unknown
+from .extension import state_of
 from .senders.base import Capability, Channel, CodeMessage, Receipt, Sender, Status, Text
 from .senders.http import MAX_ANSWER_BYTES, deadline
+from .senders.memory import Kept, Memory
+
+# --- what an app sends ---------------------------------------------------------------------------
+
+
+class Outbox:
+    """What an app sent while `outbox` was in force, oldest first."""
+
+    def __init__(self, memory: Memory, settle: Callable[[], None]) -> None:
+        self._memory = memory
+        self._settle = settle
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @property
+    def messages(self) -> list[Kept]:
+        """The messages, each with `to`, `text`, `code`, `channel`; waits for the background."""
+        self._settle()
+        return self._memory.messages
+
+    @property
+    def last(self) -> Kept:
+        """The last one.
+
+        :raises AssertionError: nothing was sent.
+        """
+        messages = self.messages
+        assert messages, "nothing was sent"
+        return messages[-1]
+
+    def clear(self) -> None:
+        """Forget what was sent so far."""
+        self._settle()
+        self._memory.clear()
+
+
+@contextlib.contextmanager
+def outbox(app: Flask) -> Iterator[Outbox]:
+    """Collect what an app sends instead of sending it, whatever senders it has::
+
+    with outbox(app) as box:
+        client.post("/verify-mobile/send")
+        client.post("/verify-mobile/check", data={"code": box.last.code})
+    """
+    delivery = state_of(app).delivery
+    memory = Memory(name="outbox")
+    with delivery.rerouted(Routes({"outbox": memory}, {})):
+        yield Outbox(memory, delivery.settle)
+
 
 # --- a gateway on loopback -----------------------------------------------------------------------
 
@@ -103,7 +157,7 @@ class Exchange:
         with contextlib.suppress(OSError):
             self._connection.sendall(data)
 
-    def wait(self, seconds: float = 60) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Pause; False where the gateway is being stopped."""
         return not self._stop.wait(seconds)
 
@@ -113,32 +167,38 @@ class Exchange:
         self._connection.close()
 
 
+#: How long a gateway hangs or drips. Then it closes, so that a sender that waits fails its test and
+#: does not hang it.
+PATIENCE = 4.0
+
 #: What a gateway does with a request. Its connection is closed when it returns.
 Misbehaviour = Callable[[Exchange], None]
 
 
 def hang(exchange: Exchange) -> None:
     """Take the request and say nothing."""
-    exchange.wait()
+    exchange.wait(PATIENCE)
 
 
 def hang_after_head(exchange: Exchange) -> None:
     """Promise a body and say nothing more."""
     exchange.send(Reply(200, b"x" * 100).head())
-    exchange.wait()
+    exchange.wait(PATIENCE)
 
 
 def drip_head(exchange: Exchange) -> None:
-    """Send one header after the other for ever, each soon enough for a timeout per read."""
+    """Send one header after the other, each soon enough for a timeout per read."""
     exchange.send(b"HTTP/1.1 200 OK\r\n")
-    while exchange.wait(0.03):
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends and exchange.wait(0.03):
         exchange.send(b"X-Still: here\r\n")
 
 
 def drip_body(exchange: Exchange) -> None:
     """Send one byte after the other, each soon enough for a timeout per read."""
     exchange.send(Reply(200, b" " * 100_000).head())
-    while exchange.wait(0.03):
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends and exchange.wait(0.03):
         exchange.send(b" ")
 
 

@@ -32,3 +32,5 @@ echo "Setting up $venv; this needs the network once."
     --constraint constraints.txt --upgrade pip
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint constraints.txt --editable . --group dev
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    --requirement tests/public-clients.txt

@@ -234,7 +234,7 @@ class Asanak(Sender):
             except InvalidOperation:
                 amount = Decimal("NaN")
             # A negative number is how the older interface tells an error.
-            if amount.is_finite() and amount >= 0:
+            if amount.is_finite() and 0 <= amount < 10**15:
                 return Credit(amount)
         raise self._not_understood(answer, "a credit")
 

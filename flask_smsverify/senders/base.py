@@ -329,12 +329,16 @@ def safe_reason(text: object, *, limit: int = 160, sent: Iterable[str] = ()) -> 
     Gateways echo numbers, and some echo the text with the code in it, so every run of three or
     more digits is hidden.
 
-    :param sent: what the request held, text and credentials. Where the words repeat any word of
-        it, none of them is shown.
+    :param sent: what the request held, text and credentials. Where the words repeat one of these,
+        or any longer word in them, none of them is shown.
     """
     raw = str(text)[:2000]
-    said = set(_WORD.findall(raw.casefold()))
-    if any(said.intersection(_WORD.findall(part.casefold())) for part in sent):
+    folded = raw.casefold()
+    said = set(_WORD.findall(folded))
+    if any(
+        (part and part.casefold() in folded) or said.intersection(_WORD.findall(part.casefold()))
+        for part in sent
+    ):
         return "its words repeat what was sent, so they are not shown"
     printable = "".join(" " if unicodedata.category(char).startswith("C") else char for char in raw)
     short = re.sub(r"\s+", " ", re.sub(r"\d[\d\s-]{1,}\d", "•••", printable)).strip()

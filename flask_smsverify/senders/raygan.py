@@ -107,7 +107,7 @@ MESSAGE_STATUS: Mapping[object, Status] = {
     8: Status.SENT,
     16: Status.UNDELIVERED,  # did not reach the operator
     23: Status.QUEUED,  # the server is too busy to take it now
-    27: Status.UNDELIVERED,  # this number cannot be reached
+    27: Status.REJECTED,  # nothing can be sent to this number
 }
 
 # --- what its methods take and give --------------------------------------------------------------
@@ -373,9 +373,14 @@ class Raygan(Sender):
 
     def _group_statuses(self, group: str, marks: Sequence[str]) -> dict[str, Status]:
         state = self.group_message_status(group)
-        listed = {_mark(group, one.mobile): one.status for one in state.recipients}
-        # A group that waits or was filtered says so of everyone, listed or not.
-        rest = state.status if state.code in (2, 3) else Status.UNKNOWN
+        # A group that waits or was filtered says so of everyone whose own state says nothing.
+        waits = state.code in (2, 3)
+        listed = {
+            _mark(group, one.mobile): one.status
+            for one in state.recipients
+            if one.code in MESSAGE_STATUS or not waits
+        }
+        rest = state.status if waits else Status.UNKNOWN
         return {f"{group}:{mark}": listed.get(mark, rest) for mark in marks}
 
     def _single_statuses(self, ids: Sequence[str]) -> dict[str, Status]:

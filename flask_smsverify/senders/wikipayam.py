@@ -267,7 +267,7 @@ class WikiPayam(Sender):
             raise self._unable("ordinary texts without the option 'line'")
         try:
             return self._send_texts(batch)
-        except _SomeRefused as refused:
+        except EntriesRefused as refused:
             bad = refused.places
             if not bad or not all(0 <= place < len(batch) for place in bad):
                 raise
@@ -649,7 +649,7 @@ class WikiPayam(Sender):
         ]
         if not all(places):
             return Rejected(self.name, reason, code="422")
-        return _SomeRefused(self.name, reason, {place[0] for place in places})
+        return EntriesRefused(self.name, reason, {place[0] for place in places})
 
     def _sent(self, data: object) -> list[SentText]:
         """The entries with an id; a single one may come without a list around it."""
@@ -713,8 +713,11 @@ class WikiPayam(Sender):
         return Unknown(self.name, f"expected {expected} as its data")
 
 
-class _SomeRefused(Rejected):
-    """A 422 that names which entries of a request it refuses."""
+class EntriesRefused(Rejected):
+    """A 422 that names which entries of a request it refuses.
+
+    :param places: theirs, counted from 0.
+    """
 
     def __init__(self, gateway: str, reason: str, places: set[int]) -> None:
         super().__init__(gateway, reason, code="422")

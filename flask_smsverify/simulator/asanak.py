@@ -181,7 +181,7 @@ class Asanak:
 
     def credit(self, _: Fields) -> int:
         """The credit, in messages."""
-        return 0 if self.account.strikes("no_credit") else int(self.account.credit)
+        return int(self.account.left())
 
     def credit_object(self, fields: Fields) -> dict[str, int]:
         """The credit as v2 gives it."""

@@ -281,7 +281,7 @@ class MeliPayamak:
     def credit(self, arguments: Arguments) -> Mapping[str, Value]:
         """The credit in messages; 0 for wrong credentials."""
         entered = self._may_enter(arguments.text("username"), arguments.text("password"))
-        return {"GetCreditResult": self._left() if entered else 0.0}
+        return {"GetCreditResult": self.account.left() if entered else 0.0}
 
     def price(self, arguments: Arguments) -> Mapping[str, Value]:
         """What a send would cost, in messages."""
@@ -339,7 +339,7 @@ class MeliPayamak:
 
     def rest_credit(self, _: Fields) -> Response:
         """The credit in messages."""
-        return rest_value(str(self._left()))
+        return rest_value(str(self.account.left()))
 
     def rest_price(self, _: Fields) -> Response:
         """The price of a part, in rials."""
@@ -357,9 +357,6 @@ class MeliPayamak:
     def _enter(self, arguments: Arguments) -> None:
         if not self._may_enter(arguments.text("username"), arguments.text("password")):
             raise Stopped(WRONG_CREDENTIALS)
-
-    def _left(self) -> float:
-        return 0.0 if self.account.strikes("no_credit") else self.account.credit
 
     def _send(self, line: str, to: list[str], text: str) -> list[Message]:
         if not line.strip("+").isdecimal():

@@ -254,7 +254,7 @@ class Raygan:
 
     def credit(self, _: Fields) -> int:
         """The credit: declared a string by the guide, and a number in its sample."""
-        return 0 if self.account.strikes("no_credit") else int(self.account.credit)
+        return int(self.account.left())
 
     def prices(self, _: Fields) -> dict[str, int]:
         """What a Persian and a Latin part cost."""

@@ -206,7 +206,7 @@ class SMSIr:
 
     def credit(self) -> float:
         """The credit, in messages."""
-        return 0.0 if self.account.strikes("no_credit") else self.account.credit
+        return self.account.left()
 
     def lines(self) -> list[int]:
         """The account's lines."""

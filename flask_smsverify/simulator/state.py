@@ -36,7 +36,7 @@ FAULTS: Final = {
 
 KEPT_MESSAGES = 200_000
 KEPT_REQUESTS = 500
-STARTING_CREDIT = 10_000_000.0
+STARTING_CREDIT = 1_000_000_000.0
 
 
 def utc_now() -> datetime:
@@ -175,6 +175,13 @@ class Account:
     def strikes(self, fault: str) -> bool:
         """Whether a fault strikes this call; one that strikes a counted number is counted down."""
         return self._world.strikes(self.gateway, fault)
+
+    def left(self) -> float:
+        """The credit that the gateway tells of; 0 under `no_credit`, which asking leaves on."""
+        broke = any(
+            f.gateway == self.gateway and f.fault == "no_credit" for f in self._world.faults()
+        )
+        return 0.0 if broke else self.credit
 
     def can_pay(self, cost: float) -> bool:
         """Whether the credit lasts for a cost, in the gateway's unit. False under `no_credit`."""

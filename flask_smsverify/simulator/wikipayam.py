@@ -96,7 +96,7 @@ class WikiPayam:
 
     def balance(self) -> Response:
         """What is left, in rials."""
-        left = 0 if self.account.strikes("no_credit") else int(self.account.credit)
+        left = int(self.account.left())
         return data({"balance": left, "currency": "IRR", "user_id": 1, "user_name": "simulator"})
 
     def send(self) -> Response:

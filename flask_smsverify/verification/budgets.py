@@ -56,6 +56,19 @@ class Pace:
     scope: str = "pace"
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How far one limit of one scope is used.
+
+    :param wait: whole seconds until a unit is free; 0 for now.
+    """
+
+    scope: str
+    limit: Limit
+    used: int
+    wait: int
+
+
 @dataclass(slots=True)
 class Reservation:
     """What was taken: `units` as (row, window, slice, item), and what it used up.
@@ -124,6 +137,33 @@ class Budgets:
         if reservation.units or reservation.paces:
             self._ledger.run(work)
 
+    def usage(self, claims: Sequence[Claim], now: datetime) -> list[Usage]:
+        """How far the limits of these claims are used. Takes nothing."""
+        ids = {self.row_id(claim.scope, claim.key) for claim in claims}
+        texts = self._ledger.read(
+            lambda session: dict(
+                session.execute(select(Budget.id, Budget.spent).where(Budget.id.in_(ids))).all()
+            )
+        )
+        found = []
+        seconds = now.timestamp()
+        for claim in claims:
+            spent = json.loads(texts.get(self.row_id(claim.scope, claim.key), "{}"))
+            for limit in claim.limits:
+                used = sum(map(_size, _live(spent, limit, seconds).values()))
+                single = Claim(claim.scope, claim.key, (limit,))
+                found.append(Usage(claim.scope, limit, used, _wait(spent, single, seconds)))
+        return found
+
+    def lift(self, claims: Sequence[Claim]) -> None:
+        """Let these claims' rows begin anew."""
+
+        def work(session: Session) -> None:
+            for row in self.lock(session, claims).values():
+                row.spent = "{}"
+
+        self._ledger.run(work)
+
     # --- within a transaction of the caller's --------------------------------------------------
 
     def prepare(self, claims: Sequence[Claim | Pace], now: datetime) -> None:
@@ -154,6 +194,13 @@ class Budgets:
             .execution_options(populate_existing=True)
         )
         return {row.id: row for row in rows}
+
+    def lock_within(self, session: Session, claim: Claim, now: datetime) -> None:
+        """Make one row if need be, and lock it, in a transaction of the host's."""
+        row_id = self.row_id(claim.scope, claim.key)
+        values = {"id": row_id, "scope": claim.scope, "spent": "{}", "used_at": now}
+        self._ledger.insert_if_absent(session, Budget, values)
+        self.lock_ids(session, [row_id])
 
     def take(self, rows: Rows, claims: Sequence[Claim | Pace], now: datetime) -> Reservation:
         """Take a unit of every claim from locked rows, or raise and take none.

@@ -59,6 +59,10 @@ class Keyring:
         digest = hmac.digest(self._keys[key_id], _joined(parts), hashlib.sha256)
         return f"{int.from_bytes(digest) % 10**length:0{length}d}"
 
+    def signing_keys(self) -> list[bytes]:
+        """Every key, today's last, as itsdangerous wants them."""
+        return list(self._keys.values())[::-1]
+
     def digest(self, *parts: str) -> str:
         """A keyed digest, 64 hexadecimal digits: equal for equal parts, telling nothing of them."""
         return hmac.digest(self._keys[self.current_id], _joined(parts), hashlib.sha256).hex()

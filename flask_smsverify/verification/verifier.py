@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import Connection, and_, delete, or_, select
 from sqlalchemy.orm import Session
 
 from .. import signals
@@ -28,6 +28,7 @@ from ..errors import (
     ChannelUnavailable,
     CheckFailed,
     CodeExpired,
+    InvalidToken,
     MobileError,
     MobileRequired,
     MobileTaken,
@@ -47,6 +48,7 @@ from . import codes
 from .budgets import Budgets, Claim, Pace, Reservation
 from .codes import Keyring
 from .policy import Policy, Status
+from .tokens import ProofTokens
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,19 @@ class Users(Protocol):
 
     def find(self, user_id: str) -> object | None:
         """The user with that key."""
+
+    def write_mobile(self, user: object, mobile: str) -> None:
+        """Write a mobile to the user, to be committed with the host's transaction."""
+
+    def connection(self) -> Connection:
+        """The connection of the host's transaction, with what was pending written to it."""
+
+
+class Tell(Protocol):
+    """Tells people things. Verification itself tells nobody anything."""
+
+    def __call__(self, event: str, *, mobile: str | None, **values: str) -> None:
+        """Tell an event to a mobile, or to the staff where that is None. Must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +126,26 @@ class _Subject:
     purpose: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    """A verification that was written.
+
+    :param lost: the users who lost theirs to it.
+    :param old_mobile: the number that the user had proved before, where it was another.
+    """
+
+    verification: Verification
+    lost: tuple[str, ...]
+    old_mobile: str | None
+
+
 class Verifier:
     """The rules of proof over a ledger, budgets, and a delivery.
 
     :param parse_mobile: any spelling → E.164, or a `MobileError`.
     :param locale: the language of a code's text, asked at each send.
-    :param emit: sends a signal; `tell` queues an event's texts for a user (old numbers, say).
+    :param emit: sends a signal.
+    :param tell: tells a person what they must know: the holder of an old number, the staff.
     """
 
     def __init__(
@@ -133,6 +162,7 @@ class Verifier:
         parse_mobile: Callable[[object], str],
         locale: Callable[[], str],
         emit: Callable[..., None],
+        tell: Tell,
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
@@ -146,6 +176,8 @@ class Verifier:
         self._parse = parse_mobile
         self._locale = locale
         self._emit = emit
+        self._tell = tell
+        self._tokens = ProofTokens(keyring)
         self._clock = clock
 
     # --- sending -------------------------------------------------------------------------------
@@ -183,7 +215,10 @@ class Verifier:
     ) -> Challenge:
         """Send a code to a number before there is an account; each call is a challenge of its own.
 
-        :raises: what `start` raises.
+        The gateway is asked in the background, so that neither the answer nor its time tells who
+        has an account; `last_message` says what became of it.
+
+        :raises: what `start` raises, but for `SendFailed`.
         """
         subject = _Subject(None, None, self._parse(mobile), purpose)
         return self._send(subject, channel, ip, again=None)
@@ -223,8 +258,17 @@ class Verifier:
         challenge, reservation = self._open(subject, channel, ip, claims, again)
         if fixed:
             return challenge
+        order = self._order(challenge, channel, claims)
+        if subject.user_id is None:
+            # Who asks for a number that is not theirs learns nothing, not even from the time.
+            self._delivery.in_background(self._deliver, challenge, order, reservation)
+        else:
+            self._deliver(challenge, order, reservation)
+        return challenge
+
+    def _deliver(self, challenge: Challenge, order: CodeOrder, reservation: Reservation) -> None:
         try:
-            delivered = self._delivery.send_code(self._order(challenge, channel, claims))
+            delivered = self._delivery.send_code(order)
         except SendFailed:
             self._undo_send(challenge.id, reservation)
             raise
@@ -234,10 +278,9 @@ class Verifier:
             challenge_id=challenge.id,
             user_id=challenge.user_id,
             mobile=mask(challenge.mobile),
-            channel=channel,
+            channel=order.own.channel,
             gateway=delivered.sender,
         )
-        return challenge
 
     def _open(
         self,
@@ -366,8 +409,19 @@ class Verifier:
         )
         copies = [claim for claim in claims if claim.scope in ("site", "foreign", "mobile")]
 
+        claimed_now: set[str] = set()
+
         def claim_native(session: Session, sender: str) -> bool:
-            return self._claim_native(session, challenge.id, sender)
+            row = session.get_one(Challenge, challenge.id, with_for_update=True)
+            had_it = row.native_sender == sender
+            claimed = had_it or self._claim_native(session, row, sender)
+            if claimed and not had_it:
+                claimed_now.add(sender)
+            return claimed
+
+        def release_native(sender: str) -> None:
+            if sender in claimed_now:
+                self._ledger.run(lambda session: _release_native(session, challenge.id, sender))
 
         def claim_own(session: Session) -> None:
             session.get_one(Challenge, challenge.id, with_for_update=True).own_sent = True
@@ -380,18 +434,23 @@ class Verifier:
             return True
 
         return CodeOrder(
-            challenge.id, challenge.user_id, message, claim_native, claim_own, pay_again
+            challenge_id=challenge.id,
+            user_id=challenge.user_id,
+            own=message,
+            claim_native=claim_native,
+            release_native=release_native,
+            claim_own=claim_own,
+            pay_again=pay_again,
         )
 
-    def _claim_native(self, session: Session, challenge_id: str, sender: str) -> bool:
+    def _claim_native(self, session: Session, challenge: Challenge, sender: str) -> bool:
         """Whether this challenge may use the sender's native code; notes that it does.
 
         A native gateway checks by mobile and code alone. So a sender's native codes for one
         mobile belong to one challenge, until they have died.
         """
-        challenge = session.get_one(Challenge, challenge_id, with_for_update=True)
         if challenge.native_sender is not None:
-            return challenge.native_sender == sender
+            return False
         key = self._keyring.digest("native", sender, challenge.mobile)
         holder = session.scalars(
             select(Challenge).where(Challenge.native_key == key).with_for_update()
@@ -410,7 +469,7 @@ class Verifier:
         mobile = subject.mobile
         claims: list[Claim | Pace] = [Claim("mobile", mobile, limits["mobile"])]
         if self._is_stranger(subject):
-            share = tuple(replace_amount(limit) for limit in limits["mobile"])
+            share = tuple(_stranger_share(limit) for limit in limits["mobile"])
             claims.append(Claim("mobile", f"strangers {mobile}", share))
         if subject.user_id is not None:
             user_id = subject.user_id
@@ -575,9 +634,15 @@ class Verifier:
         if sender is None:
             return None
         used = self._native_digest(challenge, typed)
-        if self._ledger.read(lambda session: session.get(UsedToken, used)) is not None:
+        now = self._clock()
+        if self._ledger.read(lambda session: self._is_used(session, used, now)):
             return None
         return True if self._delivery.check_native_code(sender, challenge.mobile, typed) else None
+
+    @staticmethod
+    def _is_used(session: Session, digest: str, now: datetime) -> bool:
+        row = session.get(UsedToken, digest)
+        return row is not None and row.until > now
 
     def _own_code(self, challenge: Challenge) -> str:
         fixed = self._rules.test_numbers.get(challenge.mobile)
@@ -645,7 +710,7 @@ class Verifier:
             self._budgets.row_id("pace", pace_key),
         }
 
-        def work(session: Session) -> tuple[Verification | Proof | None, list[str]]:
+        def work(session: Session) -> Proof | _Granted | None:
             now = self._clock()
             rows = self._budgets.lock_ids(session, ids)
             standing = None
@@ -653,47 +718,23 @@ class Verifier:
                 standing = session.get(Verification, challenge.user_id, with_for_update=True)
                 if standing is not None and standing.locked_at is not None:
                     raise AccountLocked("the account was locked meanwhile")
-            row = session.get(Challenge, challenge.id, with_for_update=True)
-            if row is None or row.state != Challenge.PENDING:
-                raise NoChallenge("this challenge is not open any more")
-            if native_code is not None:
-                digest = self._native_digest(challenge, native_code)
-                if session.get(UsedToken, digest) is not None:
-                    raise NoChallenge("this code was used already")
-                session.add(UsedToken(digest=digest, until=now + self._rules.code_lifetime))
-            row.state = Challenge.VERIFIED
-            row.open_key = row.native_key = None
+            row = self._use_up(session, challenge, native_code, now)
             self._budgets.put_back(rows, reservation)
             self._budgets.put_back(rows, returnable)
             self._budgets.rest(rows, pace_key)
             if challenge.user_id is None:
-                return Proof(row.mobile, row.purpose, row.id, now), []
-            if standing is None:
-                standing = Verification(user_id=challenge.user_id, failures=0, created_at=now)
-                session.add(standing)
-            standing.failures = 0
-            holding = self._other_holders(session, row.mobile, challenge.user_id, now)
-            limit = self._rules.accounts_per_mobile
-            lost: list[str] = []
-            if limit and len(holding) >= limit:
-                if self._rules.mobile_policy == "refuse":
-                    return None, []
-                for earlier in holding[: len(holding) - limit + 1]:
-                    earlier.revoked_at = now
-                    lost.append(earlier.user_id)
-            standing.mobile = row.mobile
-            standing.verified_at = now
-            standing.channel = row.channel
-            standing.sender = row.native_sender if native_code is not None else None
-            standing.revoked_at = None
-            return standing, lost
+                return Proof(row.mobile, row.purpose, row.id, now)
+            if standing is not None:
+                standing.failures = 0
+            sender = row.native_sender if native_code is not None else _carrier(session, row.id)
+            return self._grant(session, challenge.user_id, row.mobile, row.channel, sender, now)
 
         self._budgets.prepare([holders], self._clock())
-        proved, lost = self._ledger.run(work)
+        proved = self._ledger.run(work)
         if proved is None:
             raise MobileTaken("another account holds this mobile")
-        for user_id in lost:
-            self._emit(signals.verification_revoked, user_id=user_id, by="transfer")
+        if isinstance(proved, _Granted):
+            self._tell_others(proved, challenge.mobile)
         self._emit(
             signals.mobile_verified,
             user_id=challenge.user_id,
@@ -701,7 +742,65 @@ class Verifier:
             channel=challenge.channel,
             purpose=challenge.purpose,
         )
-        return proved
+        return proved.verification if isinstance(proved, _Granted) else proved
+
+    def _use_up(
+        self, session: Session, challenge: Challenge, native_code: str | None, now: datetime
+    ) -> Challenge:
+        """Close a challenge whose code was right, so that no code of it is right again."""
+        row = session.get(Challenge, challenge.id, with_for_update=True)
+        if row is None or row.state != Challenge.PENDING:
+            raise NoChallenge("this challenge is not open any more")
+        if native_code is not None:
+            digest = self._native_digest(challenge, native_code)
+            if self._is_used(session, digest, now):
+                raise NoChallenge("this code was used already")
+            session.merge(UsedToken(digest=digest, until=now + self._rules.code_lifetime))
+        row.state = Challenge.VERIFIED
+        row.open_key = row.native_key = None
+        return row
+
+    def _grant(
+        self,
+        session: Session,
+        user_id: str,
+        mobile: str,
+        channel: str,
+        sender: str | None,
+        now: datetime,
+    ) -> _Granted | None:
+        """Write a user's verification; None where others hold the mobile and keep it.
+
+        The caller holds the mobile's row of `holders`, so two grants of one mobile take turns.
+        """
+        holding = self._other_holders(session, mobile, user_id, now)
+        limit = self._rules.accounts_per_mobile
+        lost: list[str] = []
+        if limit and len(holding) >= limit:
+            if self._rules.mobile_policy == "refuse":
+                return None
+            for earlier in holding[: len(holding) - limit + 1]:
+                earlier.revoked_at = now
+                lost.append(earlier.user_id)
+        standing = session.get(Verification, user_id, with_for_update=True)
+        if standing is None:
+            standing = Verification(user_id=user_id, failures=0, created_at=now)
+            session.add(standing)
+        old = standing.mobile if standing.verified_at is not None else None
+        standing.mobile = mobile
+        standing.verified_at = now
+        standing.channel = channel
+        standing.sender = sender
+        standing.revoked_at = None
+        return _Granted(standing, tuple(lost), old if old != mobile else None)
+
+    def _tell_others(self, granted: _Granted, mobile: str) -> None:
+        """Tell those whom a proof took something from."""
+        for user_id in granted.lost:
+            self._emit(signals.verification_revoked, user_id=user_id, by="transfer")
+            self._tell("mobile.transferred", mobile=mobile)
+        if granted.old_mobile is not None:
+            self._tell("mobile.changed", mobile=granted.old_mobile, new=mask(mobile))
 
     def _other_holders(
         self, session: Session, mobile: str, user_id: str, now: datetime
@@ -733,6 +832,59 @@ class Verifier:
                 claims.append(Claim("failures", f"address {_network(ip)}", limits))
         claims.append(Claim("site_failures", "", self._rules.budgets["site_failures"]))
         return [claim for claim in claims if claim.limits]
+
+    # --- proofs before there is an account -----------------------------------------------------
+
+    def proof_token(self, proof: Proof) -> str:
+        """A proof as a signed token, for a form field or a program to carry to the sign-up."""
+        return self._tokens.dump(proof.mobile, proof.purpose, proof.challenge_id)
+
+    def load_proof(self, token: str, *, purpose: str, max_age: int = 600) -> str:
+        """The mobile that a token proves, E.164. Only looks; `claim` uses it up.
+
+        :param max_age: seconds since the token was made.
+        :raises InvalidToken: forged, for another purpose, too old, or used.
+        """
+        mobile, digest = self._tokens.load(token, purpose, max_age)
+        now = self._clock()
+        if self._ledger.read(lambda session: self._is_used(session, digest, now)):
+            raise InvalidToken("this proof token was used already")
+        return mobile
+
+    def claim(self, token: str, user: object, *, purpose: str, max_age: int = 600) -> Verification:
+        """Use a token up and give a user the verification, in the host's own transaction.
+
+        The user is flushed if need be, and gets the mobile. Nothing holds until the host commits;
+        after a rollback the token can be used again.
+
+        :raises InvalidToken: forged, for another purpose, too old, or used.
+        :raises MobileTaken: others hold the mobile already.
+        """
+        mobile, digest = self._tokens.load(token, purpose, max_age)
+        self._users.write_mobile(user, mobile)
+        connection = self._users.connection()
+        user_id = self._users.id_of(user)
+
+        def work(session: Session) -> _Granted | None:
+            now = self._clock()
+            used = {"digest": digest, "until": now + timedelta(seconds=max_age)}
+            if not self._ledger.insert_if_absent(session, UsedToken, used):
+                raise InvalidToken("this proof token was used already")
+            self._budgets.lock_within(session, Claim("holders", mobile, ()), now)
+            return self._grant(session, user_id, mobile, "sms", "proof", now)
+
+        granted = self._ledger.within(connection, work)
+        if granted is None:
+            raise MobileTaken("another account holds this mobile")
+        self._tell_others(granted, mobile)
+        self._emit(
+            signals.mobile_verified,
+            user_id=user_id,
+            mobile=mask(mobile),
+            channel="sms",
+            purpose=purpose,
+        )
+        return granted.verification
 
     # --- standing ------------------------------------------------------------------------------
 
@@ -873,6 +1025,25 @@ class Verifier:
             ).one_or_none()
         )
 
+    def budget_claims(
+        self, *, mobile: str | None = None, user_id: str | None = None, ip: str | None = None
+    ) -> list[Claim]:
+        """The budgets of a mobile, a user, an address; without any of them the site's."""
+        limits = self._rules.budgets
+        claims = []
+        if mobile is not None:
+            claims.append(Claim("mobile", mobile, limits["mobile"]))
+            claims.append(Claim("failures", f"mobile {mobile}", limits["failures"]))
+        if user_id is not None:
+            claims.append(Claim("user", user_id, limits["user"]))
+            claims.append(Claim("mobiles_per_user", user_id, limits["mobiles_per_user"]))
+            claims.append(Claim("failures", f"user {user_id}", limits["failures"]))
+        if ip is not None:
+            claims.append(Claim("ip", _network(ip), limits["ip"]))
+            claims.append(Claim("failures", f"address {_network(ip)}", limits["failures"]))
+        site = ("site", "foreign", "site_failures", "messages")
+        return claims or [Claim(scope, "", limits[scope]) for scope in site]
+
     def _open_key(self, subject: _Subject) -> str:
         return self._keyring.digest("open", subject.user_id or "", subject.purpose)
 
@@ -884,17 +1055,48 @@ class Verifier:
         sender = challenge.native_sender or ""
         return self._keyring.digest("native code", sender, challenge.mobile, code)
 
+    def _is_first_today(self, scope: str) -> bool:
+        """Whether nobody was told within a day that this scope is spent; notes that somebody is."""
+        digest = self._keyring.digest("told", scope)
+
+        def work(session: Session) -> bool:
+            now = self._clock()
+            if self._is_used(session, digest, now):
+                return False
+            session.merge(UsedToken(digest=digest, until=now + timedelta(days=1)))
+            return True
+
+        return self._ledger.run(work)
+
     def _announce_spent(self, reservation: Reservation) -> None:
-        for scope in reservation.spent:
+        for scope in dict.fromkeys(reservation.spent):
             self._emit(signals.budget_spent, scope=scope, limit="whole")
+            if scope == "site" and self._is_first_today(scope):
+                self._tell("site_budget.spent", mobile=None)
         for scope in reservation.half_spent:
             if scope == "site_failures":
                 self._emit(signals.budget_spent, scope=scope, limit="half")
 
 
-def replace_amount(limit: Limit) -> Limit:
+def _stranger_share(limit: Limit) -> Limit:
     """What strangers may use of a limit: the half, rounded up."""
     return Limit(limit.amount - limit.amount // 2, limit.seconds)
+
+
+def _release_native(session: Session, challenge_id: str, sender: str) -> None:
+    row = session.get_one(Challenge, challenge_id, with_for_update=True)
+    if row.native_sender == sender:
+        row.native_sender = row.native_key = None
+
+
+def _carrier(session: Session, challenge_id: str) -> str | None:
+    """The sender that brought a challenge's last code of ours."""
+    return session.scalars(
+        select(Message.sender)
+        .where(Message.challenge_id == challenge_id, Message.state != Message.FAILED)
+        .order_by(Message.created_at.desc())
+        .limit(1)
+    ).one_or_none()
 
 
 def _latest(session: Session, user_id: str, purpose: str) -> Challenge | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,22 @@ from example_app import create_app
 from example_app.extensions import db
 from example_app.models import Invoice, Order, User
 from example_app.settings import kept_secret_key
+from flask_smsverify.models import Verification
 from flask_smsverify.testing import outbox
 
 MakeShop = Callable[..., Flask]
+
+
+@pytest.fixture(scope="module")
+def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as the first start leaves it; hashing its passwords takes a while."""
+    path = tmp_path_factory.mktemp("filled") / "shop.sqlite"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("EXAMPLE_DATABASE", str(path))
+        app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
+    with app.app_context():
+        db.engine.dispose()
+    return path
 
 
 @pytest.fixture
@@ -43,12 +58,10 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeS
 
 
 @pytest.fixture
-def shop(make_shop: MakeShop) -> Flask:
-    """A new shop whose messages are kept for the test."""
-    return make_shop(
-        WTF_CSRF_ENABLED=False,
-        SMSVERIFY_SENDERS={"kept": {"gateway": "memory"}},
-    )
+def shop(make_shop: MakeShop, filled_database: Path, tmp_path: Path) -> Flask:
+    """A shop whose messages are kept for the test, and whose forms want no token."""
+    shutil.copy(filled_database, tmp_path / "shop.sqlite")
+    return make_shop(WTF_CSRF_ENABLED=False, SMSVERIFY_SENDERS={"kept": {"gateway": "memory"}})
 
 
 @pytest.fixture
@@ -124,6 +137,19 @@ def test_a_choice_of_language_stays_on_the_page_where_it_was_made(visitor):
     [back] = re.findall(r'name="next" value="([^"]+)"', page)
     answer = visitor.post("/language", data={"language": "en", "next": back})
     assert answer.location == "/login?next=/orders"
+
+
+def test_the_login_gate_asks_for_a_code_before_it_lets_anyone_in(
+    make_shop, filled_database, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SMSVERIFY_LOGIN_GATE", "true")
+    monkeypatch.setenv("SMSVERIFY_SENDERS__kept__gateway", "memory")
+    shutil.copy(filled_database, tmp_path / "shop.sqlite")
+    shop = make_shop(WTF_CSRF_ENABLED=False)
+    sara = log_in(shop, "sara")
+    assert sara.get("/profile").location.startswith("/login?")
+    verify(shop, sara)
+    assert sara.get("/profile").status_code == 200
 
 
 def test_a_wrong_password_lets_nobody_in(visitor):
@@ -243,6 +269,17 @@ def test_the_transfer_code_of_a_domain_wants_a_fresh_proof(shop):
     assert sara.get(path).location.startswith("/verify-mobile/?")
     verify(shop, sara)
     assert "Wv4-nQ72-kzPe" in sara.get(path).text
+
+
+def test_an_older_proof_opens_the_domains_but_not_their_transfer_codes(shop):
+    sara = log_in(shop, "sara")
+    verify(shop, sara)
+    with shop.app_context():
+        eleven_minutes_ago = datetime.now(UTC) - timedelta(minutes=11)
+        db.session.execute(db.update(Verification).values(verified_at=eleven_minutes_ago))
+        db.session.commit()
+    assert sara.get("/domains").status_code == 200
+    assert sara.get("/domains/atr-sara.ir/transfer").location.startswith("/verify-mobile/?")
 
 
 def test_nobody_sees_the_transfer_code_of_anothers_domain(shop):

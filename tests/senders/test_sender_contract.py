@@ -26,9 +26,7 @@ from flask_smsverify.testing import (
     Request,
     SenderContract,
     close,
-    drip_body,
     drip_head,
-    hang,
 )
 
 
@@ -115,7 +113,7 @@ class Plain(Acme):
         return Receipt(text.to, Status.SENT, str(sent.json()["sent"]), reference=text.reference)
 
 
-@pytest.mark.parametrize("misbehaviour", [hang, drip_head, drip_body, close])
+@pytest.mark.parametrize("misbehaviour", [drip_head, close])
 def test_a_client_without_a_deadline_or_errors_of_ours_is_noticed(
     misbehaviour: Callable[..., None],
 ) -> None:

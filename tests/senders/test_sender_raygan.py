@@ -553,13 +553,18 @@ def test_one_text_for_many_goes_out_at_once_and_is_followed_by_the_group(
     ("group", "status"),
     [(1, Status.UNKNOWN), (2, Status.QUEUED), (3, Status.REJECTED), (9, Status.UNKNOWN)],
 )
-def test_a_group_that_waits_or_was_filtered_speaks_for_those_it_does_not_list(
+def test_a_group_that_waits_or_was_filtered_speaks_for_those_without_a_state(
     sender: Raygan, gateway: LoopbackGateway, group: int, status: Status
 ) -> None:
     receipt = sender.send_text("+989123456789", "hi")
     states = {"StatusCode": group, "MessagesListState": []}
     gateway.answer = lambda _: Reply(200, envelope(states))
     assert sender.statuses([receipt.id or ""]) == {receipt.id: status}
+    states["MessagesListState"] = [{"Mobile": "9123456789", "Status": "0"}]
+    looked_at = status if group in (2, 3) else Status.SENT
+    assert sender.statuses([receipt.id or ""]) == {receipt.id: looked_at}
+    states["MessagesListState"] = [{"Mobile": "9123456789", "Status": "1"}]
+    assert sender.statuses([receipt.id or ""]) == {receipt.id: Status.DELIVERED}
 
 
 @pytest.mark.parametrize(
@@ -569,7 +574,7 @@ def test_a_group_that_waits_or_was_filtered_speaks_for_those_it_does_not_list(
         (2, Status.UNDELIVERED),
         ("8", Status.SENT),
         (16, Status.UNDELIVERED),
-        ("27", Status.UNDELIVERED),
+        ("27", Status.REJECTED),
         (23, Status.QUEUED),
         ("0", Status.SENT),
         (4, Status.SENT),

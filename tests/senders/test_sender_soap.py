@@ -21,7 +21,7 @@ from flask_smsverify.errors import (
     Unknown,
 )
 from flask_smsverify.senders import soap
-from flask_smsverify.senders.http import HttpTransport, Timeout
+from flask_smsverify.senders.http import HttpTransport, deadline
 from flask_smsverify.testing import close_in_body, drip_head, hang
 
 CODE = "481516"
@@ -37,7 +37,7 @@ def gateway():
 
 @pytest.fixture
 def service(gateway):
-    http = HttpTransport("meli", gateway.url + "/post", timeout=Timeout(1, 0.4, 0.5))
+    http = HttpTransport("meli", gateway.url + "/post")
     yield soap.SoapTransport(
         http,
         "/Send.asmx",
@@ -174,7 +174,8 @@ def test_an_http_status_means_here_what_it_means_everywhere(gateway, service, st
 @pytest.mark.parametrize("step", [hang, drip_head, close_in_body])
 def test_a_service_that_does_not_answer_may_have_sent_it(gateway, service, step):
     gateway.will(step)
-    error = failing(service)
+    with deadline(0.3):
+        error = failing(service)
     assert isinstance(error, Unknown)
     assert error.written
 

@@ -112,7 +112,7 @@ def test_v2_answers_meta_and_data(http, simulator):
     assert simulator.messages()[0]["code"] == "4821"
     rows = [{"source": "9821", "destination": "09123456789", "message": text} for text in "ab"]
     assert len(http.post(f"{V2}/p2psendsms", json=ACCOUNT | {"data": rows}).json()["data"]) == 2
-    assert http.post(f"{V2}/getcredit", json=ACCOUNT).json()["data"]["credit"] == 9_999_996
+    assert http.post(f"{V2}/getcredit", json=ACCOUNT).json()["data"]["credit"] == 999_999_996
 
 
 class _Hook(BaseHTTPRequestHandler):

@@ -213,6 +213,14 @@ def test_a_fault_strikes_as_often_as_it_says(http, simulator):
     assert len(simulator.messages()) == 1
 
 
+def test_asking_for_the_credit_shows_none_and_uses_no_fault_up(http):
+    switch(http, "smsir", "no_credit", 1)
+    for _ in range(2):
+        credit = http.get("/smsir/v1/credit", headers={"X-API-KEY": "k"}).json()
+        assert credit["data"] == 0
+    assert [smsir(http).status_code for _ in range(2)] == [400, 200]
+
+
 def test_a_fault_strikes_its_own_gateway_alone(http):
     switch(http, "raygan", "http_500")
     assert wikipayam(http).is_success

@@ -3,6 +3,7 @@
 import ast
 import base64
 import socket
+import time
 from pathlib import Path
 
 import httpx
@@ -308,6 +309,8 @@ def test_it_stops_at_once_while_a_client_is_kept_waiting():
         address = simulator.url.removeprefix("http://").split(":")
         waiting = socket.create_connection((address[0], int(address[1])), timeout=4)
         waiting.sendall(b"POST /raygan/api/smsAPI/GetCredit HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not simulator.world.requests:
+            time.sleep(0.01)
     with waiting:
         assert waiting.recv(1) == b""
     with pytest.raises(httpx.ConnectError):

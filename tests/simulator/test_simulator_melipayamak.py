@@ -188,7 +188,7 @@ def test_plain_http_answers_the_result_alone(http, method):
     answer = http.request(method, f"{PATH}/GetCredit", **sent)
     assert answer.headers["content-type"] == XML
     assert answer.text == (
-        '<?xml version="1.0" encoding="utf-8"?>\n<double xmlns="http://tempuri.org/">10000000.0</double>'
+        '<?xml version="1.0" encoding="utf-8"?>\n<double xmlns="http://tempuri.org/">1000000000.0</double>'
     )
 
 

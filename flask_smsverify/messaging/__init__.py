@@ -1,0 +1,1 @@
+"""Everything that is told to a person beside codes. It knows no request and no Flask."""

@@ -1,0 +1,42 @@
+"""Proof tokens: what somebody without an account carries from a proof to their sign-up.
+
+A token is itsdangerous's: signed, dated, and bound to its purpose. It is used up once, in the
+host's own transaction, so that a sign-up that is rolled back leaves it usable.
+"""
+
+from __future__ import annotations
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from ..errors import InvalidToken
+from .codes import Keyring
+
+
+class ProofTokens:
+    """Writes and reads proof tokens."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def dump(self, mobile: str, purpose: str, challenge_id: str) -> str:
+        """A token for a proved mobile, fit for a form field or a URL."""
+        return str(self._serializer(purpose).dumps([mobile, challenge_id]))
+
+    def load(self, token: object, purpose: str, max_age: int) -> tuple[str, str]:
+        """The mobile, and the digest under which the token is noted once it is used.
+
+        :param max_age: seconds.
+        :raises InvalidToken: forged, for another purpose, or too old.
+        """
+        if not isinstance(token, str) or len(token) > 1000:
+            raise InvalidToken("this is not a proof token")
+        try:
+            mobile, challenge_id = self._serializer(purpose).loads(token, max_age=max_age)
+        except (BadSignature, ValueError, TypeError):
+            raise InvalidToken("this proof token is not valid here, or not any more") from None
+        return mobile, self._keyring.digest("token", purpose, challenge_id)
+
+    def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
+        return URLSafeTimedSerializer(
+            self._keyring.signing_keys(), salt=f"flask_smsverify.proof {purpose}"
+        )
