@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from flask import Flask, Response, render_template
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from . import accounts, demo_data, language, shop
 from .extensions import csrf, db, login_manager, smsverify
@@ -34,7 +34,8 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     accounts.init_app(app)
     shop.init_app(app)
     app.after_request(_add_security_headers)
-    app.register_error_handler(NotFound, _not_found)
+    app.register_error_handler(NotFound, _nothing_here)
+    app.register_error_handler(MethodNotAllowed, _nothing_here)
     app.register_error_handler(CSRFError, _form_too_old)
 
     with app.app_context():
@@ -55,8 +56,8 @@ def _add_security_headers(response: Response) -> Response:
     return response
 
 
-def _not_found(_error: NotFound) -> tuple[str, int]:
-    return render_template("not_found.html"), 404
+def _nothing_here(error: HTTPException) -> tuple[str, int]:
+    return render_template("not_found.html"), error.code or 404
 
 
 def _form_too_old(_error: CSRFError) -> tuple[str, int]:

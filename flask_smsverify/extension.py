@@ -41,8 +41,10 @@ log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _STAMP = "_smsverify_seen"
-#: The `g` attribute that keeps what guards looked up during this request.
-_SEEN = "_smsverify_rows"
+#: Where a request's environment keeps what guards and widgets looked up, and whether a standing
+#: has changed since the request began. Not in `g`: a test's app context outlives its requests.
+_SEEN = "smsverify.seen"
+_CHANGED = "smsverify.changed"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,6 +27,9 @@ from .codes import Keyring
 SLICES = 12
 #: Seconds without a send after which pauses begin at the shortest again.
 PACE_MEMORY = 3600
+#: A last send dated further ahead than so many seconds comes from a clock that was wrong; nobody
+#: can wait for the pause after it. The budgets count it all the same.
+PACE_SKEW = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Claim:
     """
 
     scope: str
-    key: str
+    key: str = field(repr=False)  # a mobile, often
     limits: tuple[Limit, ...]
     item: str | None = None
 
@@ -51,7 +54,7 @@ class Pace:
     :param delays: seconds before the second, third … send; the last repeats.
     """
 
-    key: str
+    key: str = field(repr=False)
     delays: tuple[int, ...]
     scope: str = "pace"
 
@@ -73,14 +76,24 @@ class Usage:
 class Reservation:
     """What was taken: `units` as (row, window, slice, item), and what it used up.
 
+    A scope is in `spent` and `half_spent` once in a window at most, in the reservation that got
+    there first; when that one is given back, the next to get there says it.
+
     :param spent: the scopes that have nothing left after it.
-    :param half_spent: the scopes that passed the half of a limit with it.
+    :param half_spent: the scopes that reached the half of a limit with it.
+    :param told: what it wrote down of that, as (row, window, "half" or "whole").
     """
 
     units: list[tuple[str, int, int, str | None]] = field(default_factory=list)
     paces: list[tuple[str, list[float], list[float]]] = field(default_factory=list)
     spent: list[str] = field(default_factory=list)
     half_spent: list[str] = field(default_factory=list)
+    told: list[tuple[str, int, str]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> set[str]:
+        """The ids of the rows it was taken from."""
+        return {row for row, *_ in self.units} | {row for row, *_ in self.paces}
 
     def of(self, row_ids: Iterable[str]) -> Reservation:
         """The part of it that was taken from these rows."""
@@ -131,10 +144,9 @@ class Budgets:
         """Return what a reservation took, and commit."""
 
         def work(session: Session) -> None:
-            ids = {row for row, *_ in reservation.units} | {row for row, *_ in reservation.paces}
-            self.put_back(self.lock_ids(session, ids), reservation)
+            self.put_back(self.lock_ids(session, reservation.rows), reservation)
 
-        if reservation.units or reservation.paces:
+        if reservation.rows:
             self._ledger.run(work)
 
     def usage(self, claims: Sequence[Claim], now: datetime) -> list[Usage]:
@@ -150,7 +162,7 @@ class Budgets:
         for claim in claims:
             spent = json.loads(texts.get(self.row_id(claim.scope, claim.key), "{}"))
             for limit in claim.limits:
-                used = sum(map(_size, _live(spent, limit, seconds).values()))
+                used = _used(_live(spent, limit, seconds).values())
                 single = Claim(claim.scope, claim.key, (limit,))
                 found.append(Usage(claim.scope, limit, used, _wait(spent, single, seconds)))
         return found
@@ -241,11 +253,17 @@ class Budgets:
                 continue
             spent = json.loads(row.spent)
             slices = spent.get(str(window), {})
-            if item is None and slices.get(str(slot), 0) > 0:
-                slices[str(slot)] -= 1
-            elif item is not None and item in slices.get(str(slot), ()):
-                slices[str(slot)].remove(item)
+            counts, key = (slices, str(slot)) if item is None else (slices.get(str(slot), {}), item)
+            if counts.get(key, 0) > 1:
+                counts[key] -= 1
+            else:
+                counts.pop(key, None)
             row.spent = json.dumps(spent)
+        for row_id, window, what in reservation.told:
+            if (row := rows.get(row_id)) is not None:
+                spent = json.loads(row.spent)
+                spent.get("told", {}).pop(f"{window} {what}", None)
+                row.spent = json.dumps(spent)
         for row_id, before, after in reservation.paces:
             if (row := rows.get(row_id)) is not None:
                 spent = json.loads(row.spent)
@@ -266,7 +284,8 @@ class Budgets:
         return _pause_left(json.loads(text or "{}"), pace.delays, now.timestamp())
 
 
-# --- arithmetic on a row's JSON: {"3600": {"<slice>": used or [items]}, "pace": [sends, last]} ---
+# --- arithmetic on a row's JSON: {"3600": {"<slice>": used or {item: used}}, "pace": [sends, last],
+# --- "told": {"3600 half": <slice>}}
 
 
 def _slot(seconds: float, window: int) -> int:
@@ -280,8 +299,15 @@ def _live(spent: dict[str, Any], limit: Limit, seconds: float) -> dict[int, Any]
     return {int(slot): used for slot, used in slices.items() if int(slot) >= oldest}
 
 
-def _size(used: Any) -> int:
-    return len(used) if isinstance(used, list) else int(used)
+def _used(slices: Iterable[Any]) -> int:
+    """The units in these slices; of things, how many different ones."""
+    total, things = 0, set()
+    for used in slices:
+        if isinstance(used, dict):
+            things.update(used)
+        else:
+            total += int(used)
+    return total + len(things)
 
 
 def _wait(spent: dict[str, Any], claim: Claim, seconds: float) -> int:
@@ -291,11 +317,10 @@ def _wait(spent: dict[str, Any], claim: Claim, seconds: float) -> int:
         live = _live(spent, limit, seconds)
         if claim.item is not None and any(claim.item in items for items in live.values()):
             continue
-        total = sum(map(_size, live.values()))
         for slot in sorted(live):
-            if total < limit.amount:
+            if _used(live.values()) < limit.amount:
                 break
-            total -= _size(live[slot])
+            del live[slot]
             ends = (slot + SLICES + 1) * limit.seconds / SLICES
             longest = max(longest, math.ceil(ends - seconds), 1)
     return longest
@@ -304,27 +329,42 @@ def _wait(spent: dict[str, Any], claim: Claim, seconds: float) -> int:
 def _take_units(
     spent: dict[str, Any], row_id: str, claim: Claim, seconds: float, reservation: Reservation
 ) -> None:
-    for limit in claim.limits:
+    tightest = {limit.seconds: limit for limit in sorted(claim.limits, reverse=True)}
+    for limit in tightest.values():
         live = _live(spent, limit, seconds)
-        if claim.item is not None and any(claim.item in items for items in live.values()):
-            continue
         slot = _slot(seconds, limit.seconds)
         if claim.item is None:
             live[slot] = live.get(slot, 0) + 1
         else:
-            live[slot] = [*live.get(slot, []), claim.item]
-        total = sum(map(_size, live.values()))
-        if total >= limit.amount:
-            reservation.spent.append(claim.scope)
-        elif total == math.ceil(limit.amount / 2):
-            reservation.half_spent.append(claim.scope)
+            things = live.get(slot, {})
+            live[slot] = {**things, claim.item: things.get(claim.item, 0) + 1}
         reservation.units.append((row_id, limit.seconds, slot, claim.item))
         spent[str(limit.seconds)] = {str(slot): used for slot, used in live.items() if used}
+        used = _used(live.values())
+        if used >= limit.amount:
+            what, scopes = "whole", reservation.spent
+        elif used >= math.ceil(limit.amount / 2):
+            what, scopes = "half", reservation.half_spent
+        else:
+            continue
+        if _is_news(spent, limit, what, slot):
+            scopes.append(claim.scope)
+            reservation.told.append((row_id, limit.seconds, what))
+
+
+def _is_news(spent: dict[str, Any], limit: Limit, what: str, slot: int) -> bool:
+    """Whether nobody was told this within a window; notes that somebody is now."""
+    told = spent.setdefault("told", {})
+    key = f"{limit.seconds} {what}"
+    if key in told and slot - told[key] <= SLICES:
+        return False
+    told[key] = slot
+    return True
 
 
 def _pause_left(spent: dict[str, Any], delays: tuple[int, ...], seconds: float) -> int:
     sends, last = map(float, spent.get("pace", (0, 0)))
-    if not sends or seconds - last > PACE_MEMORY:
+    if not sends or not -PACE_SKEW <= seconds - last <= PACE_MEMORY:
         return 0
     delay = delays[min(int(sends), len(delays)) - 1]
     return max(0, math.ceil(min(last, seconds) + delay - seconds))
@@ -334,6 +374,6 @@ def _take_pace(
     spent: dict[str, Any], row_id: str, seconds: float, reservation: Reservation
 ) -> None:
     before = spent.get("pace", [0, 0.0])
-    sends = before[0] if seconds - before[1] <= PACE_MEMORY else 0
+    sends = before[0] if -PACE_SKEW <= seconds - before[1] <= PACE_MEMORY else 0
     spent["pace"] = [sends + 1, seconds]
     reservation.paces.append((row_id, before, spent["pace"]))

@@ -942,6 +942,26 @@ class Verifier:
         row = self._change(user, change, cancel_open=True)
         self._emit(signals.verification_revoked, user_id=row.user_id, by=by)
 
+    def held(self, user: object) -> Verification | None:
+        """A user's verification as it stands, whatever it is worth; None before any challenge."""
+        user_id = self._users.id_of(user)
+        return self._ledger.read(lambda session: session.get(Verification, user_id))
+
+    def put_back(
+        self, user: object, proved: Verification, before: Verification | None
+    ) -> None:
+        """Take a fresh proof back that the host could not keep, and let the one before it stand.
+
+        What has changed since the proof stays as it is.
+        """
+
+        def change(row: Verification, _now: datetime) -> None:
+            if row.verified_at == proved.verified_at:
+                for name in ("mobile", "verified_at", "channel", "sender", "revoked_at"):
+                    setattr(row, name, getattr(before, name, None))
+
+        self._change(user, change)
+
     def unlock(self, user: object) -> None:
         """Let an account that was locked after too many failures try again."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 from flask import Flask
@@ -9,6 +10,7 @@ from flask import Flask
 from ..extension import State, installs
 from ..phone import mask
 from ..verification.policy import Status
+from .answers import keep_private
 from .guards import GuardAnswers, guard_patterns
 from .i18n import Interface
 from .pages import Web, blueprint
@@ -36,4 +38,5 @@ def _install(app: Flask, state: State) -> None:
     app.extensions["smsverify_web"] = Web(state, ui, demands, guard)
     app.jinja_env.globals["smsverify_ui"] = ui
     app.register_blueprint(blueprint, url_prefix=state.settings.url_prefix)
+    app.after_request(functools.partial(keep_private, state.settings.url_prefix))
     guard_patterns(app, state)

@@ -6,12 +6,13 @@ for browsers the pages keep it over the redirect that every POST ends in.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from flask import Response, current_app, g, render_template, request, session
+from flask import Response, current_app, render_template, request, session
 from flask_wtf.csrf import generate_csrf, validate_csrf
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from wtforms import ValidationError
@@ -21,7 +22,9 @@ from ..extension import State
 from .i18n import Interface
 from .problems import problem_text
 
-#: A body larger than this is refused before it is read.
+log = logging.getLogger(__name__)
+
+#: A body larger than this is refused before it is read, unless the host refuses smaller ones.
 MAX_BODY_BYTES = 2 * 1024 * 1024
 
 _PROBLEMS: tuple[tuple[type[errors.SMSVerifyError], int, str, str | None], ...] = (
@@ -64,6 +67,8 @@ class Problem:
 
 def problem_of(error: errors.SMSVerifyError) -> Problem:
     """An exception as a problem; one that is no answer to a visitor goes on as it is."""
+    if isinstance(error, errors.StoreUnavailable):
+        log.error("answered with 503: %s", error)  # a visitor cannot mend it, the host may
     for kind, status, code, field in _PROBLEMS:
         if isinstance(error, kind):
             data = {name: getattr(error, name) for name in _CARRIED if hasattr(error, name)}
@@ -103,9 +108,8 @@ def problem_page(found: Problem, state: State, ui: Interface) -> Response:
     response = current_app.make_response(
         render_template(
             "smsverify/problem.html",
-            error=shown(found, ui),
-            site_name=state.site_name,
-            verify=None,
+            sv_error=shown(found, ui),
+            sv_site_name=state.site_name,
         )
     )
     response.status_code = found.status
@@ -140,9 +144,10 @@ def shown(found: Problem, ui: Interface) -> Shown:
 _KEPT = "_smsverify_problem"
 
 
-def keep(found: Problem, **typed: str) -> None:
-    """Have the next page show it."""
+def keep(found: Problem, whose: str, **typed: str) -> None:
+    """Have the next page of that user's show it."""
     session[_KEPT] = {
+        "whose": whose,
         "status": found.status,
         "code": found.code,
         "field": found.field,
@@ -152,10 +157,13 @@ def keep(found: Problem, **typed: str) -> None:
     }
 
 
-def kept() -> tuple[Problem | None, dict[str, str]]:
-    """What `keep` kept, once, with its wait shortened by the time since; and what was typed."""
+def kept(whose: str) -> tuple[Problem | None, dict[str, str]]:
+    """What `keep` kept, once, with its wait shortened by the time since; and what was typed.
+
+    The next user of the same browser is shown nothing of the last one's.
+    """
     found = session.pop(_KEPT, None)
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or found.get("whose") != whose:
         return None, {}
     data = found["data"]
     if "retry_after" in data:
@@ -166,13 +174,22 @@ def kept() -> tuple[Problem | None, dict[str, str]]:
 
 # --- what a request is -------------------------------------------------------------------------
 
+_JSON = ("application/json", "application/problem+json")
+
 
 def wants_json() -> bool:
     """Whether a program is asking: it sends JSON, or accepts it rather than HTML."""
     if request.is_json:
         return True
-    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
-    return best == "application/json"
+    best = request.accept_mimetypes.best_match(["text/html", *_JSON])
+    return best in _JSON
+
+
+def limit_body() -> None:
+    """Set how large a body may be, before anybody reads it."""
+    host = request.max_content_length
+    request.max_content_length = MAX_BODY_BYTES if host is None else min(host, MAX_BODY_BYTES)
+    request.max_form_memory_size = MAX_BODY_BYTES
 
 
 class InvalidRequestError(Exception):
@@ -184,7 +201,6 @@ def fields() -> Mapping[str, Any]:
 
     :raises InvalidRequestError: JSON that is no object, a body too large or too deep.
     """
-    request.max_content_length = MAX_BODY_BYTES
     try:
         if not request.is_json:
             return request.form
@@ -199,9 +215,10 @@ def fields() -> Mapping[str, Any]:
 def csrf_holds() -> bool:
     """Whether the request carries a good CSRF token, or the host wants none."""
     config = current_app.config
-    if not config.get("WTF_CSRF_ENABLED", True) or g.get("csrf_valid", False):
+    if not config.get("WTF_CSRF_ENABLED", True):
         return True
-    token: Any = request.headers.get("X-CSRFToken") or request.headers.get("X-CSRF-Token")
+    headers = config.get("WTF_CSRF_HEADERS", ("X-CSRFToken", "X-CSRF-Token"))
+    token: Any = next(filter(None, map(request.headers.get, headers)), None)
     if not token and not request.is_json:
         token = request.form.get(csrf_field_name())
     try:
@@ -222,8 +239,13 @@ def csrf_token() -> str:
 
 
 def no_store(response: Response) -> Response:
-    """What a page says of one person is kept by no cache."""
-    if request.endpoint != "smsverify.static":
-        response.headers["Cache-Control"] = "no-store"
-        response.vary.update(["Cookie", "Accept", "Accept-Language"])
+    """What we say to one person is kept by no cache."""
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.update(["Cookie", "Accept", "Accept-Language"])
     return response
+
+
+def keep_private(url_prefix: str, response: Response) -> Response:
+    """`no_store` on every answer below our prefix, also where no view of ours was reached."""
+    under_us = f"{request.path}/".startswith(f"{url_prefix}/")
+    return no_store(response) if under_us and request.endpoint != "smsverify.static" else response

@@ -6,7 +6,7 @@ import flask_login
 from flask import Flask, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ..extension import State
+from ..extension import State, is_ours_or_static
 from ..verification.policy import Decision
 from .answers import no_store, problem, problem_json, wants_json
 from .i18n import Interface
@@ -45,7 +45,7 @@ def guard_patterns(app: Flask, state: State) -> None:
 
     def stand() -> ResponseReturnValue | None:
         endpoint = request.endpoint
-        if endpoint is None or endpoint.startswith("smsverify."):
+        if endpoint is None or is_ours_or_static(app, endpoint):
             return None
         for area in state.policy.areas_of(endpoint):
             refused = state.stand_guard(area=area)

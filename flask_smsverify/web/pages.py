@@ -8,8 +8,8 @@ nothing. No rule of proof stands here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -25,7 +25,8 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import ChannelUnavailable, MobileTaken, NoChallenge, SMSVerifyError, StoreUnavailable
 from ..extension import PENDING_LOGIN, State
@@ -77,25 +78,44 @@ def _web() -> Web:
 class Visitor:
     """A user, and what this session has said so far.
 
+    :param id: the user's primary key as text.
     :param given: E.164, a number that was given and is not proved yet; None without one.
     :param logging_in: whether the login waits for the code.
     """
 
     user: Any
+    id: str
     given: str | None
     logging_in: bool
 
 
 def _visitor(state: State) -> Visitor | None:
-    given = session.get(_GIVEN)
     if flask_login.current_user.is_authenticated:
-        return Visitor(plain(flask_login.current_user), given, logging_in=False)
+        user, logging_in = plain(flask_login.current_user), False
+    else:
+        user, logging_in = _waiting_user(state), True
+    if user is None:
+        return None
+    user_id = state.users.id_of(user)
+    return Visitor(user, user_id, _given_by(user_id), logging_in)
+
+
+def _waiting_user(state: State) -> Any:
+    """The user whose login waits for its code in this session; None without one."""
     waiting = session.get(PENDING_LOGIN)
     if not isinstance(waiting, dict):
         return None
     age = datetime.now(UTC).timestamp() - waiting["at"]
-    user = state.users.find(waiting["user"]) if 0 <= age < _LOGIN_WAITS.total_seconds() else None
-    return Visitor(user, given, logging_in=True) if user is not None else None
+    user: Any = None
+    if 0 <= age < _LOGIN_WAITS.total_seconds():
+        user = state.users.find(waiting["user"])
+    return user if user is not None and user.is_active else None
+
+
+def _given_by(user_id: str) -> str | None:
+    """The number that this user gave in this session; another user's is not theirs."""
+    whose, mobile = session.get(_GIVEN) or (None, None)
+    return mobile if whose == user_id else None
 
 
 def _for_visitors(view: View) -> View:
@@ -108,9 +128,7 @@ def _for_visitors(view: View) -> View:
             if request.method == "POST" and not answers.csrf_holds():
                 return _refused(problem(400, "csrf"))
             visitor = _visitor(web.state)
-            if visitor is None:
-                return web.guard.anonymous()
-            return view(web, visitor)
+            return view(web, visitor) if visitor is not None else _anonymous(web)
         except InvalidRequestError:
             return _refused(problem(422, "invalid_request"))
         except StoreUnavailable as error:
@@ -119,12 +137,32 @@ def _for_visitors(view: View) -> View:
     return wrapped
 
 
+def _anonymous(web: Web) -> ResponseReturnValue:
+    if _for_program():
+        return _refused(problem(401, "login_required"))
+    if request.method == "POST":
+        # Flask-Login's handler sends back to the address of this request, where no GET is served.
+        target = safe_path(request.form.get("next"))
+        request.url = url_for("smsverify.page", next=target, _external=True)
+    return web.guard.anonymous()
+
+
 def _refused(found: Problem) -> ResponseReturnValue:
     """A problem that no form can be shown with."""
     web = _web()
-    if answers.wants_json() or request.endpoint == "smsverify.status":
+    if _for_program():
         return answers.problem_json(found, web.ui)
     return answers.problem_page(found, web.state, web.ui)
+
+
+def _for_program() -> bool:
+    return answers.wants_json() or request.endpoint == "smsverify.status"
+
+
+@blueprint.url_value_preprocessor
+def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """Runs before the host's own `CSRFProtect`, which reads the form."""
+    answers.limit_body()
 
 
 @blueprint.errorhandler(CSRFError)
@@ -133,7 +171,9 @@ def _host_refused_csrf(_error: CSRFError) -> ResponseReturnValue:
     return _refused(problem(400, "csrf"))
 
 
-blueprint.after_request(answers.no_store)
+@blueprint.errorhandler(RequestEntityTooLarge)
+def _too_large(_error: RequestEntityTooLarge) -> ResponseReturnValue:
+    return _refused(problem(422, "invalid_request"))
 
 
 # --- the views ---------------------------------------------------------------------------------
@@ -143,12 +183,13 @@ blueprint.after_request(answers.no_store)
 @_for_visitors
 def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """What is asked, where the code went, the form for it, and sending it again."""
+    found, _ = answers.kept(visitor.id)
+    target, demand = _target(web, visitor, request.args)
     status = web.state.verifier.status(visitor.user)
-    target, demand = request.args.get("next"), request.args.get("demand", "")
-    if safe_path(target) and _is_done(web, visitor, status, demand):
-        return redirect(next_of(target, web.state))
-    found, _ = answers.kept()
-    shown = _shown(web, visitor, status, next_of(target, web.state), demand)
+    wanted = safe_path(request.args.get("next"))
+    if wanted and found is None and _is_done(web, visitor, status, demand):
+        return redirect(wanted)
+    shown = _shown(web, visitor, status, target, demand)
     return _render("page.html", web, shown, found)
 
 
@@ -157,12 +198,13 @@ def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
 def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """Send a code, or send it again."""
     form = answers.fields()
-    target, demand = _target(web, form)
+    target, demand = _target(web, visitor, form)
     status = web.state.verifier.status(visitor.user)
     if _is_done(web, visitor, status, demand):
         return _succeeded(web, visitor, target, demand, done=True)
     if _needs_fresh_login(visitor, status, visitor.given):
-        return _failed(web, problem(403, "fresh_login_required"), target, demand, to="mobile")
+        found = problem(403, "fresh_login_required")
+        return _failed(web, visitor, found, target, demand, to="mobile")
     try:
         web.state.verifier.start(
             visitor.user,
@@ -173,7 +215,7 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
     except SMSVerifyError as error:
         found = problem_of(error)
         to = "mobile" if found.field == "mobile" else "page"
-        return _failed(web, found, target, demand, to=to)
+        return _failed(web, visitor, found, target, demand, to=to)
     return _succeeded(web, visitor, target, demand, done=False)
 
 
@@ -182,28 +224,45 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
 def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """Check the code; on to `next` when it is right."""
     form = answers.fields()
-    target, demand = _target(web, form)
+    target, demand = _target(web, visitor, form)
     state = web.state
-    challenge = state.verifier.latest(visitor.user)
-    if challenge is not None and challenge.mobile != state.verifier.mobile_of(visitor.user):
-        status = state.verifier.status(visitor.user)
-        if _needs_fresh_login(visitor, status, challenge.mobile):
-            return _failed(web, problem(403, "fresh_login_required"), target, demand, to="mobile")
     try:
+        before = state.verifier.status(visitor.user)
+        challenge = state.verifier.latest(visitor.user)
+        if challenge is not None and _needs_fresh_login(visitor, before, challenge.mobile):
+            found = problem(403, "fresh_login_required")
+            return _failed(web, visitor, found, target, demand, to="mobile")
+        held = state.verifier.held(visitor.user)
         verification = state.verifier.check(visitor.user, form.get("code"), ip=request.remote_addr)
-        _store_mobile(state, visitor, cast(Verification, verification))
+        _store_mobile(state, visitor, cast(Verification, verification), held)
     except NoChallenge as error:
-        # The second of two clicks on the same right code, in a browser: all is well.
-        status = state.verifier.status(visitor.user)
-        if not answers.wants_json() and _is_done(web, visitor, status, demand):
+        if _second_click(web, visitor, demand):
             return _succeeded(web, visitor, target, demand, done=True)
-        return _failed(web, problem_of(error), target, demand)
+        return _failed(web, visitor, problem_of(error), target, demand)
     except SMSVerifyError as error:
-        return _failed(web, problem_of(error), target, demand)
+        if isinstance(error, MobileTaken):
+            session.pop(_GIVEN, None)
+        return _failed(web, visitor, problem_of(error), target, demand)
     session.pop(_GIVEN, None)
     if visitor.logging_in:
         _log_in(visitor)
-    return _succeeded(web, visitor, target, demand, done=True)
+    return _succeeded(
+        web, replace(visitor, given=None, logging_in=False), target, demand, done=True
+    )
+
+
+def _second_click(web: Web, visitor: Visitor, demand: str) -> bool:
+    """Whether a browser sent the right code twice, and the first one did all there is to do.
+
+    Where the first one logged the visitor in, its answer brought the new session. So this one
+    leaves the session alone: what it wrote would take that one's place.
+    """
+    if answers.wants_json():
+        return False
+    status = web.state.verifier.status(visitor.user)
+    if visitor.logging_in:
+        return status.state == "verified"
+    return _is_done(web, visitor, status, demand)
 
 
 @blueprint.route("/mobile", methods=["GET", "POST"], endpoint="mobile")
@@ -213,38 +272,39 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
     state = web.state
     status = state.verifier.status(visitor.user)
     if request.method == "GET":
-        target, demand = next_of(request.args.get("next"), state), request.args.get("demand", "")
-        found, typed = answers.kept()
+        target, demand = _target(web, visitor, request.args)
+        found, typed = answers.kept(visitor.id)
         shown = _shown(web, visitor, status, target, demand)
         return _render(
             "mobile.html",
             web,
             shown,
             found,
-            typed=typed.get("mobile", ""),
-            needs_fresh_login=_needs_fresh_login(visitor, status, ""),
+            sv_typed=typed.get("mobile", ""),
+            sv_needs_fresh_login=_needs_fresh_login(visitor, status, ""),
+            sv_login_url=_login_url(),
         )
     form = answers.fields()
-    target, demand = _target(web, form)
+    target, demand = _target(web, visitor, form)
     typed_mobile = form.get("mobile")
     try:
         given = state.parse_mobile(typed_mobile)
         if _needs_fresh_login(visitor, status, given):
             found = problem(403, "fresh_login_required")
-            return _failed(web, found, target, demand, to="mobile")
+            return _failed(web, visitor, found, target, demand, to="mobile")
         if given == status.mobile:
             session.pop(_GIVEN, None)
         else:
-            session[_GIVEN] = given
-        visitor = Visitor(visitor.user, session.get(_GIVEN), visitor.logging_in)
+            session[_GIVEN] = [visitor.id, given]
+        visitor = replace(visitor, given=_given_by(visitor.id))
         if form.get("send") and not _is_done(web, visitor, status, demand):
             state.verifier.start(visitor.user, mobile=given, ip=request.remote_addr)
     except SMSVerifyError as error:
         found = problem_of(error)
         if found.field != "mobile":
-            return _failed(web, found, target, demand)
+            return _failed(web, visitor, found, target, demand)
         again = typed_mobile[:48] if isinstance(typed_mobile, str) else ""
-        return _failed(web, found, target, demand, to="mobile", mobile=again)
+        return _failed(web, visitor, found, target, demand, to="mobile", mobile=again)
     return _succeeded(web, visitor, target, demand, done=False)
 
 
@@ -252,18 +312,20 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
 @_for_visitors
 def status(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """Where the visitor stands, always as JSON, with a CSRF token for the next POST."""
-    target = next_of(request.args.get("next"), web.state)
+    target, demand = _target(web, visitor, request.args)
     standing = web.state.verifier.status(visitor.user)
-    body = _json(web, visitor, standing, target, request.args.get("demand", ""))
+    body = _json(web, visitor, standing, target, demand)
     return current_app.json.response(body | {"csrf_token": answers.csrf_token()})
 
 
 # --- what follows from a form ------------------------------------------------------------------
 
 
-def _target(web: Web, form: Any) -> tuple[str, str]:
-    demand = form.get("demand", "")
-    return next_of(form.get("next"), web.state), demand if isinstance(demand, str) else ""
+def _target(web: Web, visitor: Visitor, said: Mapping[str, Any]) -> tuple[str, str]:
+    """Where to go afterwards, and the demand, where it was made of this visitor, else nothing."""
+    demand = said.get("demand")
+    genuine = web.demands.load(demand, visitor.id) is not None
+    return next_of(said.get("next"), web.state), str(demand) if genuine else ""
 
 
 def _channel(value: object) -> Channel:
@@ -280,30 +342,49 @@ def _is_done(web: Web, visitor: Visitor, status: Status, demand: str) -> bool:
         return False
     if visitor.logging_in:
         return False
-    within = web.demands.load(demand, web.state.users.id_of(visitor.user))
+    within = web.demands.load(demand, visitor.id)
     return within is None or datetime.now(UTC) - status.verified_at <= within
 
 
 def _needs_fresh_login(visitor: Visitor, status: Status, wanted: str | None) -> bool:
-    """Whether a verified number is to be changed by a login that was only remembered."""
+    """Whether a number that was proved once is to be changed by a login that is not fresh.
+
+    One that was only remembered is not, and one that still waits for its code is none yet.
+    """
     if wanted is None or wanted == status.mobile or status.verified_at is None:
         return False
-    return not visitor.logging_in and not flask_login.login_fresh()
+    return visitor.logging_in or not flask_login.login_fresh()
 
 
-def _store_mobile(state: State, visitor: Visitor, verification: Verification) -> None:
-    """Write a newly proved number to the user.
+def _login_url() -> str | None:
+    """Where to log in afresh and come back; None where Flask-Login was told of no such view."""
+    manager = current_app.login_manager  # type: ignore[attr-defined]  # Flask-Login puts it there
+    view = manager.refresh_view or manager.login_view
+    return str(flask_login.login_url(view, next_url=request.url)) if view else None
 
+
+def _store_mobile(
+    state: State, visitor: Visitor, verification: Verification, held: Verification | None
+) -> None:
+    """Write a newly proved number to the user; where the host does not take it, nothing is changed.
+
+    :param held: the verification before this one.
     :raises MobileTaken: the host's own table has it for another user.
+    :raises StoreUnavailable: the host's database did not take it.
     """
     proved = verification.mobile
     if proved is None or proved == state.verifier.mobile_of(visitor.user):
         return
     try:
         state.users.set_mobile(visitor.user, proved)
-    except IntegrityError:
+    except Exception as error:
         state.db.session.rollback()
-        raise MobileTaken("another user has this mobile") from None
+        state.verifier.put_back(visitor.user, verification, held)
+        if isinstance(error, IntegrityError):
+            raise MobileTaken("another user has this mobile") from None
+        if isinstance(error, OperationalError | InterfaceError):
+            raise StoreUnavailable("the host's database did not take the new mobile") from error
+        raise
 
 
 def _log_in(visitor: Visitor) -> None:
@@ -328,11 +409,18 @@ def _succeeded(
 
 
 def _failed(
-    web: Web, found: Problem, target: str, demand: str, *, to: str = "page", **typed: str
+    web: Web,
+    visitor: Visitor,
+    found: Problem,
+    target: str,
+    demand: str,
+    *,
+    to: str = "page",
+    **typed: str,
 ) -> ResponseReturnValue:
     if answers.wants_json():
         return answers.problem_json(found, web.ui)
-    answers.keep(found, **typed)
+    answers.keep(found, visitor.id, **typed)
     return redirect(url_for(f"smsverify.{to}", next=target, demand=demand or None), 303)
 
 
@@ -373,12 +461,12 @@ def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str)
     mobile = visitor.given or status.mobile
     challenge = _challenge_on(state, visitor, status, mobile, now)
     done = _is_done(web, visitor, status, demand)
-    if status.locked:
-        word = "locked"
-    elif status.exempt:
+    if status.exempt:
         word = "exempt"
     elif done:
         word = "verified"
+    elif status.locked:
+        word = "locked"
     else:
         word = "pending" if challenge is not None else "unsent"
     asked = challenge.mobile if challenge is not None and word == "pending" else mobile
@@ -394,7 +482,7 @@ def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str)
         delivery=_delivery(message.state) if message else None,
         can_sms=state.delivery.routes.can("sms"),
         can_voice=state.delivery.routes.can("voice"),
-        can_change_mobile=not visitor.logging_in,
+        can_change_mobile=not visitor.logging_in or status.verified_at is None,
         expires_at=expires_at,
         expires_in=_seconds_to(expires_at, now),
         resend_at=resend_at,
@@ -433,11 +521,12 @@ def _render(
     return render_template(
         f"smsverify/{template}",
         verify=shown,
-        error=answers.shown(found, web.ui) if found else None,
-        notice=None,
-        csrf_field_name=answers.csrf_field_name(),
-        csrf_token=answers.csrf_token(),
-        site_name=web.state.site_name,
+        # The names have a prefix, so that a host's own layout around them keeps its own.
+        sv_error=answers.shown(found, web.ui) if found else None,
+        sv_notice=None,
+        sv_csrf_field_name=answers.csrf_field_name(),
+        sv_csrf_token=answers.csrf_token(),
+        sv_site_name=web.state.site_name,
         **more,
     )
 
@@ -446,18 +535,20 @@ def _json(
     web: Web, visitor: Visitor, status: Status, target: str, demand: str
 ) -> dict[str, object]:
     shown = _shown(web, visitor, status, target, demand)
-    state = status.state
-    if shown.state in ("pending", "verified"):
-        state = "pending" if shown.state == "pending" else "verified"
-    elif state == "verified":
-        state = "expired"  # the proof holds, but a fresher one, or another number's, is asked
+    if shown.state in ("pending", "verified", "exempt"):
+        state = shown.state
+    elif status.verified_at is not None and not visitor.given:
+        state = "expired"  # also where the proof holds, but a fresher one is demanded
+    else:
+        state = "unverified"
     return {
         "state": state,
         "mobile": shown.mobile,
         "channel": shown.channel if shown.state == "pending" else None,
         "verified_at": _iso(shown.verified_at),
         "expires_at": _iso(shown.expires_at),
-        "resend_at": _iso(shown.resend_at),
+        # Rounded up, so that who comes back at that time is not early.
+        "resend_at": _iso(shown.resend_at and shown.resend_at + timedelta(microseconds=999_999)),
         "attempts_left": shown.attempts_left,
         "delivery": shown.delivery,
         "exempt": status.exempt,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import request
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from ..extension import State, secrets_of
 
+#: Control and format characters, halves of characters, and line ends that are not ASCII.
+_NOT_IN_PATHS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _DEMAND_SALT = "flask_smsverify.demand"
 _MAX_LENGTH = 2000
+#: What RFC 3986, 3.3 and 3.4 leave as it is in a path, and beside it in a query.
+_IN_PATH = "/:@!$&'()*+,;=~"
+_IN_QUERY = _IN_PATH + "?%"
 
 
 def safe_path(target: object) -> str | None:
@@ -25,7 +30,7 @@ def safe_path(target: object) -> str | None:
         return None
     if target.startswith("//") or "\\" in target:
         return None
-    if any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in target):
+    if any(unicodedata.category(char) in _NOT_IN_PATHS for char in target):
         return None
     try:
         parts = urlsplit(target)
@@ -42,9 +47,14 @@ def next_of(target: object, state: State) -> str:
 def here() -> str | None:
     """What a visitor who was stopped wanted: this page, or for a POST the one it came from."""
     if request.method in ("GET", "HEAD"):
-        query = f"?{request.query_string.decode('ascii', 'ignore')}" if request.query_string else ""
-        return safe_path(request.script_root + request.path + query)
-    referrer = urlsplit(request.referrer or "")
+        # Flask has unquoted the path; a `?` or `#` that was quoted in it must not end it.
+        path = quote(request.script_root + request.path, safe=_IN_PATH)
+        query = quote(request.query_string, safe=_IN_QUERY)
+        return safe_path(f"{path}?{query}" if query else path)
+    try:
+        referrer = urlsplit(request.referrer or "")
+    except ValueError:
+        return None
     if referrer.scheme not in ("http", "https") or referrer.netloc != request.host:
         return None
     return safe_path(referrer.path + (f"?{referrer.query}" if referrer.query else ""))

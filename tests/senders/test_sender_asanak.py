@@ -362,7 +362,8 @@ def test_credit_is_read_in_whichever_format_it_comes(gateway, make, body):
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        ("-5", Unknown), ("9" * 100, Unknown), ("1e400000000000000000000", Unknown), ('"NaN"', Unknown),
+        ("-5", Unknown), ("9" * 100, Unknown),
+        ("1e400000000000000000000", Unknown), ('"NaN"', Unknown),
         ('{"credit": true}', Unknown), ("[1, 2]", Unknown), ("Infinity", Unknown),
         ("Username or Password is not valid", Unavailable),
     ],

@@ -603,6 +603,12 @@ def laravel(*fields: str) -> bytes:
         (200, b'{"data": [{"id": 0, "track_id": "r1"}]}', Unknown, "leaves"),
         (200, b'{"data": [{"id": "17", "track_id": "r2"}]}', Unknown, "leaves"),
         (200, b'{"data": [{"id": "17", "receiver": "09350000000"}]}', Unknown, "leaves"),
+        (
+            200,
+            b'{"data": [{"id": "17", "track_id": "r1", "receiver": "09350000000"}]}',
+            Unknown,
+            "leaves",
+        ),
     ],
 )
 def test_each_refusal_means_what_it_says(

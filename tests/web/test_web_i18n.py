@@ -88,7 +88,7 @@ def messages_in_use() -> Iterator[str]:
         ("jinja2", "templates/smsverify", "**.html"),
     ):
         found = extract.extract_from_dir(
-            PACKAGE / folder, [(pattern, method)], keywords={"t": None}
+            PACKAGE / folder, [(pattern, method)], keywords={"t": None, "sv_t": None}
         )
         for _, _, message, *_ in found:
             yield message if isinstance(message, str) else message[0]

@@ -83,16 +83,16 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "no mobile": ("page", {"verify": replace(UNSENT, mobile=None)}),
     "pending": ("page", {"verify": Verify()}),
     "pending call": ("page", {"verify": Verify(channel="voice")}),
-    "wrong code": ("page", {"verify": Verify(attempts_left=2), "error": WRONG}),
-    "last try": ("page", {"verify": Verify(attempts_left=0), "error": WRONG}),
+    "wrong code": ("page", {"verify": Verify(attempts_left=2), "sv_error": WRONG}),
+    "last try": ("page", {"verify": Verify(attempts_left=0), "sv_error": WRONG}),
     "too many": (
         "page",
         {
             "verify": replace(UNSENT, resend_in=900),
-            "error": Problem("too_many_attempts", "Too many wrong codes", "Wait."),
+            "sv_error": Problem("too_many_attempts", "Too many wrong codes", "Wait."),
         },
     ),
-    "notice": ("page", {"verify": Verify(resend_in=0), "notice": "Sent again."}),
+    "notice": ("page", {"verify": Verify(resend_in=0), "sv_notice": "Sent again."}),
     "verified": ("page", {"verify": VERIFIED}),
     "exempt": ("page", {"verify": Verify("exempt", mobile=None)}),
     "locked": ("page", {"verify": LOCKED}),
@@ -102,12 +102,14 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
         "mobile",
         {
             "verify": UNSENT,
-            "typed": '021"<',
-            "error": Problem("invalid_mobile", "This is not a mobile number", "Check.", "mobile"),
+            "sv_typed": '021"<',
+            "sv_error": Problem(
+                "invalid_mobile", "This is not a mobile number", "Check.", "mobile"
+            ),
         },
     ),
-    "fresh login": ("mobile", {"verify": VERIFIED, "needs_fresh_login": True}),
-    "problem": ("problem", {"error": Problem("csrf", "This page was open too long", "Again.")}),
+    "fresh login": ("mobile", {"verify": VERIFIED, "sv_needs_fresh_login": True}),
+    "problem": ("problem", {"sv_error": Problem("csrf", "This page was open too long", "Again.")}),
 }
 every_page = pytest.mark.parametrize("name", PAGES)
 both_languages = pytest.mark.parametrize("lang", ["fa", "en"])
@@ -198,13 +200,13 @@ def make_app() -> Flask:
     def page() -> str:
         template, context = PAGES[request.args.get("name", "pending")]
         frame = {
-            "error": None,
-            "notice": None,
-            "typed": "",
-            "needs_fresh_login": False,
-            "csrf_field_name": "csrf_token",
-            "csrf_token": "t0ken",
-            "site_name": "Shop & Co",
+            "sv_error": None,
+            "sv_notice": None,
+            "sv_typed": "",
+            "sv_needs_fresh_login": False,
+            "sv_csrf_field_name": "csrf_token",
+            "sv_csrf_token": "t0ken",
+            "sv_site_name": "Shop & Co",
         }
         return render_template(f"smsverify/{template}.html", **(frame | context))
 
@@ -295,10 +297,10 @@ def test_a_page_has_one_heading_that_its_title_repeats(show: Show, name: str, la
 def test_a_persian_page_speaks_persian_only(show: Show, name: str, lang: str) -> None:
     page = show(name, lang)
     text = page.one("main").text
-    error = PAGES[name][1].get("error")
+    error = PAGES[name][1].get("sv_error")
     for said in (error.title, error.detail) if isinstance(error, Problem) else ():
         text = text.replace(said, "")
-    text = text.replace(str(PAGES[name][1].get("notice")), "").replace("UTC", "")
+    text = text.replace(str(PAGES[name][1].get("sv_notice")), "").replace("UTC", "")
     assert bool(re.search("[A-Za-z]", text)) is (lang == "en" and bool(text.strip()))
 
 
@@ -367,7 +369,7 @@ def test_an_error_takes_the_focus_and_stands_beside_the_field_too(show: Show) ->
         assert field["aria-invalid"] == "true"
         assert "autofocus" not in field
         assert field.get("aria-describedby").split()[0] == f"{field_id}-error"
-        error = PAGES[name][1]["error"]
+        error = PAGES[name][1]["sv_error"]
         assert isinstance(error, Problem)
         assert page.one(id=f"{field_id}-error").text == error.title
 
@@ -457,7 +459,7 @@ def test_a_problem_page_leads_back(app: Flask, show: Show) -> None:
     assert show("problem").one("a")["href"] == "/verify-mobile/"
     with app.test_request_context("/?lang=en"):
         text = render_template(
-            "smsverify/problem.html", error=WRONG, back_url="/basket", site_name=""
+            "smsverify/problem.html", sv_error=WRONG, sv_back_url="/basket", sv_site_name=""
         )
     assert Document(text).one("a")["href"] == "/basket"
 
@@ -749,5 +751,5 @@ def test_texts_of_problems_fit_the_pages(app: Flask) -> None:
     with app.test_request_context("/?lang=fa"):
         ui = app.jinja_env.globals["smsverify_ui"]
         text = problem_text("too_soon", {"retry_after": 28}, ui.t)
-        page = render_template("smsverify/problem.html", error=text, site_name="")
+        page = render_template("smsverify/problem.html", sv_error=text, sv_site_name="")
     assert text.detail in page
