@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import errors, signals, web
+from . import cli, errors, signals, web
 from .decorators import require_verified_mobile
 from .extension import SMSVerify
 from .verification.policy import Decision, Status
@@ -11,6 +11,7 @@ __all__ = [
     "Decision",
     "SMSVerify",
     "Status",
+    "cli",
     "errors",
     "require_verified_mobile",
     "signals",

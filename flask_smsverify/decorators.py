@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 from flask import current_app
 
+from .errors import ConfigurationError
 from .extension import state_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +38,12 @@ def require_verified_mobile(area: Any = None, within: timedelta | None = None) -
 
     :param area: the area the view belongs to; without one it is always guarded.
     :param within: demand a proof no older than that.
+    :raises ConfigurationError: `within` is no span of time above none.
     """
+    if within is not None and not (isinstance(within, timedelta) and within > timedelta(0)):
+        raise ConfigurationError(
+            "within must be a span that a proof can be younger than, such as timedelta(minutes=10)"
+        )
     if callable(area):
         return _guarded(area, None, None)
     return lambda view: _guarded(view, area, within)

@@ -1,10 +1,10 @@
 """Send one thing through a route: failover, deadline, a cap on sends in flight, the ledger.
 
-A route is the senders that can do a job, in the order of failover. Failover happens only where it
-can help: `Unavailable` moves on, `Rejected` and `Misconfigured` end the route, `Unknown` lets a
-code, and only a code, go once more by another sender. Every try is a message in the ledger,
-written before the gateway is asked and again when it has answered; no transaction is open in
-between.
+A route is the senders that can do a job, in the order of failover; one that rests comes last.
+Failover happens only where it can help: `Unavailable` moves on, `Rejected` and `Misconfigured` end
+the route, `Unknown` lets a code, and only a code, go once more by another sender. Every try is a
+message in the ledger, written before the gateway is asked and again when it has answered; no
+transaction is open in between.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import ClassVar, TypeVar
 
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .breaker import Breakers
@@ -31,6 +33,7 @@ from .errors import (
     Rejected,
     SenderError,
     SendFailed,
+    SMSVerifyError,
     StoreUnavailable,
     Unavailable,
     Unknown,
@@ -45,8 +48,10 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: With less than this many seconds left, no further sender is tried.
+#: With less than this many seconds left, no second sender is tried.
 _WORTH_A_TRY = 0.5
+#: The longest id of a gateway that `Message.gateway_id` holds.
+_LONGEST_ID = 128
 #: Threads for what nobody waits for.
 _WORKERS = 4
 
@@ -60,7 +65,8 @@ class CodeOrder:
         native code may be used; it notes that it is.
     :param release_native: told that this sender's native code did not go out after all.
     :param claim_own: told, likewise, that a code of ours is on its way.
-    :param pay_again: asked before a second copy goes out; raises or answers False to forbid it.
+    :param pay_again: asked before a second copy goes out; answers False to forbid it.
+    :param repay: told that the second copy, which was paid for, did not go out after all.
     """
 
     challenge_id: str
@@ -70,6 +76,7 @@ class CodeOrder:
     release_native: Callable[[str], None]
     claim_own: Callable[[Session], None]
     pay_again: Callable[[], bool]
+    repay: Callable[[], None]
 
     def __repr__(self) -> str:
         return f"<CodeOrder for challenge {self.challenge_id[:8]}…>"
@@ -87,6 +94,21 @@ class Delivered:
     sender: str
     native: bool
     message_id: str
+
+
+@dataclass(slots=True)
+class _Walk:
+    """How far an order has come along its route.
+
+    :param open_ended: the first copy that may be on its way though nobody said so.
+    :param paid: whether a second copy is paid for.
+    :param over: whether asking further senders would not help.
+    """
+
+    causes: list[SenderError] = field(default_factory=list)
+    open_ended: Delivered | None = None
+    paid: bool = False
+    over: bool = False
 
 
 class Routes:
@@ -110,7 +132,7 @@ class Routes:
         for job, needed in self._JOBS.items():
             able = [sender for sender in senders.values() if sender.capabilities & needed]
             if job in order:
-                route = [senders[name] for name in order[job]]
+                route = [senders[name] for name in dict.fromkeys(order[job])]
                 unable = [sender.name for sender in route if sender not in able]
                 if unable:
                     raise ConfigurationError(
@@ -172,6 +194,7 @@ class Delivery:
     @contextlib.contextmanager
     def rerouted(self, routes: Routes) -> Iterator[None]:
         """Send everything in this block through other routes; for tests."""
+        self.settle()
         before = self.routes
         self._use(routes)
         try:
@@ -186,41 +209,73 @@ class Delivery:
         :returns: the first receipt; or `unknown`, where a gateway may have sent it and none said.
         :raises ChannelUnavailable: the route has no sender.
         :raises SendFailed: nobody sent it, for certain.
+        :raises StoreUnavailable: a message could not be noted, and nobody was asked to send it.
         """
         route = self.routes.route(order.own.channel)
         if not route:
             raise ChannelUnavailable(order.own.channel)
-        causes: list[SenderError] = []
-        open_ended: Delivered | None = None
-        with deadline(self._seconds):
-            for sender in self._in_use(route):
-                if (remaining() or 0) < _WORTH_A_TRY:
+        walk = _Walk()
+        with deadline(self._seconds), contextlib.closing(self._in_turn(route)) as turns:
+            for sender, rests in turns:
+                if walk.causes and not _worth_a_try():
                     break
-                if open_ended is not None and not order.pay_again():
+                if not self._may_go(order, walk, rests=rests):
                     break
-                message = self._open(order, sender)
-                if message is None:
-                    continue
-                native = message.kind == "native_code"
-                try:
-                    receipt = self._call(sender, order.own, native=native)
-                except SenderError as error:
-                    self._note_failure(message, error)
-                    causes.append(error)
-                    if native and not isinstance(error, Unknown):
-                        order.release_native(sender.name)
-                    if isinstance(error, Unknown):
-                        if open_ended is not None:
-                            break  # one more copy was tried; a third would help nobody
-                        open_ended = Delivered(Status.UNKNOWN, sender.name, native, message.id)
-                    elif isinstance(error, Rejected | Misconfigured):
-                        break
-                    continue
-                self._note_receipt(message, receipt)
-                return Delivered(receipt.status, sender.name, native, message.id)
-        if open_ended is not None:
-            return open_ended
-        raise SendFailed(causes)
+                delivered = self._try(order, sender, walk)
+                if delivered is not None:
+                    return delivered
+                if walk.over:
+                    break
+        if walk.paid:
+            order.repay()
+        if walk.open_ended is not None:
+            return walk.open_ended
+        raise SendFailed(walk.causes)
+
+    def _may_go(self, order: CodeOrder, walk: _Walk, *, rests: bool) -> bool:
+        """Whether one more sender may be asked; a second copy is paid for, once.
+
+        For the sake of a second copy nobody waits for a sender at fault.
+        """
+        if walk.open_ended is None:
+            return True
+        if rests:
+            return False
+        if walk.paid:
+            return True
+        try:
+            walk.paid = order.pay_again()
+        except StoreUnavailable:
+            return False
+        return walk.paid
+
+    def _try(self, order: CodeOrder, sender: Sender, walk: _Walk) -> Delivered | None:
+        """Ask one sender: what came of the order, or None where the next is to be asked."""
+        try:
+            message = self._open(order, sender)
+        except StoreUnavailable:
+            if walk.open_ended is None:
+                raise
+            walk.over = True  # something may be on its way already, so this is no failure
+            return None
+        if message is None:
+            return None
+        native = message.kind == "native_code"
+        try:
+            receipt = self._call(sender, order.own, native=native)
+        except SenderError as error:
+            self._note_failure(message, error)
+            walk.causes.append(error)
+            if isinstance(error, Unknown):
+                if walk.open_ended is not None:
+                    return walk.open_ended  # a second copy may be out; a third helps nobody
+                walk.open_ended = Delivered(Status.UNKNOWN, sender.name, native, message.id)
+            elif native:
+                self._release_native(order, sender)
+            walk.over = isinstance(error, Rejected | Misconfigured)
+            return None
+        self._note_receipt(message, receipt)
+        return Delivered(receipt.status, sender.name, native, message.id)
 
     def send_text(self, text: Text, *, kind: str = "notice") -> Receipt:
         """Send an ordinary text through its route. One that may have gone out does not go again.
@@ -232,16 +287,17 @@ class Delivery:
         if not route:
             raise ChannelUnavailable("text")
         causes: list[SenderError] = []
-        with deadline(self._seconds):
-            for sender in self._in_use(route):
-                if (remaining() or 0) < _WORTH_A_TRY:
+        with deadline(self._seconds), contextlib.closing(self._in_turn(route)) as turns:
+            for sender, _ in turns:
+                if causes and not _worth_a_try():
                     break
                 message = self._new_message(
                     kind=kind, sender=sender, recipient=text.to, channel="sms", text=text.text
                 )
                 self._ledger.run(partial(_add, row=message))
+                send = partial(sender.send_text, text.to, text.text, reference=text.reference)
                 try:
-                    receipt = self._held(sender, partial(sender.send_text, text.to, text.text))
+                    receipt = self._sent(sender, send)
                 except SenderError as error:
                     self._note_failure(message, error)
                     causes.append(error)
@@ -258,6 +314,8 @@ class Delivery:
         def guarded() -> None:
             try:
                 work(*arguments)
+            except SMSVerifyError as error:
+                log.warning("work in the background failed: %s", error)
             except Exception:  # the last frame of a thread: there is nobody above to tell
                 log.exception("work in the background failed")
 
@@ -268,10 +326,13 @@ class Delivery:
             self._pending.add(self._workers.submit(guarded))
 
     def settle(self) -> None:
-        """Wait until everything in the background is done."""
-        with self._lock:
-            pending = set(self._pending)
-        wait(pending)
+        """Wait until everything in the background is done, and what that has begun."""
+        while True:
+            with self._lock:
+                pending = {job for job in self._pending if not job.done()}
+            if not pending:
+                return
+            wait(pending)
 
     def close(self) -> None:
         """Finish what is in the background, and close every sender's connections."""
@@ -290,21 +351,57 @@ class Delivery:
         sender = self.routes.senders.get(sender_name)
         if sender is None:
             raise Unavailable(sender_name, "it is not configured any more", written=False)
+        ask = partial(sender.check_native_code, mobile, code)
         with deadline(self._seconds):
-            return self._held(sender, partial(sender.check_native_code, mobile, code))
+            verdict: object = self._held(sender, ask)
+        if not isinstance(verdict, bool):
+            raise Unknown(sender.name, "its verdict is neither yes nor no")
+        return verdict
 
     # --- one sender ----------------------------------------------------------------------------
 
-    def _in_use(self, route: Sequence[Sender]) -> list[Sender]:
-        """The route without the senders that are resting; the whole of it where all of them are."""
-        return [sender for sender in route if not self._breakers.is_resting(sender.name)] or [
-            *route
-        ]
+    def _in_turn(self, route: Sequence[Sender]) -> Generator[tuple[Sender, bool], None, None]:
+        """The route's senders, each with whether it rests; those come last, better than nobody.
+
+        A sender whose rest is over has its turn with one caller at a time; closing the generator
+        ends the turn.
+        """
+        resting = []
+        for sender in route:
+            with self._breakers.turn(sender.name) as in_use:
+                if in_use:
+                    yield sender, False
+                else:
+                    resting.append(sender)
+        for sender in resting:
+            yield sender, True
+
+    def _release_native(self, order: CodeOrder, sender: Sender) -> None:
+        """Release the claim; what fails here shall not hide what the gateway said."""
+        try:
+            order.release_native(sender.name)
+        except StoreUnavailable:
+            log.exception("the claim on a code of %s could not be released", sender.name)
 
     def _call(self, sender: Sender, message: CodeMessage, *, native: bool) -> Receipt:
         if native:
-            return self._held(sender, partial(sender.send_native_code, message.to))
-        return self._held(sender, partial(sender.send_code, message))
+            return self._sent(sender, partial(sender.send_native_code, message.to))
+        return self._sent(sender, partial(sender.send_code, message))
+
+    def _sent(self, sender: Sender, send: Callable[[], Receipt]) -> Receipt:
+        """Make a call that sends. A receipt that says no is as good as the error that says so."""
+
+        def sent() -> Receipt:
+            receipt = send()
+            if receipt.error is not None:
+                raise receipt.error
+            if receipt.status in (Status.REJECTED, Status.UNDELIVERED):
+                raise Rejected(sender.name, "its receipt says that it was not sent")
+            if receipt.status is Status.UNKNOWN:
+                raise Unknown(sender.name, "its receipt does not say whether it was sent")
+            return receipt
+
+        return self._held(sender, sent)
 
     def _held(self, sender: Sender, call: Callable[[], _T]) -> _T:
         """Make a call within the cap on calls in flight; a full house is as good as a busy one."""
@@ -313,7 +410,7 @@ class Delivery:
             raise Unavailable(sender.name, "too many calls are waiting for it", written=False)
         try:
             with self._breakers.watching(sender.name):
-                return call()
+                return _with_errors_of_ours(sender, call)
         except SenderError as error:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
             log.log(level, "%s: %s", type(error).__name__, error)
@@ -379,7 +476,9 @@ class Delivery:
         )
 
     def _note_receipt(self, message: Message, receipt: Receipt) -> None:
-        self._note(message, state=str(receipt.status), gateway_id=receipt.id)
+        # An id that the column cannot hold would be of no use cut short.
+        fits = receipt.id is not None and len(receipt.id) <= _LONGEST_ID
+        self._note(message, state=str(receipt.status), gateway_id=receipt.id if fits else None)
 
     def _note_failure(self, message: Message, error: SenderError) -> None:
         state = str(Status.UNKNOWN) if isinstance(error, Unknown) else Message.FAILED
@@ -391,9 +490,31 @@ class Delivery:
         statement = statement.values(updated_at=self._clock(), **values)
         try:
             self._ledger.run(lambda session: session.execute(statement))
-        except StoreUnavailable:
+        except (StoreUnavailable, SQLAlchemyError, ValueError):  # the last: not to be encoded
             log.exception("the outcome of message %s could not be written down", message.id)
 
 
 def _add(session: Session, row: Message) -> None:
     session.add(row)
+
+
+def _worth_a_try() -> bool:
+    return (remaining() or 0) >= _WORTH_A_TRY
+
+
+def _with_errors_of_ours(sender: Sender, call: Callable[[], _T]) -> _T:
+    """Make a call; a mistake in a sender's own code means what no answer means.
+
+    :raises Unknown: anything but an error of ours was raised. Its place is logged and its words
+        are not, for they may hold what was sent.
+    """
+    try:
+        return call()
+    except SMSVerifyError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- a host's own gateway may raise anything
+        place = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        log.error("%s raised %s at\n%s", sender.name, type(error).__name__, place)  # noqa: TRY400 -- see above
+        failure = Unknown(sender.name, f"its code raised {type(error).__name__}")
+    # Raised out here, so that what was raised does not hang on it as a context.
+    raise failure

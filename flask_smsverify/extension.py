@@ -7,19 +7,20 @@ themselves through `installs`, so this module knows none of them.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import flask_login
 from blinker import NamedSignal
-from flask import Blueprint, Flask, current_app, g, has_app_context, request, session
+from flask import Blueprint, Flask, current_app, has_request_context, request, session
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, exists, select
 
 from . import phone, text
 from .delivery import Delivery, Routes
@@ -27,7 +28,7 @@ from .errors import ConfigurationError, MobileError
 from .host import Functions, HostUsers, plain
 from .ledger import Ledger
 from .messaging.notices import Notices
-from .models import Verification, install
+from .models import Challenge, Verification, install
 from .senders import build
 from .senders.base import Sender
 from .settings import Settings
@@ -45,6 +46,23 @@ _STAMP = "_smsverify_seen"
 #: has changed since the request began. Not in `g`: a test's app context outlives its requests.
 _SEEN = "smsverify.seen"
 _CHANGED = "smsverify.changed"
+
+
+def _look() -> Select[Any]:
+    held, asked = Verification.__table__.c, Challenge.__table__.c
+    waiting = exists().where(
+        asked.user_id == held.user_id,
+        asked.purpose == "verify",
+        asked.state == Challenge.PENDING,
+        asked.expires_at > bindparam("now"),
+    )
+    return select(held.mobile, held.verified_at, held.revoked_at, waiting.label("waiting")).where(
+        held.user_id == bindparam("user_id")
+    )
+
+
+#: All that a guard or a widget asks about a user.
+_LOOK = _look()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,8 +83,12 @@ class State:
     verifier: Verifier
     schema: str | None
     parse_mobile: Callable[[object], str]
-    #: Set by the pages: what a guard answers to who may not pass, and to who is not logged in.
+    #: Set by the pages: what a guard answers to who may not pass, what the login gate does, and
+    #: what a guard answers to who is not logged in.
     answer: Callable[[Decision], ResponseReturnValue] = field(default=lambda _decision: ("", 403))
+    answer_login: Callable[[Decision], ResponseReturnValue] = field(
+        default=lambda _decision: ("", 403)
+    )
     answer_anonymous: Callable[[], ResponseReturnValue] = field(default=lambda: ("", 401))
     locale: Callable[[], str] = field(default=lambda: "fa")
 
@@ -79,28 +101,50 @@ class State:
         if self.users.is_exempt(user):
             return Decision("exempt", area, within, Status("exempt", exempt=True))
         now = _now()
-        return self.policy.judge(self._standing(user, now), now, area=area, within=within)
-
-    def _standing(self, user: object, now: datetime) -> Status:
         user_id, mobile = self.users.id_of(user), self.verifier.mobile_of(user)
-        seen: dict[str, Any] = g.setdefault(_SEEN, {})
-        if user_id in seen:
-            return self.policy.standing(seen[user_id], mobile, now)
         if (stamped := self._stamped(user_id, mobile, now)) is not None:
-            return stamped
-        # Core on the table, so that the host's pending changes are not flushed by our look.
-        table = Verification.__table__
-        row = self.db.session.execute(
-            select(table.c.mobile, table.c.verified_at, table.c.revoked_at).where(
-                table.c.user_id == user_id
-            ),
-            execution_options={"schema_translate_map": {None: self.schema}} if self.schema else {},
-        ).one_or_none()
-        seen[user_id] = row
-        status = self.policy.standing(row, mobile, now)
+            decision = self.policy.judge(stamped, now, area=area, within=within)
+            if decision.allowed:
+                return decision  # what it does not allow, a proof since then may
+        status = self.policy.standing(self._look_up(user_id, now), mobile, now)
         if self.settings.recheck_seconds and status.state == "verified":
             self._stamp(user_id, status, now)
-        return status
+        return self.policy.judge(status, now, area=area, within=within)
+
+    def standing(self, user: object) -> Status:
+        """Where a user stands, for showing: no challenge comes with it.
+
+        It takes the guards' own SELECT, so a page that was guarded shows it for nothing.
+        """
+        mobile = self.verifier.mobile_of(user)
+        if self.users.is_exempt(user):
+            return Status("exempt", mobile, exempt=True)
+        now = _now()
+        row = self._look_up(self.users.id_of(user), now)
+        status = self.policy.standing(row, mobile, now)
+        waiting = row is not None and row.waiting and status.state != "verified"
+        return replace(status, state="pending") if waiting else status
+
+    def _look_up(self, user_id: str, now: datetime) -> Any:
+        """What the database has on a user: read once in a request, and again after a change."""
+        environ = request.environ if has_request_context() else {}
+        seen: dict[str, Any] = environ.setdefault(_SEEN, {})
+        if user_id not in seen:
+            asked = {"user_id": user_id, "now": now}
+            if environ.get(_CHANGED):
+                # The request's own transaction may be older than the change, and blind to it.
+                seen[user_id] = self.ledger.read(
+                    lambda session: session.execute(_LOOK, asked).one_or_none()
+                )
+            else:
+                # Core on the tables, so that the host's pending changes are not flushed by it.
+                schema = {None: self.schema}
+                seen[user_id] = self.db.session.execute(
+                    _LOOK,
+                    asked,
+                    execution_options={"schema_translate_map": schema} if self.schema else {},
+                ).one_or_none()
+        return seen[user_id]
 
     def _stamped(self, user_id: str, mobile: str | None, now: datetime) -> Status | None:
         """A standing that this session saw a moment ago, while `RECHECK_SECONDS` allow it."""
@@ -134,13 +178,14 @@ class State:
             return None
         user = flask_login.current_user
         if not user.is_authenticated:
-            return None if anonymous_pass else self.answer_anonymous()
+            if anonymous_pass:
+                return None
+            return _not_none(self.answer_anonymous(), "Flask-Login's unauthorized_handler")
         decision = self.decide(user, area=area, within=within)
         if decision.allowed:
             return None
         handler = self.functions.unverified_handler or self.answer
-        answer: ResponseReturnValue = handler(decision)
-        return answer
+        return _not_none(handler(decision), "the unverified_handler")
 
     def close(self) -> None:
         """Close connections to gateways and to the database."""
@@ -172,6 +217,13 @@ def state_of(app: Flask | None = None) -> State:
 def secrets_of(app: Flask) -> list[Any]:  # a secret is text or bytes
     """The app's `SECRET_KEY`, then its fallbacks."""
     return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+
+
+def _not_none(answer: ResponseReturnValue | None, whose: str) -> ResponseReturnValue:
+    """An answer in a view's place. None would let the view run."""
+    if answer is None:
+        raise ConfigurationError(f"{whose} returned None; it must return a response")
+    return answer
 
 
 def _now() -> datetime:
@@ -217,6 +269,7 @@ class SMSVerify:
             raise ConfigurationError("SECRET_KEY is not set; codes and tokens are derived from it")
         development = bool(app.debug or app.testing)
         settings = Settings.read(app.config, development=development)
+        _check_model(app, user_model)
         state = self._state(app, db, user_model, settings)
         app.extensions["smsverify"] = state
         install(db.metadata)
@@ -266,8 +319,9 @@ class SMSVerify:
         )
 
         def emit(signal: NamedSignal, **values: Any) -> None:
-            if has_app_context():
-                g.pop(_SEEN, None)
+            if has_request_context():
+                request.environ[_CHANGED] = True
+                request.environ.pop(_SEEN, None)
             signal.send(app, **values)
 
         def locale() -> str:
@@ -289,7 +343,7 @@ class SMSVerify:
             policy=policy,
             delivery=delivery,
             users=users,
-            rules=_rules(settings, parse_mobile),
+            rules=_rules(settings, _test_numbers(app, settings, parse_mobile)),
             texts=texts,
             parse_mobile=parse_mobile,
             locale=locale,
@@ -357,10 +411,12 @@ class SMSVerify:
             endpoint = request.endpoint
             if endpoint is None or endpoint in open_endpoints:
                 return None
-            if not whole_app and endpoint.rpartition(".")[2] in open_endpoints:
+            if whole_app and is_ours_or_static(current_app, endpoint):
                 return None
-            if whole_app and _is_ours_or_static(endpoint):
-                return None
+            for name in request.blueprints:
+                ours = current_app.blueprints.get(name) is blueprint_or_app
+                if ours and endpoint.removeprefix(f"{name}.") in open_endpoints:
+                    return None
             return state_of().stand_guard(area=area, anonymous_pass=whole_app)
 
         blueprint_or_app.before_request(stand)
@@ -369,17 +425,23 @@ class SMSVerify:
         """Log a user in, unless `SMSVERIFY_LOGIN_GATE` demands a verified mobile first.
 
         :returns: what Flask-Login's `login_user` returns; or the redirect to the page, where the
-            gate is on and the user is neither verified nor exempt. The login then follows the code.
+            gate is on and the user is neither verified nor exempt. The login then follows the code,
+            and after it the `next` that this request carries, as Flask-Login's login views do.
         """
         state = state_of()
         user = plain(user)
-        if state.settings.login_gate and user.is_active and not state.decide(user).allowed:
-            session[PENDING_LOGIN] = {
-                "user": state.users.id_of(user),
-                "remember": bool(remember),
-                "at": _now().timestamp(),
-            }
-            return state.answer(state.decide(user))
+        if state.settings.login_gate and user.is_active:
+            decision = state.decide(user)
+            if not decision.allowed:
+                if flask_login.current_user.is_authenticated:
+                    flask_login.logout_user()  # whoever it was, the page is not for them
+                session[PENDING_LOGIN] = {
+                    "user": state.users.id_of(user),
+                    "remember": bool(remember),
+                    "at": _now().timestamp(),
+                }
+                return state.answer_login(decision)
+        session.pop(PENDING_LOGIN, None)
         return bool(flask_login.login_user(user, remember=remember))
 
     def register_gateway(self, name: str, cls: type[Sender]) -> None:
@@ -428,11 +490,13 @@ class SMSVerify:
 PENDING_LOGIN = "_smsverify_pending_login"
 
 
-def _is_ours_or_static(endpoint: str) -> bool:
-    return (
-        endpoint.partition(".")[0] in ("smsverify", "smsverify_hooks")
-        or endpoint.rpartition(".")[2] == "static"
-    )
+def is_ours_or_static(app: Flask, endpoint: str) -> bool:
+    """Whether an endpoint is a page of ours, or static files as Flask serves them."""
+    blueprint, _, view = endpoint.rpartition(".")
+    if view == "static":
+        owner = app.blueprints.get(blueprint) if blueprint else app
+        return owner is not None and owner.has_static_folder
+    return endpoint.partition(".")[0] in ("smsverify", "smsverify_hooks")
 
 
 def _texts(app: Flask, settings: Settings, site_name: str) -> text.CodeTexts:
@@ -454,7 +518,7 @@ def _texts(app: Flask, settings: Settings, site_name: str) -> text.CodeTexts:
     )
 
 
-def _rules(settings: Settings, parse_mobile: Callable[[object], str]) -> Rules:
+def _rules(settings: Settings, test_numbers: Mapping[str, str]) -> Rules:
     return Rules(
         code_length=settings.code_length,
         code_lifetime=timedelta(seconds=settings.code_lifetime),
@@ -466,8 +530,20 @@ def _rules(settings: Settings, parse_mobile: Callable[[object], str]) -> Rules:
         accounts_per_mobile=settings.accounts_per_mobile,
         mobile_policy=settings.mobile_policy,
         default_region=settings.default_region,
-        test_numbers=_test_numbers(settings, parse_mobile),
+        test_numbers=test_numbers,
     )
+
+
+def _check_model(app: Flask, user_model: Any) -> None:
+    """Refuse a named attribute that the model lacks. Unnamed ones may be replaced by a getter."""
+    for key in ("MOBILE_FIELD", "EMAIL_FIELD", "GROUPS_FIELD"):
+        name = app.config.get(f"SMSVERIFY_{key}")
+        if name is not None and not hasattr(user_model, name):
+            known = difflib.get_close_matches(name, dir(user_model), n=1)
+            hint = f"; did you mean {known[0]!r}?" if known else ""
+            raise ConfigurationError(
+                f"SMSVERIFY_{key} names {name!r}, which {user_model.__name__} does not have{hint}"
+            )
 
 
 def _staff_mobiles(settings: Settings, parse_mobile: Callable[[object], str]) -> list[str]:
@@ -477,7 +553,28 @@ def _staff_mobiles(settings: Settings, parse_mobile: Callable[[object], str]) ->
         raise ConfigurationError(f"SMSVERIFY_STAFF_MOBILES: {error}") from None
 
 
-def _test_numbers(settings: Settings, parse_mobile: Callable[[object], str]) -> dict[str, str]:
+class _UntilDate(Mapping[str, str]):
+    """Test numbers that are none any more from a date on, also in a process that runs past it."""
+
+    def __init__(self, numbers: Mapping[str, str], until: date) -> None:
+        self._numbers = numbers
+        self._until = until
+
+    def __getitem__(self, mobile: str) -> str:
+        if _now().date() >= self._until:
+            raise KeyError(mobile)
+        return self._numbers[mobile]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _test_numbers(
+    app: Flask, settings: Settings, parse_mobile: Callable[[object], str]
+) -> Mapping[str, str]:
     numbers = {}
     for typed, code in settings.test_numbers.items():
         if len(code) != settings.code_length:
@@ -488,4 +585,6 @@ def _test_numbers(settings: Settings, parse_mobile: Callable[[object], str]) -> 
             numbers[parse_mobile(typed)] = code
         except MobileError as error:
             raise ConfigurationError(f"SMSVERIFY_TEST_NUMBERS: {error}") from None
-    return numbers
+    if settings.test_numbers_until is None or app.debug or app.testing:
+        return numbers
+    return _UntilDate(numbers, settings.test_numbers_until)

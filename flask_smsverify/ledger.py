@@ -8,19 +8,20 @@ An in-memory SQLite has one connection only, which is then shared.
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import (
+    DataError,
     DBAPIError,
     IntegrityError,
-    InterfaceError,
-    OperationalError,
+    NotSupportedError,
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -32,6 +33,7 @@ from .errors import ConfigurationError, StoreUnavailable, UncommittedWrites
 LOCK_SECONDS = 5
 _TRIES = 8
 _READ_ONLY = "smsverify_read_only"
+_LOG_NAME = "smsverify"
 
 T = TypeVar("T")
 
@@ -59,13 +61,10 @@ class Ledger:
     ) -> None:
         self.dialect = host_engine.dialect.name
         self._host_is_writing = host_is_writing if self.dialect == "sqlite" else _never
-        # One connection cannot hold two transactions, so threads take turns on a shared one.
-        self._turns: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        if _in_memory(host_engine):
-            engine = host_engine
-            self._turns = threading.RLock()
-        else:
-            engine = _own_engine(host_engine, connect_args or {})
+        self._shared = _Shared(host_engine) if _in_memory(host_engine) else None
+        # SQLite lets its writers try again until one is in luck; our threads rather stand in line.
+        self._writers = threading.Lock() if self.dialect == "sqlite" else None
+        engine = host_engine if self._shared else _own_engine(host_engine, connect_args or {})
         self.engine = engine.execution_options(
             schema_translate_map={None: schema} if schema else {}
         )
@@ -80,11 +79,6 @@ class Ledger:
         :raises StoreUnavailable: the database did not take it; nothing was written.
         :raises UncommittedWrites: SQLite's one writer is the host's own session.
         """
-        if self._host_is_writing():
-            raise UncommittedWrites(
-                "the session holds uncommitted writes, and SQLite has one writer: "
-                "call db.session.commit() before the verifier"
-            )
         return self._tried(work, read_only=False)
 
     def read(self, work: Callable[[Session], T]) -> T:
@@ -124,7 +118,7 @@ class Ledger:
     def _tried(self, work: Callable[[Session], T], *, read_only: bool) -> T:
         for tries_left in reversed(range(_TRIES)):
             try:
-                with self._turns, self._session.begin() as session:
+                with self._turn(read_only=read_only), self._session.begin() as session:
                     session.connection(execution_options={_READ_ONLY: read_only})
                     return work(session)
             except (DBAPIError, PoolTimeoutError) as error:
@@ -139,6 +133,23 @@ class Ledger:
                     raise
             time.sleep(random.uniform(0.001, 0.02) * (_TRIES - tries_left))  # noqa: S311 -- spreads rivals, hides nothing
         raise AssertionError("the last try returns or raises")
+
+    @contextlib.contextmanager
+    def _turn(self, *, read_only: bool) -> Iterator[None]:
+        """This thread's turn, where the database takes one writer or has one connection."""
+        with contextlib.ExitStack() as turn:
+            if self._writers is not None and not read_only:
+                if not self._writers.acquire(timeout=LOCK_SECONDS * 2):
+                    raise StoreUnavailable("too many threads wait to write")
+                turn.callback(self._writers.release)
+            if self._shared is not None:
+                turn.enter_context(self._shared.turn(read_only=read_only))
+            if not read_only and self._host_is_writing():
+                raise UncommittedWrites(
+                    "the session holds uncommitted writes, and SQLite has one writer: "
+                    "call db.session.commit() before the verifier"
+                )
+            yield
 
     def insert_ignoring(self, table: Any, rows: list[dict[str, object]]) -> None:
         """Make rows that may be there already, each committed by itself.
@@ -165,8 +176,43 @@ class Ledger:
         return mysql.insert(table).prefix_with("IGNORE")
 
     def close(self) -> None:
-        """Close the pool's connections; the next use opens new ones."""
-        self.engine.dispose()
+        """Close the pool's connections; the next use opens new ones. A shared one is the host's."""
+        if self._shared is None:
+            self.engine.dispose()
+
+
+class _Shared:
+    """Lets threads take turns on the one connection of an in-memory database.
+
+    A commit or rollback on it ends whatever is open there, whoever began it. So the host's wait
+    for our turn to end, and our reading, which may fall into a transaction of the host's, ends
+    nothing.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._lock = threading.RLock()
+        self._reader: int | None = None
+        dialect: Any = engine.dialect  # its methods are replaced, for this engine alone
+        dialect.do_commit = self._in_turn(dialect.do_commit)
+        dialect.do_rollback = self._in_turn(dialect.do_rollback)
+
+    @contextlib.contextmanager
+    def turn(self, *, read_only: bool) -> Iterator[None]:
+        with self._lock:
+            before = self._reader
+            self._reader = threading.get_ident() if read_only else None
+            try:
+                yield
+            finally:
+                self._reader = before
+
+    def _in_turn(self, end: Callable[[Any], None]) -> Callable[[Any], None]:
+        def in_turn(connection: Any) -> None:
+            with self._lock:
+                if self._reader != threading.get_ident():
+                    end(connection)
+
+        return in_turn
 
 
 def _in_memory(engine: Engine) -> bool:
@@ -178,10 +224,19 @@ def _in_memory(engine: Engine) -> bool:
 
 def _own_engine(host: Engine, connect_args: Mapping[str, Any]) -> Engine:
     arguments = dict(connect_args)
+    # At DEBUG, SQLAlchemy logs rows whatever `hide_parameters` says, and rows hold mobiles. A level
+    # of its own keeps a host that debugs its own statements from getting ours.
+    logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG_NAME}").setLevel(logging.WARNING)
     if host.dialect.name == "sqlite":
         arguments["timeout"] = LOCK_SECONDS
         engine = create_engine(
-            host.url, connect_args=arguments, hide_parameters=True, pool_size=5, max_overflow=15
+            host.url,
+            connect_args=arguments,
+            hide_parameters=True,
+            logging_name=_LOG_NAME,
+            pool_size=5,
+            max_overflow=15,
+            pool_timeout=LOCK_SECONDS * 2,
         )
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
@@ -190,6 +245,7 @@ def _own_engine(host: Engine, connect_args: Mapping[str, Any]) -> Engine:
         host.url,
         connect_args=arguments,
         hide_parameters=True,
+        logging_name=_LOG_NAME,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         pool_size=5,
@@ -237,7 +293,7 @@ def _passing(error: Exception) -> bool:
     if isinstance(error, IntegrityError):
         return True  # another made the same row; the next look will find it
     original = getattr(error, "orig", None)
-    if getattr(original, "sqlstate", None) in _POSTGRESQL_PASSING:
+    if _sqlstate(original) in _POSTGRESQL_PASSING:
         return True
     arguments: tuple[Any, ...] = getattr(original, "args", ())
     return len(arguments) > 0 and arguments[0] in _MYSQL_PASSING
@@ -248,13 +304,19 @@ def _missing_table(error: Exception) -> bool:
     original = getattr(error, "orig", None)
     arguments: tuple[Any, ...] = getattr(original, "args", ())
     return (
-        getattr(original, "sqlstate", None) == "42P01"
+        _sqlstate(original) == "42P01"
         or (isinstance(error, ProgrammingError) and arguments[:1] == (1146,))
         or (isinstance(original, sqlite3.OperationalError) and "no such table" in str(original))
     )
 
 
+def _sqlstate(original: object) -> object:
+    """PostgreSQL's code of an error; psycopg2 has it by another name than psycopg."""
+    return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+
+
 def _unavailable(error: Exception) -> bool:
-    return isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or bool(
+    """Whether it is the database's trouble rather than a mistake in what it was asked."""
+    return not isinstance(error, DataError | ProgrammingError | NotSupportedError) or bool(
         getattr(error, "connection_invalidated", False)
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -216,38 +217,52 @@ def _code_text(value: object) -> str | Mapping[str, str] | None:
 
 
 def _path(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or value.endswith("/"):
+    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)+", value, re.ASCII):
         raise _refuse("must be a path that starts with a slash and does not end with one")
     return value
 
 
 def _local_url(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or value.startswith("//"):
+    if not isinstance(value, str) or not re.fullmatch(r"/(?!/)[!-\[\]-~]*", value):
         raise _refuse("must be a path on this site, such as '/'")
     return value
+
+
+_HOST = re.compile(
+    r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE
+)
 
 
 def _host(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not value or urlsplit(f"//{value}").hostname != value.lower():
-        raise _refuse("must be a bare host name, such as 'example.com'")
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise _refuse("must be a bare host name, such as 'example.com' or 'xn--mgba3a4f16a.ir'")
     return value.lower()
 
 
 def _secret(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) < 16 or not value.isalnum():
-        raise _refuse("must be 16 or more letters and digits")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # what `from_prefixed_env` makes of a secret of digits
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value):
+        raise _refuse("must be 16 or more letters, digits, '-' and '_'")
     return value
 
 
 def _url(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or urlsplit(value).scheme not in ("http", "https"):
-        raise _refuse("must be an address such as 'http://127.0.0.1:8025'")
+    right = "must be an address such as 'http://127.0.0.1:8025'"
+    if not isinstance(value, str):
+        raise _refuse(right)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise _refuse(right) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _refuse(right)
     return value.rstrip("/")
 
 

@@ -90,9 +90,9 @@ class Outbox:
 def outbox(app: Flask) -> Iterator[Outbox]:
     """Collect what an app sends instead of sending it, whatever senders it has::
 
-    with outbox(app) as box:
-        client.post("/verify-mobile/send")
-        client.post("/verify-mobile/check", data={"code": box.last.code})
+        with outbox(app) as box:
+            client.post("/verify-mobile/send")
+            client.post("/verify-mobile/check", data={"code": box.last.code})
     """
     delivery = state_of(app).delivery
     memory = Memory(name="outbox")

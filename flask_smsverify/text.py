@@ -95,7 +95,10 @@ def checked_template(template: str) -> str:
     """
     try:
         fields = {
-            field for _, field, _, _ in string.Formatter().parse(template) if field is not None
+            # A format or a conversion would be part of it: `{code:>9}`, `{code!r}`.
+            f"{field}{conversion or ''}{form}"
+            for _, field, form, conversion in string.Formatter().parse(template)
+            if field is not None
         }
     except ValueError:
         fields = {""}

@@ -109,7 +109,7 @@ def make_app() -> Iterator[MakeApp]:
             db.create_all()
             if config.get("user_model", User) is User:
                 db.session.add_all(
-                    User(id=number, mobile=f"0912345{number:04}") for number in range(1, users + 1)
+                    User(mobile=f"0912345{number:04}") for number in range(1, users + 1)
                 )
                 db.session.commit()
         return app

@@ -22,7 +22,8 @@ _OURS = {
     "memory": ("memory", "Memory"),
 }
 
-#: Where a simulator has a gateway: what the default `base_url` has after its host.
+#: Where a simulator has a gateway, by its name and `api`: what the default `base_url` has after its
+#: host.
 _SIMULATED = {
     "raygan": "/raygan/api/smsAPI",
     "wikipayam": "/wikipayam/api/v1",
@@ -52,9 +53,12 @@ def build(
     kind = str(options["gateway"])
     cls = _class(name, kind, registered)
     arguments = {key: value for key, value in options.items() if key != "gateway"}
-    simulated = _SIMULATED.get(f"{kind} {arguments.get('api')}") or _SIMULATED.get(kind)
-    if simulator_url and simulated and kind not in registered:
-        arguments["base_url"] = simulator_url + simulated
+    # By the class's own word, so that a host's subclass of one of ours goes there too.
+    simulated = _SIMULATED.get(f"{cls.gateway} {arguments.get('api')}") or _SIMULATED.get(
+        cls.gateway
+    )
+    if simulator_url and simulated:
+        arguments["base_url"] = simulator_url.rstrip("/") + simulated
         arguments.pop("code_base_url", None)
     if kind == "console":
         arguments["enabled"] = debug
@@ -67,6 +71,11 @@ def build(
 
 def _class(name: str, kind: str, registered: Mapping[str, type[Sender]]) -> type[Sender]:
     if kind in registered:
+        if not isinstance(getattr(registered[kind], "gateway", None), str):
+            raise ConfigurationError(
+                f"SMSVERIFY_SENDERS[{name!r}]: {registered[kind].__name__} must say in `gateway`, "
+                "as a class attribute, which gateway it speaks to"
+            )
         return registered[kind]
     if kind not in _OURS:
         known = [*registered, *_OURS]
@@ -82,8 +91,17 @@ def _class(name: str, kind: str, registered: Mapping[str, type[Sender]]) -> type
 
 def _check_names(name: str, cls: type[Sender], arguments: Mapping[str, object]) -> None:
     parameters = inspect.signature(cls).parameters
+    if "name" in arguments:
+        raise ConfigurationError(
+            f"SMSVERIFY_SENDERS[{name!r}]: there is no option 'name'; the name is {name!r}"
+        )
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
+    if "name" not in parameters:
+        raise ConfigurationError(
+            f"SMSVERIFY_SENDERS[{name!r}]: {cls.__name__} must take the keyword 'name' and hand it "
+            "to Sender.__init__"
+        )
     options = [option for option in parameters if option not in ("name", "client", "enabled")]
     for key in arguments:
         if key not in parameters or key == "client":

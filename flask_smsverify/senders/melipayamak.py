@@ -107,10 +107,12 @@ STATES: dict[object, Status] = {
 class Sent:
     """What `SendSms` answered to a request it took.
 
+    :param recipients: how many were asked for.
     :param ids: `recId`, an id per recipient; shorter than the recipients where it left some out.
     :param failed: `status`, a byte per recipient, 0 sent and 1 not; likewise.
     """
 
+    recipients: int
     ids: tuple[int | None, ...]
     failed: bytes
 
@@ -216,6 +218,7 @@ class MeliPayamak(Sender):
             raise self._verdict(RETURN_CODES, result)
         status = fields.get("status")
         return Sent(
+            len(numbers),
             tuple(_items(fields.get("recId"), "long")),
             status if isinstance(status, bytes) else b"",
         )
@@ -308,7 +311,9 @@ class MeliPayamak(Sender):
         if failed == 1:
             refused = Rejected(self.name, "not sent to this recipient")
             return Receipt(text.to, Status.REJECTED, known, text.reference, refused)
-        if failed == 0 or (failed is None and known is not None):
+        # "Done" for one recipient can mean nobody else; for several it leaves open whom.
+        alone = sent.recipients == 1 and not sent.ids and not sent.failed
+        if failed == 0 or alone or (failed is None and known is not None):
             return Receipt(text.to, Status.SENT, known, text.reference)
         unsure = Unknown(self.name, "the answer does not say what became of this recipient")
         return Receipt(text.to, Status.UNKNOWN, known, text.reference, unsure)

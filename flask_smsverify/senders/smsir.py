@@ -74,6 +74,7 @@ RECIPIENT_CODES = frozenset({"104", "115"})
 
 #: `deliveryState` of v1's reports: SMS.ir's web-service documentation, "delivery status".
 STATES: dict[object, Status] = {
+    None: Status.QUEUED,  # taken, and no report yet
     1: Status.DELIVERED,
     2: Status.UNDELIVERED,
     3: Status.SENT,  # at the telecom company
@@ -469,8 +470,8 @@ class V1:
         return [self._report(row) for row in rows if isinstance(row, dict)]
 
     def _report(self, row: Mapping[str, object]) -> Report:
-        state = row.get("deliveryState")
-        known = isinstance(state, int) and not isinstance(state, bool)
+        state = row.get("deliveryState", "")
+        known = state is None or (isinstance(state, int) and not isinstance(state, bool))
         return Report(
             id=str(row.get("messageId", "")),
             mobile=e164(str(row.get("mobile", ""))),

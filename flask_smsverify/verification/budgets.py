@@ -301,7 +301,8 @@ def _live(spent: dict[str, Any], limit: Limit, seconds: float) -> dict[int, Any]
 
 def _used(slices: Iterable[Any]) -> int:
     """The units in these slices; of things, how many different ones."""
-    total, things = 0, set()
+    total = 0
+    things: set[str] = set()
     for used in slices:
         if isinstance(used, dict):
             things.update(used)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import math
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from sqlalchemy import Connection, and_, delete, or_, select
+from sqlalchemy import Connection, and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from .. import signals
@@ -35,6 +37,7 @@ from ..errors import (
     NoChallenge,
     SenderError,
     SendFailed,
+    StoreUnavailable,
     TooManyAttempts,
     WrongCode,
 )
@@ -47,13 +50,20 @@ from ..text import CodeTexts
 from . import codes
 from .budgets import Budgets, Claim, Pace, Reservation
 from .codes import Keyring
-from .policy import Policy, Status
+from .policy import CLOCK_SKEW, Policy, Status
 from .tokens import ProofTokens
 
 log = logging.getLogger(__name__)
 
 #: With less than this left, a resend is a new challenge: nobody can use a code that fast.
 WORTH_RESENDING = timedelta(minutes=1)
+#: So long a new proof holds its mobile though the host has not written that to the user yet.
+NOT_WRITTEN_YET = timedelta(minutes=1)
+
+_CHALLENGE_ID = re.compile(r"[0-9a-f]{32}")
+
+#: A proof: whose, and of when.
+_ProofKey = tuple[str, datetime | None]
 
 
 class Users(Protocol):
@@ -100,7 +110,7 @@ class Rules:
     mobile_policy: Literal["refuse", "transfer"]
     default_region: str
     #: E.164 → its fixed code; nothing is sent to these.
-    test_numbers: Mapping[str, str]
+    test_numbers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +131,8 @@ class _Subject:
     """Whom a challenge is about: a user, or whoever holds the mobile."""
 
     user_id: str | None
-    user_mobile: str | None
-    mobile: str
+    user_mobile: str | None = field(repr=False)
+    mobile: str = field(repr=False)
     purpose: str
 
 
@@ -197,6 +207,7 @@ class Verifier:
         :raises MobileError: no number, or none that we may send to.
         :raises TooSoon: the pause since the last send is not over.
         :raises BudgetSpent: nothing more may go out for now.
+        :raises AccountLocked: until staff unlock the account.
         :raises ChannelUnavailable: no sender has this channel.
         :raises SendFailed: no gateway took it; what it had cost was given back.
         :raises StoreUnavailable: the database did not take it; nothing was sent.
@@ -230,12 +241,16 @@ class Verifier:
 
         With less than a minute of life left, what comes back is a new challenge.
 
-        :raises NoChallenge: it is not open any more.
+        :raises NoChallenge: it is not open any more, or the user's mobile changed meanwhile.
         :raises: what `start` raises.
         """
-        subject = _Subject(
-            challenge.user_id, challenge.user_mobile, challenge.mobile, challenge.purpose
-        )
+        own = None
+        if challenge.user_id is not None:
+            user = self._users.find(challenge.user_id)
+            own = self.mobile_of(user) if user is not None else None
+            if _is_void(challenge, own):
+                raise NoChallenge("the user's mobile changed after the code was sent")
+        subject = _Subject(challenge.user_id, own, challenge.mobile, challenge.purpose)
         return self._send(subject, channel or challenge.channel, ip, again=challenge.id)  # type: ignore[arg-type]  # the column holds a channel
 
     def load(self, challenge_id: str) -> Challenge:
@@ -243,8 +258,12 @@ class Verifier:
 
         :raises NoChallenge: there is none.
         """
-        challenge = self._ledger.read(lambda session: session.get(Challenge, str(challenge_id)))
-        if challenge is None:
+        # What cannot be an id is not asked for: databases refuse some of it with errors.
+        known = bool(_CHALLENGE_ID.fullmatch(str(challenge_id)))
+        challenge = known and self._ledger.read(
+            lambda session: session.get(Challenge, challenge_id)
+        )
+        if not challenge:
             raise NoChallenge("there is no such challenge")
         return challenge
 
@@ -269,8 +288,8 @@ class Verifier:
     def _deliver(self, challenge: Challenge, order: CodeOrder, reservation: Reservation) -> None:
         try:
             delivered = self._delivery.send_code(order)
-        except SendFailed:
-            self._undo_send(challenge.id, reservation)
+        except (SendFailed, StoreUnavailable):
+            self._undo_send(challenge, reservation)
             raise
         self._announce_spent(reservation)
         self._emit(
@@ -295,12 +314,15 @@ class Verifier:
         def work(session: Session) -> tuple[Challenge, Reservation]:
             now = self._clock()
             rows = self._budgets.lock(session, claims)
+            standing = session.get(Verification, subject.user_id) if subject.user_id else None
+            if standing is not None and self._is_locked(standing):
+                raise AccountLocked("too many failures in a row; staff must unlock this account")
             current = self._current(session, subject, again, now)
             reservation = self._budgets.take(rows, claims, now)
             if current is None:
                 current = self._new_challenge(subject, channel, now)
                 session.add(current)
-                if subject.user_id is not None and not session.get(Verification, subject.user_id):
+                if subject.user_id is not None and standing is None:
                     session.add(Verification(user_id=subject.user_id, failures=0, created_at=now))
             elif self._rules.resend == "new":
                 current.generation += 1
@@ -339,13 +361,15 @@ class Verifier:
             return None
         usable = (
             current.mobile == subject.mobile
+            and not _is_void(current, subject.user_mobile)
             and current.key_id in self._keyring
             and current.attempts < self._rules.max_attempts
+            and not _is_over(current, now)
             and now + WORTH_RESENDING <= current.expires_at
         )
         if usable:
             return current
-        expired = now >= current.expires_at
+        expired = _is_over(current, now)
         current.state = Challenge.EXPIRED if expired else Challenge.SUPERSEDED
         current.open_key = None
         session.flush()  # frees the unique key before the new challenge takes it
@@ -373,26 +397,41 @@ class Verifier:
             returnable="[]",
         )
 
-    def _undo_send(self, challenge_id: str, reservation: Reservation) -> None:
-        """Nothing went out, for certain: give back what it took, and the pause with it."""
-        touched = {row for row, *_ in reservation.units} | {row for row, *_ in reservation.paces}
+    def _undo_send(self, challenge: Challenge, reservation: Reservation) -> None:
+        """Nothing went out, for certain: give back what it took, and the pause with it.
+
+        Where the database does not take even that, the units stay spent until they age out.
+
+        :param challenge: as it was when the send began.
+        """
 
         def work(session: Session) -> None:
-            self._budgets.put_back(self._budgets.lock_ids(session, touched), reservation)
-            challenge = session.get(Challenge, challenge_id, with_for_update=True)
-            if challenge is None or challenge.state != Challenge.PENDING:
+            rows = self._budgets.lock_ids(session, reservation.rows)
+            row = session.get(Challenge, challenge.id, with_for_update=True)
+            units = reservation.units
+            if row is not None and row.state == Challenge.VERIFIED:
+                # Proved by an earlier copy meanwhile, which gave the address its units back.
+                units = [unit for unit in units if unit[0] in rows and rows[unit[0]].scope != "ip"]
+            self._budgets.put_back(rows, replace(reservation, units=units))
+            if row is None or row.state != Challenge.PENDING:
                 return
-            challenge.sends -= 1
-            challenge.resend_at = self._clock()
-            taken = json.loads(reservation.dump())
-            challenge.returnable = json.dumps(
-                [unit for unit in json.loads(challenge.returnable) if unit not in taken]
-            )
-            if challenge.sends <= 0:
-                challenge.state = Challenge.CANCELLED
-                challenge.open_key = challenge.native_key = None
+            row.sends -= 1
+            row.resend_at = self._clock()
+            kept = json.loads(row.returnable)
+            for unit in map(list, units):
+                if unit in kept:
+                    kept.remove(unit)
+            row.returnable = json.dumps(kept)
+            if row.generation == challenge.generation and challenge.generation > 0:
+                row.generation -= 1  # the code that is on the phone is right again
+            if row.sends <= 0:
+                row.state = Challenge.CANCELLED
+                row.open_key = row.native_key = None
 
-        self._ledger.run(work)
+        try:
+            self._ledger.run(work)
+        except StoreUnavailable:
+            log.exception("what a send that failed had cost could not be given back")
 
     def _order(
         self, challenge: Challenge, channel: Channel, claims: Sequence[Claim | Pace]
@@ -408,11 +447,11 @@ class Verifier:
             reference=challenge.id,
         )
         copies = [claim for claim in claims if claim.scope in ("site", "foreign", "mobile")]
-
+        paid: list[Reservation] = []
         claimed_now: set[str] = set()
 
         def claim_native(session: Session, sender: str) -> bool:
-            row = session.get_one(Challenge, challenge.id, with_for_update=True)
+            row = _locked(session, challenge.id)
             had_it = row.native_sender == sender
             claimed = had_it or self._claim_native(session, row, sender)
             if claimed and not had_it:
@@ -424,14 +463,21 @@ class Verifier:
                 self._ledger.run(lambda session: _release_native(session, challenge.id, sender))
 
         def claim_own(session: Session) -> None:
-            session.get_one(Challenge, challenge.id, with_for_update=True).own_sent = True
+            _locked(session, challenge.id).own_sent = True
 
         def pay_again() -> bool:
             try:
-                self._budgets.reserve(copies, self._clock())
+                paid.append(self._budgets.reserve(copies, self._clock()))
             except BudgetSpent:
                 return False
+            self._announce_spent(paid[-1])
             return True
+
+        def repay() -> None:
+            try:
+                self._budgets.give_back(paid.pop())
+            except StoreUnavailable:
+                log.exception("what a copy that failed had cost could not be given back")
 
         return CodeOrder(
             challenge_id=challenge.id,
@@ -441,6 +487,7 @@ class Verifier:
             release_native=release_native,
             claim_own=claim_own,
             pay_again=pay_again,
+            repay=repay,
         )
 
     def _claim_native(self, session: Session, challenge: Challenge, sender: str) -> bool:
@@ -456,7 +503,7 @@ class Verifier:
             select(Challenge).where(Challenge.native_key == key).with_for_update()
         ).one_or_none()
         if holder is not None:
-            if self._clock() < holder.expires_at:
+            if not self._gives_way(session, holder, challenge):
                 return False
             holder.native_key = None
             session.flush()
@@ -464,13 +511,30 @@ class Verifier:
         challenge.native_key = key
         return True
 
+    def _gives_way(self, session: Session, holder: Challenge, challenge: Challenge) -> bool:
+        """Whether another challenge may follow the one that holds a sender's native codes.
+
+        Once closed, to one of the same user and purpose, for whom those codes were; to any other
+        when the last of them has died, however the challenge ended: the gateway still takes them.
+        """
+        now = self._clock()
+        closed = holder.state != Challenge.PENDING or _is_over(holder, now)
+        whose = (holder.user_id, holder.purpose)
+        if closed and holder.user_id and whose == (challenge.user_id, challenge.purpose):
+            return True
+        last_sent = session.scalar(
+            select(func.max(Message.created_at)).where(
+                Message.challenge_id == holder.id, Message.kind == "native_code"
+            )
+        )
+        return last_sent is None or now >= last_sent + self._rules.code_lifetime
+
     def _send_claims(self, subject: _Subject, ip: str | None) -> list[Claim | Pace]:
         limits = self._rules.budgets
         mobile = subject.mobile
         claims: list[Claim | Pace] = [Claim("mobile", mobile, limits["mobile"])]
         if self._is_stranger(subject):
-            share = tuple(_stranger_share(limit) for limit in limits["mobile"])
-            claims.append(Claim("mobile", f"strangers {mobile}", share))
+            claims.append(self._strangers_claim(mobile))
         if subject.user_id is not None:
             user_id = subject.user_id
             claims.append(Claim("user", user_id, limits["user"]))
@@ -483,6 +547,11 @@ class Verifier:
         claims.append(Claim("site", "", limits["site"]))
         claims.append(Pace(self._pace_key(subject), self._rules.resend_delays))
         return [claim for claim in claims if isinstance(claim, Pace) or claim.limits]
+
+    def _strangers_claim(self, mobile: str) -> Claim:
+        """The part of a mobile's budget that those may use who have not proved it."""
+        share = tuple(_stranger_share(limit) for limit in self._rules.budgets["mobile"])
+        return Claim("mobile", f"strangers {mobile}", share)
 
     def _is_stranger(self, subject: _Subject) -> bool:
         """Whether part of the mobile's budget is kept from this subject.
@@ -540,7 +609,9 @@ class Verifier:
         try:
             native = self._matches(challenge, typed)
         except SenderError as error:
-            if not error.written:
+            if error.written or challenge.own_sent:
+                self._announce_spent(reservation)
+            else:
                 self._untake_attempt(challenge, claims, reservation)
             raise CheckFailed(error) from error
         if native is None:
@@ -570,8 +641,7 @@ class Verifier:
         user = challenge_or_user
         if isinstance(challenge_or_user, Challenge):
             user = self._users.find(challenge.user_id or "")
-        now_mobile = self.mobile_of(user) if user is not None else None
-        if now_mobile not in (challenge.user_mobile, challenge.mobile):
+        if _is_void(challenge, self.mobile_of(user) if user is not None else None):
             raise CodeExpired("the user's mobile changed after the code was sent")
 
     def _take_attempt(
@@ -615,8 +685,8 @@ class Verifier:
         exhausted = challenge.attempts >= self._rules.max_attempts
         if exhausted or challenge.state == Challenge.EXHAUSTED:
             left = (challenge.resend_at - now).total_seconds()
-            raise TooManyAttempts(max(1, int(left) + 1))
-        if challenge.state == Challenge.EXPIRED or now >= challenge.expires_at:
+            raise TooManyAttempts(max(1, math.ceil(left)))
+        if challenge.state == Challenge.EXPIRED or _is_over(challenge, now):
             raise CodeExpired("the code has expired")
         if challenge.key_id not in self._keyring:
             raise CodeExpired("the key of this code is gone")
@@ -680,7 +750,11 @@ class Verifier:
     def _untake_attempt(
         self, challenge: Challenge, claims: Sequence[Claim], reservation: Reservation
     ) -> None:
-        """The question never left us, so it told nobody anything: the attempt is returned."""
+        """The question never left us, so it told nobody anything: the attempt is returned.
+
+        Not so where a code of ours was compared first: with the gateway down, that would be a
+        guess for nothing.
+        """
 
         def work(session: Session) -> None:
             self._budgets.put_back(self._budgets.lock(session, claims), reservation)
@@ -719,18 +793,28 @@ class Verifier:
                 if standing is not None and standing.locked_at is not None:
                     raise AccountLocked("the account was locked meanwhile")
             row = self._use_up(session, challenge, native_code, now)
+            # A send may have begun since `ids`; what it took of other rows just ages out.
             self._budgets.put_back(rows, reservation)
-            self._budgets.put_back(rows, returnable)
+            self._budgets.put_back(rows, Reservation.load(row.returnable))
+            row.returnable = "[]"
             self._budgets.rest(rows, pace_key)
             if challenge.user_id is None:
                 return Proof(row.mobile, row.purpose, row.id, now)
             if standing is not None:
                 standing.failures = 0
             sender = row.native_sender if native_code is not None else _carrier(session, row.id)
-            return self._grant(session, challenge.user_id, row.mobile, row.channel, sender, now)
+            return self._grant(
+                session, challenge.user_id, row.mobile, row.channel, sender, now, gone
+            )
 
         self._budgets.prepare([holders], self._clock())
-        proved = self._ledger.run(work)
+        gone = self._gone(challenge.mobile, challenge.user_id)
+        try:
+            proved = self._ledger.run(work)
+        except NoChallenge:
+            # Right, but another request with the same code was faster: that is no failure.
+            self._budgets.give_back(reservation)
+            raise
         if proved is None:
             raise MobileTaken("another account holds this mobile")
         if isinstance(proved, _Granted):
@@ -757,7 +841,7 @@ class Verifier:
                 raise NoChallenge("this code was used already")
             session.merge(UsedToken(digest=digest, until=now + self._rules.code_lifetime))
         row.state = Challenge.VERIFIED
-        row.open_key = row.native_key = None
+        row.open_key = None  # but not `native_key`: the gateway may take its other codes still
         return row
 
     def _grant(
@@ -768,13 +852,21 @@ class Verifier:
         channel: str,
         sender: str | None,
         now: datetime,
+        gone: frozenset[_ProofKey],
     ) -> _Granted | None:
         """Write a user's verification; None where others hold the mobile and keep it.
 
         The caller holds the mobile's row of `holders`, so two grants of one mobile take turns.
+
+        :param gone: the proofs of it that hold it against nobody; of more recent ones all do.
         """
-        holding = self._other_holders(session, mobile, user_id, now)
         limit = self._rules.accounts_per_mobile
+        holding = []
+        for row in self._other_proofs(session, mobile, user_id, now, lock=True):
+            if _proof_key(row) not in gone:
+                holding.append(row)
+            elif limit:
+                row.revoked_at = now  # or it would be in force again if its user came back to it
         lost: list[str] = []
         if limit and len(holding) >= limit:
             if self._rules.mobile_policy == "refuse":
@@ -802,25 +894,56 @@ class Verifier:
         if granted.old_mobile is not None:
             self._tell("mobile.changed", mobile=granted.old_mobile, new=mask(mobile))
 
-    def _other_holders(
-        self, session: Session, mobile: str, user_id: str, now: datetime
+    def _other_proofs(
+        self, session: Session, mobile: str, user_id: str | None, now: datetime, *, lock: bool
     ) -> list[Verification]:
-        """The other accounts whose proof of this mobile is in force, oldest proof first.
+        """The proofs of this mobile in force that others than this user have, oldest first.
 
-        The caller holds the mobile's row of `holders`, so no other proof of it can come between.
-        An account whose user has another mobile by now holds it against nobody.
+        :param lock: read them as they are now, also in a transaction that began before, and keep
+            them so until it ends.
         """
-        rows = session.scalars(
+        query = (
             select(Verification)
-            .where(Verification.mobile == mobile, Verification.user_id != user_id)
+            .where(Verification.mobile == mobile)
             .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
             .order_by(Verification.verified_at)
         )
-        return [row for row in rows if self._policy.proof_holds(row, now) and self._keeps(row)]
+        rows = session.scalars(query.with_for_update() if lock else query)
+        return [
+            row for row in rows if row.user_id != user_id and self._policy.proof_holds(row, now)
+        ]
 
-    def _keeps(self, row: Verification) -> bool:
+    def _gone(self, mobile: str, user_id: str | None) -> frozenset[_ProofKey]:
+        """The proofs of this mobile whose users have another by now: they hold it against nobody.
+
+        The host is asked while we hold no lock, since its connections are not ours.
+        """
+        now = self._clock()
+        proofs = self._ledger.read(
+            lambda session: [
+                (row, _proved_by(session, row))
+                for row in self._other_proofs(session, mobile, user_id, now, lock=False)
+            ]
+        )
+        return frozenset(
+            _proof_key(row) for row, began in proofs if not self._keeps(row, began, now)
+        )
+
+    def _keeps(self, row: Verification, began: Challenge | None, now: datetime) -> bool:
+        """Whether a user has the mobile of their proof, or is about to get it.
+
+        A number that is being changed is written to the user after its proof, and a transaction
+        of the host's that began before may not see it.
+
+        :param began: the challenge that the proof came from; None where it was a token or staff.
+        """
         user = self._users.find(row.user_id)
-        return user is not None and self.mobile_of(user) == row.mobile
+        has = self.mobile_of(user) if user is not None else None
+        if has == row.mobile:
+            return True
+        if row.verified_at is None or now >= row.verified_at + NOT_WRITTEN_YET:
+            return False
+        return began is None or has == began.user_mobile
 
     def _failure_claims(self, challenge: Challenge, ip: str | None) -> list[Claim]:
         limits = self._rules.budgets["failures"]
@@ -861,6 +984,7 @@ class Verifier:
         :raises MobileTaken: others hold the mobile already.
         """
         mobile, digest = self._tokens.load(token, purpose, max_age)
+        gone = self._gone(mobile, None)
         self._users.write_mobile(user, mobile)
         connection = self._users.connection()
         user_id = self._users.id_of(user)
@@ -871,7 +995,7 @@ class Verifier:
             if not self._ledger.insert_if_absent(session, UsedToken, used):
                 raise InvalidToken("this proof token was used already")
             self._budgets.lock_within(session, Claim("holders", mobile, ()), now)
-            return self._grant(session, user_id, mobile, "sms", "proof", now)
+            return self._grant(session, user_id, mobile, "sms", "proof", now, gone)
 
         granted = self._ledger.within(connection, work)
         if granted is None:
@@ -903,7 +1027,9 @@ class Verifier:
         status = self._policy.standing(row, self.mobile_of(user), now)
         if row is not None and self._is_locked(row):
             status = replace(status, locked=True)
-        if challenge is None or challenge.state != Challenge.PENDING or now >= challenge.expires_at:
+        if challenge is None or challenge.state != Challenge.PENDING:
+            return status
+        if _is_over(challenge, now) or _is_void(challenge, status.mobile):
             return status
         state = status.state if status.state == "verified" else "pending"
         return replace(status, state=state, challenge=challenge)
@@ -947,9 +1073,7 @@ class Verifier:
         user_id = self._users.id_of(user)
         return self._ledger.read(lambda session: session.get(Verification, user_id))
 
-    def put_back(
-        self, user: object, proved: Verification, before: Verification | None
-    ) -> None:
+    def put_back(self, user: object, proved: Verification, before: Verification | None) -> None:
         """Take a fresh proof back that the host could not keep, and let the one before it stand.
 
         What has changed since the proof stays as it is.
@@ -1053,6 +1177,7 @@ class Verifier:
         claims = []
         if mobile is not None:
             claims.append(Claim("mobile", mobile, limits["mobile"]))
+            claims.append(self._strangers_claim(mobile))
             claims.append(Claim("failures", f"mobile {mobile}", limits["failures"]))
         if user_id is not None:
             claims.append(Claim("user", user_id, limits["user"]))
@@ -1073,7 +1198,8 @@ class Verifier:
 
     def _native_digest(self, challenge: Challenge, code: str) -> str:
         sender = challenge.native_sender or ""
-        return self._keyring.digest("native code", sender, challenge.mobile, code)
+        # A gateway that reads codes as numbers takes `01234` for `1234`.
+        return self._keyring.digest("native code", sender, challenge.mobile, code.lstrip("0"))
 
     def _is_first_today(self, scope: str) -> bool:
         """Whether nobody was told within a day that this scope is spent; notes that somebody is."""
@@ -1103,8 +1229,35 @@ def _stranger_share(limit: Limit) -> Limit:
     return Limit(limit.amount - limit.amount // 2, limit.seconds)
 
 
+def _locked(session: Session, challenge_id: str) -> Challenge:
+    """A challenge, locked.
+
+    :raises NoChallenge: it was erased meanwhile.
+    """
+    row = session.get(Challenge, challenge_id, with_for_update=True)
+    if row is None:
+        raise NoChallenge("this challenge is not there any more")
+    return row
+
+
+def _is_void(challenge: Challenge, user_mobile: str | None) -> bool:
+    """Whether the user's mobile is neither what it was at the start nor what is being proved."""
+    if challenge.user_id is None:
+        return False
+    return user_mobile not in (challenge.user_mobile, challenge.mobile)
+
+
+def _is_over(challenge: Challenge, now: datetime) -> bool:
+    """Whether its time is over; also where the clock was set back to long before its start."""
+    return now >= challenge.expires_at or now < challenge.created_at - CLOCK_SKEW
+
+
+def _proof_key(row: Verification) -> _ProofKey:
+    return row.user_id, row.verified_at
+
+
 def _release_native(session: Session, challenge_id: str, sender: str) -> None:
-    row = session.get_one(Challenge, challenge_id, with_for_update=True)
+    row = _locked(session, challenge_id)
     if row.native_sender == sender:
         row.native_sender = row.native_key = None
 
@@ -1115,6 +1268,16 @@ def _carrier(session: Session, challenge_id: str) -> str | None:
         select(Message.sender)
         .where(Message.challenge_id == challenge_id, Message.state != Message.FAILED)
         .order_by(Message.created_at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def _proved_by(session: Session, row: Verification) -> Challenge | None:
+    return session.scalars(
+        select(Challenge)
+        .where(Challenge.user_id == row.user_id, Challenge.mobile == row.mobile)
+        .where(Challenge.state == Challenge.VERIFIED)
+        .order_by(Challenge.created_at.desc())
         .limit(1)
     ).one_or_none()
 

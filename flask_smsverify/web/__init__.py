@@ -26,7 +26,7 @@ def _install(app: Flask, state: State) -> None:
         return getter() if getter is not None else None
 
     def status(user: object) -> Status:
-        found = state.verifier.status(user)
+        found = state.standing(user)
         return replace(found, mobile=mask(found.mobile) if found.mobile else None)
 
     ui = Interface(locale, status=status)
@@ -34,6 +34,7 @@ def _install(app: Flask, state: State) -> None:
     guard = GuardAnswers(state, ui, demands)
     state.locale = lambda: ui.locale
     state.answer = guard.unverified
+    state.answer_login = guard.login_waits
     state.answer_anonymous = guard.anonymous
     app.extensions["smsverify_web"] = Web(state, ui, demands, guard)
     app.jinja_env.globals["smsverify_ui"] = ui

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import flask_login
 from flask import Flask, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -10,7 +12,7 @@ from ..extension import State, is_ours_or_static
 from ..verification.policy import Decision
 from .answers import no_store, problem, problem_json, wants_json
 from .i18n import Interface
-from .targets import Demands, here
+from .targets import Demands, here, safe_path
 
 
 class GuardAnswers:
@@ -23,11 +25,20 @@ class GuardAnswers:
 
     def unverified(self, decision: Decision) -> ResponseReturnValue:
         """To a user who must prove a mobile first."""
-        arguments = {"next": here()}
-        if decision.within is not None and flask_login.current_user.is_authenticated:
+        demand = None
+        if decision.within is not None:
             user_id = self._state.users.id_of(flask_login.current_user)
-            arguments["demand"] = self._demands.dump(user_id, decision.within)
-        url = url_for("smsverify.page", **arguments)  # type: ignore[arg-type]  # url_for leaves out None
+            demand = self._demands.dump(user_id, decision.within)
+        return self._to_page(here(), demand)
+
+    def login_waits(self, _decision: Decision) -> ResponseReturnValue:
+        """To a user whose login waits for a code; afterwards on to the login form's `next`."""
+        said = request.get_json(silent=True) if request.is_json else request.values
+        target = said.get("next") if isinstance(said, Mapping) else None
+        return self._to_page(safe_path(target), None)
+
+    def _to_page(self, target: str | None, demand: str | None) -> ResponseReturnValue:
+        url = url_for("smsverify.page", next=target, demand=demand)
         if wants_json():
             found = problem(403, "verification_required")
             return no_store(problem_json(found, self._ui, verify_url=url))

@@ -162,6 +162,13 @@ def test_the_lists_speak_for_those_they_hold_and_the_others_are_unknown(
         assert type(receipt.error) is kinds[receipt.status]
 
 
+@pytest.mark.parametrize("status", [None, b""])
+def test_done_for_one_recipient_is_enough_without_any_list(gateway, make, status):
+    gateway.will(sent(1, None, status))
+    receipt = make().send_text(MOBILES[0], "alone")
+    assert (receipt.status, receipt.id, receipt.error) == (Status.SENT, None, None)
+
+
 def test_one_bad_number_fails_alone(gateway, make):
     # Four are refused, two are refused, the first of them goes, the second is the bad one.
     gateway.will(sent(35), sent(35), sent(1, [11], b"\0"), sent(35), sent(1, [13, 14], b"\0\0"))

@@ -339,7 +339,7 @@ def report(id_, state):
     ("state", "expected"),
     [
         (1, "delivered"), (2, "undelivered"), (3, "sent"), (4, "undelivered"), (5, "sent"),
-        (6, "undelivered"), (7, "rejected"), (8, "unknown"), (9, "unknown"), (None, "unknown"),
+        (6, "undelivered"), (7, "rejected"), (8, "unknown"), (9, "unknown"), (None, "queued"),
         (True, "unknown"), ("1", "unknown"), ([], "unknown"),
     ],
 )  # fmt: skip
@@ -370,7 +370,7 @@ def test_reports_of_a_pack_and_of_today(gateway, make):
     assert (first.id, first.mobile, first.status) == ("7", ALI, Status.DELIVERED)
     assert first.sent_at == datetime.fromtimestamp(1_700_000_000, UTC)
     assert (first.delivered_at, first.cost) == (None, Decimal("1.1"))
-    assert second.status is Status.UNKNOWN
+    assert second.status is Status.QUEUED
     assert ALI not in repr(first)
     assert TEXT not in repr(first)
     assert len(sender.v1.live_report(page=2, size=50)) == 2

@@ -1,0 +1,494 @@
+"""`flask smsverify …`: what it says, how it ends, and what it never shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import Result
+from conftest import MakeApp
+from flask import Flask
+from hostapp import TextUser, UuidUser, db
+from sqlalchemy import String
+
+from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.senders.base import Capability, Credit, Sender
+from flask_smsverify.simulator import Pace, Simulator, running
+
+ACCOUNT = {"username": "an-account", "password": "open-sesame", "timeout": (5, 0.5, 5)}
+SENDERS: dict[str, dict[str, Any]] = {
+    "main": {"gateway": "raygan", **ACCOUNT, "line": "50002910"},
+    "second": {"gateway": "wikipayam", "token": "a-token", "timeout": (5, 0.5, 5)},
+    "third": {"gateway": "melipayamak", **ACCOUNT, "line": "50004001"},
+    "fourth": {"gateway": "asanak", **ACCOUNT, "line": "982100021000"},
+    "fifth": {"gateway": "smsir", "api_key": "a-key", "line": "30001234"},
+}
+SECRETS = ("an-account", "open-sesame", "a-token", "a-key", "9123450001")
+
+
+def run(app: Flask, *arguments: str, ends: int = 0, answer: str | None = None) -> str:
+    """Run a command: what it printed. It keeps to 80 columns and shows no secret."""
+    result: Result = app.test_cli_runner().invoke(args=["smsverify", *arguments], input=answer)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    assert result.exit_code == ends, result.output
+    lines = [line for line in result.output.splitlines() if not line.startswith("Error: ")]
+    assert max(map(len, lines), default=0) <= 80, result.output
+    for secret in SECRETS:
+        assert secret not in result.output
+    return result.output
+
+
+def block(output: str, name: str) -> dict[str, str]:
+    """What `senders` says of one: heading and fields, its lines put together again."""
+    [found] = [
+        part for part in re.split(r"\n(?=\S)", output.strip()) if part.startswith(f"{name} (")
+    ]
+    fields: dict[str, str] = {}
+    for line in found.splitlines()[1:]:
+        label, colon, value = line.partition(": ")
+        if colon and re.fullmatch(r"  [a-z]+", label):
+            fields[label.strip()] = value.strip()
+        else:
+            fields[[*fields][-1]] += " " + line.strip()
+    return fields
+
+
+# --- senders -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def the_simulator() -> Iterator[Simulator]:
+    with running(pace=Pace(slow=0.2, hang=20)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(the_simulator: Simulator) -> Simulator:
+    the_simulator.reset()
+    return the_simulator
+
+
+@pytest.fixture
+def shop(make_app: MakeApp, sqlite: str, simulator: Simulator) -> Flask:
+    return make_app(sqlite, SMSVERIFY_SENDERS=SENDERS, SMSVERIFY_SIMULATOR_URL=simulator.url)
+
+
+def test_senders_tells_of_each_that_it_is_there_and_what_it_can_do(
+    shop: Flask, simulator: Simulator
+) -> None:
+    output = run(shop, "senders")
+    assert output.startswith(f"SMSVERIFY_SIMULATOR_URL is set: these ask {simulator.url}\n")
+    main = block(output, "main")
+    assert re.fullmatch(r"ok, answered in \d+ ms", main["state"])
+    assert main["credit"] == "1,000,000,000"
+    assert main["routes"] == "sms (1 of 4), text (1 of 4)"
+    assert main["can"] == (
+        "codes by SMS, codes of its own, texts, credit, delivery states, received messages"
+    )
+    second = block(output, "second")
+    assert second["credit"] == "1,000,000,000 IRR"
+    assert second["routes"] == "voice (1 of 1)"
+    assert [line for line in output.splitlines() if line and line[0] != " "][1:] == [
+        "main (raygan)",
+        "second (wikipayam)",
+        "third (melipayamak)",
+        "fourth (asanak)",
+        "fifth (smsir)",
+    ]
+    assert simulator.messages() == [], "asking sends nothing"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "name", "fault", "said"),
+    [
+        ("raygan", "main", "bad_credentials", "refused: our credentials were refused (code 401)"),
+        ("wikipayam", "second", "bad_credentials", "refused: our credentials were refused"),
+        ("melipayamak", "third", "bad_credentials", "check the credentials"),
+        ("asanak", "fourth", "bad_credentials", "refused: wrong username or password"),
+        ("smsir", "fifth", "bad_credentials", "refused: the API key is not valid (code 10)"),
+        ("raygan", "main", "no_credit", "no credit left"),
+        ("smsir", "fifth", "no_credit", "no credit left"),
+        ("raygan", "main", "http_500", "refused: the service failed (code 500)"),
+        ("raygan", "main", "down", "unclear: no whole answer (ReadError)"),
+        ("raygan", "main", "timeout", "unclear: no whole answer (ReadTimeout)"),
+    ],
+)
+def test_senders_names_the_fault_and_ends_with_1(
+    shop: Flask, simulator: Simulator, gateway: str, name: str, fault: str, said: str
+) -> None:
+    simulator.fault(gateway, fault)
+    output = run(shop, "senders", ends=1)
+    assert said in block(output, name)["state"]
+    others = [sender for sender in SENDERS if sender != name]
+    assert all(block(output, other)["state"].startswith("ok") for other in others)
+
+
+def test_senders_says_that_nobody_is_there(make_app: MakeApp, sqlite: str) -> None:
+    with running() as gone:
+        address = gone.url
+    app = make_app(sqlite, SMSVERIFY_SENDERS=SENDERS, SMSVERIFY_SIMULATOR_URL=address)
+    output = run(app, "senders", ends=1)
+    for name in SENDERS:
+        assert "no connection (ConnectError)" in block(output, name)["state"]
+        assert block(output, name)["state"].startswith("not reachable: ")
+        assert block(output, name)["credit"] == "not told"
+
+
+class Odd(Sender):
+    """A host's own gateway."""
+
+    gateway = "odd"
+    asked: threading.Barrier | None = None
+
+    def __init__(self, *, can: bool = True, fails: bool = False, name: str) -> None:
+        super().__init__(name=name)
+        self._can, self._fails = can, fails
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({Capability.CREDIT} if self._can else ())
+
+    def credit(self) -> Credit:
+        if self.asked is not None:
+            self.asked.wait(10)
+        if self._fails:
+            raise KeyError("open-sesame")
+        raise AssertionError
+
+
+@pytest.fixture
+def odd_shop(
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Flask]:
+    def make(**senders: dict[str, object]) -> Flask:
+        from flask_smsverify import senders as package
+
+        real = package._class
+        monkeypatch.setattr(
+            package,
+            "_class",
+            lambda name, kind, registered: Odd if kind == "odd" else real(name, kind, registered),
+        )
+        return make_app(
+            sqlite,
+            SMSVERIFY_SENDERS={
+                name: {"gateway": "odd", **options} for name, options in senders.items()
+            },
+        )
+
+    return make
+
+
+def test_senders_are_asked_all_at_once(
+    odd_shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = odd_shop(**{f"s{number}": {"fails": True} for number in range(6)})
+    monkeypatch.setattr(Odd, "asked", threading.Barrier(6))
+    output = run(app, "senders", ends=1)
+    assert output.count("its code raised KeyError") == 6
+
+
+def test_a_sender_that_tells_no_credit_is_not_asked_and_not_at_fault(
+    odd_shop: Callable[..., Flask],
+) -> None:
+    said = block(run(odd_shop(mute={"can": False}), "senders"), "mute")
+    assert said["state"] == "not asked, since it tells no credit"
+    assert said["routes"] == "none, so nothing goes by it"
+
+
+# --- simulator -----------------------------------------------------------------------------------
+
+FLASK = [sys.executable, "-m", "flask", "smsverify", "simulator"]
+
+
+def without_an_app(directory: Path) -> dict[str, Any]:
+    """How to start a process in a place where Flask finds no app."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASK")}
+    return {
+        "cwd": directory,
+        "env": environment | {"PYTHONUNBUFFERED": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_simulator_serves_without_an_app_until_it_is_stopped(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    with subprocess.Popen([*FLASK, "--port", "0"], **without_an_app(tmp_path)) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            [address] = re.findall(r"http://127\.0\.0\.1:\d+/", said)
+            assert httpx.get(f"{address}_api/messages", trust_env=False).json() == []
+            process.send_signal(sent)
+            rest, _ = process.communicate(timeout=20)
+            assert "Traceback" not in rest
+            if sent is signal.SIGINT:
+                assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def test_simulator_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*FLASK, "--port", str(port)], **without_an_app(tmp_path), timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert done.stdout == (
+        f"Error: port {port} cannot be used (Address already in use); choose another with --port\n"
+    )
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_simulator_refuses_what_is_no_port(app: Flask, port: str) -> None:
+    assert "Invalid value for '--port'" in run(app, "simulator", "--port", port, ends=2)
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def test_a_users_standing_goes_its_way(app: Flask) -> None:
+    assert "state:" in run(app, "status", "1")
+    assert "unverified" in run(app, "status", "1")
+    assert run(app, "verify", "1") == "+98912•••0001 is verified for user 1\n"
+    status = run(app, "status", "1")
+    assert re.search(r"^state: +verified$", status, re.M)
+    assert re.search(r"^mobile: +\+98912•••0001$", status, re.M)
+    assert re.search(r"^good until: +20\d\d-\d\d-\d\d \d\d:\d\d UTC$", status, re.M)
+    assert "asks for a code again" in run(app, "revoke", "1")
+    assert re.search(r"^state: +unverified$", run(app, "status", "1"), re.M)
+
+
+def test_an_open_code_shows_and_is_not_told(app: Flask) -> None:
+    with app.app_context():
+        state = app.extensions["smsverify"]
+        state.verifier.start(state.users.find("1"))
+        code = state.delivery.routes.senders["memory"].last.code
+    status = run(app, "status", "1")
+    assert re.search(r"^state: +pending$", status, re.M)
+    assert re.search(r"^attempts: +0$", status, re.M)
+    assert str(code) not in status
+
+
+def test_who_is_locked_is_unlocked(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=1)
+    with app.app_context():
+        state = app.extensions["smsverify"]
+        user = state.users.find("1")
+        challenge = state.verifier.start(user)
+        code = state.delivery.routes.senders["memory"].last.code
+        wrong = "000000" if code != "000000" else "111111"
+        with pytest.raises(Exception, match="wrong code"):
+            state.verifier.check(challenge, wrong)
+    assert "locked" in run(app, "status", "1")
+    assert run(app, "unlock", "1") == "unlocked\n"
+    assert "locked" not in run(app, "status", "1")
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "revoke", "unlock"])
+@pytest.mark.parametrize(
+    "key", ["2", "nobody", "", "1.5", "9" * 30, "-1", "nobody@example.com", "1; DROP TABLE"]
+)
+def test_a_user_who_is_not_there_is_said_so(app: Flask, command: str, key: str) -> None:
+    said = run(app, command, "--", key, ends=1)
+    assert said == f"Error: there is no user {key}; give the primary key or the email\n"
+
+
+def test_a_user_without_a_mobile_cannot_be_vouched_for(app: Flask) -> None:
+    from hostapp import User
+
+    with app.app_context():
+        db.session.add(User(id=7, mobile=None))
+        db.session.commit()
+    assert run(app, "verify", "7", ends=1).startswith("Error: ")
+    assert re.search(r"^mobile: +none$", run(app, "status", "7"), re.M)
+
+
+def test_users_are_found_by_keys_of_text(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, user_model=TextUser)
+    with app.app_context():
+        db.session.add_all(
+            [
+                TextUser(id="aB3", mobile="09123450001"),
+                TextUser(id="ab3@example.com", mobile="09123450002"),
+            ]
+        )
+        db.session.commit()
+    assert run(app, "verify", "aB3") == "+98912•••0001 is verified for user aB3\n"
+    assert "for user ab3@example.com" in run(app, "verify", "ab3@example.com")
+    assert "there is no user AB3" in run(app, "status", "AB3", ends=1)
+
+
+def test_users_are_found_by_uuids(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, user_model=UuidUser)
+    key = uuid.uuid4()
+    with app.app_context():
+        db.session.add(UuidUser(id=key, mobile="09123450001"))
+        db.session.commit()
+    for spelling in (str(key), key.hex):
+        assert f"for user {key}" in run(app, "verify", spelling)
+    assert "there is no user" in run(app, "status", str(uuid.uuid4()), ends=1)
+
+
+@pytest.fixture(scope="module")
+def mail_user() -> Any:
+    from flask_login import UserMixin
+
+    class MailUser(UserMixin, db.Model):
+        __tablename__ = "host_mail_user"
+
+        id = db.Column(db.Integer, primary_key=True)
+        mobile = db.Column(db.String(32))
+        email = db.Column(String(64))
+        groups: tuple[str, ...] = ()
+
+    return MailUser
+
+
+def test_users_are_found_by_email_where_it_names_one(
+    make_app: MakeApp, sqlite: str, mail_user: Any
+) -> None:
+    app = make_app(sqlite, user_model=mail_user)
+    with app.app_context():
+        for number, email in enumerate(["a@example.com", "b@example.com", "b@example.com"], 1):
+            db.session.add(mail_user(id=number, mobile=f"0912345000{number}", email=email))
+        db.session.commit()
+    assert "for user 1" in run(app, "verify", "a@example.com")
+    assert "several users have the email" in run(app, "status", "b@example.com", ends=1)
+    assert "there is no user c@example.com" in run(app, "status", "c@example.com", ends=1)
+
+
+def test_without_a_store_a_command_says_so_and_shows_no_traceback(tmp_path: Path) -> None:
+    from hostapp import create_app
+
+    app = create_app(f"sqlite:///{tmp_path / 'empty.sqlite'}")
+    try:
+        result = app.test_cli_runner().invoke(args=["smsverify", "budgets"])
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: the tables of flask_smsverify are not in the")
+    finally:
+        app.extensions["smsverify"].close()
+        with app.app_context():
+            db.session.remove()
+            db.engine.dispose()
+
+
+def test_an_app_without_the_extension_is_told_what_is_missing() -> None:
+    from flask_smsverify.cli import smsverify
+
+    app = Flask("bare")
+    result = app.test_cli_runner().invoke(smsverify, ["senders"])
+    assert result.exit_code == 1
+    assert result.output == "Error: SMSVerify.init_app has not been called on this app\n"
+
+
+# --- budgets -------------------------------------------------------------------------------------
+
+
+def table(output: str) -> dict[str, list[str]]:
+    """Rows of the table by scope and limit: used, left, next unit."""
+    rows = [re.split(r" {2,}", line) for line in output.splitlines()]
+    return {f"{row[0]} {row[1]}": row[2:] for row in rows[1:] if len(row) == 5}
+
+
+def send(app: Flask, ip: str | None = None) -> None:
+    with app.app_context():
+        state = app.extensions["smsverify"]
+        state.verifier.start(state.users.find("1"), ip=ip)
+
+
+def test_budgets_shows_the_sites(app: Flask) -> None:
+    send(app)
+    rows = table(run(app, "budgets"))
+    assert rows["site 1000 in day"] == ["1", "999", "now"]
+    assert rows["foreign 50 in day"] == ["0", "50", "now"]
+    assert rows["site_failures 300 in hour"] == ["0", "300", "now"]
+    assert not any(row.startswith("messages") for row in rows), "that one is lifted"
+
+
+def test_budgets_shows_those_of_a_mobile_a_user_an_address(app: Flask) -> None:
+    send(app, ip="192.0.2.7")
+    rows = table(run(app, "budgets", "--mobile", "0912 345 0001"))
+    assert rows["mobile 5 in hour"] == ["1", "4", "now"]
+    assert rows["mobile (strangers) 3 in hour"][1] == "3"
+    assert table(run(app, "budgets", "--user", "1"))["mobiles_per_user 3 in day"][0] == "1"
+    assert table(run(app, "budgets", "--ip", "192.0.2.7"))["ip 20 in hour"][0] == "1"
+    assert table(run(app, "budgets", "--ip", "192.0.2.8"))["ip 20 in hour"][0] == "0"
+    every = run(app, "budgets", "--mobile", "09123450001", "--user", "1", "--ip", "192.0.2.7")
+    assert {"mobile", "user", "ip", "failures"} <= {row.split()[0] for row in table(every)}
+
+
+def test_a_spent_budget_says_when_its_next_unit_comes(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_BUDGETS={"mobile": "1/hour", "site": "1/minute"})
+    send(app)
+    [row] = [
+        value
+        for key, value in table(run(app, "budgets", "--mobile", "09123450001")).items()
+        if key == "mobile 1 in hour"
+    ]
+    assert row[:2] == ["1", "0"]
+    assert re.fullmatch(r"in 6\d min", row[2])
+    assert re.fullmatch(r"in \d\d s", table(run(app, "budgets"))["site 1 in minute"][2])
+
+
+def test_lifting_asks_and_lets_a_budget_begin_anew(app: Flask) -> None:
+    send(app)
+    mobile = ["budgets", "--mobile", "09123450001"]
+    refused = run(app, *mobile, "--lift", answer="n\n")
+    assert "Let these begin anew?" in refused
+    assert "lifted" not in refused
+    assert table(run(app, *mobile))["mobile 5 in hour"][0] == "1"
+    assert run(app, *mobile, "--lift", answer="y\n").endswith("lifted\n")
+    assert table(run(app, *mobile))["mobile 5 in hour"][0] == "0"
+    assert table(run(app, "budgets"))["site 1000 in day"][0] == "1", "the site's stays"
+    run(app, "budgets", "--lift", "--yes")
+    assert table(run(app, "budgets"))["site 1000 in day"][0] == "0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ends"),
+    [(["--ip", "somewhere"], 2), (["--mobile", "12"], 1), (["--user", "99"], 1)],
+)
+def test_whose_budgets_must_be_somebodys(app: Flask, arguments: list[str], ends: int) -> None:
+    assert "Error: " in run(app, "budgets", *arguments, ends=ends)
+
+
+def test_budgets_that_are_all_lifted_are_said_to_be(make_app: MakeApp, sqlite: str) -> None:
+    lifted = dict.fromkeys(["ip", "failures"])
+    app = make_app(sqlite, SMSVERIFY_BUDGETS=lifted)
+    assert "all lifted" in run(app, "budgets", "--ip", "192.0.2.7")
+
+
+def test_a_wrong_setting_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from hostapp import create_app as create\n"
+        "def create_app():\n"
+        "    return create('sqlite://', SMSVERIFY_CODE_LENGHT=6)\n"
+    )
+    here = str(Path(__file__).parent)
+    options = without_an_app(tmp_path)
+    options["env"] |= {"PYTHONPATH": here}
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "smsverify", "senders"], **options, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert "SMSVERIFY_CODE_LENGHT; did you mean SMSVERIFY_CODE_LENGTH?" in done.stdout
+    assert ConfigurationError.__name__ not in done.stdout

@@ -1,0 +1,220 @@
+"""The extension object: what it refuses at start, and several apps in one process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from flask_login import LoginManager
+from flask_sqlalchemy import SQLAlchemy
+from hostapp import TextUser, User, UuidUser, db
+from visiting import CHECK, PAGE, SEND, STATUS, browser, last_code, phone, prove
+
+from flask_smsverify import SMSVerify
+from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.senders.base import Capability, CodeMessage, Receipt, Sender
+from flask_smsverify.senders.base import Status as ReceiptStatus
+
+
+def bare(**config: Any) -> Flask:
+    """An app without the extension."""
+    app = Flask("bare")
+    app.config.update(
+        SECRET_KEY="x", TESTING=True, SQLALCHEMY_DATABASE_URI="sqlite://", WTF_CSRF_ENABLED=False
+    )
+    app.config.update(config)
+    return app
+
+
+@pytest.fixture
+def started() -> Any:
+    """Starts the extension on apps of a test, and closes what it opened."""
+    apps: list[Flask] = []
+
+    def start(app: Flask, extension: SMSVerify | None = None, **more: Any) -> Flask:
+        db.init_app(app)
+        LoginManager(app).user_loader(lambda key: db.session.get(User, int(key)))
+        (extension or SMSVerify()).init_app(app, db, **{"user_model": User, **more})
+        apps.append(app)
+        return app
+
+    yield start
+    for app in apps:
+        app.extensions["smsverify"].close()
+        with app.app_context():
+            db.engine.dispose()
+
+
+def test_an_app_is_initialised_once(app: Flask) -> None:
+    with pytest.raises(ConfigurationError, match="already"):
+        SMSVerify(app, db, user_model=User)
+    with pytest.raises(ConfigurationError, match="already"):
+        app.extensions["test_smsverify"].init_app(app, db, user_model=User)
+    prove(app, browser(app))
+
+
+def test_what_is_missing_is_named() -> None:
+    app = bare()
+    with pytest.raises(ConfigurationError, match="user_model=User"):
+        SMSVerify(app)
+    with pytest.raises(ConfigurationError, match="user_model=User"):
+        SMSVerify().init_app(app, db)
+    with pytest.raises(ConfigurationError, match=r"db\.init_app"):
+        SMSVerify().init_app(app, db, user_model=User)
+    without_key = bare(SECRET_KEY=None)
+    db.init_app(without_key)
+    with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+        SMSVerify().init_app(without_key, db, user_model=User)
+    assert "smsverify" not in app.extensions
+
+
+@pytest.mark.parametrize("model", [object, "User", SQLAlchemy])
+def test_a_model_that_is_none_is_refused(model: Any) -> None:
+    app = bare()
+    db.init_app(app)
+    with pytest.raises(ConfigurationError, match="user_model"):
+        SMSVerify().init_app(app, db, user_model=model)
+
+
+def test_a_start_that_failed_can_be_tried_again(started: Any) -> None:
+    app = bare(SMSVERIFY_CODE_LENGTH=99)
+    db.init_app(app)
+    with pytest.raises(ConfigurationError):
+        SMSVerify().init_app(app, db, user_model=User)
+    assert "smsverify" not in app.extensions
+    app.config["SMSVERIFY_CODE_LENGTH"] = 6
+    extension = SMSVerify()
+    extension.init_app(app, db, user_model=User)
+    app.extensions["smsverify"].close()
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_the_extension_may_come_before_the_login_manager(started: Any) -> None:
+    app = bare()
+    db.init_app(app)
+    SMSVerify(app, db, user_model=User)
+    LoginManager(app).user_loader(lambda key: db.session.get(User, int(key)))
+    assert app.test_client().get(PAGE).status_code == 401
+    app.extensions["smsverify"].close()
+    with app.app_context():
+        db.engine.dispose()
+
+
+def test_several_apps_in_one_process_keep_apart(make_app: MakeApp, tmp_path: Any) -> None:
+    first = make_app(f"sqlite:///{tmp_path}/1", SMSVERIFY_CODE_LENGTH=4)
+    second = make_app(
+        f"sqlite:///{tmp_path}/2",
+        SMSVERIFY_CODE_LENGTH=8,
+        SMSVERIFY_URL_PREFIX="/phone",
+        SMSVERIFY_AREAS={"all": ["open_view"]},
+        SMSVERIFY_NEXT_URL="/open",
+    )
+    one, two = browser(first), browser(second)
+    one.post(SEND)
+    two.post("/phone/send")
+    assert (len(last_code(first)), len(last_code(second))) == (4, 8)
+    assert one.get("/open").text == "open"
+    assert two.get("/open").location == "/phone/?next=/open"
+    assert one.get("/phone/").status_code == two.get(PAGE).status_code == 404
+    assert one.post(CHECK, data={"code": last_code(first)}).location == "/"
+    assert two.post("/phone/check", data={"code": last_code(second)}).location == "/open"
+    assert phone(first) is not phone(second)
+
+
+def test_several_apps_serve_several_threads_at_once(make_app: MakeApp, tmp_path: Any) -> None:
+    apps = [make_app(f"sqlite:///{tmp_path}/{number}", users=3) for number in (1, 2)]
+    failed: list[BaseException] = []
+    barrier = threading.Barrier(6)
+
+    def walk(app: Flask, user: int) -> None:
+        try:
+            client = browser(app, user)
+            barrier.wait(10)
+            assert client.post(SEND).status_code == 303
+            own = f"+98912345000{user}"
+            [code] = [kept.code for kept in phone(app).messages if kept.to == own]
+            assert client.post(CHECK, data={"code": code}).location == "/"
+            assert client.get(STATUS).json["mobile"].endswith(f"000{user}")
+            assert client.get("/guarded").text == "guarded"
+        except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
+            failed.append(error)
+
+    threads = [
+        threading.Thread(target=walk, args=(app, user)) for app in apps for user in (1, 2, 3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failed == []
+
+
+def test_one_object_serves_several_apps_with_its_functions(started: Any) -> None:
+    smsverify = SMSVerify()
+    smsverify.exempt_when(lambda _user: True)
+    for app in (started(bare(), smsverify), started(bare(), smsverify)):
+        with app.app_context():
+            db.create_all()
+            db.session.add(User(id=1))
+            db.session.commit()
+            assert smsverify.verifier.status(db.session.get(User, 1)).state == "exempt"
+    with pytest.raises(RuntimeError):
+        _ = smsverify.verifier  # outside any app
+
+
+@pytest.mark.parametrize("model", [TextUser, UuidUser])
+def test_users_with_other_keys_walk_through(make_app: MakeApp, database: str, model: Any) -> None:
+    app = make_app(database, user_model=model)
+    with app.app_context():
+        user = model(mobile="09123450001", **({"id": "áB3"} if model is TextUser else {}))
+        db.session.add(user)
+        db.session.commit()
+        key = str(user.id)
+    client = app.test_client()
+    client.get(f"/login/{key}")
+    assert client.get("/guarded").status_code == 302
+    prove(app, client)
+    assert client.get("/guarded").text == "guarded"
+
+
+class Carrier(Sender):
+    """A gateway of the host's own."""
+
+    gateway = "carrier"
+
+    def __init__(self, *, name: str | None = None, pigeons: int = 1) -> None:
+        super().__init__(name=name)
+        self.sent: list[CodeMessage] = []
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({Capability.CODE_SMS})
+
+    def send_code(self, message: CodeMessage) -> Receipt:
+        self.sent.append(message)
+        return Receipt(message.to, ReceiptStatus.SENT, "1", reference=message.reference)
+
+
+def test_a_gateway_of_the_hosts_brings_codes(started: Any) -> None:
+    smsverify = SMSVerify()
+    smsverify.register_gateway("carrier", Carrier)
+    senders = {"main": {"gateway": "carrier", "pigeons": 3}}
+    app = started(bare(SMSVERIFY_SENDERS=senders), smsverify)
+    with app.app_context():
+        db.create_all()
+        db.session.add(User(id=1, mobile="09123450001"))
+        db.session.commit()
+        user = db.session.get(User, 1)
+        smsverify.verifier.start(user)
+        sender = app.extensions["smsverify"].delivery.routes.senders["main"]
+        assert smsverify.verifier.check(user, sender.sent[0].code).mobile == "+989123450001"
+
+
+@pytest.mark.parametrize("gateway", [object, Carrier(), "carrier"])
+def test_a_gateway_that_is_no_sender_is_refused(gateway: Any) -> None:
+    with pytest.raises(ConfigurationError, match="Sender"):
+        SMSVerify().register_gateway("carrier", gateway)

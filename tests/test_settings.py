@@ -1,0 +1,459 @@
+"""Every `SMSVERIFY_*` key: its default, what it takes, and what it refuses and how."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from hostapp import User, db
+from visiting import forget_limits
+
+from flask_smsverify import SMSVerify
+from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.settings import DEFAULT_BUDGETS, Limit, Settings
+
+MEMORY = {"memory": {"gateway": "memory"}}
+
+
+def read(*, development: bool = True, **keys: Any) -> Settings:
+    """The settings of a configuration with these keys, without their prefix."""
+    config = {f"SMSVERIFY_{key}": value for key, value in keys.items()}
+    return Settings.read(config, development=development)
+
+
+DEFAULTS: dict[str, object] = {
+    "SENDERS": {},
+    "ROUTES": {},
+    "CODE_LENGTH": 6,
+    "CODE_LIFETIME": 600,
+    "MAX_ATTEMPTS": 5,
+    "RESEND": "same",
+    "RESEND_DELAYS": (30, 60, 90, 120),
+    "REVALIDATION_DAYS": 90,
+    "EXEMPT_GROUPS": (),
+    "AREAS": {},
+    "LOGIN_GATE": False,
+    "MOBILE_FIELD": "mobile",
+    "EMAIL_FIELD": "email",
+    "GROUPS_FIELD": "groups",
+    "ACCOUNTS_PER_MOBILE": 1,
+    "MOBILE_POLICY": "refuse",
+    "DEFAULT_REGION": "IR",
+    "ALLOWED_REGIONS": ("IR",),
+    "SEND_DEADLINE": 15,
+    "RECHECK_SECONDS": 0,
+    "CONSECUTIVE_FAILURES": 100,
+    "SIGNATURE": "",
+    "CODE_TEXT": None,
+    "WEBOTP_HOST": None,
+    "URL_PREFIX": "/verify-mobile",
+    "ADMIN_URL": "/admin/smsverify",
+    "NEXT_URL": "/",
+    "QUEUE": "inline",
+    "STAFF_MOBILES": (),
+    "TEST_NUMBERS": {},
+    "TEST_NUMBERS_UNTIL": None,
+    "HOOK_SECRET": None,
+    "SIMULATOR_URL": None,
+}
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_a_key_that_is_left_out_has_its_default(key: str) -> None:
+    assert getattr(read(), key.lower()) == DEFAULTS[key]
+
+
+def test_the_default_budgets_are_those_that_the_safety_rests_on() -> None:
+    hour, day = 3600, 86_400
+    assert read().budgets == {
+        "mobile": (Limit(5, hour), Limit(10, day)),
+        "user": (Limit(5, hour), Limit(10, day)),
+        "mobiles_per_user": (Limit(3, day),),
+        "ip": (Limit(20, hour), Limit(60, day)),
+        "foreign": (Limit(50, day),),
+        "site": (Limit(1000, day),),
+        "failures": (Limit(15, day),),
+        "site_failures": (Limit(300, hour),),
+        "messages": (),
+    }
+
+
+RIGHT: list[tuple[str, object, object]] = [
+    ("SENDERS", MEMORY, MEMORY),
+    ("CODE_LENGTH", 4, 4),
+    ("CODE_LENGTH", 10, 10),
+    ("CODE_LIFETIME", 600, 600),
+    ("MAX_ATTEMPTS", 1, 1),
+    ("RESEND", "new", "new"),
+    ("RESEND_DELAYS", [10], (10,)),
+    ("REVALIDATION_DAYS", 0, 0),
+    ("EXEMPT_GROUPS", ["staff", "vip"], ("staff", "vip")),
+    ("EXEMPT_GROUPS", {"staff"}, ("staff",)),
+    ("AREAS", {"a": True, "b": False, "c": ["c.*"]}, {"a": True, "b": False, "c": ("c.*",)}),
+    ("LOGIN_GATE", True, True),
+    ("MOBILE_FIELD", "phone_number", "phone_number"),
+    ("ACCOUNTS_PER_MOBILE", 0, 0),
+    ("MOBILE_POLICY", "transfer", "transfer"),
+    ("ALLOWED_REGIONS", ["ir", "DE"], ("IR", "DE")),
+    ("SEND_DEADLINE", 2.5, 2.5),
+    ("RECHECK_SECONDS", 60, 60),
+    ("SIGNATURE", "لغو۱۱", "لغو۱۱"),
+    ("SITE_NAME", "چنار", "چنار"),
+    ("CODE_TEXT", {"fa": "{code}"}, {"fa": "{code}"}),
+    ("WEBOTP_HOST", "Example.com", "example.com"),
+    ("WEBOTP_HOST", "localhost", "localhost"),
+    ("URL_PREFIX", "/account/phone-check", "/account/phone-check"),
+    ("NEXT_URL", "/home?tab=1", "/home?tab=1"),
+    ("STAFF_MOBILES", ["+989120000000"], ("+989120000000",)),
+    ("TEST_NUMBERS", {"+989120000000": "012345"}, {"+989120000000": "012345"}),
+    ("TEST_NUMBERS_UNTIL", "2090-01-31", date(2090, 1, 31)),
+    ("TEST_NUMBERS_UNTIL", date(2090, 1, 31), date(2090, 1, 31)),
+    ("HOOK_SECRET", "x" * 16, "x" * 16),
+    ("HOOK_SECRET", "dGhpcyBpcyBhIHRva2Vu_-Zw", "dGhpcyBpcyBhIHRva2Vu_-Zw"),
+    ("HOOK_SECRET", 1234567890123456, "1234567890123456"),
+    ("SIMULATOR_URL", "http://127.0.0.1:8025/", "http://127.0.0.1:8025"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "kept"), RIGHT)
+def test_a_right_value_is_taken(key: str, value: object, kept: object) -> None:
+    assert getattr(read(**{key: value}), key.lower()) == kept
+
+
+WRONG: list[tuple[str, object, str]] = [
+    ("SENDERS", ["memory"], "gateway"),
+    ("SENDERS", {"main": {"username": "x"}}, "'main'.*gateway"),
+    ("SENDERS", {"main": "raygan"}, "'main'.*gateway"),
+    ("SENDERS", {"": {"gateway": "memory"}}, "name"),
+    ("ROUTES", {"fax": ["memory"]}, "'sms', 'voice' or 'text'"),
+    ("ROUTES", {"sms": "memory"}, "list"),
+    ("ROUTES", ["memory"], "'sms', 'voice' or 'text'"),
+    ("CODE_LENGTH", 3, "4 to 10"),
+    ("CODE_LENGTH", 11, "4 to 10"),
+    ("CODE_LENGTH", "6", "whole number"),
+    ("CODE_LENGTH", True, "whole number"),
+    ("CODE_LENGTH", 6.0, "whole number"),
+    ("CODE_LENGTH", None, "whole number"),
+    ("CODE_LIFETIME", 601, "600"),
+    ("CODE_LIFETIME", 0, "600"),
+    ("MAX_ATTEMPTS", 0, "1 to"),
+    ("RESEND", "again", "'same' or 'new'"),
+    ("RESEND_DELAYS", 30, "list"),
+    ("RESEND_DELAYS", [], "list"),
+    ("RESEND_DELAYS", [0], "below 1"),
+    ("RESEND_DELAYS", "30", "list"),
+    ("REVALIDATION_DAYS", -1, "whole number"),
+    ("EXEMPT_GROUPS", "staff", "list of names"),
+    ("EXEMPT_GROUPS", [1], "list of names"),
+    ("AREAS", ["billing"], "area"),
+    ("AREAS", {"billing": "billing.*"}, "patterns"),
+    ("AREAS", {"billing": 1}, "True"),
+    ("LOGIN_GATE", "yes", "True or False"),
+    ("LOGIN_GATE", 1, "True or False"),
+    ("MOBILE_FIELD", "phone number", "attribute"),
+    ("MOBILE_FIELD", None, "attribute"),
+    ("GROUPS_FIELD", 3, "attribute"),
+    ("ACCOUNTS_PER_MOBILE", -1, "0 or more"),
+    ("MOBILE_POLICY", "share", "'refuse' or 'transfer'"),
+    ("DEFAULT_REGION", "Iran", "two letters"),
+    ("DEFAULT_REGION", "DE", "ALLOWED_REGIONS"),
+    ("ALLOWED_REGIONS", "IR", "list"),
+    ("ALLOWED_REGIONS", [], "at least one"),
+    ("ALLOWED_REGIONS", ["XX"], "two letters"),
+    ("BUDGETS", "5/hour", "mapping"),
+    ("BUDGETS", {"mobiles": "5/hour"}, "did you mean mobile"),
+    ("BUDGETS", {"ip": 5}, "'ip'.*5/hour;10/day"),
+    ("BUDGETS", {"ip": "a few"}, "'ip'.*5/hour;10/day"),
+    ("BUDGETS", {"ip": ""}, "'ip'"),
+    ("BUDGETS", {"ip": "0/hour"}, "none of them 0"),
+    ("BUDGETS", {"ip": "5/second"}, "12 seconds"),
+    ("SEND_DEADLINE", 0, "above 0"),
+    ("SEND_DEADLINE", float("nan"), "above 0"),
+    ("SEND_DEADLINE", "15", "number of seconds"),
+    ("RECHECK_SECONDS", -1, "whole number"),
+    ("CONSECUTIVE_FAILURES", 0, "whole number"),
+    ("SIGNATURE", 11, "text"),
+    ("SITE_NAME", ["x"], "text"),
+    ("CODE_TEXT", 5, "text"),
+    ("CODE_TEXT", {"de": "{code}"}, "'fa' and 'en'"),
+    ("WEBOTP_HOST", "https://example.com", "bare host"),
+    ("WEBOTP_HOST", "example.com:8000", "bare host"),
+    ("WEBOTP_HOST", "example.com\n@evil.example #1", "bare host"),
+    ("WEBOTP_HOST", "exa mple.com", "bare host"),
+    ("WEBOTP_HOST", "[", "bare host"),
+    ("WEBOTP_HOST", "", "bare host"),
+    ("URL_PREFIX", "verify", "starts with a slash"),
+    ("URL_PREFIX", "/", "starts with a slash"),
+    ("URL_PREFIX", "/verify/", "does not end"),
+    ("URL_PREFIX", "//verify", "starts with a slash"),
+    ("URL_PREFIX", "/<lang>/verify", "path"),
+    ("ADMIN_URL", "", "starts with a slash"),
+    ("NEXT_URL", "//evil.example", "on this site"),
+    ("NEXT_URL", "/\\evil.example", "on this site"),
+    ("NEXT_URL", "https://example.com/", "on this site"),
+    ("NEXT_URL", "home", "on this site"),
+    ("QUEUE", "redis", "inline"),
+    ("STAFF_MOBILES", "+989120000000", "list"),
+    ("STAFF_MOBILES", [989120000000], "list"),
+    ("TEST_NUMBERS", ["+989120000000"], "quotes"),
+    ("TEST_NUMBERS", {"+989120000000": 123456}, "quotes"),
+    ("TEST_NUMBERS", {"+989120000000": "۱۲۳۴۵۶"}, "quotes"),
+    ("TEST_NUMBERS_UNTIL", "next year", "date"),
+    ("TEST_NUMBERS_UNTIL", 2090, "date"),
+    ("TEST_NUMBERS_UNTIL", datetime(2090, 1, 1, tzinfo=UTC), "date"),
+    ("HOOK_SECRET", "short", "16 or more"),
+    ("HOOK_SECRET", "a/b" * 10, "16 or more"),
+    ("HOOK_SECRET", 1e20, "16 or more"),
+    ("HOOK_SECRET", True, "16 or more"),
+    ("SIMULATOR_URL", "127.0.0.1:8025", "http://127"),
+    ("SIMULATOR_URL", "http://[", "http://127"),
+    ("SIMULATOR_URL", "http://", "http://127"),
+    ("SIMULATOR_URL", 8025, "http://127"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "right"), WRONG)
+def test_a_wrong_value_is_refused_with_the_key_and_what_is_right(
+    key: str, value: object, right: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=right) as refused:
+        read(**{key: value})
+    assert str(refused.value).startswith(f"SMSVERIFY_{key}")
+
+
+def test_every_key_of_the_settings_is_tried_here() -> None:
+    import dataclasses
+
+    names = {item.name.upper() for item in dataclasses.fields(Settings)}
+    assert names - {key for key, _, _ in WRONG} <= {"EMAIL_FIELD", "SENDS_IN_FLIGHT"}
+    assert set(DEFAULTS) <= names
+
+
+def test_an_unknown_key_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match=r"SMSVERIFY_CODE_LENGHT.*SMSVERIFY_CODE_LENGTH"):
+        read(CODE_LENGHT=6)
+    with pytest.raises(ConfigurationError, match=r"SMSVERIFY_ROUTE;.*SMSVERIFY_ROUTES"):
+        read(ROUTE={})
+
+
+def test_other_extensions_keys_are_left_alone() -> None:
+    Settings.read({"SMSVERIFIED": 1, "SMS_VERIFY": 2, "MAIL_SERVER": 3}, development=True)
+
+
+def test_a_budget_that_is_left_out_keeps_its_default_and_none_lifts_it() -> None:
+    budgets = read(BUDGETS={"ip": "7/hour", "site": None}).budgets
+    assert budgets["ip"] == (Limit(7, 3600),)
+    assert budgets["site"] == ()
+    assert budgets.keys() == DEFAULT_BUDGETS.keys()
+    assert budgets["user"] == (Limit(5, 3600), Limit(10, 86_400))
+
+
+def test_a_route_names_senders_that_are_configured() -> None:
+    assert read(SENDERS=MEMORY, ROUTES={"sms": ["memory"]}).routes == {"sms": ("memory",)}
+    with pytest.raises(ConfigurationError, match=r"SMSVERIFY_ROUTES.*'memori'.*memory"):
+        read(SENDERS=MEMORY, ROUTES={"sms": ["memori"]})
+
+
+def test_outside_debug_and_testing_there_must_be_a_sender() -> None:
+    with pytest.raises(ConfigurationError, match="SMSVERIFY_SENDERS"):
+        read(development=False)
+    assert read(development=False, SENDERS=MEMORY).senders == MEMORY
+
+
+def test_a_simulator_is_for_debug_and_testing_only() -> None:
+    with pytest.raises(ConfigurationError, match="SMSVERIFY_SIMULATOR_URL"):
+        read(development=False, SENDERS=MEMORY, SIMULATOR_URL="http://127.0.0.1:8025")
+
+
+def test_test_numbers_outside_debug_and_testing_need_an_end() -> None:
+    numbers = {"+989120000000": "123456"}
+    today = datetime.now(UTC).date()
+    for until in (None, today, today - timedelta(days=1)):
+        with pytest.raises(ConfigurationError, match="SMSVERIFY_TEST_NUMBERS_UNTIL"):
+            read(
+                development=False,
+                SENDERS=MEMORY,
+                TEST_NUMBERS=numbers,
+                TEST_NUMBERS_UNTIL=until,
+            )
+    until = today + timedelta(days=1)
+    kept = read(development=False, SENDERS=MEMORY, TEST_NUMBERS=numbers, TEST_NUMBERS_UNTIL=until)
+    assert kept.test_numbers == numbers
+
+
+def test_no_setting_is_in_a_repr() -> None:
+    senders = {"main": {"gateway": "raygan", "username": "u", "password": "hunter2"}}
+    assert "hunter2" not in repr(read(SENDERS=senders, HOOK_SECRET="s" * 20))
+    assert "ssss" not in repr(read(HOOK_SECRET="s" * 20))
+
+
+# --- from the environment ----------------------------------------------------------------------
+
+
+def test_everything_comes_from_the_environment_too(
+    monkeypatch: pytest.MonkeyPatch, make_app: MakeApp, sqlite: str
+) -> None:
+    environment = {
+        "FLASK_SMSVERIFY_CODE_LENGTH": "7",
+        "FLASK_SMSVERIFY_LOGIN_GATE": "true",
+        "FLASK_SMSVERIFY_EXEMPT_GROUPS": '["staff"]',
+        "FLASK_SMSVERIFY_AREAS__billing": "false",
+        "FLASK_SMSVERIFY_AREAS__shop": '["shop.*"]',
+        "FLASK_SMSVERIFY_BUDGETS__ip": "9/hour",
+        "FLASK_SMSVERIFY_BUDGETS__site": "null",
+        "FLASK_SMSVERIFY_HOOK_SECRET": "1234567890123456",
+        "FLASK_SMSVERIFY_RESEND_DELAYS": "[5, 10]",
+        "FLASK_SMSVERIFY_SENDERS__main__gateway": "raygan",
+        "FLASK_SMSVERIFY_SENDERS__main__username": "989120000000",
+        "FLASK_SMSVERIFY_SENDERS__main__password": "0123",
+        "FLASK_SMSVERIFY_SENDERS__main__line": "50001234",
+        "FLASK_SMSVERIFY_SENDERS__second__gateway": "memory",
+        "FLASK_SMSVERIFY_ROUTES__sms": '["second", "main"]',
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    loaded = Flask("loaded")
+    loaded.config.from_prefixed_env()
+    keys = {key: loaded.config[key] for key in loaded.config if key.startswith("SMSVERIFY_")}
+    state = make_app(sqlite, **keys).extensions["smsverify"]
+    assert state.settings.code_length == 7
+    assert state.settings.login_gate is True
+    assert state.settings.exempt_groups == ("staff",)
+    assert state.settings.areas == {"billing": False, "shop": ("shop.*",)}
+    assert state.settings.budgets["ip"] == (Limit(9, 3600),)
+    assert state.settings.budgets["site"] == ()
+    assert state.settings.hook_secret == "1234567890123456"
+    assert state.settings.resend_delays == (5, 10)
+    assert [sender.name for sender in state.delivery.routes.route("sms")] == ["second", "main"]
+
+
+SENDERS: list[dict[str, Any]] = [
+    {"gateway": "raygan", "username": "u", "password": 1234, "line": 50001},
+    {"gateway": "wikipayam", "token": 1234, "line": 3000},
+    {"gateway": "melipayamak", "username": "u", "password": 1234, "line": 3000},
+    {"gateway": "asanak", "username": "u", "password": 1234, "line": 3000},
+    {"gateway": "smsir", "api_key": 1234, "line": 3000},
+]
+
+
+def build(make_app: MakeApp, url: str, **options: Any) -> Any:
+    return make_app(url, SMSVERIFY_SENDERS={"main": options})
+
+
+@pytest.mark.parametrize("options", SENDERS, ids=lambda options: options["gateway"])
+def test_a_credential_of_digits_is_taken_as_its_text(
+    make_app: MakeApp, sqlite: str, options: dict[str, Any]
+) -> None:
+    build(make_app, sqlite, **options)
+    secret = next(key for key in ("password", "token", "api_key") if key in options)
+    for value in (12.5, True):
+        with pytest.raises(ConfigurationError, match=f"'main'.*{secret}"):
+            build(make_app, sqlite, **options | {secret: value})
+
+
+# --- what only an app can refuse ---------------------------------------------------------------
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"SENDERS": {"main": {"gateway": "raigan"}}}, r"SMSVERIFY_SENDERS\['main'\].*raygan"),
+    ({"SENDERS": {"main": {"gateway": "memory", "lines": 1}}}, r"SMSVERIFY_SENDERS\['main'\]"),
+    ({"SENDERS": {"main": SENDERS[0] | {"pasword": "x"}}}, "'pasword'.*'password'"),
+    ({"SENDERS": {"main": {"gateway": "raygan"}}}, "'username' is missing"),
+    (
+        {"SENDERS": {"main": SENDERS[0] | {"base_url": "http://example.com/api"}}},
+        "'main'.*base_url.*https",
+    ),
+    ({"SENDERS": {"main": SENDERS[0] | {"base_url": "ftp://example.com"}}}, "'main'.*base_url"),
+    ({"SENDERS": {"main": SENDERS[0] | {"timeout": "3"}}}, "'main'.*timeout"),
+    ({"CODE_TEXT": "Your code"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{code} {user}"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{code:>9}"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{code!x}"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{code.__class__}"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{code"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{{code}}"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
+    ({"CODE_TEXT": "{code} " + "س" * 70}, "SMSVERIFY_CODE_TEXT.*one part"),
+    ({"SITE_NAME": "س" * 60}, "SMSVERIFY_SITE_NAME"),
+    ({"TEST_NUMBERS": {"hello": "123456"}}, "SMSVERIFY_TEST_NUMBERS"),
+    ({"TEST_NUMBERS": {"+16502530000": "123456"}}, "SMSVERIFY_TEST_NUMBERS"),
+    ({"TEST_NUMBERS": {"+989120000000": "1234"}}, "SMSVERIFY_TEST_NUMBERS.*6 digits"),
+    ({"STAFF_MOBILES": ["hello"]}, "SMSVERIFY_STAFF_MOBILES"),
+    ({"MOBILE_FIELD": "mobil"}, "SMSVERIFY_MOBILE_FIELD.*'mobil'.*'mobile'"),
+    ({"GROUPS_FIELD": "teams"}, "SMSVERIFY_GROUPS_FIELD.*'teams'"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), REFUSED)
+def test_a_wrong_setting_stops_the_start(
+    make_app: MakeApp, sqlite: str, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_app(sqlite, **{f"SMSVERIFY_{key}": value for key, value in keys.items()})
+
+
+def test_plain_http_is_taken_on_loopback_and_where_it_is_allowed(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    build(make_app, sqlite, **SENDERS[0], base_url="http://127.0.0.1:8025/raygan")
+    build(make_app, sqlite, **SENDERS[0], base_url="http://sms.example/api", allow_http=True)
+
+
+def test_a_short_code_is_warned_of(
+    make_app: MakeApp, sqlite: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_app(sqlite, SMSVERIFY_CODE_LENGTH=5)
+    assert "SMSVERIFY_CODE_LENGTH" in caplog.text
+    assert "100,000" in caplog.text
+    caplog.clear()
+    make_app(sqlite, SMSVERIFY_CODE_LENGTH=6)
+    assert caplog.text == ""
+
+
+def test_test_numbers_end_on_their_day_also_in_a_running_process(
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flask_smsverify import extension
+
+    until = datetime.now(UTC).date() + timedelta(days=1)
+    app = make_app(
+        sqlite,
+        TESTING=False,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_TEST_NUMBERS={"09123450001": "424242"},
+        SMSVERIFY_TEST_NUMBERS_UNTIL=until.isoformat(),
+    )
+    phone = app.extensions["smsverify"].delivery.routes.senders["memory"]
+    with app.app_context():
+        user = db.session.get(User, 1)
+        verifier = app.extensions["smsverify"].verifier
+        verifier.start(user)
+        assert phone.messages == []
+        later = datetime.now(UTC) + timedelta(days=2)
+        monkeypatch.setattr(extension, "_now", lambda: later)
+        forget_limits(app)
+        verifier.start(user)
+        assert len(phone.messages) == 1
+        assert phone.last.code != "424242"
+
+
+def test_the_configuration_is_not_written_to(make_app: MakeApp, sqlite: str) -> None:
+    keys: dict[str, Any] = {
+        "SMSVERIFY_SENDERS": {"main": {"gateway": "memory"}},
+        "SMSVERIFY_BUDGETS": {"ip": "1/hour"},
+        "SMSVERIFY_AREAS": {"a": ["b"]},
+    }
+    before = json.dumps(keys)
+    make_app(sqlite, **keys)
+    assert json.dumps(keys) == before
+
+
+def test_an_app_is_needed_to_be_complete() -> None:
+    app = Flask("incomplete")
+    app.config["TESTING"] = True
+    with pytest.raises(ConfigurationError, match="user_model=User"):
+        SMSVerify(app)
+    with pytest.raises(ConfigurationError, match=r"db\.init_app"):
+        SMSVerify(app, db, user_model=User)

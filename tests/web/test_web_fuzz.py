@@ -1,0 +1,371 @@
+"""What nobody would type: no 500, nothing slow, and no way off the site."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from visiting import (
+    CHECK,
+    MOBILE,
+    OTHER,
+    PAGE,
+    SEND,
+    STATUS,
+    age,
+    api,
+    browser,
+    forget_limits,
+    last_code,
+    phone,
+    prove,
+    wrong,
+)
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from flask_smsverify.errors import InvalidCode, MobileError, Unavailable
+from flask_smsverify.phone import parse
+from flask_smsverify.verification import codes
+from flask_smsverify.web.targets import safe_path
+
+shared_app = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one app serves every example
+)
+
+# --- where `next` leads ------------------------------------------------------------------------
+
+
+def resolved_host(location: str) -> str:
+    """The host that a browser goes to from our page, by the WHATWG URL standard, 4.4.
+
+    "site.example" where it stays on the site; "" for a scheme of another kind, which
+    leads off the site as well.
+    """
+    target = location.strip("".join(map(chr, range(33))))
+    target = re.sub(r"[\t\n\r]", "", target)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*):", target)
+    if scheme is not None:
+        if scheme[1].lower() not in ("http", "https", "ftp", "ws", "wss"):
+            return ""
+        target = "//" + target[scheme.end() :].lstrip("/\\")
+    target = target.replace("\\", "/")
+    if target.startswith("//"):
+        return re.split(r"[/?#]", target[2:].lstrip("/"), maxsplit=1)[0]
+    return "site.example"
+
+
+PIECES = st.sampled_from(
+    [
+        *"/\\?#@:.;%&=+- \t\n\r\x00\x0b\x0c\x1f\x7f\x85\xa0",
+        *"／＼．：。\u2028\u2029\u200b\u202e\ufeff\u00ad\ud800",
+        "//",
+        "/\\",
+        "https:",
+        "http://",
+        "javascript:",
+        "data:",
+        "evil.example",
+        "site.example",
+        "%2f",
+        "%5c",
+        "%0d%0a",
+        "..",
+        "a",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=1500)
+@given(st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=12))
+@example("//evil.example")
+@example("/\\evil.example")
+@example("\\/evil.example")
+@example("/\t/evil.example")
+@example("\t//evil.example")
+@example("/\n/evil.example")
+@example("https:evil.example")
+@example("https:/evil.example")
+@example("///evil.example")
+@example("/\x00/evil.example")
+@example("site.example.evil.example")
+@example("@evil.example")
+@example(".evil.example")
+@example("/..//evil.example")
+@example("/%2f/evil.example")
+@example("/\u2028/evil.example")
+@example("/\ud800")
+def test_a_target_that_is_taken_stays_on_this_site(target: str) -> None:
+    """Case 38 of docs/safety.md."""
+    found = safe_path(target)
+    if found is not None:
+        assert found == target
+        assert resolved_host(found) == "site.example"
+        found.encode()
+
+
+def test_the_oracle_knows_the_ways_off_a_site() -> None:
+    for target in ("//e", "/\\e", "\\\\e", "/\t/e", " //e", "https:e", "http:///e", "///e"):
+        assert resolved_host(target) == "e", target
+    assert resolved_host("javascript:alert(1)") == ""
+    for target in ("/a", "/a//b", "/a?u=//e", "a", "?a", "/%2f/e"):
+        assert resolved_host(target) == "site.example", target
+
+
+def test_what_is_no_path_of_ours_is_refused() -> None:
+    for target in (None, "", "a", "?a", "#a", "/" + "a" * 2000, 7, ["/a"], b"/a", {"/": 1}):
+        assert safe_path(target) is None
+    for target in ("/", "/a?b=c&d=%2F#e", "/سلام", "/a b", "/a//b", "/@x", "/a:b"):
+        assert safe_path(target) == target
+
+
+@shared_app
+@given(target=st.lists(PIECES, max_size=6).map("".join))
+def test_no_answer_leads_off_the_site(client: FlaskClient, target: str) -> None:
+    """Case 38 of docs/safety.md, by every way that `next` comes in."""
+    assume("\ud800" not in target)
+    form = {"next": target, "code": "1", "mobile": "x"}
+    for path in (SEND, CHECK, MOBILE):
+        answer = client.post(path, data=form)
+        assert resolved_host(answer.location) == "site.example"
+    page = client.get(PAGE, query_string={"next": target})
+    assert page.status_code == 200
+    body = client.get(STATUS, query_string={"next": target}).json
+    assert resolved_host(body["next"]) == "site.example"
+
+
+@pytest.fixture
+def verified(app: Flask, client: FlaskClient) -> FlaskClient:
+    """A browser whose user has nothing left to do."""
+    prove(app, client)
+    return client
+
+
+@shared_app
+@given(target=st.lists(PIECES, max_size=6).map("".join))
+def test_no_answer_to_the_verified_leads_off_the_site(verified: FlaskClient, target: str) -> None:
+    """Case 38 of docs/safety.md, where the answer goes straight to `next`."""
+    assume("\ud800" not in target)
+    for answer in (
+        verified.get(PAGE, query_string={"next": target}),
+        verified.post(SEND, data={"next": target}),
+        verified.post(CHECK, data={"next": target, "code": "1"}),
+    ):
+        if answer.status_code != 200:
+            assert resolved_host(answer.location) == "site.example"
+
+
+@pytest.mark.parametrize("server_name", [None, "site.example"])
+def test_a_forged_host_is_in_no_text_and_no_link(
+    make_app: MakeApp, sqlite: str, server_name: str | None
+) -> None:
+    """Case 40 of docs/safety.md."""
+    app = make_app(sqlite, SERVER_NAME=server_name)
+    client = browser(app)
+    forged: dict[str, Any] = {
+        "headers": {
+            "Host": "evil.example",
+            "X-Forwarded-Host": "evil.example",
+            "X-Original-Host": "evil.example",
+            "Forwarded": "host=evil.example",
+        }
+    }
+    cookie = client.get_cookie("session", domain=server_name or "localhost")
+    assert cookie is not None
+    client.set_cookie("session", cookie.value, domain="evil.example")
+    seen = [client.get("/guarded", **forged), client.get(PAGE, **forged)]
+    seen += [client.post(SEND, **forged), client.get(PAGE, **forged), client.get(STATUS, **forged)]
+    seen += [client.post(CHECK, data={"code": "1"}, **forged), client.get(MOBILE, **forged)]
+    for answer in seen:
+        assert answer.status_code < 400
+        assert "evil.example" not in answer.text
+        assert "evil.example" not in (answer.location or "")
+    assert phone(app).messages
+    assert "evil.example" not in phone(app).last.text
+    assert ("@site.example #" in phone(app).last.text) is (server_name is not None)
+
+
+def test_a_forwarded_address_counts_only_behind_a_proxy_fix(make_app: MakeApp, sqlite: str) -> None:
+    """Case 24 of docs/safety.md."""
+    limits = {"ip": "1/day"}
+    app = make_app(sqlite, users=4, SMSVERIFY_BUDGETS=limits)
+    for user, status in ((1, 200), (2, 429)):
+        header = {"X-Forwarded-For": f"10.0.0.{user}", "X-Real-IP": f"10.0.0.{user}"}
+        assert browser(app, user).post(SEND, json={}, headers=header).status_code == status
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's docs say
+    for user, status in ((3, 200), (4, 200)):
+        header = {"X-Forwarded-For": f"10.0.0.{user}"}
+        assert browser(app, user).post(SEND, json={}, headers=header).status_code == status
+
+
+# --- bodies that nobody would send -------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=True)
+    | st.text(max_size=20)
+    | st.sampled_from([OTHER, "123456", "sms", "voice", "/guarded", "\ud800", "۱۲۳۴۵۶"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+BODIES = st.dictionaries(
+    st.sampled_from(["code", "channel", "mobile", "next", "demand", "send", "x"]), VALUES
+)
+
+
+@shared_app
+@given(path=st.sampled_from([SEND, CHECK, MOBILE]), body=BODIES | VALUES)
+def test_no_json_body_is_a_500(client: FlaskClient, path: str, body: Any) -> None:
+    answer = client.post(path, data=json.dumps(body), content_type="application/json")
+    assert answer.status_code in (200, 404, 422, 429), answer.text
+    assert json.loads(answer.text)
+    assert client.get(PAGE).status_code == 200
+
+
+@shared_app
+@given(
+    path=st.sampled_from([SEND, CHECK, MOBILE]),
+    form=st.dictionaries(
+        st.sampled_from(["code", "channel", "mobile", "next", "demand", "send"]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
+    ),
+)
+def test_no_form_is_a_500(client: FlaskClient, path: str, form: dict[str, str]) -> None:
+    answer = client.post(path, data=form)
+    assert answer.status_code == 303
+    assert client.get(answer.location).status_code in (200, 302)
+
+
+@shared_app
+@given(
+    body=st.binary(max_size=40),
+    kind=st.sampled_from(
+        [
+            "application/json",
+            "application/json; charset=utf-16",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "multipart/form-data; boundary=x",
+            "text/plain",
+            "x",
+            "",
+        ]
+    ),
+    accept=st.sampled_from(["text/html", "application/json", "x/y", ";;q=", "*/*;q=nan"]),
+)
+def test_no_bytes_are_a_500(client: FlaskClient, body: bytes, kind: str, accept: str) -> None:
+    answer = client.post(CHECK, data=body, content_type=kind, headers={"Accept": accept})
+    assert answer.status_code in (303, 404, 422)
+
+
+@pytest.fixture
+def everywhere(make_app: MakeApp, sqlite: str) -> FlaskClient:
+    """A browser in an app that is guarded wherever it goes."""
+    app = make_app(sqlite)
+    app.extensions["test_smsverify"].guard(app, except_=["login"])
+    app.add_url_rule("/any/<path:rest>", "any", lambda rest: rest, methods=["GET", "POST"])
+    return browser(app)
+
+
+@shared_app
+@given(
+    query=st.dictionaries(
+        st.sampled_from(["next", "demand", "x"]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    ),
+    path=st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
+    referrer=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=20),
+)
+def test_no_address_is_a_500(
+    everywhere: FlaskClient, query: dict[str, str], path: str, referrer: str
+) -> None:
+    client = everywhere
+    stopped = client.get(f"/any/{path.replace('?', '')}", query_string=query)
+    assert stopped.status_code in (302, 308, 404)
+    assert client.get(PAGE, query_string=query).status_code == 200
+    answer = client.post("/any/x", headers={"Referer": referrer})
+    assert resolved_host(answer.location) == "site.example"
+
+
+LONG = ["1" * 10_000_000, "\u0660" * 1_000_000, " " * 1_000_000, "+" * 1_000_000, "(" * 100_000]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda typed: parse(typed, default_region="IR", allowed_regions=("IR",)),
+        lambda typed: codes.read(typed, range(6, 7)),
+        safe_path,
+    ],
+    ids=["mobile", "code", "next"],
+)
+def test_nothing_typed_takes_long(read: Callable[[object], object]) -> None:
+    """Cases 13 and 30 of docs/safety.md; what is long is refused before it is looked at."""
+    for typed in [*LONG, "/" + "a" * 10_000_000, "ﷺ" * 48, "\u0344" * 48, "0" * 48, "-" * 48]:
+        best = 1.0
+        for _ in range(3):
+            began = time.perf_counter()
+            with contextlib.suppress(MobileError, InvalidCode):
+                read(typed)
+            best = min(best, time.perf_counter() - began)
+        assert best < 0.02, typed[:10]
+
+
+# --- what is shown and what is written down ----------------------------------------------------
+
+
+def test_logs_and_answers_hold_no_code_and_no_whole_mobile(
+    make_app: MakeApp, sqlite: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case 17 of docs/safety.md, at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    app = make_app(sqlite, SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True})
+    client = browser(app)
+    phone(app).fail_with(Unavailable("memory", "down"))
+    seen = [client.post(SEND), client.get(PAGE), api(client, SEND)]
+    code = last_code(app)
+    for typed in (wrong(code), "x", code[:3]):
+        seen += [api(client, CHECK, code=typed), client.post(CHECK, data={"code": typed})]
+        seen += [client.get(PAGE), client.get(STATUS)]
+    forget_limits(app)
+    seen += [api(client, MOBILE, mobile=OTHER, send=True), client.get(MOBILE), client.get(PAGE)]
+    second = last_code(app)
+    seen += [api(client, CHECK, code=second), client.get(PAGE), client.get(STATUS)]
+    ours = [record for record in caplog.records if not _is_the_hosts(record)]
+    said = "\n".join(record.getMessage() + str(record.exc_text or "") for record in ours)
+    said += "\n".join(answer.text + str(answer.headers) for answer in seen)
+    for secret in (code, second):
+        assert secret not in said
+    for mobile in ("+989123450001", OTHER):
+        assert mobile not in said
+        assert mobile.removeprefix("+98") not in said
+
+
+def _is_the_hosts(record: logging.LogRecord) -> bool:
+    """The host's own engine and the cookie of the test's own client are not ours to hush."""
+    return record.name == "sqlalchemy.engine.Engine" or record.name.startswith("sqlalchemy.orm")
+
+
+def test_a_verified_users_page_for_others_is_masked(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    age(app, timedelta(days=1))
+    text = client.get(PAGE).text
+    assert "+98912•••0001" in text
+    assert "9123450001" not in text

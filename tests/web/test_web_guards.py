@@ -1,0 +1,634 @@
+"""Guards: whom they stop, what they answer, where they send to, and what they cost."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Blueprint, Flask, abort, render_template_string
+from flask.testing import FlaskClient
+from flask.views import MethodView
+from flask_login import login_required
+from hostapp import db
+from visiting import (
+    CHECK,
+    MOBILE,
+    PAGE,
+    SEND,
+    STATUS,
+    age,
+    api,
+    browser,
+    forget_limits,
+    last_code,
+    phone,
+    prove,
+    set_user,
+    statements,
+)
+from werkzeug.test import TestResponse
+
+from flask_smsverify import Decision, require_verified_mobile
+from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.web.targets import Demands
+
+JSON = {"Accept": "application/json"}
+
+
+def stopped(answer: TestResponse) -> bool:
+    """Whether a guard sent a browser to the page; anything else must be the view's own answer."""
+    if answer.status_code == 302:
+        assert answer.location.startswith(PAGE)
+        return True
+    assert answer.status_code == 200
+    return False
+
+
+def is_served(client: FlaskClient, path: str) -> bool:
+    """Whether a file comes back."""
+    with client.get(path) as answer:
+        return answer.status_code == 200
+
+
+def smsverify_of(app: Flask) -> Any:
+    return app.extensions["test_smsverify"]
+
+
+def add(app: Flask, path: str, view: Callable[..., Any], **options: Any) -> None:
+    app.add_url_rule(path, path.strip("/").replace("/", "_"), view, **options)
+
+
+def ok() -> str:
+    return "ok"
+
+
+# --- the decorator -----------------------------------------------------------------------------
+
+
+async def _waiting() -> str:
+    return "ok"
+
+
+class _ByMethod(MethodView):
+    decorators = (require_verified_mobile,)
+
+    def get(self) -> str:
+        return "ok"
+
+
+def test_the_decorator_lets_only_the_verified_pass(app: Flask) -> None:
+    views = {
+        "bare": require_verified_mobile(ok),
+        "called": require_verified_mobile()(ok),
+        "area-first": require_verified_mobile("orders")(ok),
+        "area": require_verified_mobile(area="orders")(ok),
+        "within": require_verified_mobile(within=timedelta(hours=1))(ok),
+        "async": require_verified_mobile(_waiting),
+        "async-called": require_verified_mobile(area="orders")(_waiting),
+        "under-login-required": login_required(require_verified_mobile(ok)),
+        "over-login-required": require_verified_mobile(login_required(ok)),
+        "class": _ByMethod.as_view("by_method"),
+    }
+    for name, view in views.items():
+        add(app, f"/{name}", view)
+    client, stranger = browser(app), browser(app, None)
+    for name in views:
+        assert stopped(client.get(f"/{name}")), name
+        assert stranger.get(f"/{name}").status_code == 401, name
+    prove(app, client)
+    for name in views:
+        assert client.get(f"/{name}").text == "ok", name
+
+
+def test_the_decorator_keeps_a_views_name() -> None:
+    assert require_verified_mobile(ok).__name__ == "ok"
+
+
+@pytest.mark.parametrize("within", [timedelta(0), timedelta(days=-1), 600, "10 minutes"])
+def test_a_span_that_no_proof_can_meet_is_refused_at_once(within: Any) -> None:
+    with pytest.raises(ConfigurationError, match="within"):
+        require_verified_mobile(within=within)
+
+
+def test_an_app_without_the_extension_says_so() -> None:
+    app = Flask("bare")
+    add(app, "/view", require_verified_mobile(ok))
+    app.testing = True
+    with pytest.raises(ConfigurationError, match="init_app"):
+        app.test_client().get("/view")
+
+
+# --- a fresh proof -----------------------------------------------------------------------------
+
+
+def test_a_demand_for_a_fresh_proof_travels_to_the_page_and_back(app: Flask) -> None:
+    add(app, "/pay", require_verified_mobile(within=timedelta(minutes=10))(ok))
+    client = browser(app)
+    prove(app, client)
+    assert client.get("/pay").text == "ok"
+    age(app, timedelta(minutes=11))
+    assert client.get("/guarded").text == "guarded"
+    asked = client.get("/pay")
+    assert stopped(asked)
+    page = client.get(asked.location)
+    assert page.status_code == 200
+    demand = page.text.split('name="demand" value="')[1].split('"')[0]
+    assert demand
+    assert api(client, STATUS.replace("status", "check"), code="x").status_code in (404, 422)
+    status = client.get(STATUS, query_string={"demand": demand}).json
+    assert status["state"] == "expired"
+    forget_limits(app)
+    form = {"next": "/pay", "demand": demand}
+    sent = client.post(SEND, data=form)
+    assert client.get(sent.location).status_code == 200
+    assert client.post(CHECK, data=form | {"code": last_code(app)}).location == "/pay"
+    assert client.get("/pay").text == "ok"
+
+
+def test_a_demand_that_is_forged_or_anothers_is_ignored(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, users=2)
+    client = browser(app)
+    prove(app, client)
+    state = app.extensions["smsverify"]
+    demands = Demands(state)
+    age(app, timedelta(hours=1))
+    own = demands.dump("1", timedelta(minutes=1))
+    for demand in ("x", "1.2.3", demands.dump("2", timedelta(minutes=1)), own[:-2], "d" * 100_000):
+        query = {"next": "/guarded", "demand": demand}
+        assert client.get(PAGE, query_string=query).location == "/guarded"
+        answer = client.post(SEND, data=query)
+        assert answer.location == "/guarded"
+        wrong = client.post(CHECK, data=query | {"code": "1"})
+        assert "demand" not in wrong.location
+        assert client.get(wrong.location).status_code == 200  # shows the error, once
+    assert client.get(PAGE, query_string={"next": "/guarded", "demand": own}).status_code == 200
+
+
+# --- blueprints and whole apps -----------------------------------------------------------------
+
+
+def _shop(name: str = "shop") -> Blueprint:
+    shop = Blueprint(name, __name__, static_folder=".", static_url_path="/static")
+    shop.add_url_rule("/list", "list", ok)
+    shop.add_url_rule("/index", "index", ok)
+    return shop
+
+
+def test_a_guarded_blueprint_guards_all_but_its_exceptions(app: Flask) -> None:
+    shop, inner = _shop(), Blueprint("inner", __name__)
+    inner.add_url_rule("/deep", "deep", ok)
+    inner.add_url_rule("/index", "index", ok)
+    shop.register_blueprint(inner, url_prefix="/inner")
+    smsverify_of(app).guard(shop, except_=["index"])
+    app.register_blueprint(shop, url_prefix="/shop")
+    app.register_blueprint(shop, url_prefix="/again", name="again")
+    client = browser(app)
+    for prefix in ("/shop", "/again"):
+        assert not stopped(client.get(f"{prefix}/index"))
+        assert stopped(client.get(f"{prefix}/list"))
+        assert stopped(client.get(f"{prefix}/inner/deep"))
+        assert stopped(client.get(f"{prefix}/inner/index"))
+        assert browser(app, None).get(f"{prefix}/list").status_code == 401
+    assert not stopped(client.get("/open"))
+
+
+def test_a_guarded_blueprint_takes_a_full_name_as_exception(app: Flask) -> None:
+    shop = _shop()
+    smsverify_of(app).guard(shop, except_="shop.index")
+    app.register_blueprint(shop, url_prefix="/shop")
+    client = browser(app)
+    assert not stopped(client.get("/shop/index"))
+    assert stopped(client.get("/shop/list"))
+
+
+def test_a_guarded_app_lets_strangers_our_pages_and_static_files_pass(app: Flask) -> None:
+    app.register_blueprint(_shop(), url_prefix="/shop")
+    smsverify_of(app).guard(app, except_=["logout", "shop.index"])
+    client = browser(app)
+    stranger = browser(app, None)
+    assert stranger.get("/open").text == "open"
+    assert stranger.get("/shop/list").text == "ok"
+    assert stopped(client.get("/open"))
+    assert stopped(client.get("/shop/list"))
+    assert not stopped(client.get("/shop/index"))
+    assert is_served(client, "/shop/static/test_web_guards.py")
+    assert is_served(client, "/verify-mobile/static/smsverify.css")
+    assert client.get("/nothing").status_code == 404
+    assert client.options("/open").status_code == 200
+    assert client.get(PAGE).status_code == 200
+    assert client.get(STATUS).status_code == 200
+    assert client.get("/logout").text == "logged out"
+    again = browser(app)
+    again.get("/login/1")
+    prove(app, again)
+    assert again.get("/open").text == "open"
+
+
+def test_a_view_that_is_only_called_static_is_guarded(app: Flask) -> None:
+    reports = Blueprint("reports", __name__)
+    reports.add_url_rule("/static", "static", ok)
+    app.register_blueprint(reports, url_prefix="/reports")
+    smsverify_of(app).guard(app)
+    client = browser(app)
+    assert stopped(client.get("/reports/static"))
+
+
+def test_areas_are_on_unless_they_are_switched_off(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"orders": False, "billing": True})
+    shop = _shop()
+    smsverify_of(app).guard(shop, area="orders")
+    app.register_blueprint(shop, url_prefix="/shop")
+    for area in ("orders", "billing", "unlisted"):
+        add(app, f"/{area}", require_verified_mobile(area=area)(ok))
+    client = browser(app)
+    assert not stopped(client.get("/orders"))
+    assert browser(app, None).get("/orders").text == "ok"
+    assert stopped(client.get("/billing"))
+    assert stopped(client.get("/unlisted"))
+    assert not stopped(client.get("/shop/list"))
+
+
+def test_an_area_guards_endpoints_by_pattern(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"shop": ["shop.*"], "one": ["logout"]})
+    app.register_blueprint(_shop(), url_prefix="/shop")
+    client = browser(app)
+    assert stopped(client.get("/shop/list"))
+    assert stopped(client.get("/logout"))
+    assert not stopped(client.get("/open"))
+    assert browser(app, None).get("/shop/list").status_code == 401
+    assert client.options("/shop/list").status_code == 200
+    assert is_served(client, "/shop/static/test_web_guards.py")
+    prove(app, client)
+    assert client.get("/shop/list").text == "ok"
+
+
+def test_a_pattern_that_takes_in_everything_leaves_our_pages_open(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"all": ["*"]})
+    client = app.test_client()
+    with client.session_transaction() as kept:
+        kept.update(_user_id="1", _fresh=True)
+    assert client.get(PAGE).status_code == 200
+    assert is_served(client, "/verify-mobile/static/smsverify.js")
+    assert stopped(client.get("/open"))
+    prove(app, client)
+    assert client.get("/open").text == "open"
+
+
+# --- who is exempt, and functions in place of defaults -----------------------------------------
+
+
+@pytest.mark.parametrize("groups", [["staff"], "staff", ("x", SimpleNamespace(name="staff")), None])
+def test_a_group_exempts_at_once_and_no_longer_than_it_lasts(
+    make_app: MakeApp, sqlite: str, groups: Any
+) -> None:
+    """Case 36 of docs/safety.md."""
+    app = make_app(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    if groups is not None:
+        smsverify_of(app).groups_getter(lambda user: groups if user.group else [])
+    client = browser(app)
+    assert stopped(client.get("/guarded"))
+    set_user(app, group="staff")
+    assert client.get("/guarded").text == "guarded"
+    assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
+    client.post(SEND)
+    assert phone(app).messages == []
+    set_user(app, group=None)
+    assert stopped(client.get("/guarded"))
+
+
+def test_a_rule_of_the_hosts_exempts(app: Flask, client: FlaskClient) -> None:
+    smsverify_of(app).exempt_when(lambda user: user.note == "vip")
+    assert stopped(client.get("/guarded"))
+    set_user(app, note="vip")
+    assert client.get("/guarded").text == "guarded"
+    assert client.get(STATUS).json["state"] == "exempt"
+
+
+def test_a_getter_of_the_hosts_gives_the_mobile(app: Flask, client: FlaskClient) -> None:
+    smsverify_of(app).mobile_getter(lambda user: user.note)
+    set_user(app, note="0935 111 2233")
+    prove(app, client)
+    assert phone(app).last.to == "+989351112233"
+    assert client.get("/guarded").text == "guarded"
+    set_user(app, note="0935 111 2244")
+    assert stopped(client.get("/guarded"))
+
+
+def test_a_handler_of_the_hosts_answers_in_our_place(app: Flask) -> None:
+    seen: list[Decision] = []
+
+    @smsverify_of(app).unverified_handler
+    def answer(decision: Decision) -> tuple[str, int]:
+        seen.append(decision)
+        return "verify first", 402
+
+    add(app, "/pay", require_verified_mobile(area="pay", within=timedelta(minutes=5))(ok))
+    client = browser(app)
+    got = client.get("/pay")
+    assert (got.text, got.status_code) == ("verify first", 402)
+    prove(app, client)
+    age(app, timedelta(minutes=6))
+    client.get("/pay")
+    age(app, timedelta(days=91))
+    client.get("/pay")
+    assert [(found.reason, found.area) for found in seen] == [
+        ("unverified", "pay"),
+        ("too_old", "pay"),
+        ("expired", "pay"),
+    ]
+    assert browser(app, None).get("/pay").status_code == 401
+
+
+def test_a_handler_that_answers_nothing_lets_nobody_pass(app: Flask, client: FlaskClient) -> None:
+    smsverify_of(app).unverified_handler(lambda _decision: None)
+    app.testing = app.config["PROPAGATE_EXCEPTIONS"] = False
+    answer = client.get("/guarded")
+    assert (answer.status_code, "guarded" in answer.text) == (500, False)
+
+
+def test_a_login_handler_that_answers_nothing_lets_nobody_pass(app: Flask) -> None:
+    app.login_manager.unauthorized_handler(lambda: None)  # type: ignore[attr-defined]  # Flask-Login puts it there
+    app.testing = app.config["PROPAGATE_EXCEPTIONS"] = False
+    answer = browser(app, None).get("/guarded")
+    assert (answer.status_code, "guarded" in answer.text) == (500, False)
+
+
+def test_what_a_handler_raises_is_the_hosts_to_handle(app: Flask, client: FlaskClient) -> None:
+    smsverify_of(app).unverified_handler(lambda _decision: abort(410))
+    assert client.get("/guarded").status_code == 410
+
+
+# --- who is asking -----------------------------------------------------------------------------
+
+
+def test_a_stranger_goes_to_the_login_by_browser_and_gets_401_by_program(app: Flask) -> None:
+    app.add_url_rule("/enter", "enter", ok)
+    app.login_manager.login_view = "enter"  # type: ignore[attr-defined]  # Flask-Login puts it there
+    stranger = browser(app, None)
+    assert stranger.get("/guarded?a=1").location == "/enter?next=%2Fguarded%3Fa%3D1"
+    assert stranger.get(PAGE).location == "/enter?next=%2Fverify-mobile%2F"
+    answer = stranger.get("/guarded", headers=JSON)
+    assert (answer.status_code, json.loads(answer.text)["code"]) == (401, "login_required")
+    for path in (SEND, CHECK, MOBILE):
+        sent = stranger.post(path, data={"next": "/open"})
+        assert sent.location == "/enter?next=%2Fverify-mobile%2F%3Fnext%3D%2Fopen", path
+
+
+def test_options_and_a_login_that_is_disabled_pass(app: Flask, client: FlaskClient) -> None:
+    assert client.options("/guarded").status_code == 200
+    assert browser(app, None).options("/guarded").status_code == 200
+    app.config["LOGIN_DISABLED"] = True
+    assert browser(app, None).get("/guarded").text == "guarded"
+    assert client.get("/guarded").text == "guarded"
+
+
+def test_a_head_is_guarded_too(app: Flask, client: FlaskClient) -> None:
+    assert client.head("/guarded").location == "/verify-mobile/?next=/guarded"
+
+
+# --- where to go afterwards --------------------------------------------------------------------
+
+
+def test_a_page_that_was_wanted_is_come_back_to(make_app: MakeApp, sqlite: str) -> None:
+    targets = [
+        "/guarded?a=1&b=2",
+        "/guarded?q=%D8%B3%D9%84%D8%A7%D9%85&x=%26",
+        "/find/a%3Fb?c=d",
+        "/find/%23python",
+        "/find/%D8%B3",
+        "/find/50%25",
+    ]
+    app = make_app(sqlite, users=len(targets))
+    add(app, "/find/<what>", require_verified_mobile(lambda what: what))
+    for user, target in enumerate(targets, start=1):
+        client = browser(app, user)
+        page = client.get(client.get(target).location)
+        client.post(SEND)
+        wanted = html.unescape(page.text.split('name="next" value="')[1].split('"')[0])
+        answer = client.post(CHECK, data={"code": last_code(app), "next": wanted})
+        assert answer.location == target
+        assert client.get(answer.location).status_code == 200
+        forget_limits(app)
+
+
+def test_after_a_post_that_was_stopped_the_referrer_is_next_if_it_is_ours(
+    client: FlaskClient,
+) -> None:
+    foreign = [
+        "http://evil.example/cart",
+        "http://localhost.evil.example/cart",
+        "http://localhost@evil.example/cart",
+        "https://localhost:81/cart",
+        "http://localhost//evil.example/",
+        "javascript:alert(1)",
+        "http://[",
+        "about:client",
+        "",
+    ]
+    for referrer in foreign:
+        answer = client.post("/guarded", headers={"Referer": referrer})
+        assert answer.location == PAGE, referrer
+    ours = client.post("/guarded", headers={"Referer": "http://localhost/cart?a=1"})
+    assert ours.location == "/verify-mobile/?next=/cart?a%3D1"
+
+
+def test_a_very_long_address_is_not_carried_along(client: FlaskClient) -> None:
+    assert client.get("/guarded?" + "a" * 3000).location == PAGE
+
+
+# --- what it costs -----------------------------------------------------------------------------
+
+WIDGETS = """
+{% from "smsverify/widgets.html" import status_badge, status_card, sidebar_item %}
+{{ status_badge(user) }}{{ status_card(user) }}{{ sidebar_item(user) }}
+"""
+
+
+def _with_widgets(app: Flask) -> None:
+    from flask_login import current_user
+
+    def view() -> str:
+        return render_template_string(WIDGETS, user=current_user)
+
+    add(app, "/widgets", view)
+    add(app, "/guarded-widgets", require_verified_mobile(require_verified_mobile("b")(view)))
+
+
+def test_a_request_costs_one_select_of_ours_with_guards_and_widgets(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"all": ["guarded*"]})
+    _with_widgets(app)
+    smsverify_of(app).guard(app, except_=["login", "widgets"])
+    client = browser(app)
+    prove(app, client)
+    for path in ("/guarded", "/guarded-widgets", "/widgets"):
+        with statements(app) as seen:
+            assert client.get(path).status_code == 200
+        assert len(seen) == 1, path
+        assert seen[0].startswith("SELECT")
+
+
+def test_a_stopped_request_costs_one_select_and_an_exempt_one_none(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    client = browser(app)
+    with statements(app) as seen:
+        assert stopped(client.get("/guarded"))
+    assert len(seen) == 1
+    set_user(app, group="staff")
+    with statements(app) as seen:
+        client.get("/guarded")
+    assert seen == []
+
+
+def test_the_widgets_say_where_a_user_stands(app: Flask) -> None:
+    _with_widgets(app)
+    client = browser(app)
+
+    def badge() -> str:
+        text = client.get("/widgets", headers={"Accept-Language": "en"}).text
+        assert "+989123450001" not in text
+        return text.split('class="sv-badge sv-')[1].split('"')[0]
+
+    assert badge() == "unverified"
+    client.post(SEND)
+    assert badge() == "pending"
+    client.post(CHECK, data={"code": last_code(app)})
+    assert badge() == "verified"
+    age(app, timedelta(days=91))
+    assert badge() == "expired"
+
+
+def test_a_widget_shows_what_the_same_request_has_changed(make_app: MakeApp, database: str) -> None:
+    """On MariaDB the request's own transaction does not see it."""
+    app = make_app(database)
+
+    def revoke() -> str:
+        from flask_login import current_user
+
+        before = render_template_string(WIDGETS, user=current_user)
+        smsverify_of(app).verifier.revoke(current_user, by="test")
+        return before + "<hr>" + render_template_string(WIDGETS, user=current_user)
+
+    add(app, "/revoke", require_verified_mobile(revoke))
+    client = browser(app)
+    prove(app, client)
+    before, _, after = client.get("/revoke").text.partition("<hr>")
+    assert "sv-badge sv-verified" in before
+    assert "sv-badge sv-unverified" in after
+    assert stopped(client.get("/guarded"))
+
+
+def test_nothing_is_remembered_from_one_request_to_the_next(
+    app: Flask, client: FlaskClient
+) -> None:
+    """Tests of hosts often keep one app context open over many requests."""
+    prove(app, client)
+    with app.app_context():
+        assert client.get("/guarded").text == "guarded"
+        db.session.execute(db.text("UPDATE smsverify_verification SET mobile = '+989120000000'"))
+        db.session.commit()
+        assert stopped(client.get("/guarded"))
+
+
+# --- RECHECK_SECONDS ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trusting(make_app: MakeApp, sqlite: str) -> Flask:
+    """An app whose guards trust a session's stamp for an hour; two users."""
+    return make_app(sqlite, users=2, SMSVERIFY_RECHECK_SECONDS=3600)
+
+
+def looks(app: Flask, client: FlaskClient, path: str = "/guarded") -> tuple[int, int]:
+    """The status of a GET, and how many statements of ours it took."""
+    with statements(app) as seen:
+        status = client.get(path).status_code
+    return status, len(seen)
+
+
+def test_a_stamp_spares_the_look(trusting: Flask) -> None:
+    client = browser(trusting)
+    assert looks(trusting, client) == (302, 1)
+    prove(trusting, client)
+    assert looks(trusting, client) == (200, 1)
+    assert looks(trusting, client) == (200, 0)
+    assert looks(trusting, client) == (200, 0)
+
+
+def test_a_stamp_is_good_for_its_user_and_number_only(trusting: Flask) -> None:
+    client = browser(trusting)
+    prove(trusting, client)
+    looks(trusting, client)
+    cookie = client.get_cookie("session").value
+    client.get("/login/2")
+    assert looks(trusting, client) == (302, 1)
+    replay = browser(trusting, None)
+    replay.set_cookie("session", cookie)
+    assert looks(trusting, replay) == (200, 0)
+    set_user(trusting, mobile="09129998877")
+    assert looks(trusting, replay) == (302, 1)
+
+
+def test_a_stamp_that_is_old_or_of_the_future_is_looked_behind(trusting: Flask) -> None:
+    client = browser(trusting)
+    prove(trusting, client)
+    looks(trusting, client)
+    for shift in (-3601, 60):
+        with client.session_transaction() as kept:
+            whose, verified, seen = kept["_smsverify_seen"]
+            kept["_smsverify_seen"] = [whose, verified, seen + shift]
+        assert looks(trusting, client) == (200, 1)
+    with trusting.app_context():
+        db.session.execute(db.text("DELETE FROM smsverify_verification"))
+        db.session.commit()
+    assert looks(trusting, client) == (200, 0)
+    with client.session_transaction() as kept:
+        whose, verified, seen = kept["_smsverify_seen"]
+        kept["_smsverify_seen"] = [whose, verified, seen - 3601]
+    assert looks(trusting, client) == (302, 1)
+
+
+def test_a_stamp_never_reaches_beyond_the_proof(trusting: Flask) -> None:
+    client = browser(trusting)
+    prove(trusting, client)
+    looks(trusting, client)
+    with client.session_transaction() as kept:
+        whose, verified, seen = kept["_smsverify_seen"]
+        kept["_smsverify_seen"] = [whose, verified - 90 * 86_400, seen]
+    age(trusting, timedelta(days=90))
+    assert looks(trusting, client) == (302, 1)
+
+
+def test_a_stamp_does_not_stand_in_the_way_of_a_fresher_proof(trusting: Flask) -> None:
+    add(trusting, "/pay", require_verified_mobile(within=timedelta(minutes=10))(ok))
+    client = browser(trusting)
+    prove(trusting, client)
+    age(trusting, timedelta(minutes=20))
+    assert client.get("/guarded").text == "guarded"
+    asked = client.get("/pay")
+    assert stopped(asked)
+    demand = client.get(asked.location).text.split('name="demand" value="')[1].split('"')[0]
+    forget_limits(trusting)
+    form = {"next": "/pay", "demand": demand}
+    client.post(SEND, data=form)
+    assert client.post(CHECK, data=form | {"code": last_code(trusting)}).location == "/pay"
+    assert client.get("/pay").text == "ok"
+    assert looks(trusting, client, "/pay") == (200, 0)
+
+
+def test_without_the_setting_no_stamp_is_kept(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    client.get("/guarded")
+    with client.session_transaction() as kept:
+        assert "_smsverify_seen" not in kept

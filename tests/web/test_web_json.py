@@ -1,0 +1,422 @@
+"""The pages as a program meets them: bodies, types, statuses and codes of the JSON interface."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from flask.testing import FlaskClient
+from visiting import (
+    CHECK,
+    MOBILE,
+    OTHER,
+    PAGE,
+    SEND,
+    STATUS,
+    age,
+    api,
+    browser,
+    expire_codes,
+    forget_limits,
+    last_code,
+    phone,
+    prove,
+    set_user,
+    store_down,
+    wrong,
+)
+from werkzeug.test import TestResponse
+
+from flask_smsverify.errors import Rejected, Unavailable, Unknown
+
+JSON = {"Accept": "application/json"}
+
+
+def problem(answer: TestResponse, status: int, code: str, **more: Any) -> dict[str, Any]:
+    """An answer's problem body, after checking what every one of them has."""
+    body: dict[str, Any] = json.loads(answer.text)
+    assert (answer.status_code, body["code"]) == (status, code), body
+    assert answer.mimetype == "application/problem+json"
+    assert body["status"] == status
+    assert body["type"].endswith(code)
+    assert body["title"]
+    assert body["detail"]
+    assert isinstance(body["final"], bool)
+    assert answer.headers.get("Retry-After") == (
+        str(body["retry_after"]) if "retry_after" in body else None
+    )
+    for name, value in more.items():
+        assert body[name] == value
+    return body
+
+
+def moment(text: str) -> datetime:
+    """A time as the interface writes it: UTC, ending in Z, whole seconds."""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text)
+    return datetime.fromisoformat(text)
+
+
+def test_a_send_answers_with_where_and_until_when(app: Flask, client: FlaskClient) -> None:
+    before = datetime.now(UTC)
+    answer = api(client, SEND, next="/orders/new")
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    body = answer.json
+    expires, resend = moment(body.pop("expires_at")), moment(body.pop("resend_at"))
+    assert timedelta(seconds=598) <= expires - before <= timedelta(seconds=601)
+    assert timedelta(seconds=29) <= resend - before <= timedelta(seconds=32)
+    expected = {
+        "state": "pending",
+        "mobile": "+98912•••0001",
+        "channel": "sms",
+        "attempts_left": 5,
+        "delivery": "sent",
+        "next": "/orders/new",
+    }
+    assert {name: body[name] for name in expected} == expected
+
+
+def test_a_right_code_answers_verified(app: Flask, client: FlaskClient) -> None:
+    api(client, SEND)
+    answer = api(client, CHECK, code=last_code(app), next="/orders/new")
+    assert answer.status_code == 200
+    body = answer.json
+    assert (body["state"], body["next"]) == ("verified", "/orders/new")
+    assert moment(body["expires_at"]) > datetime.now(UTC) + timedelta(days=89)
+    assert client.get(STATUS).json["state"] == "verified"
+    assert api(client, SEND).json["state"] == "verified"
+    assert len(phone(app).messages) == 1
+
+
+def test_the_time_of_the_next_send_is_never_too_early(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_RESEND_DELAYS=(1,))
+    client = browser(app)
+    until = moment(api(client, SEND).json["resend_at"])
+    time.sleep(max(0, (until - datetime.now(UTC)).total_seconds()))
+    assert api(client, SEND).status_code == 200
+
+
+def test_the_status_is_json_whoever_asks(app: Flask, client: FlaskClient) -> None:
+    for accept in ("text/html", "*/*", "application/json", ""):
+        answer = client.get(STATUS, headers={"Accept": accept})
+        assert (answer.status_code, answer.mimetype) == (200, "application/json")
+        assert answer.json["state"] == "unverified"
+        refused = browser(app, None).get(STATUS, headers={"Accept": accept})
+        problem(refused, 401, "login_required")
+    with store_down(app):
+        problem(client.get(STATUS, headers={"Accept": "text/html"}), 503, "store_unavailable")
+
+
+def test_who_accepts_json_rather_than_html_gets_it(client: FlaskClient) -> None:
+    programs = [
+        {"Accept": "application/json"},
+        {"Accept": "application/problem+json"},
+        {"Accept": "application/json, text/plain, */*"},  # what axios sends
+        {"Accept": "application/json;q=0.5, text/html;q=0.4"},
+    ]
+    browsers = [
+        {"Accept": "*/*"},
+        {"Accept": ""},
+        {},
+        {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"},
+        {"Accept": "text/html, application/json"},
+    ]
+    for headers in programs + browsers:
+        program = headers in programs
+        answer = client.post(CHECK, data={"code": "123456"}, headers=headers)
+        assert answer.status_code == (404 if program else 303), headers
+        stopped = client.get("/guarded", headers=headers)
+        assert stopped.status_code == (403 if program else 302), headers
+
+
+def test_who_sends_json_gets_json(client: FlaskClient) -> None:
+    answer = client.post(CHECK, json={"code": "1"}, headers={"Accept": "text/html"})
+    problem(answer, 404, "no_challenge")
+    answer = client.post(CHECK, data="{}", content_type="application/vnd.api+json")
+    problem(answer, 404, "no_challenge")
+
+
+def test_a_guard_tells_a_program_where_to_go(client: FlaskClient) -> None:
+    body = problem(client.get("/guarded?a=1", headers=JSON), 403, "verification_required")
+    assert body["verify_url"] == "/verify-mobile/?next=/guarded?a%3D1"
+
+
+def test_wrong_codes_count_down_to_too_many(app: Flask, client: FlaskClient) -> None:
+    api(client, SEND)
+    right = last_code(app)
+    for left in (4, 3, 2, 1, 0):
+        answer = api(client, CHECK, code=wrong(right))
+        problem(answer, 422, "wrong_code", attempts_left=left, final=False)
+    for code in (right, wrong(right), right):
+        body = problem(api(client, CHECK, code=code), 429, "too_many_attempts", final=False)
+        assert isinstance(body["retry_after"], int)
+        assert body["retry_after"] >= 1
+
+
+INVALID = [
+    "+123456",
+    "123_456",
+    "12345",
+    "1234567",
+    "abcdef",
+    "",
+    "123\x00456",
+    "१२३४५",
+    "½½½½½½",
+    "\ud800" * 6,
+    ["1", "2", "3", "4", "5", "6"],
+    {"code": "123456"},
+    None,
+    True,
+    123456,
+    1.5,
+    "1" * 1_000_000,
+    " " * 1_000_000,
+]
+
+
+def test_what_cannot_be_a_code_is_422_at_once_and_costs_nothing(client: FlaskClient) -> None:
+    """Case 13 of docs/safety.md."""
+    api(client, SEND)
+    for code in INVALID:
+        began = time.perf_counter()
+        answer = api(client, CHECK, code=code)
+        assert time.perf_counter() - began < 0.5, repr(code)[:24]
+        problem(answer, 422, "invalid_code", final=False)
+    assert client.get(STATUS).json["attempts_left"] == 5
+
+
+def test_a_form_field_of_a_megabyte_is_no_code_either(client: FlaskClient) -> None:
+    client.post(SEND)
+    answer = client.post(CHECK, data={"code": "1" * 1_000_000}, headers=JSON)
+    problem(answer, 422, "invalid_code")
+
+
+def test_a_code_is_read_in_every_spelling(make_app: MakeApp, sqlite: str) -> None:
+    """Case 13 of docs/safety.md."""
+    shapes = ["{}{}{}{}{}{}", "{}{}{} {}{}{}", "{}{}{}-{}{}{}", " {}{}{}\u2013{}{}{}\u200f\n"]
+    scripts = ["0123456789", "۰۱۲۳۴۵۶۷۸۹", "٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９"]
+    spellings = list(itertools.product(shapes, scripts))
+    app = make_app(sqlite, users=len(spellings))
+    for user, (shape, digits) in enumerate(spellings, start=1):
+        client = browser(app, user)
+        api(client, SEND)
+        typed = shape.format(*last_code(app).translate(str.maketrans("0123456789", digits)))
+        assert api(client, CHECK, code=typed).json["state"] == "verified", repr(typed)
+        forget_limits(app)
+
+
+def test_a_body_that_is_no_object_is_invalid(app: Flask, client: FlaskClient) -> None:
+    bodies = [
+        b"[]",
+        b'"123456"',
+        b"null",
+        b"17",
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"code":' * 100_000,
+        b'{"code": ' + b"9" * 10_000 + b"}",
+        b'{"code": "' + b"1" * 3_000_000 + b'"}',
+    ]
+    for path, body in itertools.product((SEND, CHECK, MOBILE), bodies):
+        answer = client.post(path, data=body, content_type="application/json")
+        problem(answer, 422, "invalid_request")
+    assert phone(app).messages == []
+
+
+def test_a_form_that_is_too_large_is_invalid_with_and_without_csrf(
+    app: Flask, client: FlaskClient
+) -> None:
+    for enabled in (False, True):
+        app.config["WTF_CSRF_ENABLED"] = enabled
+        answer = client.post(CHECK, data={"code": "1" * 3_000_000}, headers=JSON)
+        problem(answer, 422, "invalid_request")
+        assert client.post(CHECK, data={"code": "1" * 3_000_000}).status_code == 422
+
+
+def test_a_smaller_limit_of_the_hosts_holds(make_app: MakeApp, sqlite: str) -> None:
+    client = browser(make_app(sqlite, MAX_CONTENT_LENGTH=1000))
+    problem(api(client, CHECK, code="1" * 2000), 422, "invalid_request")
+
+
+def test_a_number_that_cannot_get_a_code_costs_nothing(make_app: MakeApp, sqlite: str) -> None:
+    """Case 23 of docs/safety.md."""
+    refused = [
+        (None, "mobile_required"),
+        ("", "mobile_required"),
+        ("no number", "invalid_mobile"),
+        ("02188776655", "invalid_mobile"),  # landline
+        ("9090000", "invalid_mobile"),  # short
+        ("+80012345678", "invalid_mobile"),  # freephone
+        ("+19005550123", "invalid_mobile"),  # premium
+        ("+16502530000", "region_not_allowed"),
+        ("+4915112345678", "region_not_allowed"),
+        ("+870773111632", "region_not_allowed"),  # satellite
+    ]
+    app = make_app(sqlite, SMSVERIFY_BUDGETS={"user": "1/day"})
+    client = browser(app)
+    for mobile, code in refused:
+        set_user(app, mobile=mobile)
+        final = code == "region_not_allowed"
+        problem(api(client, SEND), 422, code, final=final)
+        problem(api(client, MOBILE, mobile=mobile, send=True), 422, code, final=final)
+    assert phone(app).messages == []
+    set_user(app, mobile="09123450001")
+    assert api(client, SEND).json["state"] == "pending"
+
+
+def test_a_mobile_of_the_wrong_type_is_invalid(client: FlaskClient) -> None:
+    for mobile in (9123450001, ["09123450001"], {}, True, "0" * 10_000, "\ud800", "0912\x00"):
+        problem(api(client, MOBILE, mobile=mobile), 422, "invalid_mobile")
+
+
+def test_a_channel_that_nobody_knows_is_unavailable(app: Flask, client: FlaskClient) -> None:
+    for channel in ("pigeon", "SMS", "", None, 7, ["sms"], "x" * 100_000):
+        problem(api(client, SEND, channel=channel), 422, "channel_unavailable", final=True)
+    assert phone(app).messages == []
+
+
+def test_a_channel_without_a_sender_is_unavailable(make_app: MakeApp, sqlite: str) -> None:
+    senders = {"memory": {"gateway": "memory"}}
+    app = make_app(sqlite, SMSVERIFY_SENDERS=senders, SMSVERIFY_ROUTES={"voice": []})
+    problem(api(browser(app), SEND, channel="voice"), 422, "channel_unavailable")
+
+
+def test_too_soon_says_for_how_long(app: Flask, client: FlaskClient) -> None:
+    api(client, SEND)
+    body = problem(api(client, SEND), 429, "too_soon", final=False)
+    assert 1 <= body["retry_after"] <= 30
+    assert len(phone(app).messages) == 1
+
+
+def test_a_spent_budget_says_for_how_long(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_BUDGETS={"user": "1/hour"}, SMSVERIFY_RESEND_DELAYS=(1,))
+    client = browser(app)
+    api(client, SEND)
+    body = problem(api(client, SEND), 429, "budget_spent", final=False)
+    assert 1 <= body["retry_after"] <= 3900
+
+
+def test_an_expired_code(app: Flask, client: FlaskClient) -> None:
+    api(client, SEND)
+    expire_codes(app)
+    problem(api(client, CHECK, code=last_code(app)), 422, "code_expired", final=False)
+
+
+def test_no_challenge_and_a_used_one(app: Flask, client: FlaskClient) -> None:
+    problem(api(client, CHECK, code="123456"), 404, "no_challenge")
+    api(client, SEND)
+    api(client, CHECK, code=last_code(app))
+    problem(api(client, CHECK, code=last_code(app)), 404, "no_challenge")
+
+
+def test_a_locked_account(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2)
+    client = browser(app)
+    api(client, SEND)
+    for _ in range(2):
+        api(client, CHECK, code=wrong(last_code(app)))
+    body = problem(api(client, CHECK, code=last_code(app)), 429, "account_locked", final=True)
+    assert "retry_after" not in body
+
+
+@pytest.mark.parametrize("error", [Unavailable("memory", "HTML"), Rejected("memory", "no")])
+def test_a_send_that_no_gateway_took(app: Flask, client: FlaskClient, error: Exception) -> None:
+    phone(app).fail_with(error)
+    problem(api(client, SEND), 503, "send_failed", final=False)
+    assert client.get(STATUS).json["state"] == "unverified"
+
+
+def test_a_send_that_may_have_gone_out_is_unknown(app: Flask, client: FlaskClient) -> None:
+    phone(app).fail_with(Unknown("memory", "the answer was HTML"))
+    answer = api(client, SEND)
+    if answer.status_code == 200:
+        assert answer.json["delivery"] == "unknown"
+    else:
+        problem(answer, 503, "send_failed")
+
+
+@pytest.mark.parametrize("path", [SEND, CHECK, MOBILE])
+def test_a_store_that_is_down(
+    app: Flask, client: FlaskClient, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case 25 of docs/safety.md."""
+    with store_down(app):
+        problem(api(client, path, mobile=OTHER, code="123456"), 503, "store_unavailable")
+    assert "Traceback" not in caplog.text
+    assert phone(app).messages == []
+
+
+@pytest.mark.parametrize("path", [SEND, CHECK, MOBILE, PAGE, STATUS])
+def test_who_is_not_logged_in(app: Flask, path: str) -> None:
+    client = browser(app, None)
+    method = client.get if path in (PAGE, STATUS) else client.post
+    problem(method(path, headers=JSON), 401, "login_required", final=False)
+
+
+def test_a_user_deleted_meanwhile_is_nobody(app: Flask, client: FlaskClient) -> None:
+    from hostapp import User, db
+
+    api(client, SEND)
+    with app.app_context():
+        db.session.delete(db.session.get(User, 1))
+        db.session.commit()
+    problem(api(client, CHECK, code=last_code(app)), 401, "login_required")
+
+
+def test_a_change_of_number_walks_through_the_states(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    forget_limits(app)
+    given = api(client, MOBILE, mobile="0935 111 2233").json
+    assert (given["state"], given["mobile"]) == ("unverified", "+98935•••2233")
+    assert client.get("/guarded").text == "guarded"
+    sent = api(client, SEND).json
+    assert (sent["state"], sent["mobile"]) == ("pending", "+98935•••2233")
+    assert client.get("/guarded").text == "guarded"
+    checked = api(client, CHECK, code=last_code(app)).json
+    assert (checked["state"], checked["mobile"]) == ("verified", "+98935•••2233")
+    assert client.get(STATUS).json["state"] == "verified"
+
+
+def test_a_number_given_with_send_gets_its_code_at_once(app: Flask, client: FlaskClient) -> None:
+    body = api(client, MOBILE, mobile=OTHER, send=True).json
+    assert (body["state"], body["mobile"]) == ("pending", "+98935•••2233")
+    assert phone(app).last.to == OTHER
+
+
+def test_one_more_number_after_a_code_was_sent_is_not_pending(
+    app: Flask, client: FlaskClient
+) -> None:
+    api(client, SEND)
+    body = api(client, MOBILE, mobile=OTHER).json
+    assert (body["state"], body["attempts_left"]) == ("unverified", None)
+
+
+def test_an_aged_proof_is_expired(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    age(app, timedelta(days=91))
+    assert client.get(STATUS).json["state"] == "expired"
+
+
+def test_an_exempt_user_is_exempt(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    set_user(app, group="staff")
+    client = browser(app)
+    assert client.get(STATUS).json["state"] == "exempt"
+    assert api(client, SEND).json["state"] == "exempt"
+    assert phone(app).messages == []
+
+
+def test_the_languages_of_a_problem(client: FlaskClient) -> None:
+    persian = client.post(CHECK, json={}, headers={"Accept-Language": "fa"})
+    assert "کد" in json.loads(persian.text)["title"]
+    other = client.post(CHECK, json={}, headers={"Accept-Language": "en"})
+    assert json.loads(other.text)["title"] == "No code is waiting"

@@ -1,0 +1,424 @@
+"""The pages as a browser walks through them: what each answers, and what happens meanwhile."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from flask.testing import FlaskClient
+from hostapp import User, db
+from visiting import (
+    CHECK,
+    MOBILE,
+    OTHER,
+    PAGE,
+    SEND,
+    STATUS,
+    age,
+    browser,
+    error_of,
+    expire_codes,
+    forget_limits,
+    last_code,
+    phone,
+    prove,
+    set_user,
+    statements,
+    store_down,
+    wrong,
+)
+from werkzeug.test import TestResponse
+
+from flask_smsverify.errors import Unavailable, Unknown
+
+ENGLISH = {"Accept-Language": "en", "Accept": "text/html"}
+
+
+def page(client: FlaskClient, **query: str) -> TestResponse:
+    answer = client.get(PAGE, query_string=query, headers=ENGLISH)
+    assert answer.status_code == 200
+    return answer
+
+
+def test_a_code_sent_and_typed_opens_the_guarded_page(app: Flask, client: FlaskClient) -> None:
+    stopped = client.get("/guarded?a=1")
+    assert stopped.location == "/verify-mobile/?next=/guarded?a%3D1"
+    assert "Send the code by SMS" in client.get(stopped.location, headers=ENGLISH).text
+    sent = client.post(SEND, data={"next": "/guarded?a=1"})
+    assert (sent.status_code, sent.location) == (303, stopped.location)
+    assert "Type the code we sent you" in client.get(sent.location, headers=ENGLISH).text
+    checked = client.post(CHECK, data={"code": last_code(app), "next": "/guarded?a=1"})
+    assert (checked.status_code, checked.location) == (303, "/guarded?a=1")
+    assert client.get(checked.location).text == "guarded"
+
+
+def test_the_whole_walk_on_every_database(make_app: MakeApp, database: str) -> None:
+    app = make_app(database)
+    client = browser(app)
+    assert client.post(SEND).status_code == 303
+    client.post(CHECK, data={"code": wrong(last_code(app))})
+    assert error_of(page(client)) == "The code is wrong"
+    assert client.post(CHECK, data={"code": last_code(app)}).location == "/"
+    assert client.get("/guarded").text == "guarded"
+    client.post(MOBILE, data={"mobile": OTHER})
+    forget_limits(app)
+    client.post(SEND)
+    assert phone(app).last.to == OTHER
+    client.post(CHECK, data={"code": last_code(app)})
+    with app.app_context():
+        assert db.session.get(User, 1).mobile == OTHER
+    assert client.get("/guarded").text == "guarded"
+
+
+def test_the_page_says_when_nothing_is_left_to_do(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    assert "Your mobile is confirmed" in page(client).text
+    assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
+
+
+def test_a_get_sends_nothing_and_writes_nothing(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    with statements(app) as seen:
+        for path in (PAGE, MOBILE, STATUS):
+            client.get(path)
+            client.head(path)
+        for path in (SEND, CHECK):
+            assert client.get(path).status_code == 405
+    assert len(phone(app).messages) == 1
+    assert {statement.split()[0] for statement in seen} == {"SELECT"}
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        (SEND, {}),
+        (SEND, {"channel": "pigeon"}),
+        (CHECK, {}),
+        (CHECK, {"code": "12"}),
+        (CHECK, {"code": "000000"}),
+        (MOBILE, {"mobile": "0935 111 2233"}),
+        (MOBILE, {"mobile": "no"}),
+        (MOBILE, {}),
+    ],
+)
+def test_a_browsers_post_always_ends_in_a_redirect(
+    app: Flask, client: FlaskClient, path: str, form: dict[str, str]
+) -> None:
+    for _ in range(2):
+        answer = client.post(path, data=form)
+        assert answer.status_code == 303
+        assert answer.location.startswith("/verify-mobile/")
+        assert client.get(answer.location).status_code == 200
+
+
+def test_an_error_is_shown_once_and_reload_repeats_nothing(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    client.post(CHECK, data={"code": wrong(last_code(app))})
+    first = page(client)
+    assert error_of(first) == "The code is wrong"
+    assert "You have 4 tries left." in first.text
+    for _ in range(3):
+        assert error_of(page(client)) is None
+    assert client.get(STATUS).json["attempts_left"] == 4
+
+
+def test_a_kept_error_does_not_outlive_a_standing_that_is_fine(
+    app: Flask, client: FlaskClient
+) -> None:
+    prove(app, client)
+    client.post(CHECK, data={"code": "12", "next": "/guarded"})
+    page(client)
+    assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("", "The code is missing"),
+        ("12a456", "The code has digits only"),
+        ("123", "The code is too short"),
+        ("1234567", "The code is too long"),
+    ],
+)
+def test_what_cannot_be_a_code_is_told_apart_and_costs_nothing(
+    client: FlaskClient, code: str, title: str
+) -> None:
+    client.post(SEND)
+    client.post(CHECK, data={"code": code})
+    assert error_of(page(client)) == title
+    assert client.get(STATUS).json["attempts_left"] == 5
+
+
+def test_five_wrong_codes_end_the_challenge_right_or_wrong(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    right = last_code(app)
+    for _ in range(5):
+        client.post(CHECK, data={"code": wrong(right)})
+    last = page(client)
+    assert error_of(last) == "The code is wrong"
+    assert "That was the last try" in last.text
+    assert 'name="code"' not in last.text
+    for code in (right, wrong(right)):
+        client.post(CHECK, data={"code": code})
+        assert error_of(page(client)) == "Too many wrong codes"
+    assert client.get("/guarded").status_code == 302
+
+
+def test_a_second_click_on_the_right_code_ends_well(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    for _ in range(2):
+        answer = client.post(CHECK, data={"code": last_code(app), "next": "/guarded"})
+        assert (answer.status_code, answer.location) == (303, "/guarded")
+    assert error_of(page(client)) is None
+
+
+def test_a_second_click_on_send_sends_once(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    client.post(SEND)
+    assert len(phone(app).messages) == 1
+    assert error_of(page(client)) == "One moment, please"
+
+
+def test_a_call_brings_the_same_code(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    by_sms = last_code(app)
+    forget_limits(app)
+    client.post(SEND, data={"channel": "voice"})
+    assert phone(app).last.channel == "voice"
+    assert last_code(app) == by_sms
+    assert "Type the code you hear" in page(client).text
+    assert client.post(CHECK, data={"code": by_sms}).location == "/"
+
+
+def test_an_expired_code_says_so(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    expire_codes(app)
+    client.post(CHECK, data={"code": last_code(app)})
+    assert error_of(page(client)) == "The code has expired"
+
+
+def test_a_code_for_a_number_that_changed_meanwhile_is_void(
+    app: Flask, client: FlaskClient
+) -> None:
+    """Case 34 of docs/safety.md."""
+    client.post(SEND)
+    set_user(app, mobile="09129998877")
+    client.post(CHECK, data={"code": last_code(app)})
+    assert error_of(page(client)) == "The code has expired"
+    assert client.get("/guarded").status_code == 302
+
+
+def test_a_user_without_a_mobile_is_led_to_the_form(app: Flask, client: FlaskClient) -> None:
+    set_user(app, mobile=None)
+    assert "Enter my number" in page(client).text
+    answer = client.post(SEND)
+    assert answer.location.startswith(MOBILE)
+    assert error_of(client.get(answer.location, headers=ENGLISH)) == "Your mobile number is missing"
+    assert phone(app).messages == []
+
+
+def test_the_form_for_a_number_sends_the_code_at_once(app: Flask, client: FlaskClient) -> None:
+    set_user(app, mobile=None)
+    form = client.get(MOBILE, headers=ENGLISH).text
+    assert 'name="send"' in form
+    answer = client.post(MOBILE, data={"mobile": "۰۹۳۵ ۱۱۱ ۲۲۳۳", "send": "1"})
+    assert answer.location.startswith(PAGE)
+    assert phone(app).last.to == OTHER
+    client.post(CHECK, data={"code": last_code(app)})
+    assert client.get("/guarded").text == "guarded"
+
+
+def test_a_number_that_was_refused_stands_in_the_form_again(client: FlaskClient) -> None:
+    answer = client.post(MOBILE, data={"mobile": '021"<b>'})
+    form = client.get(answer.location, headers=ENGLISH)
+    assert error_of(form) == "This is not a mobile number"
+    assert 'value="021&#34;&lt;b&gt;"' in form.text
+
+
+def test_a_gateway_that_refuses_is_told_and_costs_nothing(app: Flask, client: FlaskClient) -> None:
+    phone(app).fail_with(Unavailable("memory", "down"))
+    client.post(SEND)
+    assert error_of(page(client)) == "The code could not be sent"
+    client.post(SEND)
+    assert error_of(page(client)) is None
+    assert len(phone(app).messages) == 1
+
+
+def test_an_answer_that_could_mean_either_leaves_the_code_good(
+    app: Flask, client: FlaskClient
+) -> None:
+    phone(app).fail_with(Unknown("memory", "the answer was HTML"), arrives=True)
+    client.post(SEND)
+    assert client.get(STATUS).json["delivery"] == "unknown"
+    assert client.post(CHECK, data={"code": last_code(app)}).location == "/"
+
+
+@pytest.mark.parametrize("path", [PAGE, MOBILE])
+def test_a_store_that_is_down_is_a_page_and_not_a_traceback(
+    app: Flask, client: FlaskClient, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_down(app):
+        answer = client.get(path, headers=ENGLISH)
+    assert answer.status_code == 503
+    assert "Something is not working on our side" in answer.text
+    assert "Traceback" not in answer.text + caplog.text
+    assert "503" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [(SEND, {}), (CHECK, {"code": "123456"}), (MOBILE, {"mobile": OTHER, "send": "1"})],
+)
+def test_a_store_that_is_down_takes_no_post_and_sends_nothing(
+    app: Flask, client: FlaskClient, path: str, form: dict[str, str]
+) -> None:
+    with store_down(app):
+        answer = client.post(path, data=form, headers=ENGLISH)
+        if answer.status_code == 303:
+            answer = client.get(answer.location, headers=ENGLISH)
+    assert answer.status_code == 503
+    assert "Something is not working on our side" in answer.text
+    assert phone(app).messages == []
+    assert error_of(page(client)) is None
+
+
+def test_every_answer_of_ours_is_kept_by_no_cache(app: Flask, client: FlaskClient) -> None:
+    """Case 42 of docs/safety.md."""
+    app.config["WTF_CSRF_ENABLED"] = True
+    refused = client.post(SEND)
+    assert refused.status_code == 400
+    app.config["WTF_CSRF_ENABLED"] = False
+    answers = [
+        refused,
+        client.get(PAGE),
+        client.get(MOBILE),
+        client.get(STATUS),
+        client.post(SEND),
+        client.post(SEND, json={}),
+        client.post(CHECK, data={"code": "1"}),
+        client.post(CHECK, json=[]),
+        client.get(SEND),
+        client.get("/verify-mobile"),
+        client.get("/verify-mobile/nothing-here"),
+        client.get("/guarded"),
+        client.get("/guarded", headers={"Accept": "application/json"}),
+        browser(app, None).get(PAGE),
+        browser(app, None).get(STATUS),
+        browser(app, None).get("/guarded", headers={"Accept": "application/json"}),
+    ]
+    with store_down(app):
+        answers += [client.get(PAGE), client.get(STATUS), client.post(SEND)]
+    for answer in answers:
+        assert answer.headers["Cache-Control"] == "no-store", answer.request.path
+        assert "Cookie" in answer.vary, answer.request.path
+
+
+def test_an_abort_of_the_hosts_before_our_page_is_kept_by_no_cache(
+    app: Flask, client: FlaskClient
+) -> None:
+    app.before_request_funcs[None].append(lambda: ("closed", 418))
+    answer = client.get(PAGE)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (418, "no-store")
+
+
+def test_the_style_may_be_cached(client: FlaskClient) -> None:
+    answer = client.get("/verify-mobile/static/smsverify.css")
+    assert answer.status_code == 200
+    assert "no-store" not in answer.headers["Cache-Control"]
+    answer.close()
+
+
+@pytest.mark.parametrize("path", [PAGE, MOBILE])
+def test_nothing_inline_stands_in_a_page(client: FlaskClient, path: str) -> None:
+    """A strict Content-Security-Policy, `default-src 'self'`, must not break it."""
+    client.post(SEND)
+    text = client.get(path).text
+    assert "<style" not in text
+    assert " style=" not in text
+    assert "javascript:" not in text
+    assert text.count("<script") == text.count("<script src=")
+    assert " on" not in {part[:3] for part in text.split('"') if part.endswith("=")}
+
+
+def test_an_aged_proof_is_asked_for_again(app: Flask, client: FlaskClient) -> None:
+    """Case 35 of docs/safety.md: day 90 and day 91."""
+    prove(app, client)
+    age(app, timedelta(days=89, hours=23))
+    assert client.get("/guarded").text == "guarded"
+    age(app, timedelta(hours=2))
+    assert client.get("/guarded").status_code == 302
+    assert client.get(STATUS).json["state"] == "expired"
+    assert "Send the code by SMS" in page(client).text
+
+
+def test_a_locked_user_is_told_to_ask_staff(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2)
+    client = browser(app)
+    client.post(SEND)
+    for _ in range(3):
+        client.post(CHECK, data={"code": wrong(last_code(app))})
+    text = page(client).text
+    assert "Verification is locked" in text
+    assert "<form" not in text
+    forget_limits(app)
+    client.post(SEND)
+    assert len(phone(app).messages) == 1
+
+
+def test_a_lock_takes_no_proof_away_that_holds(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2)
+    client = browser(app)
+    prove(app, client)
+    client.post(MOBILE, data={"mobile": OTHER})
+    forget_limits(app)
+    client.post(SEND)
+    for _ in range(2):
+        client.post(CHECK, data={"code": wrong(last_code(app))})
+    assert client.get("/guarded").text == "guarded"
+    client.get("/logout")
+    again = browser(app)
+    assert again.get(STATUS).json["state"] == "verified"
+    assert "Your mobile is confirmed" in page(again).text
+
+
+def test_a_test_number_has_its_fixed_code_and_no_message(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_TEST_NUMBERS={"0912 345 0001": "424242"})
+    client = browser(app)
+    client.post(SEND)
+    assert phone(app).messages == []
+    assert client.post(CHECK, data={"code": "424242"}).location == "/"
+    assert client.get("/guarded").text == "guarded"
+
+
+def test_pages_work_where_the_app_is_mounted_under_a_path(app: Flask, client: FlaskClient) -> None:
+    under = {"SCRIPT_NAME": "/shop"}
+    stopped = client.get("/guarded", environ_overrides=under)
+    assert stopped.location == "/shop/verify-mobile/?next=/shop/guarded"
+    sent = client.post(SEND, data={"next": "/shop/guarded"}, environ_overrides=under)
+    assert sent.location == stopped.location
+    text = client.get(PAGE, environ_overrides=under).text
+    assert 'action="/shop/verify-mobile/check"' in text
+    assert 'name="next" value="/shop/"' in text
+    checked = client.post(CHECK, data={"code": last_code(app)}, environ_overrides=under)
+    assert checked.location == "/shop/"
+
+
+def test_other_methods_and_paths_are_refused_as_flask_does(client: FlaskClient) -> None:
+    assert client.post(PAGE).status_code == 405
+    assert client.post(STATUS).status_code == 405
+    assert client.put(SEND).status_code == 405
+    assert client.get("/verify-mobile/nothing").status_code == 404
+    assert client.get("/verify-mobile").location.endswith("/verify-mobile/")
+    assert client.options(SEND).status_code == 200
+
+
+def test_a_prefix_of_the_hosts_choice_moves_every_page(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_URL_PREFIX="/account/phone", SMSVERIFY_NEXT_URL="/open")
+    client = browser(app)
+    assert client.get("/guarded").location == "/account/phone/?next=/guarded"
+    assert client.get("/account/phone/").headers["Cache-Control"] == "no-store"
+    client.post("/account/phone/send")
+    answer = client.post("/account/phone/check", data={"code": last_code(app)})
+    assert answer.location == "/open"
