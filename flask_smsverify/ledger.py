@@ -112,7 +112,10 @@ class Ledger:
 
     def insert_if_absent(self, session: Session, table: Any, values: dict[str, object]) -> bool:
         """Insert a row unless its key is there; whether it was inserted."""
-        result: Any = session.execute(self._insert(table).values(values))
+        # SQLAlchemy keeps an INSERT's row count only where it is asked to.
+        result: Any = session.execute(
+            self._insert(table).values(values), execution_options={"preserve_rowcount": True}
+        )
         return bool(result.rowcount == 1)
 
     def _tried(self, work: Callable[[Session], T], *, read_only: bool) -> T:

@@ -372,20 +372,24 @@ class SMSIr:
     def legacy_send(self, fields: Fields) -> Response:
         """One text to all, or to each its own: an id for each that was taken."""
         mobiles = fields.texts("MobileNumbers")
-        return self._legacy_send(fields, mobiles or [], fields.text("LineNumber") or str(LINE))
+        texts, line = fields.texts("Messages") or [], fields.text("LineNumber") or str(LINE)
+        return self._legacy_send(fields, mobiles or [], texts, line)
 
     def legacy_send_to_categories(self, fields: Fields) -> Response:
-        """To the contacts of the club's categories; to all of them where none is named."""
+        """One text, which is no list here, to the contacts of the club's categories; to all of
+        them where none is named."""
         wanted = {row for row in fields.texts("contactsCustomerClubCategoryIds") or () if row}
         mobiles = [
             national(contact.mobile)
             for contact in self._contacts.values()
             if not wanted or str(contact.category) in wanted
         ]
-        return self._legacy_send(fields, mobiles, str(LINE))
+        texts = fields.texts("Messages") or [fields.text("Messages")]
+        return self._legacy_send(fields, mobiles, texts, str(LINE))
 
-    def _legacy_send(self, fields: Fields, mobiles: list[str], line: str) -> Response:
-        texts = fields.texts("Messages") or []
+    def _legacy_send(
+        self, fields: Fields, mobiles: list[str], texts: list[str], line: str
+    ) -> Response:
         if not mobiles:
             raise Refusal(104)
         if not texts or not all(text.strip() for text in texts):

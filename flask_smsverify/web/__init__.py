@@ -8,6 +8,7 @@ from dataclasses import replace
 from flask import Flask
 
 from ..extension import State, installs
+from ..host import plain
 from ..phone import mask
 from ..verification.policy import Status
 from .answers import keep_private
@@ -26,6 +27,8 @@ def _install(app: Flask, state: State) -> None:
         return getter() if getter is not None else None
 
     def status(user: object) -> Status:
+        if not plain(user).is_authenticated:  # a layout shows its widgets to strangers too
+            return Status("unverified")
         found = state.standing(user)
         return replace(found, mobile=mask(found.mobile) if found.mobile else None)
 

@@ -229,7 +229,8 @@ def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
     try:
         before = state.verifier.status(visitor.user)
         challenge = state.verifier.latest(visitor.user)
-        if challenge is not None and _needs_fresh_login(visitor, before, challenge.mobile):
+        open_for = challenge.mobile if challenge and challenge.state == Challenge.PENDING else None
+        if _needs_fresh_login(visitor, before, open_for):
             found = problem(403, "fresh_login_required")
             return _failed(web, visitor, found, target, demand, to="mobile")
         held = state.verifier.held(visitor.user)

@@ -28,9 +28,10 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from werkzeug.security import generate_password_hash
 from werkzeug.serving import make_server
 
-from example_app import create_app
+from example_app import create_app, demo_data
 from example_app.extensions import db
 from example_app.models import User
 from flask_smsverify.simulator import Simulator, running
@@ -64,7 +65,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shop's database as its first start leaves it; hashing its passwords takes a while."""
+    """The shop's database as its first start leaves it, but with passwords that cost no time."""
     path = tmp_path_factory.mktemp("filled") / "shop.sqlite"
     with pytest.MonkeyPatch.context() as environment:
         _without_settings(environment)
@@ -72,6 +73,10 @@ def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         app = create_app({"SECRET_KEY": "only for tests"})
     app.extensions["smsverify"].close()
     with app.app_context():
+        for user in db.session.scalars(db.select(User)):
+            password = demo_data.PASSWORDS[user.username]
+            user.password_hash = generate_password_hash(password, "pbkdf2:sha256:1")
+        db.session.commit()
         db.engine.dispose()
     return path
 

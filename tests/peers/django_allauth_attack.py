@@ -55,8 +55,8 @@ class DjangoAllauth(Target):
         forms.compare_user_code = counted
         return application
 
-    def begin(self, victim: Victim) -> None:
-        """The attacker's account, logged in; then the victim's number."""
+    def enrol(self, victim: Victim) -> None:
+        """The attacker's own account, logged in; the victim's number is on none."""
         from django.contrib.auth import get_user_model
 
         own = f"+120255502{victim.number:02}"
@@ -64,7 +64,6 @@ class DjangoAllauth(Target):
         self._phones.set_phone(user, own, True)
         victim.data["mobile"] = f"+120255501{victim.number:02}"
         victim.browser.post("/accounts/login/", {"login": own, "password": PASSWORD})
-        self.ask(victim)
 
     def ask(self, victim: Victim) -> None:
         """Enter the victim's number; resending is off by default."""

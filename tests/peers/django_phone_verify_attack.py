@@ -39,16 +39,20 @@ class DjangoPhoneVerify(Target):
         urlpatterns.append(path("", include("phone_verify.urls")))
         return application
 
-    def begin(self, victim: Victim) -> None:
-        """Ask for a code to a number; there are no accounts."""
+    def enrol(self, victim: Victim) -> None:
+        """A number; there are no accounts."""
         victim.data["mobile"] = f"+120255501{victim.number:02}"
-        self.ask(victim)
 
     def ask(self, victim: Victim) -> None:
         """Ask for a code, and go on with its session token."""
         wanted = {"phone_number": victim.data["mobile"]}
         reply = victim.browser.post_json("/phone/register", wanted)
         victim.data["token"] = reply.json["session_token"]
+
+    flood = ask
+
+    def come_again(self, victim: Victim) -> None:
+        """The same view takes codes."""
 
     def guess(self, victim: Victim, code: str) -> bool:
         """Enter a code."""

@@ -59,8 +59,8 @@ class DjangoTwoFactorAuth(Target):
         PhoneDevice.validate_token = self.meter.watch(PhoneDevice.validate_token)
         return application
 
-    def begin(self, victim: Victim) -> None:
-        """A user whose default device is a phone; the password is entered."""
+    def enrol(self, victim: Victim) -> None:
+        """A user whose default device is a phone."""
         from django.contrib.auth import get_user_model
         from two_factor.plugins.phonenumber.models import PhoneDevice
 
@@ -70,9 +70,8 @@ class DjangoTwoFactorAuth(Target):
             user=user, name="default", method="sms", number=f"+120255501{victim.number:02}"
         )
         victim.data["device"] = device.pk
-        self.come_again(victim)
 
-    def come_again(self, victim: Victim) -> None:
+    def begin(self, victim: Victim) -> None:
         """Enter the password, in a new session."""
         victim.browser = Browser(victim.browser.port, victim.browser.address)
         victim.browser.get(LOGIN)
@@ -85,12 +84,20 @@ class DjangoTwoFactorAuth(Target):
             },
         )
 
+    come_again = begin
+
     def ask(self, victim: Victim) -> None:
         """Press the button that sends the code to the phone again."""
         device = f"phonenumber.phonedevice/{victim.data['device']}"
-        victim.browser.post(
-            LOGIN, {"challenge_device": device, "login_view-current_step": "token"}
-        )
+        victim.browser.post(LOGIN, {"challenge_device": device, "login_view-current_step": "token"})
+
+    def flood(self, victim: Victim) -> None:
+        """Enter the password once, then press that button."""
+        if victim.data.setdefault("asked", False):
+            self.ask(victim)
+        else:
+            self.begin(victim)
+            victim.data["asked"] = True
 
     def guess(self, victim: Victim, code: str) -> bool:
         """Enter a code."""

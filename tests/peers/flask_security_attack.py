@@ -80,8 +80,8 @@ class FlaskSecurity(Target):
             db.create_all()
         return app
 
-    def begin(self, victim: Victim) -> None:
-        """A user with both uses of a phone set up; the password is entered."""
+    def enrol(self, victim: Victim) -> None:
+        """A user with both uses of a phone set up."""
         mobile = victim.data["mobile"] = f"+120255501{victim.number:02}"
         victim.data["email"] = f"victim{victim.number}@example.com"
         with self._app.app_context():
@@ -94,10 +94,9 @@ class FlaskSecurity(Target):
             self._users.us_set(user, "sms", secret, mobile)
             self._db.session.commit()
         victim.data["secret"] = secret
-        self.ask(victim)
 
     def ask(self, victim: Victim) -> None:
-        """Enter the password again, in a new session."""
+        """Enter the password, in a new session."""
         browser = Browser(victim.browser.port, victim.browser.address)
         browser.post_json("/login", {"email": victim.data["email"], "password": PASSWORD})
         victim.browser = browser

@@ -6,6 +6,7 @@ as the documentation shows it, by anybody. Runs in the project's own environment
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -46,12 +47,10 @@ class FlaskSmsverify(Target):
 
         @app.post("/sign-up/send")
         def sign_up() -> str:
-            try:
+            with contextlib.suppress(SMSVerifyError):
                 smsverify.verifier.start_for(
                     request.form["mobile"], purpose="sign-up", ip=request.remote_addr
                 )
-            except SMSVerifyError:
-                pass
             return "if the number is right, a code is on its way"
 
         with app.app_context():
@@ -59,14 +58,13 @@ class FlaskSmsverify(Target):
         self._app = app
         return app
 
-    def begin(self, victim: Victim) -> None:
+    def enrol(self, victim: Victim) -> None:
         """A user with the victim's number; the attacker is logged in."""
         victim.data["mobile"] = f"0912345{victim.number:04}"
         with self._app.app_context():
             db.session.add(User(id=victim.number, mobile=victim.data["mobile"]))
             db.session.commit()
         victim.browser.get(f"/login/{victim.number}")
-        self.ask(victim)
 
     def ask(self, victim: Victim) -> None:
         """Press the button that sends the code, or sends it again."""
@@ -75,6 +73,9 @@ class FlaskSmsverify(Target):
     def guess(self, victim: Victim, code: str) -> bool:
         """Enter a code."""
         return victim.browser.post_json("/verify-mobile/check", {"code": code}).status == 200
+
+    def come_again(self, victim: Victim) -> None:
+        """The same page takes codes."""
 
     def flood(self, victim: Victim) -> None:
         """Ask for a sign-up code to the victim's number, in a new session."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from senders.loopback import query
 
 from flask_smsverify.errors import ConfigurationError, Rejected, SenderError, Unavailable, Unknown
 from flask_smsverify.senders import build
+from flask_smsverify.senders.asanak import Asanak
 from flask_smsverify.senders.base import (
     Capability,
     CodeMessage,
@@ -21,8 +23,12 @@ from flask_smsverify.senders.base import (
     Status,
     Text,
 )
-from flask_smsverify.senders.raygan import Raygan
+from flask_smsverify.senders.melipayamak import MeliPayamak
+from flask_smsverify.senders.raygan import OwnText, Raygan
+from flask_smsverify.senders.smsir import Contact, SmsIr
+from flask_smsverify.senders.wikipayam import OutgoingCode, OutgoingText, WikiPayam
 from flask_smsverify.simulator import FAULTS, Pace, Simulator, running
+from flask_smsverify.testing import LoopbackGateway, Reply
 
 MOBILE = "+989123456789"
 CODE = "480192"
@@ -390,13 +396,7 @@ def test_received_messages_come_with_sender_line_and_time(
     line = SENDERS[kind]["line"]
     for number in range(3):
         clock.forward(1)
-        body = {
-            "gateway": SENDERS[kind]["gateway"],
-            "from": MOBILE,
-            "to": line,
-            "text": f"{TEXT} {number}",
-        }
-        httpx.post(f"{simulator.url}/_api/incoming", json=body, trust_env=False).raise_for_status()
+        arrives(simulator, kind, f"{TEXT} {number}")
     sender = make(kind)
     found = list(sender.received(clock.start - timedelta(hours=1)))
     assert {one.text for one in found} == {f"{TEXT} {number}" for number in range(3)}
@@ -575,3 +575,225 @@ def test_nobody_there_is_unavailable_with_nothing_written(make: Make, kind: str)
             with pytest.raises(Unavailable) as error:
                 call()
             assert not error.value.written
+
+
+# --- the gateways' other calls -------------------------------------------------------------------
+
+
+def arrives(simulator: Simulator, kind: str, text: str, sender: str = MOBILE, **more: str) -> Any:
+    """Have a phone send a message to the sender's line; what the simulator says of it."""
+    body = {
+        "gateway": SENDERS[kind]["gateway"],
+        "from": sender,
+        "to": SENDERS[kind]["line"],
+        "text": text,
+    }
+    answer = httpx.post(f"{simulator.url}/_api/incoming", json=body | more, trust_env=False)
+    answer.raise_for_status()
+    return answer.json()
+
+
+@pytest.fixture
+def raygan(make: Make) -> Raygan:
+    sender = make("raygan", group_id="77")
+    assert isinstance(sender, Raygan)
+    return sender
+
+
+def test_raygans_groups_have_a_state_and_a_name(raygan: Raygan, clock: TurnableClock) -> None:
+    group = raygan.send_message(TEXT, [MOBILE, "+989356789012"])
+    assert raygan.get_group_message_id("77") == group
+    clock.forward(4)
+    state = raygan.group_message_status(group)
+    assert state.status is Status.SENT
+    assert {(one.mobile, one.status) for one in state.recipients} == {
+        (MOBILE, Status.DELIVERED),
+        ("+989356789012", Status.DELIVERED),
+    }
+
+
+def test_raygan_sends_at_a_time(raygan: Raygan, simulator: Simulator, clock: TurnableClock) -> None:
+    raygan.send_message(TEXT, [MOBILE], at=clock.now + timedelta(hours=1))
+    assert simulator.messages() == []
+    clock.forward(3601)
+    assert len(simulator.messages()) == 1
+
+
+@pytest.mark.parametrize("to_port", [False, True])
+def test_raygan_sends_each_their_own_text(
+    raygan: Raygan, simulator: Simulator, clock: TurnableClock, to_port: bool
+) -> None:
+    texts = [OwnText("1", MOBILE, f"{TEXT} 1"), OwnText("2", "+989356789012", f"{TEXT} 2")]
+    if to_port:
+        sent = raygan.send_message_to_port(texts, receive_port=16_000, send_port=16_001)
+    else:
+        sent = raygan.send_corresponding_message(texts)
+    assert {(one.id, one.mobile) for one in sent} == {("1", MOBILE), ("2", "+989356789012")}
+    assert {message["text"] for message in simulator.messages()} == {f"{TEXT} 1", f"{TEXT} 2"}
+    clock.forward(4)
+    states = raygan.corresponding_message_status([one.message_id for one in sent])
+    assert [one.status for one in states] == [Status.DELIVERED] * 2
+
+
+def test_raygans_codes_by_its_own_calls(raygan: Raygan, simulator: Simulator) -> None:
+    assert raygan.send_auto_code(MOBILE, "The end") > 2000
+    assert raygan.send_own_code("+989356789012", CODE_TEXT) > 2000
+    own, native = simulator.messages()
+    assert own["text"] == CODE_TEXT
+    assert str(native["text"]).endswith("The end")
+    assert raygan.check_send_code(MOBILE, str(native["code"]))
+
+
+def test_raygans_received_messages_come_page_by_page(
+    raygan: Raygan, simulator: Simulator, clock: TurnableClock
+) -> None:
+    account = simulator.world.accounts["raygan"]
+    for number in range(150):
+        account.take_incoming(sender=MOBILE, line=raygan.line, text=f"{TEXT} {number}")
+    since, until = clock.start - timedelta(hours=1), clock.start + timedelta(hours=1)
+    first = raygan.receive_messages(since, until)
+    assert first.total_pages == 2
+    everything = [message.message for message in raygan.iter_received(since, until)]
+    assert sorted(everything) == sorted(f"{TEXT} {number}" for number in range(150))
+
+
+def test_raygan_tells_prices_credit_and_the_white_list(raygan: Raygan) -> None:
+    prices = raygan.get_prices()
+    assert prices.persian > 0
+    assert prices.latin > 0
+    assert raygan.get_credit() == raygan.credit().amount
+    assert raygan.show_white_list([MOBILE, "+989356789012"]) == [MOBILE, "+989356789012"]
+
+
+@pytest.fixture
+def wikipayam(make: Make) -> WikiPayam:
+    sender = make("wikipayam", otp_pattern_id=7)
+    assert isinstance(sender, WikiPayam)
+    return sender
+
+
+def test_wikipayams_sends_by_its_own_calls(
+    wikipayam: WikiPayam, simulator: Simulator, clock: TurnableClock
+) -> None:
+    [text] = wikipayam.send([OutgoingText(MOBILE, TEXT, "t-1", as_note=True)])
+    [code] = wikipayam.send_otp([OutgoingCode(MOBILE, CODE, "t-2", otp_pattern_id=9)])
+    call = wikipayam.send_voice_otp(MOBILE, CODE, "t-3")
+    holoo = wikipayam.send_holoo("an-account", MOBILE, f"{TEXT} by Holoo")
+    assert (text.track_id, code.track_id, call.track_id) == ("t-1", "t-2", "t-3")
+    arrived = simulator.messages()
+    assert [message["channel"] for message in arrived] == ["sms", "voice", "sms", "sms"]
+    assert [message["code"] for message in arrived] == [None, CODE, CODE, None]
+    clock.forward(4)
+    ids = [text.id, code.id, holoo.id]
+    assert [one.status for one in wikipayam.deliver(ids)] == [Status.DELIVERED] * 3
+    assert wikipayam.balance().currency == "IRR"
+
+
+def test_wikipayams_box_of_received_messages(
+    wikipayam: WikiPayam, simulator: Simulator, clock: TurnableClock
+) -> None:
+    for number in range(5):
+        clock.forward(1)
+        arrives(simulator, "wikipayam", f"{TEXT} {number}")
+    today = clock.start.date() - timedelta(days=1)
+    first = wikipayam.receives(limit=2, sort_by="created_at", sort_order="asc")
+    assert [one.message for one in first.messages] == [f"{TEXT} 0", f"{TEXT} 1"]
+    assert first.total == 5
+    assert len(list(wikipayam.iter_receives(from_date=today))) == 5
+    assert len(wikipayam.receive(today)) == 5
+    found = wikipayam.receives(search=f"{TEXT} 3").messages
+    assert [one.message for one in found] == [f"{TEXT} 3"]
+    assert wikipayam.received_by_id(found[0].id) == found[0]
+    assert wikipayam.unread_count() == 5
+    assert wikipayam.mark_read([found[0].id]).marked == 1
+    assert wikipayam.unread(limit=1).total == 4
+    assert wikipayam.statistics()["read_count"] == 1
+    assert wikipayam.delete_all_read().deleted == 1
+    assert wikipayam.delete_receives([first.messages[0].id, "none"]).deleted == 1
+    assert wikipayam.mark_all_read().marked == 3
+    assert wikipayam.delete_all_unread().deleted == 0
+    clock.forward(3 * 86_400)
+    assert wikipayam.delete_older_than(2).deleted == 3
+    with pytest.raises(Rejected):
+        wikipayam.received_by_id(found[0].id)
+
+
+def test_melipayamaks_sends_by_its_own_calls(
+    make: Make, simulator: Simulator, clock: TurnableClock
+) -> None:
+    sender = make("melipayamak")
+    assert isinstance(sender, MeliPayamak)
+    sent = sender.send_sms([MOBILE, "+989356789012"], TEXT, flash=True)
+    pattern = sender.send_by_base_number(MOBILE, 12, [CODE, "the shop"])
+    assert [message["code"] for message in simulator.messages()] == [CODE, None, None]
+    clock.forward(4)
+    assert sender.deliveries([*map(str, sent.ids), pattern]) == [1, 1, 1]
+
+
+def test_asanaks_sends_by_its_own_calls(make: Make, simulator: Simulator) -> None:
+    sender = make("asanak v2rest")
+    assert isinstance(sender, Asanak)
+    one = sender.send_sms([MOBILE], TEXT)
+    pair = sender.send_p2p([(MOBILE, f"{TEXT} 1"), ("+989356789012", f"{TEXT} 2")])
+    template = sender.send_template(MOBILE, 3, {"code": CODE})
+    assert len({*one, *pair, *template}) == 4
+    assert [message["text"] for message in simulator.messages()][1:] == [
+        f"{TEXT} 2",
+        f"{TEXT} 1",
+        TEXT,
+    ]
+
+
+def test_what_asanak_pushes_is_read(make: Make, simulator: Simulator, clock: TurnableClock) -> None:
+    sender = make("asanak v1rest")
+    assert isinstance(sender, Asanak)
+    with LoopbackGateway(lambda _: Reply(200)) as host:
+        arrives(simulator, "asanak v1rest", TEXT, push_url=f"{host.url}/hook")
+        [pushed] = host.requests
+    incoming = sender.read_push(query(pushed))
+    assert (incoming.sender, incoming.text) == (MOBILE, TEXT)
+    assert incoming.line == SENDERS["asanak v1rest"]["line"]
+    assert incoming.received_at is not None
+    assert abs(incoming.received_at - clock.now) < timedelta(seconds=2)
+
+
+def test_smsirs_calls_of_v1(make: Make, simulator: Simulator, clock: TurnableClock) -> None:
+    sender = make("smsir v1")
+    assert isinstance(sender, SmsIr)
+    [line] = sender.v1.lines()
+    code = sender.v1.verify(MOBILE, 5, {"CODE": CODE})
+    pack = sender.v1.bulk(int(line), TEXT, [MOBILE, "+989356789012"])
+    later = clock.now + timedelta(hours=1)
+    own = sender.v1.like_to_like(int(line), [TEXT, f"{TEXT}!"], [MOBILE, MOBILE], at=later)
+    assert len(simulator.messages()) == 3
+    cancelled = sender.v1.cancel(own.id or "")
+    assert cancelled.messages == 2
+    clock.forward(4)
+    assert sender.v1.report(code.id or "").status is Status.DELIVERED
+    reports = sender.v1.pack_report(pack.id or "")
+    assert {(one.mobile, one.status) for one in reports} == {
+        (MOBILE, Status.DELIVERED),
+        ("+989356789012", Status.DELIVERED),
+    }
+    assert len(sender.v1.live_report(size=2)) == 2
+    arrives(simulator, "smsir v1", TEXT)
+    assert [message.text for message in sender.v1.latest_received(count=1)] == [TEXT]
+    assert sender.v1.credit() == sender.credit().amount
+
+
+def test_smsirs_calls_of_the_older_interface(make: Make, simulator: Simulator) -> None:
+    sender = make("smsir legacy", customer_club=True)
+    assert isinstance(sender, SmsIr)
+    legacy = sender.legacy
+    for number in range(12):
+        legacy.add_contact(Contact(f"+98912000{number:04}", "Sara"), category=4)
+    assert [contact.first_name for contact in legacy.contacts()] == ["Sara"] * 12
+    assert legacy.club_send_to_categories(TEXT, [4])
+    assert legacy.club_send([MOBILE], [f"{TEXT} club"])[MOBILE]
+    assert legacy.send([MOBILE], [f"{TEXT} line"], line="30001234")[MOBILE]
+    assert legacy.verification_code(MOBILE, CODE)
+    assert legacy.ultra_fast_send(MOBILE, 5, {"CODE": CODE})
+    assert len(simulator.messages()) == 16
+    assert sender.send_text(MOBILE, TEXT).id
+    assert legacy.lines()
+    assert legacy.credit() == sender.credit().amount

@@ -70,16 +70,16 @@ def test_of_sends_at_once_by_one_user_one_goes_out(make_flow: MakeFlow, database
 def test_the_nth_goes_the_next_does_not_and_no_turn_of_a_window_bursts(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
-    """Case 19: asking every ten seconds for three hours, no hour ever sees more than five."""
+    """Case 19: asking every half minute for three hours, no hour ever sees more than five."""
     flow = make_flow(
         sqlite, SMSVERIFY_BUDGETS=NO_BUDGETS | {"mobile": "5/hour"}, SMSVERIFY_RESEND_DELAYS=(1,)
     )
     began, sent = flow.clock.now, []
-    for _ in range(1080):
+    for _ in range(360):
         if outcome(flow.start) == "ok":
             sent.append((flow.clock.now - began).total_seconds())
-        flow.clock.advance(10)
-    assert sent[:5] == [0, 10, 20, 30, 40]
+        flow.clock.advance(30)
+    assert sent[:5] == [0, 30, 60, 90, 120]
     assert all(later - earlier >= 3600 for earlier, later in zip(sent, sent[5:], strict=False))
     assert 3600 <= sent[5] <= 3600 + 300
     assert len(sent) == 15
@@ -145,8 +145,8 @@ def test_a_foreign_prefix_has_a_cap_of_its_own(make_flow: MakeFlow, sqlite: str)
     [
         ("+971501234567", RegionNotAllowed),
         ("+447911123456", RegionNotAllowed),
-        ("+870773123456", InvalidMobile),  # Inmarsat
-        ("+881612345678", InvalidMobile),  # a satellite's
+        ("+870773123456", RegionNotAllowed),  # Inmarsat
+        ("+881612345678", RegionNotAllowed),  # a satellite's
         ("+979123456789", InvalidMobile),  # premium, international
         ("+989099999999999", InvalidMobile),
         ("02188776655", InvalidMobile),  # Tehran, a landline

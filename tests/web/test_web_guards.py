@@ -500,6 +500,8 @@ def test_the_widgets_say_where_a_user_stands(app: Flask) -> None:
         assert "+989123450001" not in text
         return text.split('class="sv-badge sv-')[1].split('"')[0]
 
+    with browser(app, None).get("/widgets") as answer:
+        assert "sv-badge sv-unverified" in answer.text
     assert badge() == "unverified"
     client.post(SEND)
     assert badge() == "pending"

@@ -1,0 +1,131 @@
+"""The gateway of the guide is a real one: held to the contract, registered, and used."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from flask import Flask
+from hostapp import User, db
+
+from flask_smsverify import SMSVerify
+from flask_smsverify.errors import ConfigurationError, SendFailed
+from flask_smsverify.testing import LoopbackGateway, Reply
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def load(name: str) -> ModuleType:
+    """A module of the guide's examples."""
+    spec = spec_from_file_location(name, DOCS / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+Acme: Any = load("acme").Acme
+TestAcme: Any = load("test_acme").TestAcme
+
+
+@pytest.fixture
+def gateway() -> Iterator[LoopbackGateway]:
+    with LoopbackGateway(lambda _: Reply(201, b'{"id": "m-17"}')) as gateway:
+        yield gateway
+
+
+def make_shop(tmp_path: Path, **options: object) -> Flask:
+    app = Flask("shop")
+    app.config.update(
+        SECRET_KEY="a secret of the tests",
+        TESTING=True,
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'shop.sqlite'}",
+        SMSVERIFY_SENDERS={"main": {"gateway": "acme", **options}},
+    )
+    db.init_app(app)
+    smsverify = SMSVerify()
+    smsverify.register_gateway("acme", Acme)
+    smsverify.init_app(app, db, user_model=User)
+    return app
+
+
+@pytest.fixture
+def shop(tmp_path: Path, gateway: LoopbackGateway) -> Iterator[Flask]:
+    app = make_shop(tmp_path, key="open-sesame", base_url=gateway.url)
+    with app.app_context():
+        db.create_all()
+        db.session.add(User(id=1, mobile="09123456789"))
+        db.session.commit()
+        yield app
+        app.extensions["smsverify"].close()
+        db.session.remove()
+        db.engine.dispose()
+
+
+def start(shop: Flask) -> None:
+    user = db.session.get(User, 1)
+    db.session.rollback()
+    shop.extensions["smsverify"].verifier.start(user)
+
+
+def test_a_registered_gateway_brings_codes(shop: Flask, gateway: LoopbackGateway) -> None:
+    start(shop)
+    [request] = gateway.requests
+    assert request.headers["authorization"] == "Key open-sesame"
+    body = json.loads(request.body)
+    assert body["to"] == "+989123456789"
+    [code] = re.findall(r"\b\d{6}\b", body["text"])
+    shop.extensions["smsverify"].verifier.check(db.session.get(User, 1), code)
+
+
+def test_what_a_registered_gateway_refuses_is_refused(
+    shop: Flask, gateway: LoopbackGateway
+) -> None:
+    gateway.answer = lambda _: Reply(422, b'{"field": "to"}')
+    with pytest.raises(SendFailed) as failed:
+        start(shop)
+    [cause] = failed.value.causes
+    assert (cause.gateway, cause.code) == ("main", "422")
+
+
+def test_the_senders_command_asks_a_registered_gateway(
+    shop: Flask, gateway: LoopbackGateway
+) -> None:
+    gateway.answer = lambda _: Reply(200, b'{"credit": 120000}')
+    said = shop.test_cli_runner().invoke(args=["smsverify", "senders"]).output
+    assert "main (acme)" in said
+    assert "120,000 IRR" in said
+
+
+def test_the_options_of_a_registered_gateway_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no option 'kei'; did you mean 'key'\?"):
+        make_shop(tmp_path, kei="open-sesame")
+    with pytest.raises(ConfigurationError, match="the option 'key' is missing"):
+        make_shop(tmp_path)
+
+
+def test_only_a_sender_can_be_registered() -> None:
+    with pytest.raises(ConfigurationError, match="a gateway is a subclass of Sender"):
+        SMSVerify().register_gateway("acme", dict)  # type: ignore[arg-type] -- the mistake
+
+
+def test_the_guide_has_a_page_of_code_and_names_what_there_is() -> None:
+    assert len((DOCS / "examples" / "acme.py").read_text().splitlines()) < 70
+    guide = (DOCS / "writing-a-gateway.md").read_text()
+    from flask_smsverify.senders import base
+
+    named = set(re.findall(r"`(\w+)\(\)`", guide))
+    assert {"national", "e164", "status_of", "send_alike", "isolate", "safe_reason"} <= named
+    for name in named - {"credit"}:
+        assert callable(getattr(base, name))
+    capabilities = set(re.findall(r"`([A-Z_]{4,})`", guide)) - {"SMSVERIFY_SENDERS"}
+    assert capabilities == {capability.name for capability in base.Capability}

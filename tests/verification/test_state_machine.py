@@ -1,0 +1,226 @@
+"""Every order of steps that Hypothesis thinks of, against a small model of what is promised."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from flows import MEMORY, Flow, Native, flow_of
+from hostapp import User, create_app, db
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from flask_smsverify.errors import SMSVerifyError
+from flask_smsverify.models import Challenge
+from flask_smsverify.senders.memory import Memory
+
+USERS = (1, 2)
+MOBILES = ("09123450001", "09123450002", "09120000003")
+MAX_ATTEMPTS, MOBILE_CAP, FAILURES, STREAK = 3, 4, 8, 6
+
+
+class Verifying(RuleBasedStateMachine):
+    native: ClassVar[bool] = False
+    resend: ClassVar[str] = "same"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.app = create_app(
+            f"sqlite:///{Path(self.folder.name) / 'test.sqlite'}",
+            SMSVERIFY_SENDERS=MEMORY,
+            SMSVERIFY_MAX_ATTEMPTS=MAX_ATTEMPTS,
+            SMSVERIFY_RESEND=self.resend,
+            SMSVERIFY_CONSECUTIVE_FAILURES=STREAK,
+            SMSVERIFY_BUDGETS={
+                "mobile": f"{MOBILE_CAP}/hour",
+                "user": None,
+                "failures": f"{FAILURES}/day",
+            },
+        )
+        self.context = self.app.app_context()
+        self.context.push()
+        db.create_all()
+        db.session.add_all(User(id=number, mobile=MOBILES[number - 1]) for number in USERS)
+        db.session.commit()
+        self.flow: Flow = flow_of(self.app)
+        self.gateway: Any = Native(name="gateway") if self.native else Memory(name="gateway")
+        self.flow.route(self.gateway)
+        self.compared: Counter[str] = Counter()
+        self.proved: Counter[str] = Counter()
+        self.right: set[tuple[int, str]] = set()
+        self.sent_at: list[tuple[float, str]] = []
+        self.failed_at: list[tuple[float, int]] = []
+        self.seen = 0
+
+    def teardown(self) -> None:
+        self.app.extensions["smsverify"].close()
+        db.session.remove()
+        db.engine.dispose()
+        self.context.pop()
+        self.folder.cleanup()
+
+    # --- steps ----------------------------------------------------------------------------------
+
+    def attempt(self, act: Any) -> Any:
+        """Act; what is refused must be refused in our own words. Then note what has arrived."""
+        try:
+            return act()
+        except SMSVerifyError:
+            return None
+        finally:
+            arrived = self.arrived()
+            for to in arrived[self.seen :]:
+                self.sent_at.append((self.flow.clock.now.timestamp(), to))
+            self.seen = len(arrived)
+
+    def arrived(self) -> list[str]:
+        if self.native:
+            return [to for to, _ in self.gateway.sent] + [kept.to for kept in self.gateway.own]
+        return [kept.to for kept in self.gateway.messages]
+
+    @rule(
+        number=st.sampled_from(USERS),
+        mobile=st.sampled_from((None, *MOBILES)),
+        channel=st.sampled_from(("sms", "sms", "voice")),
+    )
+    def start(self, number: int, mobile: str | None, channel: str) -> None:
+        self.attempt(lambda: self.flow.start(number, mobile=mobile, channel=channel))
+
+    @rule(number=st.sampled_from(USERS), channel=st.sampled_from((None, "sms", "voice")))
+    def send_again(self, number: int, channel: str | None) -> None:
+        latest = self.flow.verifier.latest(self.flow.user(number))
+        if latest is not None:
+            self.attempt(lambda: self.flow.verifier.resend(latest, channel=channel))
+
+    @rule(number=st.sampled_from(USERS))
+    def guess_right(self, number: int) -> None:
+        latest = self.flow.verifier.latest(self.flow.user(number))
+        if latest is not None:
+            self.guess(number, latest, self.flow.code(latest), right=True)
+
+    @precondition(lambda self: self.native)
+    @rule(number=st.sampled_from(USERS), which=st.integers(0, 3))
+    def guess_a_native_code(self, number: int, which: int) -> None:
+        latest = self.flow.verifier.latest(self.flow.user(number))
+        if latest is None or not self.gateway.sent:
+            return
+        to, code = self.gateway.sent[-1 - which % len(self.gateway.sent)]
+        self.guess(number, latest, code, right=to == latest.mobile)
+
+    @rule(number=st.sampled_from(USERS), times=st.integers(1, 4))
+    def guess_wrong(self, number: int, times: int) -> None:
+        latest = self.flow.verifier.latest(self.flow.user(number))
+        for _ in range(times if latest else 0):
+            self.guess(number, latest, self.flow.wrong(latest), right=False)
+
+    def guess(self, number: int, challenge: Challenge, code: str, *, right: bool) -> None:
+        before = self.flow.verifier.load(challenge.id).attempts
+        proof = self.attempt(lambda: self.flow.verifier.check(self.flow.user(number), code))
+        after = self.flow.verifier.load(challenge.id).attempts
+        assert after - before in (0, 1)
+        self.compared[challenge.id] += after - before
+        if proof is not None:
+            assert right, "a proof without a right code"
+            self.proved[challenge.id] += 1
+            self.right.add((number, proof.mobile))
+        elif after > before:
+            self.failed_at.append((self.flow.clock.now.timestamp(), number))
+
+    @rule(seconds=st.sampled_from((1, 29, 31, 61, 121, 540, 601, 3600)))
+    def wait(self, seconds: int) -> None:
+        self.flow.clock.advance(seconds)
+
+    @rule(number=st.sampled_from(USERS), mobile=st.sampled_from(MOBILES))
+    def change_number(self, number: int, mobile: str) -> None:
+        self.flow.move(number, mobile)
+
+    @rule(number=st.sampled_from(USERS))
+    def roll_the_host_back(self, number: int) -> None:
+        latest = self.flow.verifier.latest(self.flow.user(number))
+        self.flow.user(number).note = "never written"
+        if latest is not None:
+            self.guess(number, latest, self.flow.wrong(latest), right=False)
+        db.session.rollback()
+
+    @rule(number=st.sampled_from(USERS))
+    def revoke(self, number: int) -> None:
+        self.flow.verifier.revoke(self.flow.user(number), by="staff")
+        self.right = {(whose, mobile) for whose, mobile in self.right if whose != number}
+        assert self.flow.verifier.status(self.flow.user(number)).state == "unverified"
+
+    @rule(number=st.sampled_from(USERS))
+    def unlock(self, number: int) -> None:
+        self.flow.verifier.unlock(self.flow.user(number))
+        assert not self.flow.verifier.status(self.flow.user(number)).locked
+
+    # --- what always holds ------------------------------------------------------------------------
+
+    @invariant()
+    def no_challenge_compares_more_than_its_attempts(self) -> None:
+        assert all(count <= MAX_ATTEMPTS for count in self.compared.values())
+
+    @invariant()
+    def no_challenge_succeeds_twice(self) -> None:
+        assert all(count <= 1 for count in self.proved.values())
+
+    @invariant()
+    def no_mobile_gets_more_than_its_cap_in_an_hour(self) -> None:
+        hour_ago = self.flow.clock.now.timestamp() - 3600
+        recent = Counter(to for when, to in self.sent_at if when > hour_ago)
+        assert all(count <= MOBILE_CAP for count in recent.values())
+
+    @invariant()
+    def no_account_fails_more_than_its_budget_in_a_day(self) -> None:
+        day_ago = self.flow.clock.now.timestamp() - 86_400
+        recent = Counter(number for when, number in self.failed_at if when > day_ago)
+        assert all(count <= FAILURES for count in recent.values())
+
+    @invariant()
+    def nobody_is_verified_without_a_right_code(self) -> None:
+        for number in USERS:
+            status = self.flow.verifier.status(self.flow.user(number))
+            if status.state == "verified":
+                assert (number, status.mobile) in self.right
+
+    @invariant()
+    def one_account_at_most_is_verified_for_a_mobile(self) -> None:
+        verified = [
+            status.mobile
+            for number in USERS
+            if (status := self.flow.verifier.status(self.flow.user(number))).state == "verified"
+        ]
+        assert len(verified) == len(set(verified))
+
+    @invariant()
+    def one_challenge_at_most_is_open_for_a_user(self) -> None:
+        pending = self.flow.state.ledger.read(
+            lambda session: Counter(
+                session.query(Challenge.user_id).filter_by(state=Challenge.PENDING)
+            )
+        )
+        assert all(count == 1 for count in pending.values())
+
+
+class VerifyingNatively(Verifying):
+    native = True
+
+
+class VerifyingAnew(Verifying):
+    resend = "new"
+
+
+@pytest.mark.parametrize("machine", [Verifying, VerifyingNatively, VerifyingAnew])
+def test_no_order_of_steps_breaks_a_promise(machine: type[Verifying]) -> None:
+    case = machine.TestCase
+    case.settings = settings(
+        max_examples=12,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),  # a database's pace says nothing about the rules
+    )
+    case("runTest").runTest()
