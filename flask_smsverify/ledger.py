@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -158,12 +159,19 @@ class Ledger:
         """Make rows that may be there already, each committed by itself.
 
         One row a transaction, so that no two that make the same rows can hold what the other
-        waits for.
+        waits for; all in one on SQLite, whose writers cannot meet, and which waits for the disk
+        at each commit.
 
         :param table: a mapped class.
         """
-        for row in rows:
-            self.run(lambda session, row=row: session.execute(self._insert(table).values(row)))  # type: ignore[misc]  # mypy infers no default in a lambda
+
+        def work(session: Session, some: list[dict[str, object]]) -> None:
+            for row in some:
+                session.execute(self._insert(table).values(row))
+
+        together = [rows] if rows and self.dialect == "sqlite" else [[row] for row in rows]
+        for some in together:
+            self.run(partial(work, some=some))
 
     def _insert(self, table: Any) -> Any:
         if self.dialect == "postgresql":

@@ -803,8 +803,10 @@ class Verifier:
             if standing is not None:
                 standing.failures = 0
             sender = row.native_sender if native_code is not None else _carrier(session, row.id)
+            others = self._other_proofs(session, row.mobile, challenge.user_id, now, lock=True)
+            holding = self._holding(others, gone, now)
             return self._grant(
-                session, challenge.user_id, row.mobile, row.channel, sender, now, gone
+                session, challenge.user_id, row.mobile, row.channel, sender, now, holding
             )
 
         self._budgets.prepare([holders], self._clock())
@@ -852,21 +854,15 @@ class Verifier:
         channel: str,
         sender: str | None,
         now: datetime,
-        gone: frozenset[_ProofKey],
+        holding: Sequence[Verification],
     ) -> _Granted | None:
         """Write a user's verification; None where others hold the mobile and keep it.
 
         The caller holds the mobile's row of `holders`, so two grants of one mobile take turns.
 
-        :param gone: the proofs of it that hold it against nobody; of more recent ones all do.
+        :param holding: the others that hold it, locked, oldest proof first.
         """
         limit = self._rules.accounts_per_mobile
-        holding = []
-        for row in self._other_proofs(session, mobile, user_id, now, lock=True):
-            if _proof_key(row) not in gone:
-                holding.append(row)
-            elif limit:
-                row.revoked_at = now  # or it would be in force again if its user came back to it
         lost: list[str] = []
         if limit and len(holding) >= limit:
             if self._rules.mobile_policy == "refuse":
@@ -912,6 +908,19 @@ class Verifier:
         return [
             row for row in rows if row.user_id != user_id and self._policy.proof_holds(row, now)
         ]
+
+    def _holding(
+        self, proofs: Sequence[Verification], gone: frozenset[_ProofKey], now: datetime
+    ) -> list[Verification]:
+        """Those of these locked proofs that hold their mobile; the others are taken back.
+
+        :param gone: the proofs that do not, as `_gone` found before the lock; a newer one does.
+        """
+        if self._rules.accounts_per_mobile:
+            for row in proofs:
+                if _proof_key(row) in gone:
+                    row.revoked_at = now  # or it would count again if its user came back to it
+        return [row for row in proofs if _proof_key(row) not in gone]
 
     def _gone(self, mobile: str, user_id: str | None) -> frozenset[_ProofKey]:
         """The proofs of this mobile whose users have another by now: they hold it against nobody.
@@ -985,6 +994,8 @@ class Verifier:
         """
         mobile, digest = self._tokens.load(token, purpose, max_age)
         gone = self._gone(mobile, None)
+        holders = Claim("holders", mobile, ())
+        self._budgets.prepare_beside(holders, self._clock())
         self._users.write_mobile(user, mobile)
         connection = self._users.connection()
         user_id = self._users.id_of(user)
@@ -994,8 +1005,25 @@ class Verifier:
             used = {"digest": digest, "until": now + timedelta(seconds=max_age)}
             if not self._ledger.insert_if_absent(session, UsedToken, used):
                 raise InvalidToken("this proof token was used already")
-            self._budgets.lock_within(session, Claim("holders", mobile, ()), now)
-            return self._grant(session, user_id, mobile, "sms", "proof", now, gone)
+            self._budgets.lock_within(session, holders, now)
+            # By key alone, and a row made before it is locked: at REPEATABLE READ, MariaDB locks
+            # gaps too, and two sign-ups would wait for each other.
+            self._ledger.insert_if_absent(
+                session, Verification, {"user_id": user_id, "failures": 0, "created_at": now}
+            )
+            others = self._ledger.read(
+                lambda beside: self._other_proofs(beside, mobile, user_id, now, lock=False)
+            )
+            locked = (
+                session.get(Verification, row.user_id, with_for_update=True) for row in others
+            )
+            proofs = [
+                row
+                for row in locked
+                if row and row.mobile == mobile and self._policy.proof_holds(row, now)
+            ]
+            holding = self._holding(proofs, gone, now)
+            return self._grant(session, user_id, mobile, "sms", "proof", now, holding)
 
         granted = self._ledger.within(connection, work)
         if granted is None:

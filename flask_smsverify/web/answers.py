@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from flask import Response, current_app, render_template, request, session
+from flask import Response, current_app, render_template, request, session, url_for
 from flask_wtf.csrf import generate_csrf, validate_csrf
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from wtforms import ValidationError
@@ -21,6 +21,7 @@ from .. import errors
 from ..extension import State
 from .i18n import Interface
 from .problems import problem_text
+from .targets import safe_path
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +111,21 @@ def problem_page(found: Problem, state: State, ui: Interface) -> Response:
             "smsverify/problem.html",
             sv_error=shown(found, ui),
             sv_site_name=state.site_name,
+            sv_back_url=url_for("smsverify.page", next=_wanted()),
         )
     )
     response.status_code = found.status
     if "retry_after" in found.data:
         response.headers["Retry-After"] = str(found.data["retry_after"])
     return response
+
+
+def _wanted() -> str | None:
+    """Where the refused request wanted to go in the end, where that can be read."""
+    try:
+        return safe_path(request.values.get("next"))
+    except RequestEntityTooLarge:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ class FlaskSmsverify(Target):
             meter.note_message(message.code)
             return send_code(self, message)
 
-        Memory.send_code = counted  # type: ignore[method-assign]  # the meter's place
-        codes.same = meter.watch(codes.same)  # type: ignore[assignment]  # likewise
+        Memory.send_code = counted
+        codes.same = meter.watch(codes.same)
         app = create_app(f"sqlite:///{self.database}")
         smsverify = app.extensions["test_smsverify"]
 

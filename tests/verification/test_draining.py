@@ -207,9 +207,7 @@ def test_a_stranger_who_burns_a_mobiles_budget_leaves_half_to_its_owner(
     flow.prove(1)
     flow.clock.advance(2 * 86_400)
     assert flow.verifier.status(flow.user()).state == "expired"
-    ends = Counter(
-        outcome(lambda n=n: flow.start(n, mobile="09123450001")) for n in range(2, 8)
-    )
+    ends = Counter(outcome(lambda n=n: flow.start(n, mobile="09123450001")) for n in range(2, 8))
     ends[outcome(lambda: flow.verifier.start_for("09123450001", purpose="sign-up"))] += 1
     assert ends == {"ok": 3, "BudgetSpent": 4}
     flow.state.delivery.settle()

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from flask_smsverify.errors import (
     Unknown,
     WrongCode,
 )
-from flask_smsverify.models import Base, Challenge
+from flask_smsverify.models import Base, Challenge, UsedToken
 from flask_smsverify.verification import codes
 
 MakeFlow = Callable[..., Flow]
@@ -136,9 +137,7 @@ def test_resending_gives_no_new_attempts(flow: Flow) -> None:
         assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
     flow.clock.advance(31)
     assert flow.verifier.resend(challenge).id == challenge.id
-    ends = Counter(
-        outcome(lambda: flow.check(challenge, flow.wrong(challenge))) for _ in range(10)
-    )
+    ends = Counter(outcome(lambda: flow.check(challenge, flow.wrong(challenge))) for _ in range(10))
     assert ends == {"WrongCode": 2, "TooManyAttempts": 8}
 
 
@@ -427,9 +426,7 @@ def test_a_dead_native_gateway_gives_no_free_guesses_at_our_own_code(
     flow.verifier.resend(challenge, channel="voice")
     native.checking.extend(Unavailable("native", "refused", written=False) for _ in range(50))
     compared = counted_compares(monkeypatch)
-    ends = Counter(
-        outcome(lambda: flow.check(challenge, flow.wrong(challenge))) for _ in range(20)
-    )
+    ends = Counter(outcome(lambda: flow.check(challenge, flow.wrong(challenge))) for _ in range(20))
     assert ends == {"CheckFailed": 5, "TooManyAttempts": 15}
     assert compared == [False] * 5
 
@@ -558,7 +555,9 @@ def test_a_code_for_one_mobile_is_nothing_for_another(flow: Flow) -> None:
         "{0[0]}{0[1]}{0[2]}-{0[3]}{0[4]}{0[5]}",
     ],
 )
-@pytest.mark.parametrize("digits", ["0123456789", "۰۱۲۳۴۵۶۷۸۹", "٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９"])
+@pytest.mark.parametrize(
+    "digits", ["0123456789", "۰۱۲۳۴۵۶۷۸۹", "٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９"]
+)
 def test_every_spelling_of_the_right_code_is_right(flow: Flow, spelt: str, digits: str) -> None:
     """Case 13."""
     challenge = flow.start()
@@ -702,3 +701,37 @@ def test_the_fifth_wrong_code_says_0_and_what_follows_says_when(flow: Flow) -> N
     with pytest.raises(TooManyAttempts) as refused:
         flow.check(challenge, flow.code(challenge))
     assert refused.value.retry_after == 20
+
+
+def test_before_a_code_of_ours_was_sent_ours_is_not_taken(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    challenge = flow.start()
+    assert native.own == []
+    with pytest.raises(WrongCode):
+        flow.check(challenge, flow.code(challenge))
+
+
+def test_a_native_code_that_is_used_while_the_gateway_thinks_is_refused(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Case 7a: what was used is looked at again where the challenge is used up."""
+    flow, native = native_flow
+    challenge = flow.start()
+    [(_, code)] = native.sent
+    ask = native.check_native_code
+
+    def use_first(to: str, typed: str) -> bool:
+        opened = flow.verifier.load(challenge.id)
+        row = UsedToken(
+            digest=flow.verifier._native_digest(opened, typed),
+            until=flow.clock() + timedelta(minutes=10),
+        )
+        flow.state.ledger.run(lambda session: session.add(row))
+        return ask(to, typed)
+
+    native.check_native_code = use_first  # type: ignore[method-assign]  # a use in this moment
+    with pytest.raises(NoChallenge):
+        flow.check(challenge, code)
+    assert flow.standing().verified_at is None
