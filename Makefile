@@ -25,7 +25,7 @@ demo: $(READY)
 	@$(BIN)/python -m example_app
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

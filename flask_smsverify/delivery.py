@@ -21,10 +21,12 @@ from datetime import datetime
 from functools import partial
 from typing import ClassVar, TypeVar
 
+from blinker import NamedSignal
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from . import signals
 from .breaker import Breakers
 from .errors import (
     ChannelUnavailable,
@@ -40,6 +42,7 @@ from .errors import (
 )
 from .ledger import Ledger
 from .models import Message
+from .phone import mask
 from .senders.base import Capability, CodeMessage, Receipt, Sender, Status, Text
 from .senders.http import deadline, remaining
 from .text import parts
@@ -162,6 +165,7 @@ class Delivery:
 
     :param seconds: for a whole route, failover included (`SMSVERIFY_SEND_DEADLINE`).
     :param in_flight: how many calls of this process may wait for one sender at a time.
+    :param emit: sends a signal.
     """
 
     def __init__(
@@ -171,9 +175,11 @@ class Delivery:
         *,
         seconds: float,
         in_flight: int,
+        emit: Callable[..., None],
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
+        self._emit = emit
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -479,10 +485,22 @@ class Delivery:
         # An id that the column cannot hold would be of no use cut short.
         fits = receipt.id is not None and len(receipt.id) <= _LONGEST_ID
         self._note(message, state=str(receipt.status), gateway_id=receipt.id if fits else None)
+        self._announce(signals.message_sent, message, gateway=message.sender)
 
     def _note_failure(self, message: Message, error: SenderError) -> None:
         state = str(Status.UNKNOWN) if isinstance(error, Unknown) else Message.FAILED
         self._note(message, state=state, reason=error.reason[:191])
+        if state == Message.FAILED:
+            self._announce(signals.message_failed, message, gateway=message.sender)
+
+    def _announce(self, signal: NamedSignal, message: Message, **values: str) -> None:
+        self._emit(
+            signal,
+            message_id=message.id,
+            kind=message.kind,
+            mobile=mask(message.recipient),
+            **values,
+        )
 
     def _note(self, message: Message, **values: object) -> None:
         """Write the outcome down. The gateway has acted already, so what fails here fails alone."""

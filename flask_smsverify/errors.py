@@ -37,6 +37,7 @@ carries a code, a text, a credential or a whole mobile.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -165,6 +166,11 @@ class UncommittedWrites(StoreUnavailable):
     """SQLite has one writer, and the host's session is holding it; commit before the call."""
 
 
+def _one_line(said: str) -> str:
+    """A gateway's words without line breaks and control characters: they stand in logs."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(said))
+
+
 class SenderError(SMSVerifyError):
     """What a gateway, or the way to it, answered.
 
@@ -177,6 +183,8 @@ class SenderError(SMSVerifyError):
     def __init__(
         self, gateway: str, reason: str, *, code: str | None = None, written: bool = True
     ) -> None:
+        reason = _one_line(reason)
+        code = _one_line(code) if code else code
         super().__init__(f"{gateway}: {reason}" + (f" (code {code})" if code else ""))
         self.gateway = gateway
         self.reason = reason

@@ -305,11 +305,22 @@ class SMSVerify:
                 host_is_writing=users.is_writing,
             )
         budgets = Budgets(ledger, keyring)
+
+        def emit(signal: NamedSignal, **values: Any) -> None:
+            if has_request_context():
+                request.environ[_CHANGED] = True
+                request.environ.pop(_SEEN, None)
+            try:
+                signal.send(app, **values)
+            except Exception:  # what a host's receiver raises must not undo a send or a proof
+                log.exception("a receiver of the signal %s failed", signal.name)
+
         delivery = Delivery(
             ledger,
             Routes(self._senders(app, settings), settings.routes),
             seconds=settings.send_deadline,
             in_flight=settings.sends_in_flight,
+            emit=emit,
             clock=_now,
         )
         parse_mobile = functools.partial(
@@ -317,12 +328,6 @@ class SMSVerify:
             default_region=settings.default_region,
             allowed_regions=settings.allowed_regions,
         )
-
-        def emit(signal: NamedSignal, **values: Any) -> None:
-            if has_request_context():
-                request.environ[_CHANGED] = True
-                request.environ.pop(_SEEN, None)
-            signal.send(app, **values)
 
         def locale() -> str:
             return state_of(app).locale()

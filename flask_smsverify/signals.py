@@ -19,7 +19,8 @@ verification_failed = _signals.signal("verification-failed")
 verification_revoked = _signals.signal("verification-revoked")
 #: A message was handed to a gateway. `message_id`, `kind`, `gateway`, `mobile` (masked).
 message_sent = _signals.signal("message-sent")
-#: A message could not be handed to any gateway. `message_id`, `kind`, `mobile` (masked).
+#: A gateway did not take a message; another may have. `message_id`, `kind`, `gateway`, `mobile`
+#: (masked).
 message_failed = _signals.signal("message-failed")
 #: A gateway reports a message on the phone. `message_id`, `kind`, `gateway`, `mobile` (masked).
 message_delivered = _signals.signal("message-delivered")

@@ -88,7 +88,9 @@ class Outbox:
 
 @contextlib.contextmanager
 def outbox(app: Flask) -> Iterator[Outbox]:
-    """Collect what an app sends instead of sending it, whatever senders it has::
+    """Collect what an app sends instead of sending it, whatever senders it has.
+
+    For example::
 
         with outbox(app) as box:
             client.post("/verify-mobile/send")

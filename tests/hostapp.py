@@ -33,9 +33,7 @@ class TextUser(UserMixin, db.Model):
     __tablename__ = "host_text_user"
 
     id = db.Column(
-        db.String(32).with_variant(
-            db.String(32, collation="utf8mb4_bin"), "mysql", "mariadb"
-        ),
+        db.String(32).with_variant(db.String(32, collation="utf8mb4_bin"), "mysql", "mariadb"),
         primary_key=True,
     )
     mobile = db.Column(db.String(32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from flask import Flask
 from hostapp import TextUser, UuidUser, db
 from sqlalchemy import String
 
+import flask_smsverify
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.senders.base import Capability, Credit, Sender
 from flask_smsverify.simulator import Pace, Simulator, running
@@ -492,3 +494,40 @@ def test_a_wrong_setting_is_an_error_and_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
     assert "SMSVERIFY_CODE_LENGHT; did you mean SMSVERIFY_CODE_LENGTH?" in done.stdout
     assert ConfigurationError.__name__ not in done.stdout
+
+
+# --- nothing of this over HTTP -------------------------------------------------------------------
+
+
+def test_what_commands_do_can_be_asked_for_over_http_nowhere(app: Flask) -> None:
+    """Case 44 of docs/safety.md: there is no staff page, so a shell on the server is needed."""
+    endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
+    assert {endpoint for endpoint in endpoints if endpoint.startswith("smsverify")} == {
+        f"smsverify.{name}" for name in ("page", "send", "check", "mobile", "status", "static")
+    }
+    assert not [
+        endpoint
+        for endpoint, view in app.view_functions.items()
+        if view.__module__.startswith("flask_smsverify") and not endpoint.startswith("smsverify.")
+    ]
+    visitor = app.test_client()
+    visitor.get("/login/1")
+    for name in ("admin", "staff", "users", "senders", "budgets", "verify", "revoke", "unlock"):
+        for path in (f"/verify-mobile/{name}", f"/verify-mobile/{name}/1", f"/smsverify/{name}"):
+            for method in (visitor.get, visitor.post):
+                assert method(path).status_code == 404
+
+
+def test_no_view_can_do_what_the_commands_do() -> None:
+    """Case 44 of docs/safety.md."""
+    verbs = {"mark_verified", "revoke", "unlock", "forget", "lift"}
+    package = Path(flask_smsverify.__file__).parent
+    for path in (*(package / "web").glob("*.py"), package / "decorators.py"):
+        tree = ast.parse(path.read_text())
+        used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not verbs & used, path
+    assert verbs - {"forget"} <= {
+        node.attr
+        for node in ast.walk(ast.parse((package / "cli.py").read_text()))
+        if isinstance(node, ast.Attribute)
+    }

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -201,6 +201,7 @@ class Office:
             routes,
             seconds=self.seconds,
             in_flight=self.in_flight,
+            emit=lambda signal, **values: signal.send(self, **values),
             clock=lambda: datetime.now(UTC),
         )
         return self.delivery
@@ -1031,3 +1032,23 @@ def test_one_bad_number_among_good_ones_fails_alone(simulator: Simulator, app: F
     assert delivery.breaker_state("spare") == "closed"
     assert [message["to"] for message in simulator.messages()] == [MOBILE] * (FAILURES + 1)
     assert {message.state for message in office.messages()} == {"failed", "queued"}
+
+
+@pytest.mark.parametrize("kind", [Unavailable, Unknown, Rejected, Misconfigured])
+def test_a_gateways_reason_is_one_line_of_the_log_and_of_the_ledger(
+    office: Office, caplog: pytest.LogCaptureFixture, kind: type[SenderError]
+) -> None:
+    """Case 45 of docs/safety.md: also where a host's own gateway passes on what it was told."""
+    caplog.set_level(logging.DEBUG)
+    said = "no\r\nWARNING root: forged\x0b\x85\u2028\x1b[2J it is"
+    with suppress(SendFailed):
+        office.sends(Fake("one", kind("one", said, code="7\r\n8")))
+    delivery = office.opens(Fake("two", kind("two", said)))
+    delivery.in_background(delivery.send_code, office.desk.order())
+    delivery.settle()
+    assert [record for record in caplog.records if "forged" in record.getMessage()]
+    written = [record.getMessage() for record in caplog.records]
+    written += [message.reason or "" for message in office.messages()]
+    for line in written:
+        assert len(line.splitlines()) <= 1
+        assert "\x1b" not in line

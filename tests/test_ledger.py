@@ -380,8 +380,10 @@ def test_create_all_makes_our_tables(make_app: MakeApp, database: str) -> None:
 # Flask-Migrate's own `env.py` asks Flask-SQLAlchemy the old way first.
 @pytest.mark.filterwarnings("ignore:'get_engine' is deprecated:DeprecationWarning")
 def test_a_migration_makes_our_tables_needs_no_import_of_ours_and_is_complete(
-    database: str, tmp_path: Path
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Flask-Migrate's `env.py` would disable every logger of this process.
+    monkeypatch.setattr("logging.config.fileConfig", lambda *_: None)
     app = create_app(database, SMSVERIFY_SENDERS=MEMORY)
     flask_migrate.Migrate(app, db)
     folder = str(tmp_path / "migrations")

@@ -166,3 +166,10 @@ def test_the_text_speaks_the_visitors_language(make_app: MakeApp, sqlite: str) -
     app = make_app(sqlite, SMSVERIFY_SITE_NAME="چنار")
     browser(app).post(SEND, headers={"Accept-Language": "fa"})
     assert phone(app).last.text.startswith("کد تأیید شما در چنار")
+
+
+def test_a_value_that_looks_like_a_field_is_put_in_as_it_is() -> None:
+    """Case 46 of docs/safety.md: a text is filled in once, and from code and site alone."""
+    for site in ("{code}", "{code.__class__}", "{0}", "{site.__init__.__globals__}", "%(code)s {"):
+        composed = texts("{site}: {code}", site=site).compose(CODE, "fa")
+        assert composed == f"{site}: {CODE}"

@@ -134,7 +134,7 @@ def test_five_wrong_codes_are_counted_and_then_no_code_is_taken(visit, open_shop
     kept_open = guesser.context.new_page()
     kept_open.goto(guesser.page.url)
     summary = guesser.page.get_by_role("alert")
-    for typed, said in (("", "وارد نکرده‌اید"), ("12", "کوتاه است"), ("abcdef", "فقط رقم دارد")):
+    for typed, said in (("", "وارد نکرده‌اید"), ("12", "کامل نیست"), ("abcdef", "فقط رقم دارد")):
         guesser.type_code(typed)  # cannot be a code, so it costs no try
         expect(summary).to_be_focused()
         expect(summary).to_contain_text(said)

@@ -53,7 +53,7 @@ def in_delivery(source: str, instead: str) -> Mutant:
 
 
 def in_targets(source: str, instead: str) -> Mutant:
-    return Mutant("flask_smsverify/web/targets.py", source, instead, FUZZ, "path")
+    return Mutant("flask_smsverify/web/targets.py", source, instead, FUZZ, "target or path")
 
 
 LOCKED_AT_CHECK = """        if standing is not None and self._is_locked(standing):
@@ -291,8 +291,9 @@ def main(word: str = "") -> int:
             sys.exit(f"{mutant.file} holds this {found} times, not once:\n{mutant.source}")
     untouched = {Mutant(one.file, "", "", one.tests, one.words): None for one in chosen}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        if any(end != "survived" for end in pool.map(_end, untouched)):
-            sys.exit("the tests must pass before anything is broken")
+        for one, end in zip(untouched, pool.map(_end, untouched), strict=True):
+            if end != "survived":
+                sys.exit(f"{one.tests} must pass before anything is broken")
         ends = list(pool.map(_end, chosen))
     survivors = [mutant for mutant, end in zip(chosen, ends, strict=True) if end != "killed"]
     for mutant, end in zip(chosen, ends, strict=True):

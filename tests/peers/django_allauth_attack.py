@@ -23,7 +23,7 @@ class DjangoAllauth(Target):
     limit = 3
     alphabet = "BCDFGHJKLMNPQRSTVWXZ"
     code_length = 8
-    sender = "anybody, by signing up"
+    sender = "anybody who signs up"
 
     def app(self) -> Any:
         """A site with the package's own views and templates."""

@@ -31,7 +31,7 @@ class DjangoTwoFactorAuth(Target):
     package = "django-two-factor-auth"
     beside = ("Django", "django-otp")
     slows_down = True
-    sender = "who has the password"
+    sender = "whoever has the password"
 
     def app(self) -> Any:
         """A site with the package's own login view and templates."""

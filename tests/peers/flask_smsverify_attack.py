@@ -29,7 +29,7 @@ class FlaskSmsverify(Target):
     package = "flask-smsverify"
     beside = ("Flask",)
     limit = 5
-    sender = "anybody, by signing up"
+    sender = "anybody who signs up"
 
     def app(self) -> Flask:
         """The tests' host app with its sender in memory, and a sign-up view."""

@@ -97,11 +97,13 @@ def _code(result: Result) -> str:
 def _limit(result: Result) -> str:
     if result["slows_down"]:
         return "pauses of 1, 2, 4 … s"
-    return "none" if result["limit"] is None else str(result["limit"])
+    return "no limit" if result["limit"] is None else str(result["limit"])
 
 
-def _in_a_row(_: Result, found: Result) -> str:
-    return f"{found['compared']:,} ({found['seconds']} s)"
+def _in_a_row(result: Result, found: Result) -> str:
+    # How long it took tells of the machine, but for a limit that is made of time.
+    within = f" in {found['seconds']} s" if result["slows_down"] else ""
+    return f"{found['compared']:,}{within}"
 
 
 def _in_parallel(_: Result, found: Result) -> str:
@@ -110,7 +112,7 @@ def _in_parallel(_: Result, found: Result) -> str:
 
 
 def _messages(_: Result, found: Result) -> str:
-    return f"{found['messages']}, asked by {found['by']}"
+    return f"{found['messages']}; {found['by']} can ask"
 
 
 def _again(_: Result, found: Result) -> str:

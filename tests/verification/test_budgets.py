@@ -235,7 +235,7 @@ def test_parallel_reservations_over_the_same_rows_in_any_order_are_exact(
 GAPS = st.one_of(st.just(0.0), st.floats(0, 20), st.floats(0, 400), st.floats(0, 4000))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     steps=st.lists(st.tuples(GAPS, st.booleans()), max_size=60),
     amount=st.integers(1, 6),
@@ -264,7 +264,7 @@ def test_no_window_ever_holds_more_and_refilling_is_at_most_a_twelfth_late(
                     budgets.give_back(taken.pop()[1])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(steps=st.lists(st.tuples(GAPS, st.sampled_from("abcdef")), max_size=60))
 def test_no_window_ever_holds_more_different_things(steps: list[tuple[float, str]]) -> None:
     with in_memory() as budgets:

@@ -85,6 +85,16 @@ def test_the_nth_goes_the_next_does_not_and_no_turn_of_a_window_bursts(
     assert len(sent) == 15
 
 
+def test_one_account_has_its_cap_whatever_mobiles_it_asks_for(flow: Flow) -> None:
+    """Case 18."""
+    for at in range(5):
+        flow.start(mobile=f"0912000000{at % 3}")
+        flow.clock.advance(121)
+    with pytest.raises(BudgetSpent) as caught:
+        flow.start(mobile="09120000002")
+    assert caught.value.scope == "user"
+
+
 def test_one_address_has_its_cap_whatever_mobiles_it_asks_for(
     make_flow: MakeFlow, database: str
 ) -> None:
@@ -358,13 +368,14 @@ def test_an_address_gets_every_unit_of_a_proved_challenge_back(flow: Flow) -> No
 
 def test_a_failed_resend_takes_only_its_own_address_unit_back(flow: Flow) -> None:
     """The first send's unit looks just like it, in the same slice of the same window."""
+    flow.start(2, ip="192.0.2.1")
     challenge = flow.start(ip="192.0.2.1")
     flow.clock.advance(31)
     flow.memory.fail_with(Unavailable("memory", "down"))
     assert outcome(lambda: flow.verifier.resend(challenge, ip="192.0.2.1")) == "SendFailed"
-    assert flow.used("ip", "192.0.2.1") == 1
+    assert flow.used("ip", "192.0.2.1") == 2
     flow.check(challenge, flow.code(challenge))
-    assert flow.used("ip", "192.0.2.1") == 0
+    assert flow.used("ip", "192.0.2.1") == 1, "another's unit"
 
 
 def test_a_send_that_fails_after_the_proof_gives_no_address_unit_back_twice(flow: Flow) -> None:
@@ -543,3 +554,48 @@ def test_who_dies_before_the_comparison_has_spent_the_attempt(
     assert outcome(lambda: flow.check(challenge, flow.code(challenge))) == "TooManyAttempts"
     flow.clock.advance(31)
     assert flow.start().id != challenge.id
+
+
+# --- while a gateway is asked ---------------------------------------------------------------------
+
+
+def test_while_a_gateway_is_asked_no_transaction_of_ours_is_open(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 47: whatever it is asked, so that one that hangs holds no row and no connection."""
+    flow = make_flow(database, users=4, SMSVERIFY_BUDGETS=NO_BUDGETS)
+    pool: Any = flow.state.ledger.engine.pool
+    open_then: dict[str, int] = {}
+
+    class Looking(Native):
+        def _look(self, what: str) -> None:
+            open_then[what] = pool.checkedout()
+
+        def send_native_code(self, to: str) -> Any:
+            self._look("native code")
+            return super().send_native_code(to)
+
+        def check_native_code(self, to: str, code: str) -> bool:
+            self._look("verdict")
+            return super().check_native_code(to, code)
+
+        def send_code(self, message: Any) -> Any:
+            self._look(f"code by {message.channel}, {message.to[-4:]}")
+            return super().send_code(message)
+
+    native = Looking(name="first")
+    flow.route(native, Memory(name="second"))
+    challenge = flow.start()
+    flow.clock.advance(31)
+    flow.verifier.resend(challenge, channel="voice")
+    flow.check(challenge, native.sent[0][1])
+    flow.start(2, channel="voice")
+    flow.verifier.start_for("09120000009", purpose="sign-up", channel="voice")
+    flow.state.delivery.settle()
+    assert open_then == {
+        "native code": 0,
+        "verdict": 0,
+        "code by voice, 0001": 0,
+        "code by voice, 0002": 0,
+        "code by voice, 0009": 0,
+    }

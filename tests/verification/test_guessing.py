@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
 import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -735,3 +737,133 @@ def test_a_native_code_that_is_used_while_the_gateway_thinks_is_refused(
     with pytest.raises(NoChallenge):
         flow.check(challenge, code)
     assert flow.standing().verified_at is None
+
+
+def test_wrong_codes_from_several_processes_lock_after_exactly_the_configured_streak(
+    make_flow: MakeFlow, database: str, crowd: Crowd
+) -> None:
+    """Case 7, with processes; then even the right code is refused."""
+    config: dict[str, Any] = {
+        "SMSVERIFY_SENDERS": MEMORY,
+        "SMSVERIFY_CONSECUTIVE_FAILURES": 7,
+        "SMSVERIFY_MAX_ATTEMPTS": 100,
+        "SMSVERIFY_BUDGETS": NO_BUDGETS,
+    }
+    flow = make_flow(database, **config)
+    challenge = flow.start()
+    pairs = [(challenge.id, flow.wrong(challenge))]
+    ends = crowd.race(database, config, "guess", pairs, threads=8)
+    assert ends == {"WrongCode": 7, "AccountLocked": 8 * PROCESSES - 7}
+    with pytest.raises(AccountLocked):
+        flow.check(challenge, flow.code(challenge))
+
+
+def test_a_right_code_among_those_that_lock_an_account_comes_before_the_lock_or_not_at_all(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 7, with threads: never both proved and locked."""
+    flow = make_flow(database, users=ROUNDS, SMSVERIFY_CONSECUTIVE_FAILURES=3)
+    for number in range(1, ROUNDS + 1):
+        challenge = flow.start(number)
+        right, wrong = flow.code(challenge), flow.wrong(challenge)
+        for _ in range(2):
+            assert outcome(lambda c=challenge, w=wrong: flow.check(c, w)) == "WrongCode"
+        ends = race(
+            10, lambda at, c=challenge, r=right, w=wrong: guess(flow.app, c.id, w if at % 2 else r)
+        )
+        standing = flow.standing(number)
+        assert ends["ok"] + ends["WrongCode"] == 1
+        assert (standing.verified_at is not None) is (ends["ok"] == 1)
+        assert (standing.locked_at is not None) is (ends["WrongCode"] == 1)
+
+
+def test_an_attackers_own_proofs_in_between_bring_no_guess_back(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 8: neither by an account of its own nor by sign-ups for the victim's mobile."""
+    flow = make_flow(
+        database,
+        users=2,
+        SMSVERIFY_BUDGETS={"user": None, "mobile": None},
+        SMSVERIFY_RESEND_DELAYS=(1,),
+    )
+    ends: Counter[str] = Counter()
+    for _ in range(5):
+        victim = flow.start(1, ip="192.0.2.1")
+        ends.update(
+            outcome(lambda c=victim: flow.check(c, flow.wrong(c), ip="192.0.2.1")) for _ in range(5)
+        )
+        own = flow.start(2, ip="192.0.2.9")
+        assert flow.check(own, flow.code(own), ip="192.0.2.9").verified_at
+        strange = flow.verifier.start_for("09123450001", purpose="sign-up", ip="192.0.2.9")
+        flow.state.delivery.settle()
+        assert flow.check(strange, flow.code(strange), ip="192.0.2.9").mobile == victim.mobile
+        flow.clock.advance(601)
+    assert ends == {"WrongCode": 15, "TooManyAttempts": 10}
+    assert flow.standing(1).failures == 15
+    assert flow.used("failures", "user 1") == flow.used("site_failures") == 15
+    assert flow.used("ip", "192.0.2.1") == 5, "the victim's challenges were not proved"
+    assert flow.used("ip", "192.0.2.9") == 0
+
+
+def digests(code: str, beside: set[str]) -> dict[str, str]:
+    """What a thief can make of a code with what stands beside it: digest → how it was made."""
+    made = {}
+    for name in ("md5", "sha1", "sha256", "sha512", "sha3_256", "blake2b"):
+        for other in beside:
+            for text in {code} | {
+                joined
+                for between in ("", ":", "|", " ", "\0")
+                for joined in (f"{code}{between}{other}", f"{other}{between}{code}")
+            }:
+                made[hashlib.new(name, text.encode()).hexdigest()] = f"{name} of {text!r}"
+            keyed = hmac.new(other.encode(), code.encode(), name)
+            made[keyed.hexdigest()] = f"HMAC-{name} under {other!r}"
+    return made
+
+
+def test_no_table_holds_a_code_or_a_digest_that_can_be_made_without_our_key(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 15: every table, after every way that a code goes."""
+    flow = make_flow(database, users=3, SMSVERIFY_BUDGETS=NO_BUDGETS)
+    proved = flow.start(1, ip="192.0.2.1")
+    assert outcome(lambda: flow.check(proved, flow.wrong(proved))) == "WrongCode"
+    flow.clock.advance(31)
+    flow.verifier.resend(proved, channel="voice")
+    flow.check(proved, flow.code(proved))
+    still_open = flow.start(2)
+    strange = flow.verifier.start_for("09120000009", purpose="sign-up", ip="192.0.2.1")
+    flow.state.delivery.settle()
+    token = flow.verifier.proof_token(flow.check(strange, flow.code(strange)))
+    flow.verifier.claim(token, flow.user(2), purpose="sign-up")
+    db.session.commit()
+    native = Native()
+    flow.route(native)
+    flow.check(flow.start(3), native.sent[0][1])
+    flow.clock.advance(121)
+    flow.start(3)
+    sent = {flow.code(one) for one in (proved, still_open, strange)}
+    sent |= {code for _, code in native.sent}
+    assert len(sent) == 5
+
+    everything = sqlalchemy.MetaData()
+    everything.reflect(db.engine)
+    with db.engine.connect() as connection:
+        values = [
+            value.decode("latin-1") if isinstance(value, bytes) else str(value)
+            for table in everything.sorted_tables
+            for row in connection.execute(sqlalchemy.select(table))
+            for value in row
+            if not isinstance(value, datetime)
+        ]
+    stolen = "\n".join(values)
+    assert {table.name for table in Base.metadata.sorted_tables} < set(everything.tables)
+    assert proved.id in stolen
+    assert "a secret of the tests" not in stolen
+    beside = {value for value in values if 0 < len(value) < 64}
+    for code in sent:
+        assert not re.search(rf"(?<!\d){code}(?!\d)", stolen)
+        for digest, how in digests(code, beside).items():
+            assert digest[:16] not in stolen, how
+            assert base64.b64encode(bytes.fromhex(digest))[:16].decode() not in stolen, how

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -256,10 +257,18 @@ def test_with_under_a_minute_left_a_resend_is_a_new_challenge(flow: Flow) -> Non
     challenge = flow.start()
     flow.clock.advance(540)
     assert flow.verifier.resend(challenge).id == challenge.id
-    flow.clock.advance(61)
+    flow.clock.advance(59)
+    with pytest.raises(TooSoon):
+        flow.verifier.resend(challenge)
+    flow.clock.advance(2)
     again = flow.verifier.resend(challenge)
     assert again.id != challenge.id
     assert flow.verifier.load(challenge.id).state == Challenge.EXPIRED
+    flow.clock.advance(541)
+    third = flow.verifier.resend(again)
+    assert third.id != again.id
+    assert flow.verifier.load(again.id).state == Challenge.SUPERSEDED
+    again = third
     assert flow.check(again, flow.memory.last.code).verified_at
 
 
@@ -374,3 +383,28 @@ def test_of_6_sign_ups_that_claim_one_mobile_at_once_one_gets_it(
     ends = race(6, claim)
     assert ends == {"ok": 1, "MobileTaken": 5}
     assert holders(flow, MOBILE) == 1
+
+
+@pytest.fixture(params=["Europe/Berlin", "America/New_York"])
+def summer_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process, and the connections that ask it, in a zone whose clocks are changed."""
+    for name in ("TZ", "PGTZ"):
+        monkeypatch.setenv(name, request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("summer_time")
+@pytest.mark.parametrize("month", [1, 9], ids=["into summer", "out of it"])
+def test_90_days_are_90_times_24_hours_though_the_clocks_are_changed_meanwhile(
+    make_flow: MakeFlow, database: str, month: int
+) -> None:
+    """Case 35: an hour lost or won on the way makes a proof live neither longer nor shorter."""
+    flow = make_flow(database)
+    flow.clock.now = datetime(2026, month, 20, 1, 30, tzinfo=UTC)
+    flow.prove()
+    for seconds, state in [(90 * 86_400 - 1, "verified"), (1, "expired"), (3600, "expired")]:
+        flow.clock.advance(seconds)
+        assert flow.verifier.status(flow.user()).state == state

@@ -218,7 +218,7 @@ class VerifyingAnew(Verifying):
 def test_no_order_of_steps_breaks_a_promise(machine: type[Verifying]) -> None:
     case = machine.TestCase
     case.settings = settings(
-        max_examples=12,
+        max_examples=8,
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),  # a database's pace says nothing about the rules

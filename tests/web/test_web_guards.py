@@ -634,3 +634,16 @@ def test_without_the_setting_no_stamp_is_kept(app: Flask, client: FlaskClient) -
     client.get("/guarded")
     with client.session_transaction() as kept:
         assert "_smsverify_seen" not in kept
+
+
+def test_a_stamp_is_never_given_for_an_exemption(make_app: MakeApp, sqlite: str) -> None:
+    """Case 36 of docs/safety.md: a group that ends ends at the next request, with stamps too."""
+    app = make_app(sqlite, SMSVERIFY_RECHECK_SECONDS=3600, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    client = browser(app)
+    set_user(app, group="staff")
+    for _ in range(2):
+        assert client.get("/guarded").text == "guarded"
+    set_user(app, group=None)
+    assert stopped(client.get("/guarded"))
+    set_user(app, group="staff")
+    assert client.get("/guarded").text == "guarded"

@@ -17,6 +17,7 @@ from visiting import (
     SEND,
     STATUS,
     age,
+    api,
     browser,
     error_of,
     expire_codes,
@@ -422,3 +423,41 @@ def test_a_prefix_of_the_hosts_choice_moves_every_page(make_app: MakeApp, sqlite
     client.post("/account/phone/send")
     answer = client.post("/account/phone/check", data={"code": last_code(app)})
     assert answer.location == "/open"
+
+
+def test_pages_and_json_by_sms_and_by_call_share_one_budget(make_app: MakeApp, sqlite: str) -> None:
+    """Case 6 of docs/safety.md: five guesses, whichever way each goes; then not even the right."""
+    app = make_app(sqlite, SMSVERIFY_RESEND_DELAYS=(1,))
+    client = browser(app)
+    client.post(SEND)
+    right = last_code(app)
+    client.post(CHECK, data={"code": wrong(right)})
+    assert api(client, CHECK, code=wrong(right)).json["attempts_left"] == 3
+    forget_limits(app)
+    assert api(client, SEND, channel="voice").json["state"] == "pending"
+    assert (phone(app).last.channel, last_code(app)) == ("voice", right)
+    client.post(CHECK, data={"code": wrong(right)})
+    assert api(client, CHECK, code=wrong(right)).json["attempts_left"] == 1
+    client.post(CHECK, data={"code": wrong(right)})
+    assert api(client, CHECK, code=right).status_code == 429
+    client.post(CHECK, data={"code": right})
+    assert client.get("/guarded").status_code == 302
+
+
+def test_a_name_with_markup_is_text_on_every_page(make_app: MakeApp, sqlite: str) -> None:
+    """Case 45 of docs/safety.md: the site's, and whatever the host has for a mobile."""
+    name = "<script>alert(1)</script>"
+    app = make_app(sqlite, users=2, SMSVERIFY_SITE_NAME=name)
+    set_user(app, 2, mobile="<img src=x onerror=alert(2)>")
+    client, other = browser(app), browser(app, 2)
+    answers = [client.get(PAGE), client.post(SEND), client.get(PAGE), client.get(MOBILE)]
+    answers += [other.get(PAGE), other.get(MOBILE), other.post(SEND), other.get(PAGE)]
+    other.post(MOBILE, data={"mobile": name})
+    answers += [other.get(MOBILE), other.get(STATUS)]
+    with store_down(app):
+        answers += [client.get(PAGE), client.get(PAGE, headers={"Accept": "application/json"})]
+    for answer in answers:
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+    assert sum("&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text for answer in answers) >= 7
+    assert name in phone(app).last.text, "an SMS is no page"
