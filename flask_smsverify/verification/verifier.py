@@ -208,6 +208,7 @@ class Verifier:
         :raises TooSoon: the pause since the last send is not over.
         :raises BudgetSpent: nothing more may go out for now.
         :raises AccountLocked: until staff unlock the account.
+        :raises TooManyAttempts: no guess is left for the account, or for the site.
         :raises ChannelUnavailable: no sender has this channel.
         :raises SendFailed: no gateway took it; what it had cost was given back.
         :raises StoreUnavailable: the database did not take it; nothing was sent.
@@ -273,6 +274,7 @@ class Verifier:
         fixed = subject.mobile in self._rules.test_numbers
         if not fixed and not self._delivery.routes.can(channel):
             raise ChannelUnavailable(channel)
+        self._refuse_if_no_guess_is_left(subject, ip)
         claims = self._send_claims(subject, ip)
         challenge, reservation = self._open(subject, channel, ip, claims, again)
         if fixed:
@@ -285,7 +287,17 @@ class Verifier:
             self._deliver(challenge, order, reservation)
         return challenge
 
+    def _refuse_if_no_guess_is_left(self, subject: _Subject, ip: str | None) -> None:
+        """A code that nobody may type need not be paid for. A look; the limits hold without it."""
+        claims = self._failure_claims(subject, ip)
+        wait = max((usage.wait for usage in self._budgets.usage(claims, self._clock())), default=0)
+        if wait:
+            raise TooManyAttempts(wait)
+
     def _deliver(self, challenge: Challenge, order: CodeOrder, reservation: Reservation) -> None:
+        if self._clock() >= challenge.expires_at:  # it waited in the background for too long
+            self._undo_send(challenge, reservation)
+            raise SendFailed([])
         try:
             delivered = self._delivery.send_code(order)
         except (SendFailed, StoreUnavailable):
@@ -954,12 +966,12 @@ class Verifier:
             return False
         return began is None or has == began.user_mobile
 
-    def _failure_claims(self, challenge: Challenge, ip: str | None) -> list[Claim]:
+    def _failure_claims(self, about: _Subject | Challenge, ip: str | None) -> list[Claim]:
         limits = self._rules.budgets["failures"]
-        if challenge.user_id is not None:
-            claims = [Claim("failures", f"user {challenge.user_id}", limits)]
+        if about.user_id is not None:
+            claims = [Claim("failures", f"user {about.user_id}", limits)]
         else:
-            claims = [Claim("failures", f"mobile {challenge.mobile}", limits)]
+            claims = [Claim("failures", f"mobile {about.mobile}", limits)]
             if ip is not None:
                 claims.append(Claim("failures", f"address {_network(ip)}", limits))
         claims.append(Claim("site_failures", "", self._rules.budgets["site_failures"]))
@@ -1054,7 +1066,7 @@ class Verifier:
         now = self._clock()
         status = self._policy.standing(row, self.mobile_of(user), now)
         if row is not None and self._is_locked(row):
-            status = replace(status, locked=True)
+            return replace(status, locked=True)
         if challenge is None or challenge.state != Challenge.PENDING:
             return status
         if _is_over(challenge, now) or _is_void(challenge, status.mobile):
@@ -1066,15 +1078,29 @@ class Verifier:
         """Vouch for a user's mobile by hand.
 
         :param by: who vouches, for the record.
-        :raises MobileError: the user has no valid mobile.
+        :raises MobileError: the user has no valid mobile, or others hold it already.
         """
+        user_id = self._users.id_of(user)
         mobile = self._parse(self._users.mobile_of(user))
+        holders = Claim("holders", mobile, ())
+        gone = self._gone(mobile, user_id)
 
-        def change(row: Verification, now: datetime) -> None:
-            row.mobile, row.verified_at, row.revoked_at = mobile, now, None
-            row.channel, row.sender, row.failures, row.locked_at = "staff", by, 0, None
+        def work(session: Session) -> _Granted | None:
+            now = self._clock()
+            self._budgets.lock(session, [holders])
+            others = self._other_proofs(session, mobile, user_id, now, lock=True)
+            holding = self._holding(others, gone, now)
+            granted = self._grant(session, user_id, mobile, "staff", by, now, holding)
+            if granted is not None:
+                granted.verification.failures, granted.verification.locked_at = 0, None
+            return granted
 
-        row = self._change(user, change)
+        self._budgets.prepare([holders], self._clock())
+        granted = self._ledger.run(work)
+        if granted is None:
+            raise MobileTaken("another account holds this mobile")
+        self._tell_others(granted, mobile)
+        row = granted.verification
         self._emit(
             signals.mobile_verified,
             user_id=row.user_id,

@@ -90,6 +90,7 @@ def test_strangers_who_ask_all_day_leave_a_mobiles_owner_half_of_the_day(
             ends[outcome(lambda ip=ip: ask(flow, "09123450001", ip=ip))] += 1
         else:
             ends[outcome(lambda n=number, ip=ip: flow.start(n, mobile="09123450001", ip=ip))] += 1
+        flow.state.delivery.settle()
         flow.clock.advance(600)
     assert ends == {"ok": 5, "BudgetSpent": 6 * 23 - 5}
     flow.state.delivery.settle()
