@@ -51,7 +51,8 @@ def test_of_100_wrong_codes_at_once_exactly_5_are_compared(
     make_flow: MakeFlow, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case 1, with threads."""
-    flow = make_flow(database, SMSVERIFY_BUDGETS={"failures": None}, users=ROUNDS)
+    budgets = {"failures": None, "site_failures": None}
+    flow = make_flow(database, SMSVERIFY_BUDGETS=budgets, users=ROUNDS)
     for number in range(1, ROUNDS + 1):
         challenge = flow.start(number)
         wrong = flow.wrong(challenge)
@@ -68,7 +69,7 @@ def test_of_wrong_codes_from_several_processes_exactly_5_are_compared(
     make_flow: MakeFlow, database: str, crowd: Crowd
 ) -> None:
     """Case 1, with processes."""
-    config = {"SMSVERIFY_SENDERS": MEMORY}
+    config = {"SMSVERIFY_SENDERS": MEMORY, "SMSVERIFY_BUDGETS": {"site_failures": None}}
     flow = make_flow(database, users=ROUNDS, **config)
     for number in range(1, ROUNDS + 1):
         challenge = flow.start(number)
