@@ -26,7 +26,7 @@ from . import phone, text
 from .delivery import Delivery, Routes
 from .errors import ConfigurationError, MobileError
 from .host import Functions, HostUsers, plain
-from .ledger import Ledger
+from .ledger import Ledger, named_if_missing
 from .messaging.notices import Notices
 from .models import Challenge, Verification, install
 from .senders import build
@@ -139,11 +139,12 @@ class State:
             else:
                 # Core on the tables, so that the host's pending changes are not flushed by it.
                 schema = {None: self.schema}
-                seen[user_id] = self.db.session.execute(
-                    _LOOK,
-                    asked,
-                    execution_options={"schema_translate_map": schema} if self.schema else {},
-                ).one_or_none()
+                with named_if_missing():
+                    seen[user_id] = self.db.session.execute(
+                        _LOOK,
+                        asked,
+                        execution_options={"schema_translate_map": schema} if self.schema else {},
+                    ).one_or_none()
         return seen[user_id]
 
     def _stamped(self, user_id: str, mobile: str | None, now: datetime) -> Status | None:
@@ -267,14 +268,18 @@ class SMSVerify:
             raise ConfigurationError("call db.init_app(app) before smsverify.init_app(app, db, …)")
         if not app.config.get("SECRET_KEY"):
             raise ConfigurationError("SECRET_KEY is not set; codes and tokens are derived from it")
-        development = bool(app.debug or app.testing)
+        development = _is_on(app, "DEBUG") or _is_on(app, "TESTING")
         settings = Settings.read(app.config, development=development)
         _check_model(app, user_model)
         state = self._state(app, db, user_model, settings)
         app.extensions["smsverify"] = state
-        install(db.metadata)
-        for installer in _installers:
-            installer(app, state)
+        try:
+            install(db.metadata)
+            for installer in _installers:
+                installer(app, state)
+        except BaseException:
+            del app.extensions["smsverify"]  # what failed is the error, not a second call
+            raise
         if settings.code_length < 6:
             log.warning(
                 "SMSVERIFY_CODE_LENGTH is %d: one guess in %s is right, which only the limits on "
@@ -384,7 +389,7 @@ class SMSVerify:
                 options,
                 registered=self._gateways,
                 simulator_url=settings.simulator_url,
-                debug=app.debug or app.testing,
+                debug=_is_on(app, "DEBUG") or _is_on(app, "TESTING"),
             )
             for name, options in configured.items()
         }
@@ -502,6 +507,19 @@ def is_ours_or_static(app: Flask, endpoint: str) -> bool:
         owner = app.blueprints.get(blueprint) if blueprint else app
         return owner is not None and owner.has_static_folder
     return endpoint.partition(".")[0] in ("smsverify", "smsverify_hooks")
+
+
+def _is_on(app: Flask, switch: str) -> bool:
+    """Whether `DEBUG` or `TESTING` is on; what only looks like a switch is refused.
+
+    From the environment, `False` comes as text, which Python takes for true.
+    """
+    value = app.config.get(switch)
+    if value in (True, False, None):
+        return bool(value)
+    raise ConfigurationError(
+        f"{switch} must be true or false; in the environment, in small letters"
+    )
 
 
 def _texts(app: Flask, settings: Settings, site_name: str) -> text.CodeTexts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import sqlalchemy
 from flask import has_app_context
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection
-from sqlalchemy.orm import Mapper
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Mapper, Session
 from werkzeug.local import LocalProxy
 
 from .errors import ConfigurationError
@@ -59,7 +60,7 @@ class HostUsers:
         self._functions = functions
 
     def id_of(self, user: object) -> str:
-        """The primary key as text: an int in decimal, a UUID with its hyphens."""
+        """The primary key as text: an int in decimal, a UUID with its hyphens, bytes in hex."""
         state = sqlalchemy.inspect(plain(user), raiseerr=False)
         if state is None or not isinstance(plain(user), self.model):
             raise TypeError(f"expected a {self.model.__name__}, got {type(plain(user)).__name__}")
@@ -68,7 +69,7 @@ class HostUsers:
             key = self._mapper.primary_key_from_instance(plain(user))[0]
         if key is None:
             raise ValueError("the user has no primary key yet; flush the session first")
-        return str(key)
+        return key.hex() if isinstance(key, bytes) else str(key)
 
     def mobile_of(self, user: object) -> str | None:
         """The mobile as the host has it."""
@@ -106,12 +107,27 @@ class HostUsers:
 
     def find(self, user_id: str) -> object | None:
         """The user with that key; None where there is none, or where it cannot be a key."""
-        wanted = self._mapper.primary_key[0].type.python_type
         try:
-            key = user_id if wanted is str else wanted(user_id)
-        except (ValueError, TypeError):
+            key = self._key_of(user_id)
+        except ValueError:
             return None
         return self._db.session.get(self.model, key)
+
+    def _key_of(self, user_id: str) -> object:
+        """The text of a key as the key again. A type of the host's own takes the text itself."""
+        wanted = self._mapper.primary_key[0].type.python_type
+        if wanted is bytes:
+            return bytes.fromhex(user_id)
+        return wanted(user_id) if wanted in (int, uuid.UUID) else user_id
+
+    def after_commit(self, announce: Callable[[], None]) -> None:
+        """Call it when the session's outermost transaction is committed; never after a rollback."""
+        session = self._db.session()
+        if _ANNOUNCEMENTS not in session.info:
+            session.info[_ANNOUNCEMENTS] = []
+            event.listen(session, "after_commit", _announce)
+            event.listen(session, "after_soft_rollback", _announce_nothing)
+        session.info[_ANNOUNCEMENTS].append(announce)
 
     def is_writing(self) -> bool:
         """Whether the host's SQLite session holds writes that are not committed.
@@ -159,3 +175,19 @@ class HostUsers:
 def plain(user: object) -> Any:
     """The user behind Flask-Login's `current_user`."""
     return user._get_current_object() if isinstance(user, LocalProxy) else user
+
+
+#: Where a session keeps what is announced when it commits.
+_ANNOUNCEMENTS = "smsverify_announcements"
+
+
+def _announce(session: Session) -> None:
+    if session.in_nested_transaction():  # a savepoint; the transaction itself is still open
+        return
+    waiting, session.info[_ANNOUNCEMENTS] = session.info[_ANNOUNCEMENTS], []
+    for announce in waiting:
+        announce()
+
+
+def _announce_nothing(session: Session, _previous: object) -> None:
+    session.info[_ANNOUNCEMENTS] = []

@@ -36,6 +36,11 @@ _TRIES = 8
 _READ_ONLY = "smsverify_read_only"
 _LOG_NAME = "smsverify"
 
+_NO_TABLES = (
+    "the tables of flask_smsverify are not in the database: run db.create_all(), "
+    "or flask db migrate and flask db upgrade"
+)
+
 T = TypeVar("T")
 
 
@@ -127,10 +132,7 @@ class Ledger:
                     return work(session)
             except (DBAPIError, PoolTimeoutError) as error:
                 if _missing_table(error):
-                    raise ConfigurationError(
-                        "the tables of flask_smsverify are not in the database: run "
-                        "db.create_all(), or flask db migrate and flask db upgrade"
-                    ) from error
+                    raise ConfigurationError(_NO_TABLES) from error
                 if not (_passing(error) and tries_left):
                     if _unavailable(error):
                         raise StoreUnavailable("the database did not take the write") from error
@@ -224,6 +226,17 @@ class _Shared:
                     end(connection)
 
         return in_turn
+
+
+@contextlib.contextmanager
+def named_if_missing() -> Iterator[None]:
+    """Say by name that our tables are missing, where that is what a database complains of."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _missing_table(error):
+            raise ConfigurationError(_NO_TABLES) from error
+        raise
 
 
 def _in_memory(engine: Engine) -> bool:

@@ -22,8 +22,10 @@ class ProofTokens:
         """A token for a proved mobile, fit for a form field or a URL."""
         return str(self._serializer(purpose).dumps([mobile, challenge_id]))
 
-    def load(self, token: object, purpose: str, max_age: int) -> tuple[str, str]:
-        """The mobile, and the digest under which the token is noted once it is used.
+    def load(self, token: object, purpose: str, max_age: int) -> tuple[str, list[str]]:
+        """The mobile, and the digests under which the token is noted once it is used.
+
+        One digest under each key, today's first, so that a change of keys revives no token.
 
         :param max_age: seconds.
         :raises InvalidToken: forged, for another purpose, or too old.
@@ -34,7 +36,7 @@ class ProofTokens:
             mobile, challenge_id = self._serializer(purpose).loads(token, max_age=max_age)
         except (BadSignature, ValueError, TypeError):
             raise InvalidToken("this proof token is not valid here, or not any more") from None
-        return mobile, self._keyring.digest("token", purpose, challenge_id)
+        return mobile, self._keyring.digests("token", purpose, challenge_id)
 
     def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(

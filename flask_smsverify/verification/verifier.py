@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import Connection, and_, delete, func, or_, select
 from sqlalchemy.orm import Session
@@ -35,6 +35,7 @@ from ..errors import (
     MobileRequired,
     MobileTaken,
     NoChallenge,
+    Rejected,
     SenderError,
     SendFailed,
     StoreUnavailable,
@@ -87,6 +88,9 @@ class Users(Protocol):
     def connection(self) -> Connection:
         """The connection of the host's transaction, with what was pending written to it."""
 
+    def after_commit(self, announce: Callable[[], None]) -> None:
+        """Call it when the host's transaction is committed; never, where it is rolled back."""
+
 
 class Tell(Protocol):
     """Tells people things. Verification itself tells nobody anything."""
@@ -136,17 +140,23 @@ class _Subject:
     purpose: str
 
 
+#: The columns that a proof writes.
+_PROOF = ("mobile", "verified_at", "channel", "sender", "revoked_at")
+
+
 @dataclass(frozen=True, slots=True)
 class _Granted:
     """A verification that was written.
 
     :param lost: the users who lost theirs to it.
     :param old_mobile: the number that the user had proved before, where it was another.
+    :param before: what the row held before, by the names of `_PROOF`.
     """
 
     verification: Verification
     lost: tuple[str, ...]
     old_mobile: str | None
+    before: Mapping[str, Any]
 
 
 class Verifier:
@@ -260,7 +270,7 @@ class Verifier:
         :raises NoChallenge: there is none.
         """
         # What cannot be an id is not asked for: databases refuse some of it with errors.
-        known = bool(_CHALLENGE_ID.fullmatch(str(challenge_id)))
+        known = isinstance(challenge_id, str) and bool(_CHALLENGE_ID.fullmatch(challenge_id))
         challenge = known and self._ledger.read(
             lambda session: session.get(Challenge, challenge_id)
         )
@@ -271,10 +281,12 @@ class Verifier:
     def _send(
         self, subject: _Subject, channel: Channel, ip: str | None, *, again: str | None
     ) -> Challenge:
+        if channel not in ("sms", "voice"):
+            raise ChannelUnavailable(str(channel)[:16])
         fixed = subject.mobile in self._rules.test_numbers
         if not fixed and not self._delivery.routes.can(channel):
             raise ChannelUnavailable(channel)
-        self._refuse_if_no_guess_is_left(subject, ip)
+        self._refuse_if_no_guess_is_left(subject)
         claims = self._send_claims(subject, ip)
         challenge, reservation = self._open(subject, channel, ip, claims, again)
         if fixed:
@@ -287,9 +299,9 @@ class Verifier:
             self._deliver(challenge, order, reservation)
         return challenge
 
-    def _refuse_if_no_guess_is_left(self, subject: _Subject, ip: str | None) -> None:
+    def _refuse_if_no_guess_is_left(self, subject: _Subject) -> None:
         """A code that nobody may type need not be paid for. A look; the limits hold without it."""
-        claims = self._failure_claims(subject, ip)
+        claims = self._failure_claims(subject, ip=None)  # an address may be many people's
         wait = max((usage.wait for usage in self._budgets.usage(claims, self._clock())), default=0)
         if wait:
             raise TooManyAttempts(wait)
@@ -300,8 +312,10 @@ class Verifier:
             raise SendFailed([])
         try:
             delivered = self._delivery.send_code(order)
-        except (SendFailed, StoreUnavailable):
-            self._undo_send(challenge, reservation)
+        except (SendFailed, StoreUnavailable) as error:
+            causes = error.causes if isinstance(error, SendFailed) else ()
+            refused = any(isinstance(cause, Rejected) for cause in causes)
+            self._undo_send(challenge, reservation, refused=refused)
             raise
         self._announce_spent(reservation)
         self._emit(
@@ -352,8 +366,21 @@ class Verifier:
                 current.returnable = json.dumps(units)
             return current, reservation
 
+        self._refuse_early(claims)
         self._budgets.prepare(claims, self._clock())
         return self._ledger.run(work)
+
+    def _refuse_early(self, claims: Sequence[Claim | Pace]) -> None:
+        """Refuse by a look, so that who is refused anyway makes no rows. The limits are below."""
+        budgets = [claim for claim in claims if isinstance(claim, Claim) and claim.item is None]
+        spent = [
+            (usage.wait, usage.scope)
+            for usage in self._budgets.usage(budgets, self._clock())
+            if usage.wait
+        ]
+        if spent:
+            wait, scope = max(spent)
+            raise BudgetSpent(wait, scope)
 
     def _current(
         self, session: Session, subject: _Subject, again: str | None, now: datetime
@@ -409,26 +436,32 @@ class Verifier:
             returnable="[]",
         )
 
-    def _undo_send(self, challenge: Challenge, reservation: Reservation) -> None:
+    def _undo_send(
+        self, challenge: Challenge, reservation: Reservation, *, refused: bool = False
+    ) -> None:
         """Nothing went out, for certain: give back what it took, and the pause with it.
 
         Where the database does not take even that, the units stay spent until they age out.
 
         :param challenge: as it was when the send began.
+        :param refused: a gateway said no to this number. Asking again would not help, so the pause
+            and the address's unit stay, lest somebody asks gateways without end.
         """
 
         def work(session: Session) -> None:
             rows = self._budgets.lock_ids(session, reservation.rows)
             row = session.get(Challenge, challenge.id, with_for_update=True)
             units = reservation.units
-            if row is not None and row.state == Challenge.VERIFIED:
+            if refused or (row is not None and row.state == Challenge.VERIFIED):
                 # Proved by an earlier copy meanwhile, which gave the address its units back.
                 units = [unit for unit in units if unit[0] in rows and rows[unit[0]].scope != "ip"]
-            self._budgets.put_back(rows, replace(reservation, units=units))
+            paces = [] if refused else reservation.paces
+            self._budgets.put_back(rows, replace(reservation, units=units, paces=paces))
             if row is None or row.state != Challenge.PENDING:
                 return
             row.sends -= 1
-            row.resend_at = self._clock()
+            if not refused:
+                row.resend_at = self._clock()
             kept = json.loads(row.returnable)
             for unit in map(list, units):
                 if unit in kept:
@@ -594,6 +627,7 @@ class Verifier:
         *,
         ip: str | None = None,
         purpose: str = "verify",
+        store: Callable[[Verification], None] | None = None,
     ) -> Verification | Proof:
         """Check what was typed against an open challenge.
 
@@ -601,6 +635,8 @@ class Verifier:
         right code gives its failure units back.
 
         :param challenge_or_user: a challenge, or a user, whose latest for `purpose` is meant.
+        :param store: has the host keep what was proved, before anybody is told; when it raises,
+            everything stands as it did before, but for the code, which is used up.
         :returns: the user's verification; the `Proof` where the challenge has no user.
         :raises InvalidCode: it cannot be a code; nothing was counted.
         :raises WrongCode: with the attempts left.
@@ -629,7 +665,7 @@ class Verifier:
         if native is None:
             self._note_wrong(challenge, reservation)
             raise WrongCode(max(0, self._rules.max_attempts - challenge.attempts))
-        return self._consume(challenge, typed if native else None, reservation)
+        return self._consume(challenge, typed if native else None, reservation, store)
 
     def _challenge_of(self, challenge_or_user: object, purpose: str) -> Challenge:
         if isinstance(challenge_or_user, Challenge):
@@ -785,6 +821,7 @@ class Verifier:
         challenge: Challenge,
         native_code: str | None,
         reservation: Reservation,
+        store: Callable[[Verification], None] | None,
     ) -> Verification | Proof:
         """The code was right: use the challenge up, once, and write what it proves."""
         holders = Claim("holders", challenge.mobile, ())
@@ -832,6 +869,12 @@ class Verifier:
         if proved is None:
             raise MobileTaken("another account holds this mobile")
         if isinstance(proved, _Granted):
+            if store is not None:
+                try:
+                    store(proved.verification)
+                except BaseException:
+                    self._take_back(proved)
+                    raise
             self._tell_others(proved, challenge.mobile)
         self._emit(
             signals.mobile_verified,
@@ -847,7 +890,8 @@ class Verifier:
     ) -> Challenge:
         """Close a challenge whose code was right, so that no code of it is right again."""
         row = session.get(Challenge, challenge.id, with_for_update=True)
-        if row is None or row.state != Challenge.PENDING:
+        # A wrong guess beside this right one may have used the attempts up; ours was taken before.
+        if row is None or row.state not in (Challenge.PENDING, Challenge.EXHAUSTED):
             raise NoChallenge("this challenge is not open any more")
         if native_code is not None:
             digest = self._native_digest(challenge, native_code)
@@ -886,13 +930,40 @@ class Verifier:
         if standing is None:
             standing = Verification(user_id=user_id, failures=0, created_at=now)
             session.add(standing)
+        before = {name: getattr(standing, name) for name in _PROOF}
         old = standing.mobile if standing.verified_at is not None else None
         standing.mobile = mobile
         standing.verified_at = now
         standing.channel = channel
         standing.sender = sender
         standing.revoked_at = None
-        return _Granted(standing, tuple(lost), old if old != mobile else None)
+        return _Granted(standing, tuple(lost), old if old != mobile else None, before)
+
+    def _take_back(self, granted: _Granted) -> None:
+        """Let what a proof changed stand as it did before, where nothing has changed it since."""
+        proved, old = granted.verification, granted.before["mobile"]
+        holders = [Claim("holders", mobile, ()) for mobile in (proved.mobile, old) if mobile]
+
+        def work(session: Session) -> None:
+            now = self._clock()
+            self._budgets.lock(session, holders)
+            row = session.get(Verification, proved.user_id, with_for_update=True)
+            if row is None or row.verified_at != proved.verified_at:
+                return
+            for name, value in granted.before.items():
+                setattr(row, name, value)
+            for user_id in granted.lost:
+                earlier = session.get(Verification, user_id, with_for_update=True)
+                if earlier is not None and earlier.revoked_at == proved.verified_at:
+                    earlier.revoked_at = None
+            # Meanwhile the old mobile was nobody's, and another may have proved it.
+            limit = self._rules.accounts_per_mobile
+            others = self._other_proofs(session, row.mobile or "", row.user_id, now, lock=True)
+            if limit and len(others) >= limit and row.verified_at is not None:
+                row.revoked_at = row.revoked_at or now
+
+        self._budgets.prepare(holders, self._clock())
+        self._ledger.run(work)
 
     def _tell_others(self, granted: _Granted, mobile: str) -> None:
         """Tell those whom a proof took something from."""
@@ -989,9 +1060,11 @@ class Verifier:
         :param max_age: seconds since the token was made.
         :raises InvalidToken: forged, for another purpose, too old, or used.
         """
-        mobile, digest = self._tokens.load(token, purpose, max_age)
+        mobile, digests = self._tokens.load(token, purpose, max_age)
         now = self._clock()
-        if self._ledger.read(lambda session: self._is_used(session, digest, now)):
+        if self._ledger.read(
+            lambda session: any(self._is_used(session, digest, now) for digest in digests)
+        ):
             raise InvalidToken("this proof token was used already")
         return mobile
 
@@ -1001,10 +1074,13 @@ class Verifier:
         The user is flushed if need be, and gets the mobile. Nothing holds until the host commits;
         after a rollback the token can be used again.
 
+        Commit soon: until then nobody else can prove this mobile.
+
         :raises InvalidToken: forged, for another purpose, too old, or used.
         :raises MobileTaken: others hold the mobile already.
+        :raises AccountLocked: until staff unlock the account.
         """
-        mobile, digest = self._tokens.load(token, purpose, max_age)
+        mobile, (digest, *older) = self._tokens.load(token, purpose, max_age)
         gone = self._gone(mobile, None)
         holders = Claim("holders", mobile, ())
         self._budgets.prepare_beside(holders, self._clock())
@@ -1015,8 +1091,12 @@ class Verifier:
         def work(session: Session) -> _Granted | None:
             now = self._clock()
             used = {"digest": digest, "until": now + timedelta(seconds=max_age)}
-            if not self._ledger.insert_if_absent(session, UsedToken, used):
+            was_used = any(self._is_used(session, past, now) for past in older)
+            if was_used or not self._ledger.insert_if_absent(session, UsedToken, used):
                 raise InvalidToken("this proof token was used already")
+            standing = session.get(Verification, user_id)
+            if standing is not None and self._is_locked(standing):
+                raise AccountLocked("too many failures in a row; staff must unlock this account")
             self._budgets.lock_within(session, holders, now)
             # By key alone, and a row made before it is locked: at REPEATABLE READ, MariaDB locks
             # gaps too, and two sign-ups would wait for each other.
@@ -1040,14 +1120,18 @@ class Verifier:
         granted = self._ledger.within(connection, work)
         if granted is None:
             raise MobileTaken("another account holds this mobile")
-        self._tell_others(granted, mobile)
-        self._emit(
-            signals.mobile_verified,
-            user_id=user_id,
-            mobile=mask(mobile),
-            channel="sms",
-            purpose=purpose,
-        )
+
+        def announce() -> None:
+            self._tell_others(granted, mobile)
+            self._emit(
+                signals.mobile_verified,
+                user_id=user_id,
+                mobile=mask(mobile),
+                channel="sms",
+                purpose=purpose,
+            )
+
+        self._users.after_commit(announce)
         return granted.verification
 
     # --- standing ------------------------------------------------------------------------------
@@ -1122,24 +1206,6 @@ class Verifier:
         row = self._change(user, change, cancel_open=True)
         self._emit(signals.verification_revoked, user_id=row.user_id, by=by)
 
-    def held(self, user: object) -> Verification | None:
-        """A user's verification as it stands, whatever it is worth; None before any challenge."""
-        user_id = self._users.id_of(user)
-        return self._ledger.read(lambda session: session.get(Verification, user_id))
-
-    def put_back(self, user: object, proved: Verification, before: Verification | None) -> None:
-        """Take a fresh proof back that the host could not keep, and let the one before it stand.
-
-        What has changed since the proof stays as it is.
-        """
-
-        def change(row: Verification, _now: datetime) -> None:
-            if row.verified_at == proved.verified_at:
-                for name in ("mobile", "verified_at", "channel", "sender", "revoked_at"):
-                    setattr(row, name, getattr(before, name, None))
-
-        self._change(user, change)
-
     def unlock(self, user: object) -> None:
         """Let an account that was locked after too many failures try again."""
 
@@ -1177,11 +1243,12 @@ class Verifier:
     def forget(self, user: object) -> None:
         """Erase all that is held on a user. Budgets stay: they hold digests, and guard the rest."""
         user_id = self._users.id_of(user)
-        mobile = self.mobile_of(user)
 
         def work(session: Session) -> None:
             row = session.get(Verification, user_id, with_for_update=True)
-            mobiles = {mobile, row.mobile if row else None} - {None}
+            # Of messages without an account, those to a number that this user has proved.
+            proved = row is not None and row.verified_at is not None and row.revoked_at is None
+            mobiles = {row.mobile} if row is not None and proved else set()
             session.execute(
                 delete(Message).where(
                     or_(

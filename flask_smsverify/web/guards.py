@@ -41,7 +41,7 @@ class GuardAnswers:
         url = url_for("smsverify.page", next=target, demand=demand)
         if wants_json():
             found = problem(403, "verification_required")
-            return no_store(problem_json(found, self._ui, verify_url=url))
+            return no_store(problem_json(found, self._ui, verify_url=url, demand=demand))
         return no_store(current_app.make_response(redirect(url)))
 
     def anonymous(self) -> ResponseReturnValue:

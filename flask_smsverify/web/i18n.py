@@ -102,12 +102,22 @@ def select_locale(locale_getter: Callable[[], str | None] | None = None) -> str:
     languages. Persian where none of them says anything, and where there is no request. A language
     we do not speak is answered in English.
     """
-    chosen = _flask_babel_locale() or (locale_getter() if locale_getter else None)
+    chosen = _flask_babel_locale() or (_asked(locale_getter) if locale_getter else None)
     if chosen:
         return language_of(chosen)
     if has_request_context():
         return request.accept_languages.best_match(LANGUAGES) or "fa"
     return "fa"
+
+
+def _asked(locale_getter: Callable[[], str | None]) -> str | None:
+    """The host's choice; None where it looks at a request and there is none, as in a command."""
+    try:
+        return locale_getter()
+    except RuntimeError:
+        if has_request_context():
+            raise
+        return None
 
 
 def language_of(locale: str) -> str:

@@ -34,7 +34,7 @@ from ..host import plain
 from ..models import Challenge, Verification
 from ..phone import mask
 from ..senders.base import Channel
-from ..verification.policy import Status
+from ..verification.policy import CLOCK_SKEW, Status
 from . import answers
 from .answers import InvalidRequestError, Problem, problem, problem_of
 from .guards import GuardAnswers
@@ -107,7 +107,7 @@ def _waiting_user(state: State) -> Any:
         return None
     age = datetime.now(UTC).timestamp() - waiting["at"]
     user: Any = None
-    if 0 <= age < _LOGIN_WAITS.total_seconds():
+    if -CLOCK_SKEW.total_seconds() <= age < _LOGIN_WAITS.total_seconds():
         user = state.users.find(waiting["user"])
     return user if user is not None and user.is_active else None
 
@@ -233,9 +233,12 @@ def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
         if _needs_fresh_login(visitor, before, open_for):
             found = problem(403, "fresh_login_required")
             return _failed(web, visitor, found, target, demand, to="mobile")
-        held = state.verifier.held(visitor.user)
-        verification = state.verifier.check(visitor.user, form.get("code"), ip=request.remote_addr)
-        _store_mobile(state, visitor, cast(Verification, verification), held)
+        state.verifier.check(
+            visitor.user,
+            form.get("code"),
+            ip=request.remote_addr,
+            store=functools.partial(_store_mobile, state, visitor),
+        )
     except NoChallenge as error:
         if _second_click(web, visitor, demand):
             return _succeeded(web, visitor, target, demand, done=True)
@@ -324,7 +327,7 @@ def status(web: Web, visitor: Visitor) -> ResponseReturnValue:
 
 def _target(web: Web, visitor: Visitor, said: Mapping[str, Any]) -> tuple[str, str]:
     """Where to go afterwards, and the demand, where it was made of this visitor, else nothing."""
-    demand = said.get("demand")
+    demand = said.get("demand") or request.args.get("demand")
     genuine = web.demands.load(demand, visitor.id) is not None
     return next_of(said.get("next"), web.state), str(demand) if genuine else ""
 
@@ -364,12 +367,9 @@ def _login_url() -> str | None:
     return str(flask_login.login_url(view, next_url=request.url)) if view else None
 
 
-def _store_mobile(
-    state: State, visitor: Visitor, verification: Verification, held: Verification | None
-) -> None:
-    """Write a newly proved number to the user; where the host does not take it, nothing is changed.
+def _store_mobile(state: State, visitor: Visitor, verification: Verification) -> None:
+    """Write a newly proved number to the user.
 
-    :param held: the verification before this one.
     :raises MobileTaken: the host's own table has it for another user.
     :raises StoreUnavailable: the host's database did not take it.
     """
@@ -380,7 +380,6 @@ def _store_mobile(
         state.users.set_mobile(visitor.user, proved)
     except Exception as error:
         state.db.session.rollback()
-        state.verifier.put_back(visitor.user, verification, held)
         if isinstance(error, IntegrityError):
             raise MobileTaken("another user has this mobile") from None
         if isinstance(error, OperationalError | InterfaceError):

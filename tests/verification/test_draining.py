@@ -324,9 +324,19 @@ def test_a_clock_that_was_set_back_far_does_not_make_anybody_wait_for_it(flow: F
 # --- what comes back ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Unavailable, Rejected, Misconfigured])
-def test_a_send_that_was_refused_for_certain_gives_everything_back(
-    flow: Flow, error: type[Unavailable | Rejected | Misconfigured]
+def test_a_number_that_gateways_refuse_cannot_be_asked_for_without_end(flow: Flow) -> None:
+    """What costs money comes back; the address's unit and the pause stay."""
+    flow.memory.fail_with(Rejected("memory", "no"))
+    with pytest.raises(SendFailed):
+        flow.start(ip="192.0.2.1")
+    assert [flow.used("site"), flow.used("user", "1"), flow.used("ip", "192.0.2.1")] == [0, 0, 1]
+    assert outcome(lambda: flow.start(ip="192.0.2.1")) == "TooSoon"
+    assert flow.memory.messages == []
+
+
+@pytest.mark.parametrize("error", [Unavailable, Misconfigured])
+def test_a_send_that_failed_for_certain_gives_everything_back(
+    flow: Flow, error: type[Unavailable | Misconfigured]
 ) -> None:
     flow.memory.fail_with(error("memory", "no"))
     with pytest.raises(SendFailed) as caught:
