@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types imports docs clean
+.PHONY: help demo test mutants lint types imports docs clean
 
 help:
 	@echo "make demo    serve the example shop with the simulator of all gateways"
 	@echo "make test    run the tests"
+	@echo "make mutants break one safety condition at a time and see that a test notices"
 	@echo "make lint    ruff: rules and format"
 	@echo "make types   mypy, strict"
 	@echo "make imports the directions of imports"
@@ -26,6 +27,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+mutants: $(READY)
+	@$(BIN)/python tests/mutation/mutate.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -101,8 +101,8 @@ MUTANTS = [
     in_verifier("if challenge.key_id not in self._keyring:", "if False:", GUESSING),
     # using a challenge up
     in_verifier(
-        "        if row is None or row.state != Challenge.PENDING:\n            raise NoChallenge",
-        "        if row is None:\n            raise NoChallenge",
+        "        if row is None or row.state not in (Challenge.PENDING, Challenge.EXHAUSTED):",
+        "        if row is None:",
         GUESSING,
     ),
     in_verifier(
@@ -178,10 +178,10 @@ MUTANTS = [
         "claims.append(Pace(self._pace_key(subject), self._rules.resend_delays))", "pass", DRAINING
     ),
     in_verifier(
-        'claims = [Claim("failures", f"user {challenge.user_id}", limits)]', "claims = []", GUESSING
+        'claims = [Claim("failures", f"user {about.user_id}", limits)]', "claims = []", GUESSING
     ),
     in_verifier(
-        'claims = [Claim("failures", f"mobile {challenge.mobile}", limits)]', "claims = []", BUDGETS
+        'claims = [Claim("failures", f"mobile {about.mobile}", limits)]', "claims = []", BUDGETS
     ),
     in_verifier(
         'claims.append(Claim("failures", f"address {_network(ip)}", limits))\n        claims',
