@@ -30,7 +30,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def needs(service: str) -> pytest.MarkDecorator:
-    """Leave a test out where a server is not there; `SMSVERIFY_TESTS_REQUIRE=all` forbids that."""
+    """Leave a test out where a server is not there; `SMSTESTS_REQUIRE=all` forbids that."""
     return pytest.mark.skipif(
         not services.is_there(service), reason=f"{services.SERVICES[service].name} does not answer"
     )

@@ -1,7 +1,7 @@
 """Real parallelism for tests: threads behind a barrier, and processes behind one.
 
 What a process does is named in `ACTIONS`, since only names and plain values travel to it.
-`SMSVERIFY_TESTS_ROUNDS` says how often a race is run; a few rounds by default.
+`SMSTESTS_ROUNDS` says how often a race is run; a few rounds by default.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from flask import Flask
 from hostapp import User, create_app, db
 
-ROUNDS = int(os.environ.get("SMSVERIFY_TESTS_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("SMSTESTS_ROUNDS", "1"))
 PROCESSES = 4
 _PATIENCE = 60
 

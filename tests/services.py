@@ -1,6 +1,6 @@
 """Which servers the tests may use: those that answer, or all of them where that is demanded.
 
-With `SMSVERIFY_TESTS_REQUIRE=all` a server that does not answer fails the run; without it the
+With `SMSTESTS_REQUIRE=all` a server that does not answer fails the run; without it the
 tests that need it are left out, and one closing line says so. The addresses are those of
 `compose.yaml`; an environment variable names another.
 """
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import sqlalchemy
 
-REQUIRE_ALL = os.environ.get("SMSVERIFY_TESTS_REQUIRE") == "all"
+REQUIRE_ALL = os.environ.get("SMSTESTS_REQUIRE") == "all"
 
 POSTGRESQL = os.environ.get(
-    "SMSVERIFY_TESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+    "SMSTESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 )
-MARIADB = os.environ.get("SMSVERIFY_TESTS_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
+MARIADB = os.environ.get("SMSTESTS_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
 REDIS = ("127.0.0.1", 6379)
 RABBITMQ = ("127.0.0.1", 5672)
 CHROMIUM = (
-    os.environ.get("SMSVERIFY_TESTS_CHROMIUM")
+    os.environ.get("SMSTESTS_CHROMIUM")
     or shutil.which("chromium")
     or shutil.which("chromium-browser")
     or shutil.which("google-chrome")

@@ -452,7 +452,7 @@ def test_a_time_without_a_zone_is_refused(app: Flask) -> None:
 
 # --- many at once ---------------------------------------------------------------------------------
 
-SOAK_SECONDS = float(os.environ.get("SMSVERIFY_TESTS_SOAK_SECONDS", "3"))
+SOAK_SECONDS = float(os.environ.get("SMSTESTS_SOAK_SECONDS", "3"))
 OURS = {
     "ok",
     "TooSoon",
@@ -471,7 +471,7 @@ def test_16_users_who_mix_everything_for_a_while_meet_only_errors_of_ours(
 ) -> None:
     """Each holds a connection of the host's all the while, as Flask-Login's look-up does.
 
-    `SMSVERIFY_TESTS_SOAK_SECONDS` lengthens it.
+    `SMSTESTS_SOAK_SECONDS` lengthens it.
     """
     app = make_app(
         database,

@@ -17,7 +17,7 @@ from flask_smsverify.models import Verification
 
 pytestmark = needs("chromium")
 
-SCREENSHOTS = os.environ.get("SMSVERIFY_SCREENSHOTS")
+SCREENSHOTS = os.environ.get("SMSTESTS_SCREENSHOTS")
 PERSIAN = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 SARA, NEW_NUMBER = "+989123456789", "+989351112233"
 
