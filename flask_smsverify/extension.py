@@ -34,8 +34,9 @@ from .senders.base import Sender
 from .settings import Settings
 from .verification.budgets import Budgets, Claim
 from .verification.codes import Keyring
+from .verification.parts import Parts, Rules
 from .verification.policy import Decision, Policy, Status
-from .verification.verifier import Rules, Verifier
+from .verification.verifier import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -347,19 +348,21 @@ class SMSVerify:
             staff=_staff_mobiles(settings, parse_mobile),
         )
         verifier = Verifier(
-            ledger=ledger,
-            budgets=budgets,
-            keyring=keyring,
-            policy=policy,
-            delivery=delivery,
-            users=users,
-            rules=_rules(settings, _test_numbers(app, settings, parse_mobile)),
-            texts=texts,
-            parse_mobile=parse_mobile,
-            locale=locale,
-            emit=emit,
-            tell=notices.tell,
-            clock=_now,
+            Parts(
+                ledger=ledger,
+                budgets=budgets,
+                keyring=keyring,
+                policy=policy,
+                delivery=delivery,
+                users=users,
+                rules=_rules(settings, _test_numbers(app, settings, parse_mobile)),
+                texts=texts,
+                parse=parse_mobile,
+                locale=locale,
+                emit=emit,
+                tell=notices.tell,
+                clock=_now,
+            )
         )
         return State(
             app=app,

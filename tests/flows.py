@@ -129,7 +129,7 @@ class Flow:
 
     def code(self, challenge: Challenge) -> str:
         """The code of ours that is right for a challenge."""
-        return self.verifier._own_code(challenge)
+        return self.verifier._challenges.own_code(challenge)
 
     def wrong(self, challenge: Challenge) -> str:
         """A code of the right length that is wrong."""
@@ -162,6 +162,6 @@ def flow_of(app: Flask, clock: Clock | None = None) -> Flow:
     """A flow over an app, whose verifier and delivery go by the clock from now on."""
     clock = clock or Clock()
     state = app.extensions["smsverify"]
-    state.verifier._clock = clock
+    state.verifier._parts.clock = clock
     state.delivery._clock = clock
     return Flow(app, clock)

@@ -1,13 +1,13 @@
 """Real parallelism for tests: threads behind a barrier, and processes behind one.
 
 What a process does is named in `ACTIONS`, since only names and plain values travel to it.
-`SMSTESTS_ROUNDS` says how often a race is run; a few rounds by default.
+A test that races is marked `race`, so that all of them can be repeated:
+`pytest -m race --count 100`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +17,6 @@ from typing import Any
 from flask import Flask
 from hostapp import User, create_app, db
 
-ROUNDS = int(os.environ.get("SMSTESTS_ROUNDS", "1"))
 PROCESSES = 4
 _PATIENCE = 60
 

@@ -61,7 +61,9 @@ def test_a_database_that_is_down_sends_and_compares_nothing(
     challenge = flow.start()
     user = flow.user()
     down = Ledger(sqlalchemy.create_engine(DOWN[kind]))
-    flow.state.verifier._ledger = flow.state.budgets._ledger = flow.state.delivery._ledger = down
+    flow.state.verifier._parts.ledger = flow.state.budgets._ledger = flow.state.delivery._ledger = (
+        down
+    )
     for act in (
         lambda: flow.verifier.start(user),
         lambda: flow.verifier.start_for("09120000000", purpose="sign-up"),
@@ -203,6 +205,7 @@ def test_what_raises_in_the_middle_writes_nothing(make_app: MakeApp, database: s
     assert ledger.engine.pool.checkedout() == 0
 
 
+@pytest.mark.race
 def test_rows_that_are_there_are_left_alone(make_app: MakeApp, database: str) -> None:
     ledger = make_app(database).extensions["smsverify"].ledger
     now = datetime.now(UTC)
@@ -291,6 +294,7 @@ def test_in_memory_a_host_with_uncommitted_writes_is_told(make_flow: Callable[..
     assert flow.user().note is None
 
 
+@pytest.mark.race
 def test_in_memory_threads_whose_sessions_end_meanwhile_lose_no_attempt(
     make_app: MakeApp,
 ) -> None:
@@ -523,7 +527,7 @@ def _visit(app: Flask, number: int, at: int) -> None:
         elif step == 1 and (latest := verifier.latest(user)) is not None:
             verifier.resend(latest, channel="voice", ip="192.0.2.1")
         elif step in (2, 3) and (latest := verifier.latest(user)) is not None:
-            right = verifier._own_code(latest)  # the tests stand in for the phone
+            right = verifier._challenges.own_code(latest)  # the tests stand in for the phone
             verifier.check(user, right if step == 2 else right[1:] + "0", ip="192.0.2.1")
         elif step == 4:
             verifier.start_for(mobile, purpose=f"sign-up {number}")

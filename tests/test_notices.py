@@ -112,7 +112,7 @@ def test_a_notice_that_cannot_go_out_does_not_spoil_the_proof(
             verifier.check(challenge, memory.last.code)
             if mobile is None:
                 memory.clear()
-                verifier._budgets.lift(verifier.budget_claims(user_id="1"))
+                verifier._parts.budgets.lift(verifier.budget_claims(user_id="1"))
         app.extensions["smsverify"].delivery.settle()
         assert verifier.latest(user).state == "verified"
     assert "the notice mobile.changed was not sent" in caplog.text

@@ -11,7 +11,7 @@ from hostapp import User, db
 
 from flask_smsverify.errors import InvalidToken, MobileTaken, NoChallenge
 from flask_smsverify.testing import outbox
-from flask_smsverify.verification.verifier import Proof
+from flask_smsverify.verification.checking import Proof
 
 MOBILE = "+989121112233"
 

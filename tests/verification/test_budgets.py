@@ -215,6 +215,7 @@ def test_rows_name_no_mobile_and_no_address(budgets: Budgets) -> None:
     assert "9123450001" not in repr(rows)
 
 
+@pytest.mark.race
 def test_parallel_reservations_over_the_same_rows_in_any_order_are_exact(
     make_flow: MakeFlow, database: str
 ) -> None:

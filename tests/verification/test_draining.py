@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flows import MEMORY, NO_BUDGETS, Flow, Native
-from parallel import PROCESSES, ROUNDS, Crowd, outcome, race, send_to
+from parallel import PROCESSES, Crowd, outcome, race, send_to
 
 from flask_smsverify import signals
 from flask_smsverify.errors import (
@@ -29,22 +29,20 @@ from flask_smsverify.senders.memory import Memory
 MakeFlow = Callable[..., Flow]
 
 
+@pytest.mark.race
 def test_of_100_sends_at_once_to_one_mobile_exactly_the_cap_goes_out(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 18, with threads; and case 20: many accounts, one mobile."""
     flow = make_flow(database, users=100, SMSVERIFY_SENDS_IN_FLIGHT=100)
-    for at in range(ROUNDS):
-        mobile = f"091200000{at:02}"
-        before = len(flow.memory.messages)
-        ends = race(100, lambda number, to=mobile: send_to(flow.app, number + 1, to))
-        assert ends["ok"] == 5
-        assert ends["ok"] + ends["BudgetSpent"] + ends["TooSoon"] == 100
-        assert len(flow.memory.messages) - before == 5
-        assert flow.used("mobile", f"+98{mobile[1:]}") == 5
-        flow.clock.advance(7200)
+    ends = race(100, lambda number: send_to(flow.app, number + 1, "09120000001"))
+    assert ends["ok"] == 5
+    assert ends["ok"] + ends["BudgetSpent"] + ends["TooSoon"] == 100
+    assert len(flow.memory.messages) == 5
+    assert flow.used("mobile", "+989120000001") == 5
 
 
+@pytest.mark.race
 def test_of_sends_from_several_processes_exactly_the_sites_cap_goes_out(
     make_flow: MakeFlow, database: str, crowd: Crowd
 ) -> None:
@@ -60,6 +58,7 @@ def test_of_sends_from_several_processes_exactly_the_sites_cap_goes_out(
     assert flow.used("site") == 9
 
 
+@pytest.mark.race
 def test_of_sends_at_once_by_one_user_one_goes_out(make_flow: MakeFlow, database: str) -> None:
     """Cases 18 and 28: a double click sends once."""
     flow = make_flow(database)
@@ -95,6 +94,7 @@ def test_one_account_has_its_cap_whatever_mobiles_it_asks_for(flow: Flow) -> Non
     assert caught.value.scope == "user"
 
 
+@pytest.mark.race
 def test_one_address_has_its_cap_whatever_mobiles_it_asks_for(
     make_flow: MakeFlow, database: str
 ) -> None:
@@ -557,7 +557,7 @@ def test_who_dies_before_the_comparison_has_spent_the_attempt(
         raise _DeathError
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow.verifier, "_matches", die)
+        patched.setattr(flow.verifier._checking, "_matches", die)
         for _ in range(5):
             with pytest.raises(_DeathError):
                 flow.check(challenge, flow.code(challenge))

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy
 from flows import MEMORY, NO_BUDGETS, Flow, Native
 from hostapp import db
-from parallel import PROCESSES, ROUNDS, Crowd, guess, outcome, race
+from parallel import PROCESSES, Crowd, guess, outcome, race
 
 from flask_smsverify.errors import (
     AccountLocked,
@@ -47,67 +47,66 @@ def counted_compares(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return compared
 
 
+@pytest.mark.race
 def test_of_100_wrong_codes_at_once_exactly_5_are_compared(
     make_flow: MakeFlow, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case 1, with threads."""
-    budgets = {"failures": None, "site_failures": None}
-    flow = make_flow(database, SMSVERIFY_BUDGETS=budgets, users=ROUNDS)
-    for number in range(1, ROUNDS + 1):
-        challenge = flow.start(number)
-        wrong = flow.wrong(challenge)
-        compared = counted_compares(monkeypatch)
-        ends = race(100, lambda _, c=challenge, w=wrong: guess(flow.app, c.id, w))
-        assert ends == {"WrongCode": 5, "TooManyAttempts": 95}
-        assert compared == [False] * 5
-        monkeypatch.undo()
-        assert flow.verifier.load(challenge.id).state == Challenge.EXHAUSTED
-        assert flow.standing(number).failures == 5
+    flow = make_flow(database)
+    challenge = flow.start()
+    wrong = flow.wrong(challenge)
+    compared = counted_compares(monkeypatch)
+    ends = race(100, lambda _: guess(flow.app, challenge.id, wrong))
+    assert ends == {"WrongCode": 5, "TooManyAttempts": 95}
+    assert compared == [False] * 5
+    assert flow.verifier.load(challenge.id).state == Challenge.EXHAUSTED
+    assert flow.standing(1).failures == 5
 
 
+@pytest.mark.race
 def test_of_wrong_codes_from_several_processes_exactly_5_are_compared(
     make_flow: MakeFlow, database: str, crowd: Crowd
 ) -> None:
     """Case 1, with processes."""
-    config = {"SMSVERIFY_SENDERS": MEMORY, "SMSVERIFY_BUDGETS": {"site_failures": None}}
-    flow = make_flow(database, users=ROUNDS, **config)
-    for number in range(1, ROUNDS + 1):
-        challenge = flow.start(number)
-        pairs = [(challenge.id, flow.wrong(challenge))]
-        ends = crowd.race(database, config, "guess", pairs, threads=8)
-        assert ends == {"WrongCode": 5, "TooManyAttempts": 8 * PROCESSES - 5}
+    config = {"SMSVERIFY_SENDERS": MEMORY}
+    flow = make_flow(database, **config)
+    challenge = flow.start()
+    pairs = [(challenge.id, flow.wrong(challenge))]
+    ends = crowd.race(database, config, "guess", pairs, threads=8)
+    assert ends == {"WrongCode": 5, "TooManyAttempts": 8 * PROCESSES - 5}
 
 
+@pytest.mark.race
 def test_the_right_code_50_times_at_once_succeeds_exactly_once(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 2, with threads; those that came second cost no failure units either."""
-    flow = make_flow(database, users=ROUNDS)
-    for number in range(1, ROUNDS + 1):
-        challenge = flow.start(number)
-        right = flow.code(challenge)
-        ends = race(50, lambda _, c=challenge, r=right: guess(flow.app, c.id, r))
-        assert ends["ok"] == 1
-        assert set(ends) <= {"ok", "NoChallenge", "TooManyAttempts"}
-        assert flow.used("failures", f"user {number}") == 0
-        assert flow.used("site_failures") == 0
-        assert flow.standing(number).failures == 0
+    flow = make_flow(database)
+    challenge = flow.start()
+    right = flow.code(challenge)
+    ends = race(50, lambda _: guess(flow.app, challenge.id, right))
+    assert ends["ok"] == 1
+    assert set(ends) <= {"ok", "NoChallenge", "TooManyAttempts"}
+    assert flow.used("failures", "user 1") == 0
+    assert flow.used("site_failures") == 0
+    assert flow.standing(1).failures == 0
 
 
+@pytest.mark.race
 def test_the_right_code_from_several_processes_succeeds_exactly_once(
     make_flow: MakeFlow, database: str, crowd: Crowd
 ) -> None:
     """Case 2, with processes."""
     config = {"SMSVERIFY_SENDERS": MEMORY}
-    flow = make_flow(database, users=ROUNDS, **config)
-    for number in range(1, ROUNDS + 1):
-        challenge = flow.start(number)
-        pairs = [(challenge.id, flow.code(challenge))]
-        ends = crowd.race(database, config, "guess", pairs, threads=8)
-        assert ends["ok"] == 1
-        assert set(ends) <= {"ok", "NoChallenge", "TooManyAttempts"}
+    flow = make_flow(database, **config)
+    challenge = flow.start()
+    pairs = [(challenge.id, flow.code(challenge))]
+    ends = crowd.race(database, config, "guess", pairs, threads=8)
+    assert ends["ok"] == 1
+    assert set(ends) <= {"ok", "NoChallenge", "TooManyAttempts"}
 
 
+@pytest.mark.race
 def test_a_right_code_among_wrong_ones_never_makes_more_than_5_comparisons(
     make_flow: MakeFlow, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +234,7 @@ def test_a_lock_that_falls_while_a_right_code_is_compared_refuses(flow: Flow) ->
     assert flow.standing().verified_at is None
 
 
+@pytest.mark.race
 def test_parallel_guesses_lock_after_exactly_the_configured_streak(
     make_flow: MakeFlow, database: str
 ) -> None:
@@ -355,6 +355,7 @@ def test_a_native_code_of_one_account_is_nothing_to_another_with_that_mobile(
     assert len(native.sent) == 3, "the first account's codes have died"
 
 
+@pytest.mark.race
 def test_one_native_challenge_for_a_mobile_holds_when_two_begin_at_once(
     make_flow: MakeFlow, database: str
 ) -> None:
@@ -389,6 +390,7 @@ def test_an_account_whose_native_challenge_is_over_gets_a_native_code_again(
     assert flow.verifier.check(flow.user(), native.sent[1][1]).verified_at
 
 
+@pytest.mark.race
 def test_native_guesses_at_once_reach_the_gateway_exactly_5_times(
     make_flow: MakeFlow, database: str
 ) -> None:
@@ -653,7 +655,7 @@ def test_a_stolen_database_holds_no_code_and_nothing_that_any_key_but_ours_can_t
     assert other.current_id != flow.state.keyring.current_id
     assert challenge.key_id not in other
     second = flow.verifier.load(second.id)
-    used = flow.verifier._native_digest(second, native.sent[0][1])
+    used = flow.verifier._challenges.native_digest(second, native.sent[0][1])
     assert used in stolen
     assert other.digest("native code", "native", second.mobile, native.sent[0][1]) not in stolen
 
@@ -673,7 +675,7 @@ def test_a_challenge_whose_key_is_gone_has_expired_and_costs_nothing(
 ) -> None:
     flow = make_flow(sqlite)
     challenge = flow.start()
-    flow.verifier._keyring = codes.Keyring(["a new key"])
+    flow.verifier._parts.keyring = codes.Keyring(["a new key"])
     with pytest.raises(CodeExpired):
         flow.check(challenge, "123456")
     assert flow.verifier.load(challenge.id).attempts == 0
@@ -683,7 +685,7 @@ def test_a_fallback_key_keeps_its_challenges(make_flow: MakeFlow, sqlite: str) -
     flow = make_flow(sqlite)
     challenge = flow.start()
     code = flow.code(challenge)
-    flow.verifier._keyring = codes.Keyring(["a new key", "a secret of the tests"])
+    flow.verifier._parts.keyring = codes.Keyring(["a new key", "a secret of the tests"])
     assert flow.check(challenge, code).verified_at
 
 
@@ -733,7 +735,7 @@ def test_a_native_code_that_is_used_while_the_gateway_thinks_is_refused(
     def use_first(to: str, typed: str) -> bool:
         opened = flow.verifier.load(challenge.id)
         row = UsedToken(
-            digest=flow.verifier._native_digest(opened, typed),
+            digest=flow.verifier._challenges.native_digest(opened, typed),
             until=flow.clock() + timedelta(minutes=10),
         )
         flow.state.ledger.run(lambda session: session.add(row))
@@ -745,6 +747,7 @@ def test_a_native_code_that_is_used_while_the_gateway_thinks_is_refused(
     assert flow.standing().verified_at is None
 
 
+@pytest.mark.race
 def test_wrong_codes_from_several_processes_lock_after_exactly_the_configured_streak(
     make_flow: MakeFlow, database: str, crowd: Crowd
 ) -> None:
@@ -764,23 +767,21 @@ def test_wrong_codes_from_several_processes_lock_after_exactly_the_configured_st
         flow.check(challenge, flow.code(challenge))
 
 
+@pytest.mark.race
 def test_a_right_code_among_those_that_lock_an_account_comes_before_the_lock_or_not_at_all(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 7, with threads: never both proved and locked."""
-    flow = make_flow(database, users=ROUNDS, SMSVERIFY_CONSECUTIVE_FAILURES=3)
-    for number in range(1, ROUNDS + 1):
-        challenge = flow.start(number)
-        right, wrong = flow.code(challenge), flow.wrong(challenge)
-        for _ in range(2):
-            assert outcome(lambda c=challenge, w=wrong: flow.check(c, w)) == "WrongCode"
-        ends = race(
-            10, lambda at, c=challenge, r=right, w=wrong: guess(flow.app, c.id, w if at % 2 else r)
-        )
-        standing = flow.standing(number)
-        assert ends["ok"] + ends["WrongCode"] == 1
-        assert (standing.verified_at is not None) is (ends["ok"] == 1)
-        assert (standing.locked_at is not None) is (ends["WrongCode"] == 1)
+    flow = make_flow(database, SMSVERIFY_CONSECUTIVE_FAILURES=3)
+    challenge = flow.start()
+    right, wrong = flow.code(challenge), flow.wrong(challenge)
+    for _ in range(2):
+        assert outcome(lambda: flow.check(challenge, wrong)) == "WrongCode"
+    ends = race(10, lambda at: guess(flow.app, challenge.id, wrong if at % 2 else right))
+    standing = flow.standing(1)
+    assert ends["ok"] + ends["WrongCode"] == 1
+    assert (standing.verified_at is not None) is (ends["ok"] == 1)
+    assert (standing.locked_at is not None) is (ends["WrongCode"] == 1)
 
 
 def test_an_attackers_own_proofs_in_between_bring_no_guess_back(

@@ -16,7 +16,7 @@ from hostapp import db
 from flask_smsverify import signals
 from flask_smsverify.errors import SMSVerifyError, Unavailable, Unknown
 from flask_smsverify.settings import Limit
-from flask_smsverify.verification import codes, policy, verifier
+from flask_smsverify.verification import challenges, checking, codes, policy
 from flask_smsverify.verification.budgets import Claim, Pace
 
 MakeFlow = Callable[..., Flow]
@@ -114,7 +114,12 @@ def test_flows_at_debug_show_no_code_no_mobile_and_no_secret(
     note(heard, lambda: flow.verifier.mark_verified(flow.user(1), by="staff"))
     note(heard, lambda: flow.standing(1))
     note(heard, lambda: flow.verifier.revoke(flow.user(1), by="staff"))
-    for thing in (flow.state.keyring, flow.state.settings, flow.state.policy, flow.verifier._rules):
+    for thing in (
+        flow.state.keyring,
+        flow.state.settings,
+        flow.state.policy,
+        flow.verifier._parts.rules,
+    ):
         heard.add(thing)
 
 
@@ -158,8 +163,8 @@ def test_a_database_that_fails_in_the_middle_tells_nothing(
     [
         Claim("mobile", "+989123450001", (Limit(1, 60),)),
         Pace("verify mobile +989123450001", (30,)),
-        verifier._Subject("1", "+989123450001", "+989123450002", "verify"),
-        verifier.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
+        challenges.Subject("1", "+989123450001", "+989123450002", "verify"),
+        checking.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
         policy.Status("verified", "+989123450001"),
         codes.Keyring([SECRET]),
     ],
@@ -172,7 +177,7 @@ def test_no_repr_shows_a_mobile_or_a_key(thing: object) -> None:
 
 def test_rules_do_not_show_the_codes_of_test_numbers(make_flow: MakeFlow, sqlite: str) -> None:
     flow = make_flow(sqlite, SMSVERIFY_TEST_NUMBERS={"09123450001": "246810"})
-    assert "246810" not in repr(flow.verifier._rules)
+    assert "246810" not in repr(flow.verifier._parts.rules)
     challenge = flow.start()
     assert flow.memory.messages == []
     assert flow.check(challenge, "246810").mobile == "+989123450001"
