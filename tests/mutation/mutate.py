@@ -27,6 +27,8 @@ GUESSING = "tests/verification/test_guessing.py"
 DRAINING = "tests/verification/test_draining.py"
 IDENTITY = "tests/verification/test_identity.py"
 BUDGETS = "tests/verification/test_budgets.py"
+TAKING_BACK = "tests/verification/test_taking_back.py"
+TOKENS = "tests/test_proof_tokens.py"
 LEDGER = "tests/test_ledger.py"
 FUZZ = "tests/web/test_web_fuzz.py"
 VERIFICATION = "flask_smsverify/verification"
@@ -65,6 +67,9 @@ LOCKED_AT_CHECK = """        if standing is not None and self._parts.rules.is_lo
 LOCKED_AT_START = """            if standing is not None and self._parts.rules.is_locked(standing):
                 raise AccountLocked("too many failures in a row; staff must unlock this account")
             current"""
+LOCKED_AT_CLAIM = """            if standing is not None and self._parts.rules.is_locked(standing):
+                raise AccountLocked("too many failures in a row; staff must unlock this account")
+            self._parts.budgets.lock_within"""
 
 MUTANTS = [
     # the attempt counter, expiry, the lock
@@ -225,6 +230,72 @@ MUTANTS = [
     in_delivery("if walk.paid:\n            order", "if False:\n            order"),
     in_delivery("walk.over = isinstance(error, Rejected | Misconfigured)", "walk.over = False"),
     in_delivery("            elif native:\n", "            elif False:\n"),
+    in_rooms("paces = [] if refused else reservation.paces", "paces = reservation.paces", DRAINING),
+    in_rooms(
+        "if refused or (row is not None and row.state == Challenge.VERIFIED):",
+        "if row is not None and row.state == Challenge.VERIFIED:",
+        DRAINING,
+    ),
+    in_rooms(
+        "if refused or (row is not None and row.state == Challenge.VERIFIED):",
+        "if refused:",
+        DRAINING,
+    ),
+    in_rooms("            if not refused:\n", "            if True:\n", DRAINING),
+    in_rooms("            if row.sends <= 0:\n", "            if False:\n", DRAINING),
+    in_rooms("if self._parts.clock() >= challenge.expires_at:  # it", "if False:  # it", DRAINING),
+    # what is refused before it costs anything
+    in_rooms(
+        "        if spent:\n            wait, scope",
+        "        if False:\n            wait, scope",
+        f"{BUDGETS} {DRAINING}",
+    ),
+    in_rooms(
+        "        if wait:\n            raise TooManyAttempts",
+        "        if False:\n            raise TooManyAttempts",
+        GUESSING,
+    ),
+    # a proof that the host does not keep
+    in_rooms("                    self._holding.take_back(proved)\n", "", TAKING_BACK),
+    in_rooms(
+        "if row is None or row.verified_at != proved.verified_at:", "if row is None:", TAKING_BACK
+    ),
+    in_rooms("                setattr(row, name, value)", "                pass", TAKING_BACK),
+    in_rooms(
+        "if earlier is not None and earlier.revoked_at == proved.verified_at:",
+        "if earlier is not None:",
+        TAKING_BACK,
+    ),
+    in_rooms(
+        "if earlier is not None and earlier.revoked_at == proved.verified_at:",
+        "if False:",
+        TAKING_BACK,
+    ),
+    in_rooms(
+        "if limit and len(others) >= limit and row.verified_at is not None:",
+        "if False:",
+        TAKING_BACK,
+    ),
+    # tokens
+    in_rooms(
+        "if was_used or not self._parts.ledger.insert_if_absent(session, UsedToken, used):",
+        "if was_used:",
+        TOKENS,
+    ),
+    in_rooms(
+        "was_used = any(is_used(session, past, now) for past in older)",
+        "was_used = False",
+        TAKING_BACK,
+    ),
+    in_rooms(
+        "lambda session: any(is_used(session, digest, now) for digest in digests)",
+        "lambda session: False",
+        TOKENS,
+    ),
+    in_rooms("        self._parts.users.after_commit(announce)", "        announce()", TAKING_BACK),
+    in_rooms("loads(token, max_age=max_age)", "loads(token)", TOKENS),
+    in_rooms('salt=f"flask_smsverify.proof {purpose}"', 'salt="flask_smsverify.proof"', TOKENS),
+    in_rooms(LOCKED_AT_CLAIM, "            self._parts.budgets.lock_within", TAKING_BACK),
     # whose mobile
     in_rooms(
         "            current.mobile == subject.mobile\n            and ", "            ", IDENTITY
