@@ -270,7 +270,7 @@ def _test_numbers(value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping) or not all(
         isinstance(code, str) and code.isdecimal() and code.isascii() for code in value.values()
     ):
-        raise _refuse("must map mobiles to codes in quotes, such as {'+989120000000': '123456'}")
+        raise _refuse("must map mobiles to codes in quotes, such as {'+98 912 000 0000': '123456'}")
     return {str(mobile): code for mobile, code in value.items()}
 
 

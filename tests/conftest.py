@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leaks
 import pytest
 import services
 import sqlalchemy
@@ -27,6 +28,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     gone = services.missing()
     said = "not there, so not tested with: " + ", ".join(gone) if gone else "all were there"
     terminalreporter.write_line(f"services: {said}")
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test makes us log, raise or answer a code or a whole mobile (case 17)."""
+    with leaks.listening() as heard:
+        yield
+    assert bool(heard.found()) is bool(request.node.get_closest_marker("talks")), heard.found()
 
 
 def needs(service: str) -> pytest.MarkDecorator:

@@ -368,7 +368,7 @@ def main(word: str = "") -> int:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for one, end in zip(untouched, pool.map(_end, untouched), strict=True):
             if end != "survived":
-                sys.exit(f"{one.tests} must pass before anything is broken")
+                sys.exit(f"{one.tests} must pass before anything is broken: {end}")
         ends = list(pool.map(_end, chosen))
     survivors = [mutant for mutant, end in zip(chosen, ends, strict=True) if end != "killed"]
     for mutant, end in zip(chosen, ends, strict=True):
@@ -402,7 +402,8 @@ def _end(mutant: Mutant) -> str:
             check=False,
         )
     # 1: tests failed. Anything else but 0 is a mistake in the script or in the mutant.
-    if ended.returncode == 1 and " error" not in ended.stdout.splitlines()[-1]:
+    broken = bool(mutant.source)
+    if broken and ended.returncode == 1 and " error" not in ended.stdout.splitlines()[-1]:
         return "killed"
     return "survived" if ended.returncode == 0 else f"could not be tried ({ended.stdout[-500:]})"
 

@@ -137,6 +137,7 @@ class Talkative(Acme):
             raise Unavailable(self.name, f"{text.to}: {error}") from error
 
 
+@pytest.mark.talks
 def test_showing_secrets_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
     broken(SenderContract.test_it_has_a_name_and_shows_no_credential, Talkative)
     broken(SenderContract.test_the_log_shows_no_message_and_no_credential, Talkative, caplog)
