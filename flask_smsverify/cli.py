@@ -192,6 +192,11 @@ def _by_email(state: State, email: str) -> object | None:
     return found
 
 
+def _named(state: State, user: object) -> str:
+    mobile = state.verifier.mobile_of(user)
+    return f"user {state.users.id_of(user)}" + (f", {mask(mobile)}" if mobile else "")
+
+
 @smsverify.command("status")
 @_user
 def status(user: str) -> None:
@@ -224,8 +229,9 @@ def verify(user: str) -> None:
 def revoke(user: str) -> None:
     """Take a user's verification back."""
     state = state_of()
-    state.verifier.revoke(_find(state, user), by="command line")
-    click.echo("revoked; the next guarded page asks for a code again")
+    found = _find(state, user)
+    state.verifier.revoke(found, by="command line")
+    click.echo(f"revoked for {_named(state, found)}; the next guarded page asks for a code again")
 
 
 @smsverify.command("unlock")
@@ -233,8 +239,9 @@ def revoke(user: str) -> None:
 def unlock(user: str) -> None:
     """Let a user who was locked after too many failures try again."""
     state = state_of()
-    state.verifier.unlock(_find(state, user))
-    click.echo("unlocked")
+    found = _find(state, user)
+    state.verifier.unlock(found)
+    click.echo(f"unlocked for {_named(state, found)}")
 
 
 # --- budgets -----------------------------------------------------------------------------------

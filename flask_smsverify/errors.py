@@ -42,7 +42,20 @@ from collections.abc import Sequence
 
 
 class SMSVerifyError(Exception):
-    """Whatever this package raises on purpose."""
+    """Whatever this package raises on purpose. It can be copied and pickled, as queues do."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made_again, (type(self), self.args, vars(self))
+
+
+def _made_again(
+    cls: type[SMSVerifyError], args: tuple[object, ...], attributes: dict[str, object]
+) -> SMSVerifyError:
+    """An error as it was; its own `__init__` takes other arguments than its text."""
+    error = cls.__new__(cls)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 class ConfigurationError(SMSVerifyError):

@@ -25,7 +25,7 @@ from sqlalchemy import Select, bindparam, exists, select
 from . import phone, text
 from .delivery import Delivery, Routes
 from .errors import ConfigurationError, MobileError
-from .host import Functions, HostUsers, plain
+from .host import Functions, HostUsers, current_user, plain
 from .ledger import Ledger, named_if_missing
 from .messaging.notices import Notices
 from .models import Challenge, Verification, install
@@ -178,7 +178,7 @@ class State:
             return None
         if not self.policy.is_on(area):
             return None
-        user = flask_login.current_user
+        user = current_user()
         if not user.is_authenticated:
             if anonymous_pass:
                 return None
@@ -304,10 +304,14 @@ class SMSVerify:
         keyring = Keyring(secrets_of(app))
         schema = db.metadata.schema
         with app.app_context():
+            if None not in db.engines:
+                raise ConfigurationError(
+                    "there is no default database; set SQLALCHEMY_DATABASE_URI beside the binds"
+                )
             ledger = Ledger(
                 db.engine,
                 schema=schema,
-                connect_args=app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {}).get("connect_args"),
+                options=_engine_options(app, db),
                 host_is_writing=users.is_writing,
             )
         budgets = Budgets(ledger, keyring)
@@ -345,7 +349,7 @@ class SMSVerify:
             locale=locale,
             site_name=site_name,
             signature=settings.signature,
-            staff=_staff_mobiles(settings, parse_mobile),
+            staff=_parsed("STAFF_MOBILES", settings.staff_mobiles, parse_mobile),
         )
         verifier = Verifier(
             Parts(
@@ -446,7 +450,7 @@ class SMSVerify:
         if state.settings.login_gate and user.is_active:
             decision = state.decide(user)
             if not decision.allowed:
-                if flask_login.current_user.is_authenticated:
+                if current_user().is_authenticated:
                     flask_login.logout_user()  # whoever it was, the page is not for them
                 session[PENDING_LOGIN] = {
                     "user": state.users.id_of(user),
@@ -512,6 +516,14 @@ def is_ours_or_static(app: Flask, endpoint: str) -> bool:
     return endpoint.partition(".")[0] in ("smsverify", "smsverify_hooks")
 
 
+def _engine_options(app: Flask, db: SQLAlchemy) -> dict[str, Any]:
+    """The options of the host's default engine, which Flask-SQLAlchemy takes from three places."""
+    general: dict[str, Any] = getattr(db, "_engine_options", {})
+    bind = (app.config.get("SQLALCHEMY_BINDS") or {}).get(None)
+    named = dict(bind) if isinstance(bind, Mapping) else {}
+    return {**general, **named, **app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})}
+
+
 def _is_on(app: Flask, switch: str) -> bool:
     """Whether `DEBUG` or `TESTING` is on; what only looks like a switch is refused.
 
@@ -572,11 +584,15 @@ def _check_model(app: Flask, user_model: Any) -> None:
             )
 
 
-def _staff_mobiles(settings: Settings, parse_mobile: Callable[[object], str]) -> list[str]:
-    try:
-        return [parse_mobile(mobile) for mobile in settings.staff_mobiles]
-    except MobileError as error:
-        raise ConfigurationError(f"SMSVERIFY_STAFF_MOBILES: {error}") from None
+def _parsed(key: str, mobiles: Iterable[str], parse_mobile: Callable[[object], str]) -> list[str]:
+    """Mobiles of a setting as E.164; one that is none is named by its place."""
+    parsed = []
+    for place, mobile in enumerate(mobiles, start=1):
+        try:
+            parsed.append(parse_mobile(mobile))
+        except MobileError as error:
+            raise ConfigurationError(f"SMSVERIFY_{key}: number {place}: {error}") from None
+    return parsed
 
 
 class _UntilDate(Mapping[str, str]):
@@ -601,16 +617,12 @@ class _UntilDate(Mapping[str, str]):
 def _test_numbers(
     app: Flask, settings: Settings, parse_mobile: Callable[[object], str]
 ) -> Mapping[str, str]:
-    numbers = {}
-    for typed, code in settings.test_numbers.items():
-        if len(code) != settings.code_length:
-            raise ConfigurationError(
-                f"SMSVERIFY_TEST_NUMBERS: a code has {settings.code_length} digits here"
-            )
-        try:
-            numbers[parse_mobile(typed)] = code
-        except MobileError as error:
-            raise ConfigurationError(f"SMSVERIFY_TEST_NUMBERS: {error}") from None
+    if any(len(code) != settings.code_length for code in settings.test_numbers.values()):
+        raise ConfigurationError(
+            f"SMSVERIFY_TEST_NUMBERS: a code has {settings.code_length} digits here"
+        )
+    mobiles = _parsed("TEST_NUMBERS", settings.test_numbers, parse_mobile)
+    numbers = dict(zip(mobiles, settings.test_numbers.values(), strict=True))
     if settings.test_numbers_until is None or app.debug or app.testing:
         return numbers
     return _UntilDate(numbers, settings.test_numbers_until)

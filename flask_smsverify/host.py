@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import flask_login
 import sqlalchemy
-from flask import has_app_context
+from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper, Session
@@ -63,7 +64,10 @@ class HostUsers:
         """The primary key as text: an int in decimal, a UUID with its hyphens, bytes in hex."""
         state = sqlalchemy.inspect(plain(user), raiseerr=False)
         if state is None or not isinstance(plain(user), self.model):
-            raise TypeError(f"expected a {self.model.__name__}, got {type(plain(user)).__name__}")
+            raise TypeError(
+                f"expected a {self.model.__name__}, got {type(plain(user)).__name__}; where users "
+                "of another class log in too, exempt them with @smsverify.exempt_when"
+            )
         key = state.identity[0] if state.identity else None
         if key is None:
             key = self._mapper.primary_key_from_instance(plain(user))[0]
@@ -170,6 +174,18 @@ class HostUsers:
                 f"the user model has no attribute {name!r}: set SMSVERIFY_{key}, "
                 f"or give a function with @smsverify.{instead}"
             ) from None
+
+
+def current_user() -> Any:
+    """Flask-Login's `current_user`.
+
+    :raises ConfigurationError: the app has no login manager.
+    """
+    if not hasattr(current_app, "login_manager"):
+        raise ConfigurationError(
+            "Flask-Login is not set up on this app: LoginManager(app), with a user_loader"
+        )
+    return flask_login.current_user
 
 
 def plain(user: object) -> Any:

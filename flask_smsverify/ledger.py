@@ -51,7 +51,8 @@ def _never() -> bool:
 class Ledger:
     """Runs small pieces of work, each in a transaction that commits on its own.
 
-    :param host_engine: the host's engine; its address and connection arguments are taken over.
+    :param host_engine: the host's engine; its address is taken over.
+    :param options: the host's engine options; how it connects is taken over from them.
     :param schema: the schema of the host's metadata.
     :param host_is_writing: whether the host's session holds uncommitted writes; asked on SQLite,
         which has one writer.
@@ -62,7 +63,7 @@ class Ledger:
         host_engine: Engine,
         *,
         schema: str | None = None,
-        connect_args: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         host_is_writing: Callable[[], bool] = _never,
     ) -> None:
         self.dialect = host_engine.dialect.name
@@ -70,7 +71,7 @@ class Ledger:
         self._shared = _Shared(host_engine) if _in_memory(host_engine) else None
         # SQLite lets its writers try again until one is in luck; our threads rather stand in line.
         self._writers = threading.Lock() if self.dialect == "sqlite" else None
-        engine = host_engine if self._shared else _own_engine(host_engine, connect_args or {})
+        engine = host_engine if self._shared else _own_engine(host_engine, options or {})
         self.engine = engine.execution_options(
             schema_translate_map={None: schema} if schema else {}
         )
@@ -246,16 +247,18 @@ def _in_memory(engine: Engine) -> bool:
     return not database or ":memory:" in database or engine.url.query.get("mode") == "memory"
 
 
-def _own_engine(host: Engine, connect_args: Mapping[str, Any]) -> Engine:
-    arguments = dict(connect_args)
+def _own_engine(host: Engine, options: Mapping[str, Any]) -> Engine:
+    connecting: dict[str, Any] = {"connect_args": dict(options.get("connect_args") or {})}
+    if options.get("creator") is not None:
+        connecting["creator"] = options["creator"]
     # At DEBUG, SQLAlchemy logs rows whatever `hide_parameters` says, and rows hold mobiles. A level
     # of its own keeps a host that debugs its own statements from getting ours.
     logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG_NAME}").setLevel(logging.WARNING)
     if host.dialect.name == "sqlite":
-        arguments["timeout"] = LOCK_SECONDS
+        connecting["connect_args"]["timeout"] = LOCK_SECONDS
         engine = create_engine(
             host.url,
-            connect_args=arguments,
+            **connecting,
             hide_parameters=True,
             logging_name=_LOG_NAME,
             pool_size=5,
@@ -267,7 +270,7 @@ def _own_engine(host: Engine, connect_args: Mapping[str, Any]) -> Engine:
         return engine
     engine = create_engine(
         host.url,
-        connect_args=arguments,
+        **connecting,
         hide_parameters=True,
         logging_name=_LOG_NAME,
         isolation_level="READ COMMITTED",

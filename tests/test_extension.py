@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hostapp import TextUser, User, UuidUser, db
 from visiting import CHECK, PAGE, SEND, STATUS, browser, last_code, phone, prove
 
 from flask_smsverify import SMSVerify
-from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.errors import ConfigurationError, NoChallenge
 from flask_smsverify.senders.base import Capability, CodeMessage, Receipt, Sender
 from flask_smsverify.senders.base import Status as ReceiptStatus
 
@@ -91,6 +93,65 @@ def test_a_start_that_failed_can_be_tried_again(started: Any) -> None:
     app.extensions["smsverify"].close()
     with app.app_context():
         db.engine.dispose()
+
+
+def test_named_binds_alone_are_not_enough() -> None:
+    app = bare(SQLALCHEMY_DATABASE_URI=None, SQLALCHEMY_BINDS={"other": "sqlite://"})
+    named = SQLAlchemy(app)
+    with pytest.raises(ConfigurationError, match="SQLALCHEMY_DATABASE_URI"):
+        SMSVerify().init_app(app, named, user_model=User)
+
+
+@pytest.mark.parametrize("place", ["config", "constructor", "bind"])
+@pytest.mark.parametrize("how", ["connect_args", "creator"])
+def test_our_own_connections_are_made_as_the_hosts(tmp_path: Path, place: str, how: str) -> None:
+    """A host that must connect in a way of its own says so once."""
+    made: list[sqlite3.Connection] = []
+
+    class Counted(sqlite3.Connection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    path = str(tmp_path / "test.sqlite")
+    options: dict[str, Any] = {"connect_args": {"factory": Counted}}
+    if how == "creator":
+        options = {"creator": lambda: Counted(path, check_same_thread=False)}
+    url = f"sqlite:///{path}"
+    config: dict[str, Any] = {"SQLALCHEMY_DATABASE_URI": url}
+    if place == "config":
+        config["SQLALCHEMY_ENGINE_OPTIONS"] = options
+    if place == "bind":
+        config = {
+            "SQLALCHEMY_DATABASE_URI": None,
+            "SQLALCHEMY_BINDS": {None: {"url": url} | options},
+        }
+    app = bare(**config)
+    other = SQLAlchemy(app, engine_options=options if place == "constructor" else {})
+
+    class Person(other.Model):  # type: ignore[name-defined]  # the usual way
+        id = other.Column(other.Integer, primary_key=True)
+
+    SMSVerify(app, other, user_model=Person)
+    with app.app_context():
+        other.create_all()
+        made.clear()
+        state = app.extensions["smsverify"]
+        with pytest.raises(NoChallenge):
+            state.verifier.load("0" * 32)
+        assert len(made) == 1
+        state.close()
+        other.engine.dispose()
+
+
+@pytest.mark.parametrize("key", ["STAFF_MOBILES", "TEST_NUMBERS"])
+def test_a_number_of_the_settings_that_is_none_is_named_by_its_place(key: str) -> None:
+    numbers = ["09120000001", "0912"]
+    value = numbers if key == "STAFF_MOBILES" else dict.fromkeys(numbers, "123456")
+    app = bare(**{f"SMSVERIFY_{key}": value})
+    db.init_app(app)
+    with pytest.raises(ConfigurationError, match=f"{key}: number 2"):
+        SMSVerify().init_app(app, db, user_model=User)
 
 
 def test_the_extension_may_come_before_the_login_manager(started: Any) -> None:

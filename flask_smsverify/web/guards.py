@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fnmatch
+import logging
 from collections.abc import Mapping
 
-import flask_login
 from flask import Flask, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..extension import State, is_ours_or_static
+from ..host import current_user
 from ..verification.policy import Decision
 from .answers import no_store, problem, problem_json, wants_json
 from .i18n import Interface
 from .targets import Demands, here, safe_path
+
+log = logging.getLogger(__name__)
 
 
 class GuardAnswers:
@@ -27,7 +31,7 @@ class GuardAnswers:
         """To a user who must prove a mobile first."""
         demand = None
         if decision.within is not None:
-            user_id = self._state.users.id_of(flask_login.current_user)
+            user_id = self._state.users.id_of(current_user())
             demand = self._demands.dump(user_id, decision.within)
         return self._to_page(here(), demand)
 
@@ -54,7 +58,13 @@ class GuardAnswers:
 def guard_patterns(app: Flask, state: State) -> None:
     """Guard the endpoints that `SMSVERIFY_AREAS` names by pattern."""
 
+    looked = False
+
     def stand() -> ResponseReturnValue | None:
+        nonlocal looked
+        if not looked:  # at the first request, when every blueprint is registered
+            looked = True
+            _warn_of_idle_patterns(app, state)
         endpoint = request.endpoint
         if endpoint is None or is_ours_or_static(app, endpoint):
             return None
@@ -65,3 +75,15 @@ def guard_patterns(app: Flask, state: State) -> None:
         return None
 
     app.before_request(stand)
+
+
+def _warn_of_idle_patterns(app: Flask, state: State) -> None:
+    """Say which patterns guard nothing: a typing mistake in one would show nowhere else."""
+    for area, patterns in state.policy.areas.items():
+        for pattern in () if isinstance(patterns, bool) else patterns:
+            if not fnmatch.filter(app.view_functions, pattern):
+                log.warning(
+                    "SMSVERIFY_AREAS: no endpoint has a name like %r, so %r guards nothing by it",
+                    pattern,
+                    area,
+                )

@@ -30,7 +30,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import ChannelUnavailable, MobileTaken, NoChallenge, SMSVerifyError, StoreUnavailable
 from ..extension import PENDING_LOGIN, State
-from ..host import plain
+from ..host import current_user, plain
 from ..models import Challenge, Verification
 from ..phone import mask
 from ..senders.base import Channel
@@ -90,8 +90,8 @@ class Visitor:
 
 
 def _visitor(state: State) -> Visitor | None:
-    if flask_login.current_user.is_authenticated:
-        user, logging_in = plain(flask_login.current_user), False
+    if current_user().is_authenticated:
+        user, logging_in = plain(current_user()), False
     else:
         user, logging_in = _waiting_user(state), True
     if user is None:

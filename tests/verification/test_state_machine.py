@@ -13,13 +13,15 @@ from hostapp import User, create_app, db
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import update
 
 from flask_smsverify.errors import SMSVerifyError
-from flask_smsverify.models import Challenge
+from flask_smsverify.models import Challenge, Message
 from flask_smsverify.senders.memory import Memory
 
 USERS = (1, 2)
 MOBILES = ("09123450001", "09123450002", "09120000003")
+REPORTED = ("sent", "delivered", "undelivered", "failed")
 MAX_ATTEMPTS, MOBILE_CAP, FAILURES, STREAK = 3, 4, 8, 6
 
 
@@ -157,6 +159,13 @@ class Verifying(RuleBasedStateMachine):
     def unlock(self, number: int) -> None:
         self.flow.verifier.unlock(self.flow.user(number))
         assert not self.flow.verifier.status(self.flow.user(number)).locked
+
+    @rule(number=st.sampled_from(USERS), state=st.sampled_from(REPORTED))
+    def delivery_report(self, number: int, state: str) -> None:
+        latest = self.flow.verifier.latest(self.flow.user(number))
+        if latest is not None:
+            told = update(Message).where(Message.challenge_id == latest.id).values(state=state)
+            self.flow.state.ledger.run(lambda session: session.execute(told))
 
     # --- what always holds ------------------------------------------------------------------------
 

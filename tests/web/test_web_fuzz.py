@@ -321,10 +321,10 @@ def test_nothing_typed_takes_long(read: Callable[[object], object]) -> None:
     for typed in [*LONG, "/" + "a" * 10_000_000, "ﷺ" * 48, "\u0344" * 48, "0" * 48, "-" * 48]:
         best = 1.0
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.thread_time()
             with contextlib.suppress(MobileError, InvalidCode):
                 read(typed)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         assert best < 0.02, typed[:10]
 
 

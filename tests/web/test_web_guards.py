@@ -14,7 +14,7 @@ from conftest import MakeApp
 from flask import Blueprint, Flask, abort, render_template_string
 from flask.testing import FlaskClient
 from flask.views import MethodView
-from flask_login import login_required
+from flask_login import UserMixin, login_required
 from hostapp import db
 from visiting import (
     CHECK,
@@ -266,6 +266,41 @@ def test_an_area_guards_endpoints_by_pattern(make_app: MakeApp, sqlite: str) -> 
     assert is_served(client, "/shop/static/test_web_guards.py")
     prove(app, client)
     assert client.get("/shop/list").text == "ok"
+
+
+def test_a_pattern_that_no_endpoint_has_is_told_once(
+    make_app: MakeApp, sqlite: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"shop": ["shop.*", "shpo.*"], "off": False})
+    app.register_blueprint(_shop(), url_prefix="/shop")
+    for _ in range(2):
+        browser(app, None).get("/open")
+    [told] = [record for record in caplog.records if "SMSVERIFY_AREAS" in record.message]
+    assert "shpo.*" in told.message
+
+
+def test_without_a_login_manager_a_guard_says_what_is_missing(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite)
+    del app.login_manager  # type: ignore[attr-defined]  # Flask-Login puts it there
+    with pytest.raises(ConfigurationError, match="LoginManager"):
+        app.test_client().get("/guarded")
+
+
+def test_a_user_of_another_class_is_named_and_can_be_exempt(make_app: MakeApp, sqlite: str) -> None:
+    class Robot(UserMixin):
+        id = "1"
+
+    app = make_app(sqlite)
+    app.login_manager.user_loader(lambda _key: Robot())  # type: ignore[attr-defined]  # likewise
+    client = app.test_client()
+    with client.session_transaction() as kept:
+        kept.update(_user_id="1", _fresh=True)
+    with pytest.raises(TypeError, match="exempt_when"):
+        client.get("/guarded")
+    smsverify_of(app).exempt_when(lambda user: isinstance(user, Robot))
+    assert client.get("/guarded").text == "guarded"
 
 
 def test_a_pattern_that_takes_in_everything_leaves_our_pages_open(

@@ -1,0 +1,39 @@
+"""What is raised."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from flask_smsverify import errors
+
+ERRORS = [
+    errors.ConfigurationError("say how"),
+    errors.InvalidMobile("too short"),
+    errors.ChannelUnavailable("voice"),
+    errors.TooSoon(17),
+    errors.BudgetSpent(17, "site"),
+    errors.InvalidCode("empty"),
+    errors.WrongCode(3),
+    errors.Unavailable("gate", "down", code="5", written=False),
+    errors.SendFailed([errors.Unavailable("gate", "down"), errors.Unknown("way", "silent")]),
+    errors.CheckFailed(errors.Unknown("gate", "silent")),
+]
+
+
+def pickled(error: Exception) -> object:
+    return pickle.loads(pickle.dumps(error))  # noqa: S301 -- what was pickled a moment ago
+
+
+@pytest.mark.parametrize("again", [copy.copy, pickled])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_can_be_copied_and_pickled_as_queues_do(
+    error: Exception, again: Callable[[Exception], object]
+) -> None:
+    same = again(error)
+    assert type(same) is type(error)
+    assert str(same) == str(error)
+    assert repr(vars(same)) == repr(vars(error))
