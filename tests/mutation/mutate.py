@@ -248,7 +248,7 @@ MUTANTS = [
     in_rooms(
         "        if spent:\n            wait, scope",
         "        if False:\n            wait, scope",
-        f"{BUDGETS} {DRAINING}",
+        DRAINING,
     ),
     in_rooms(
         "        if wait:\n            raise TooManyAttempts",

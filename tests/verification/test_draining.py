@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from flows import MEMORY, NO_BUDGETS, Flow, Native
 from parallel import PROCESSES, Crowd, outcome, race, send_to
 
 from flask_smsverify import signals
+from flask_smsverify.delivery import Delivery
 from flask_smsverify.errors import (
     BudgetSpent,
     InvalidMobile,
@@ -23,7 +25,7 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.models import Challenge, Message
+from flask_smsverify.models import Budget, Challenge, Message
 from flask_smsverify.senders.memory import Memory
 
 MakeFlow = Callable[..., Flow]
@@ -332,6 +334,50 @@ def test_a_number_that_gateways_refuse_cannot_be_asked_for_without_end(flow: Flo
     assert [flow.used("site"), flow.used("user", "1"), flow.used("ip", "192.0.2.1")] == [0, 0, 1]
     assert outcome(lambda: flow.start(ip="192.0.2.1")) == "TooSoon"
     assert flow.memory.messages == []
+
+
+def test_a_resend_that_gateways_refuse_keeps_the_pause(flow: Flow) -> None:
+    challenge = flow.start()
+    flow.clock.advance(31)
+    flow.memory.fail_with(Rejected("memory", "no"))
+    with pytest.raises(SendFailed):
+        flow.verifier.resend(challenge)
+    assert flow.verifier.load(challenge.id).resend_at > flow.clock.now
+    assert outcome(lambda: flow.verifier.resend(challenge)) == "TooSoon"
+
+
+def test_a_code_that_died_while_it_waited_to_be_sent_is_not_sent(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could use it any more, and nobody pays for it."""
+    waiting: list[Callable[[], object]] = []
+
+    def later(_delivery: Delivery, work: Callable[..., object], *arguments: object) -> None:
+        waiting.append(functools.partial(work, *arguments))
+
+    monkeypatch.setattr(Delivery, "in_background", later)
+    challenge = flow.verifier.start_for("09120000001", purpose="sign-up")
+    assert flow.used("site") == 1
+    flow.clock.advance(601)
+    [deliver] = waiting
+    assert outcome(deliver) == "SendFailed"
+    assert flow.memory.messages == []
+    assert flow.used("site") == 0
+    assert flow.verifier.load(challenge.id).state == Challenge.CANCELLED
+
+
+def test_who_is_refused_by_a_spent_budget_leaves_no_row(make_flow: MakeFlow, sqlite: str) -> None:
+    """However many numbers are asked for, the table does not grow."""
+    flow = make_flow(sqlite, users=3, SMSVERIFY_BUDGETS={"site": "1/day"})
+    flow.start(1)
+
+    def rows() -> int:
+        return int(flow.state.ledger.read(lambda session: session.query(Budget).count()))
+
+    before = rows()
+    for number in (2, 3):
+        assert outcome(lambda number=number: flow.start(number)) == "BudgetSpent"
+    assert rows() == before
 
 
 @pytest.mark.parametrize("error", [Unavailable, Misconfigured])

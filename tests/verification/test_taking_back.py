@@ -76,6 +76,42 @@ def test_an_old_number_that_was_proved_by_another_meanwhile_is_not_given_back(
     assert [state_of(flow, 1), state_of(flow, 2)] == ["unverified", "verified"]
 
 
+def test_a_newer_proof_outlives_an_older_one_that_the_host_does_not_keep(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, SMSVERIFY_BUDGETS={"user": None})
+    challenge = flow.start(mobile="09129990000")
+
+    def a_newer_one(_proved: Any) -> None:
+        flow.clock.advance(31)
+        newer = flow.start()
+        flow.check(newer, flow.code(newer))
+        raise HostRefusesError
+
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(), flow.code(challenge), store=a_newer_one)
+    assert state_of(flow, 1) == "verified"
+    assert flow.standing().mobile == "+989123450001"
+
+
+def test_what_staff_took_back_meanwhile_is_not_given_back(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=2, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    flow.clock.advance(3600)
+    challenge = flow.start(2, mobile="09123450001")
+
+    def staff_revoke(_proved: Any) -> None:
+        flow.clock.advance(1)
+        flow.verifier.revoke(flow.user(1), by="staff")
+        raise HostRefusesError
+
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(2), flow.code(challenge), store=staff_revoke)
+    assert [state_of(flow, 1), state_of(flow, 2)] == ["unverified", "unverified"]
+
+
 def token_for(flow: Any, mobile: str) -> str:
     challenge = flow.verifier.start_for(mobile, purpose="sign-up")
     flow.state.delivery.settle()
