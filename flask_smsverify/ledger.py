@@ -158,7 +158,9 @@ class Ledger:
                 )
             yield
 
-    def insert_ignoring(self, table: Any, rows: list[dict[str, object]]) -> None:
+    def insert_ignoring(
+        self, table: Any, rows: list[dict[str, object]], *, touching: str | None = None
+    ) -> None:
         """Make rows that may be there already, each committed by itself.
 
         One row a transaction, so that no two that make the same rows can hold what the other
@@ -166,28 +168,35 @@ class Ledger:
         at each commit.
 
         :param table: a mapped class.
+        :param touching: a column to write where a row is there, so that this takes the same work.
         """
 
         def work(session: Session, some: list[dict[str, object]]) -> None:
             for row in some:
-                session.execute(self._insert(table).values(row))
+                session.execute(self._insert(table, touching).values(row))
 
         together = [rows] if rows and self.dialect == "sqlite" else [[row] for row in rows]
         for some in together:
             self.run(partial(work, some=some))
 
-    def _insert(self, table: Any) -> Any:
-        if self.dialect == "postgresql":
-            from sqlalchemy.dialects import postgresql
+    def _insert(self, table: Any, touching: str | None = None) -> Any:
+        if self.dialect in ("postgresql", "sqlite"):
+            from sqlalchemy.dialects import postgresql, sqlite
 
-            return postgresql.insert(table).on_conflict_do_nothing()
-        if self.dialect == "sqlite":
-            from sqlalchemy.dialects import sqlite
-
-            return sqlite.insert(table).on_conflict_do_nothing()
+            dialect: Any = postgresql if self.dialect == "postgresql" else sqlite
+            insert = dialect.insert(table)
+            if touching is None:
+                return insert.on_conflict_do_nothing()
+            return insert.on_conflict_do_update(
+                index_elements=list(table.__table__.primary_key),
+                set_={touching: insert.excluded[touching]},
+            )
         from sqlalchemy.dialects import mysql
 
-        return mysql.insert(table).prefix_with("IGNORE")
+        if touching is None:
+            return mysql.insert(table).prefix_with("IGNORE")
+        once_more = mysql.insert(table)
+        return once_more.on_duplicate_key_update({touching: once_more.inserted[touching]})
 
     def close(self) -> None:
         """Close the pool's connections; the next use opens new ones. A shared one is the host's."""

@@ -178,18 +178,27 @@ class Budgets:
 
     # --- within a transaction of the caller's --------------------------------------------------
 
-    def prepare(self, claims: Sequence[Claim | Pace], now: datetime) -> None:
-        """Make the rows that are not there yet, before the transaction that locks them."""
+    def prepare(
+        self, claims: Sequence[Claim | Pace], now: datetime, *, silently: bool = False
+    ) -> None:
+        """Make the rows that are not there yet, before the transaction that locks them.
+
+        :param silently: write those that are there as well, so that the time this takes does not
+            tell whether somebody has used a mobile here before.
+        """
         scopes = {self.row_id(claim.scope, claim.key): claim.scope for claim in claims}
-        there = self._ledger.read(
-            lambda session: set(session.scalars(select(Budget.id).where(Budget.id.in_(scopes))))
-        )
+        there: set[str] = set()
+        if not silently:
+            there = self._ledger.read(
+                lambda session: set(session.scalars(select(Budget.id).where(Budget.id.in_(scopes))))
+            )
         self._ledger.insert_ignoring(
             Budget,
             [
                 {"id": row, "scope": scopes[row], "spent": "{}", "used_at": now}
                 for row in sorted(set(scopes) - there)
             ],
+            touching="used_at" if silently else None,
         )
 
     def lock(self, session: Session, claims: Sequence[Claim | Pace]) -> Rows:

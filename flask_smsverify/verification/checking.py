@@ -74,7 +74,9 @@ class Checking:
         if challenge.user_id is not None:
             self._refuse_if_mobile_changed(challenge, challenge_or_user)
         claims = self._spending.for_guess(challenge, ip)
-        challenge, reservation = self._take_attempt(challenge.id, claims)
+        challenge, reservation = self._take_attempt(
+            challenge.id, claims, silently=challenge.user_id is None
+        )
         try:
             native = self._matches(challenge, typed)
         except SenderError as error:
@@ -109,7 +111,7 @@ class Checking:
             raise CodeExpired("the user's mobile changed after the code was sent")
 
     def _take_attempt(
-        self, challenge_id: str, claims: Sequence[Claim]
+        self, challenge_id: str, claims: Sequence[Claim], *, silently: bool
     ) -> tuple[Challenge, Reservation]:
         def work(session: Session) -> tuple[Challenge, Reservation]:
             now = self._parts.clock()
@@ -131,7 +133,7 @@ class Checking:
                 standing.failures += 1
             return challenge, reservation
 
-        self._parts.budgets.prepare(claims, self._parts.clock())
+        self._parts.budgets.prepare(claims, self._parts.clock(), silently=silently)
         return self._parts.ledger.run(work)
 
     def _refuse_closed(

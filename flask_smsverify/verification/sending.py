@@ -131,7 +131,8 @@ class Sending:
             return current, reservation
 
         self._spending.refuse_early(claims)
-        self._parts.budgets.prepare(claims, self._parts.clock())
+        silently = subject.user_id is None
+        self._parts.budgets.prepare(claims, self._parts.clock(), silently=silently)
         return self._parts.ledger.run(work)
 
     def _current(

@@ -193,7 +193,6 @@ def test_who_has_an_account_shows_in_no_answer_and_in_no_work(accounts: Flow) ->
     unknown: list[Any] = []
     for at, mobile in enumerate(("09350000001", *ACCOUNTS.values())):
         flow.clock.now = began + timedelta(days=3 * at)
-        flow.state.budgets.prepare(flow.verifier.budget_claims(mobile=f"+98{mobile[1:]}"), began)
         seen = asks(mobile, f"192.0.2.{at}")
         unknown = unknown or seen
         for step, (one, other) in enumerate(zip(seen, unknown, strict=True)):
