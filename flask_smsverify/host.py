@@ -13,7 +13,7 @@ import sqlalchemy
 from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, event
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, SessionTransaction
 from werkzeug.local import LocalProxy
 
 from .errors import ConfigurationError
@@ -96,10 +96,22 @@ class HostUsers:
         else:
             setattr(plain(user), self._settings.mobile_field, mobile)
 
-    def connection(self) -> Connection:
-        """The connection of the host's transaction, with what was pending written to it."""
-        self._db.session.flush()
+    def admit(self, user: object, mobile: str) -> Connection:
+        """The connection of the host's transaction, with what was pending written to it.
+
+        :param mobile: what a new user gets before, whose row must hold a mobile.
+        """
+        state: Any = sqlalchemy.inspect(plain(user), raiseerr=False)
+        column = self._mapper.columns.get(self._settings.mobile_field)
+        is_new = state is not None and not state.persistent
+        if is_new and column is not None and not column.nullable:
+            self.write_mobile(user, mobile)
+        self.flush()
         return self._db.session.connection()
+
+    def flush(self) -> None:
+        """Write what is pending to the host's transaction."""
+        self._db.session.flush()
 
     def is_exempt(self, user: object) -> bool:
         """Whether a group of the user's, or the host's own rule, exempts them."""
@@ -131,6 +143,7 @@ class HostUsers:
             session.info[_ANNOUNCEMENTS] = []
             event.listen(session, "after_commit", _announce)
             event.listen(session, "after_soft_rollback", _announce_nothing)
+            event.listen(session, "after_transaction_end", _announce_nothing_more)
         session.info[_ANNOUNCEMENTS].append(announce)
 
     def is_writing(self) -> bool:
@@ -207,3 +220,8 @@ def _announce(session: Session) -> None:
 
 def _announce_nothing(session: Session, _previous: object) -> None:
     session.info[_ANNOUNCEMENTS] = []
+
+
+def _announce_nothing_more(session: Session, ended: SessionTransaction) -> None:
+    if ended.parent is None:  # also by `close`, which is neither a commit nor a rollback
+        session.info[_ANNOUNCEMENTS] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask_login import current_user
 from hostapp import User, db
 
 from flask_smsverify import signals
@@ -96,6 +97,34 @@ def test_the_staff_are_told_once_that_the_site_has_nothing_left(
             state.verifier.start(db.session.get(User, number))
         assert spent == ["site whole"] * 2
         assert len([message for message in box.messages if not message.code]) == 2
+
+
+def test_the_staff_are_told_though_the_hosts_language_cannot_be_asked_in_the_background(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    """A sign-up spends the last unit; a getter that looks at the user fails outside a request."""
+    app = make_app(
+        sqlite, SMSVERIFY_BUDGETS={"site": "1/day"}, SMSVERIFY_STAFF_MOBILES=["09121110000"]
+    )
+    app.extensions["test_smsverify"].locale_getter(
+        lambda: current_user.locale if current_user.is_authenticated else "en"
+    )
+    state = app.extensions["smsverify"]
+    sent: list[str] = []
+
+    def note(_app: Flask, **values: str) -> None:
+        sent.append(values["gateway"])
+
+    with (
+        app.app_context(),
+        outbox(app) as box,
+        signals.code_sent.connected_to(note, app),
+        app.test_request_context("/", environ_base={"REMOTE_ADDR": "192.0.2.1"}),
+    ):
+        state.verifier.start_for("09129990000", purpose="sign-up")
+        state.delivery.settle()
+        assert [message.to for message in box.messages if not message.code] == ["+989121110000"]
+        assert sent == ["outbox"]
 
 
 def test_a_notice_that_cannot_go_out_does_not_spoil_the_proof(

@@ -61,12 +61,19 @@ class Notices:
         self._staff = tuple(staff)
 
     def tell(self, event: str, *, mobile: str | None, **values: str) -> None:
-        """Tell an event to a mobile, or to the staff where that is None."""
+        """Tell an event to a mobile, or to the staff where that is None. Raises nothing."""
         recipients = self._staff if mobile is None else (mobile,)
-        body = TEXTS[event][self._locale()].format(site=self._site_name, **values)
+        body = TEXTS[event][self._language()].format(site=self._site_name, **values)
         text = f"{body}\n{self._signature}" if self._signature else body
         for recipient in recipients:
             self._delivery.in_background(self._send, event, Text(recipient, text))
+
+    def _language(self) -> str:
+        try:
+            return self._locale()
+        except Exception:  # what a host's function raises must not undo what is being told
+            log.exception("the language of a notice could not be asked for; it goes in Persian")
+            return "fa"
 
     def _send(self, event: str, text: Text) -> None:
         try:

@@ -69,8 +69,11 @@ class Keyring:
         return [hmac.digest(key, text, hashlib.sha256).hex() for key in self._keys.values()]
 
     def digest(self, *parts: str) -> str:
-        """A keyed digest, 64 hexadecimal digits: equal for equal parts, telling nothing of them."""
-        return hmac.digest(self._keys[self.current_id], _joined(parts), hashlib.sha256).hex()
+        """A keyed digest, 64 hexadecimal digits: equal for equal parts, telling nothing of them.
+
+        Under the oldest key that is listed still, so that a new key before it changes none.
+        """
+        return self.digests(*parts)[-1]
 
 
 def _joined(parts: Sequence[str]) -> bytes:

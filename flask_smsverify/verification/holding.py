@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -37,8 +37,8 @@ class Granted:
 
     verification: Verification
     lost: tuple[str, ...]
-    old_mobile: str | None
-    before: Mapping[str, Any]
+    old_mobile: str | None = field(repr=False)
+    before: Mapping[str, Any] = field(repr=False)
 
 
 class Holding:
@@ -56,12 +56,15 @@ class Holding:
         sender: str | None,
         now: datetime,
         holding: Sequence[Verification],
+        *,
+        proved_at: datetime | None = None,
     ) -> Granted | None:
         """Write a user's verification; None where others hold the mobile and keep it.
 
         The caller holds the mobile's row of `holders`, so two grants of one mobile take turns.
 
         :param holding: the others that hold it, locked, oldest proof first.
+        :param proved_at: when it was proved, where that was before now.
         """
         limit = self._parts.rules.accounts_per_mobile
         lost: list[str] = []
@@ -76,16 +79,21 @@ class Holding:
             standing = Verification(user_id=user_id, failures=0, created_at=now)
             session.add(standing)
         before = {name: getattr(standing, name) for name in _PROOF}
-        old = standing.mobile if standing.verified_at is not None else None
+        # Not where the proof was taken back: since then the number may be somebody else's.
+        was_held = standing.verified_at is not None and standing.revoked_at is None
+        old = standing.mobile if was_held else None
         standing.mobile = mobile
-        standing.verified_at = now
+        standing.verified_at = proved_at or now
         standing.channel = channel
         standing.sender = sender
         standing.revoked_at = None
         return Granted(standing, tuple(lost), old if old != mobile else None, before)
 
     def take_back(self, granted: Granted) -> None:
-        """Let what a proof changed stand as it did before, where nothing has changed it since."""
+        """Let what a proof changed stand as it did before, where nothing has changed it since.
+
+        What was taken back meanwhile, by staff or by a transfer, is not given back.
+        """
         proved, old = granted.verification, granted.before["mobile"]
         holders = [Claim("holders", mobile, ()) for mobile in (proved.mobile, old) if mobile]
 
@@ -93,22 +101,30 @@ class Holding:
             now = self._parts.clock()
             self._parts.budgets.lock(session, holders)
             row = session.get(Verification, proved.user_id, with_for_update=True)
-            if row is None or row.verified_at != proved.verified_at:
-                return
-            for name, value in granted.before.items():
-                setattr(row, name, value)
-            for user_id in granted.lost:
+            if row is not None and row.verified_at == proved.verified_at:
+                revoked_at = row.revoked_at
+                for name, value in granted.before.items():
+                    setattr(row, name, value)
+                row.revoked_at = row.revoked_at or revoked_at
+                # Meanwhile the old mobile was nobody's, and another may have proved it.
+                if row.verified_at is not None and not self._has_room(session, row, now):
+                    row.revoked_at = row.revoked_at or now
+            for user_id in reversed(granted.lost):
                 earlier = session.get(Verification, user_id, with_for_update=True)
-                if earlier is not None and earlier.revoked_at == proved.verified_at:
+                if earlier is None or earlier.revoked_at != proved.verified_at:
+                    continue
+                if self._has_room(session, earlier, now):
                     earlier.revoked_at = None
-            # Meanwhile the old mobile was nobody's, and another may have proved it.
-            limit = self._parts.rules.accounts_per_mobile
-            others = self.other_proofs(session, row.mobile or "", row.user_id, now, lock=True)
-            if limit and len(others) >= limit and row.verified_at is not None:
-                row.revoked_at = row.revoked_at or now
 
         self._parts.budgets.prepare(holders, self._parts.clock())
         self._parts.ledger.run(work)
+
+    def _has_room(self, session: Session, row: Verification, now: datetime) -> bool:
+        """Whether this row's mobile may have one more holder than the others."""
+        session.flush()  # what this transaction changed counts
+        others = self.other_proofs(session, row.mobile or "", row.user_id, now, lock=True)
+        limit = self._parts.rules.accounts_per_mobile
+        return not limit or len(others) < limit
 
     def tell_others(self, granted: Granted, mobile: str) -> None:
         """Tell those whom a proof took something from."""
@@ -139,6 +155,35 @@ class Holding:
             if row.user_id != user_id and self._parts.policy.proof_holds(row, now)
         ]
 
+    def holders_within(
+        self,
+        session: Session,
+        mobile: str,
+        user_id: str,
+        gone: frozenset[ProofKey],
+        now: datetime,
+    ) -> list[Verification] | None:
+        """`holders`, in a transaction of the host's that may see less than is committed.
+
+        At REPEATABLE READ, PostgreSQL hides what came after its first look, also from a lock. What
+        is hidden holds the mobile all the same, and cannot be taken back from here.
+
+        :returns: None where so many are hidden that nobody else may hold the mobile.
+        """
+        others = self._parts.ledger.read(
+            lambda beside: self.other_proofs(beside, mobile, user_id, now, lock=False)
+        )
+        hidden, proofs = 0, []
+        for row in others:
+            found = session.get(Verification, row.user_id, with_for_update=True)
+            if found is None:
+                hidden += proof_key(row) not in gone
+            elif found.mobile == mobile and self._parts.policy.proof_holds(found, now):
+                proofs.append(found)
+        holding = self.holders(proofs, gone, now)
+        limit = self._parts.rules.accounts_per_mobile
+        return None if limit and hidden and len(holding) + hidden >= limit else holding
+
     def holders(
         self, proofs: Sequence[Verification], gone: frozenset[ProofKey], now: datetime
     ) -> list[Verification]:
@@ -148,9 +193,9 @@ class Holding:
         """
         if self._parts.rules.accounts_per_mobile:
             for row in proofs:
-                if _proof_key(row) in gone:
+                if proof_key(row) in gone:
                     row.revoked_at = now  # or it would count again if its user came back to it
-        return [row for row in proofs if _proof_key(row) not in gone]
+        return [row for row in proofs if proof_key(row) not in gone]
 
     def gone(self, mobile: str, user_id: str | None) -> frozenset[ProofKey]:
         """The proofs of this mobile whose users have another by now: they hold it against nobody.
@@ -165,7 +210,7 @@ class Holding:
             ]
         )
         return frozenset(
-            _proof_key(row) for row, began in proofs if not self._keeps(row, began, now)
+            proof_key(row) for row, began in proofs if not self._keeps(row, began, now)
         )
 
     def _keeps(self, row: Verification, began: Challenge | None, now: datetime) -> bool:
@@ -185,7 +230,7 @@ class Holding:
         return began is None or has == began.user_mobile
 
 
-def _proof_key(row: Verification) -> ProofKey:
+def proof_key(row: Verification) -> ProofKey:
     return row.user_id, row.verified_at
 
 

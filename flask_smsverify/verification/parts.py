@@ -38,8 +38,14 @@ class Users(Protocol):
     def write_mobile(self, user: object, mobile: str) -> None:
         """Write a mobile to the user, to be committed with the host's transaction."""
 
-    def connection(self) -> Connection:
-        """The connection of the host's transaction, with what was pending written to it."""
+    def admit(self, user: object, mobile: str) -> Connection:
+        """The connection of the host's transaction, with what was pending written to it.
+
+        :param mobile: what a new user gets before, whose row must hold a mobile.
+        """
+
+    def flush(self) -> None:
+        """Write what is pending to the host's transaction."""
 
     def after_commit(self, announce: Callable[[], None]) -> None:
         """Call it when the host's transaction is committed; never, where it is rolled back."""

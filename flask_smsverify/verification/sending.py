@@ -210,16 +210,18 @@ class Sending:
                 units = [unit for unit in units if unit[0] in rows and rows[unit[0]].scope != "ip"]
             paces = [] if refused else reservation.paces
             self._parts.budgets.put_back(rows, replace(reservation, units=units, paces=paces))
-            if row is None or row.state != Challenge.PENDING:
+            if row is None:
                 return
-            row.sends -= 1
-            if not refused:
-                row.resend_at = self._parts.clock()
             kept = json.loads(row.returnable)
             for unit in map(list, units):
                 if unit in kept:
                     kept.remove(unit)
             row.returnable = json.dumps(kept)
+            if row.state != Challenge.PENDING:
+                return
+            row.sends -= 1
+            if not refused:
+                row.resend_at = self._parts.clock()
             if row.generation == challenge.generation and challenge.generation > 0:
                 row.generation -= 1  # the code that is on the phone is right again
             if row.sends <= 0:

@@ -6,6 +6,8 @@ host's own transaction, so that a sign-up that is rolled back leaves it usable.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from ..errors import InvalidToken
@@ -18,12 +20,13 @@ class ProofTokens:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
-    def dump(self, mobile: str, purpose: str, challenge_id: str) -> str:
+    def dump(self, mobile: str, purpose: str, challenge_id: str, proved_at: datetime) -> str:
         """A token for a proved mobile, fit for a form field or a URL."""
-        return str(self._serializer(purpose).dumps([mobile, challenge_id]))
+        said = [mobile, challenge_id, proved_at.timestamp()]
+        return str(self._serializer(purpose).dumps(said))
 
-    def load(self, token: object, purpose: str, max_age: int) -> tuple[str, list[str]]:
-        """The mobile, and the digests under which the token is noted once it is used.
+    def load(self, token: object, purpose: str, max_age: int) -> tuple[str, datetime, list[str]]:
+        """The mobile, when it was proved, and the digests that note the token once it is used.
 
         One digest under each key, today's first, so that a change of keys revives no token.
 
@@ -33,10 +36,11 @@ class ProofTokens:
         if not isinstance(token, str) or len(token) > 1000:
             raise InvalidToken("this is not a proof token")
         try:
-            mobile, challenge_id = self._serializer(purpose).loads(token, max_age=max_age)
+            mobile, challenge_id, proved = self._serializer(purpose).loads(token, max_age=max_age)
         except (BadSignature, ValueError, TypeError):
             raise InvalidToken("this proof token is not valid here, or not any more") from None
-        return mobile, self._keyring.digests("token", purpose, challenge_id)
+        digests = self._keyring.digests("token", purpose, challenge_id)
+        return mobile, datetime.fromtimestamp(proved, UTC), digests
 
     def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, delete, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import signals
@@ -154,7 +155,7 @@ class Verifier:
 
     def proof_token(self, proof: Proof) -> str:
         """A proof as a signed token, for a form field or a program to carry to the sign-up."""
-        return self._tokens.dump(proof.mobile, proof.purpose, proof.challenge_id)
+        return self._tokens.dump(proof.mobile, proof.purpose, proof.challenge_id, proof.proved_at)
 
     def load_proof(self, token: str, *, purpose: str, max_age: int = 600) -> str:
         """The mobile that a token proves, E.164. Only looks; `claim` uses it up.
@@ -162,7 +163,7 @@ class Verifier:
         :param max_age: seconds since the token was made.
         :raises InvalidToken: forged, for another purpose, too old, or used.
         """
-        mobile, digests = self._tokens.load(token, purpose, max_age)
+        mobile, _, digests = self._tokens.load(token, purpose, max_age)
         now = self._parts.clock()
         if self._parts.ledger.read(
             lambda session: any(is_used(session, digest, now) for digest in digests)
@@ -173,21 +174,21 @@ class Verifier:
     def claim(self, token: str, user: object, *, purpose: str, max_age: int = 600) -> Verification:
         """Use a token up and give a user the verification, in the host's own transaction.
 
-        The user is flushed if need be, and gets the mobile. Nothing holds until the host commits;
-        after a rollback the token can be used again.
+        The user is flushed if need be, and gets the mobile; the proof counts from when the code was
+        right. Nothing holds until the host commits; after a rollback the token can be used again.
 
         Commit soon: until then nobody else can prove this mobile.
 
-        :raises InvalidToken: forged, for another purpose, too old, or used.
-        :raises MobileTaken: others hold the mobile already.
+        :raises InvalidToken: forged, for another purpose, too old, used, or older than what took
+            the user's verification back.
+        :raises MobileTaken: others hold the mobile already, or the host's own table says so.
         :raises AccountLocked: until staff unlock the account.
         """
-        mobile, (digest, *older) = self._tokens.load(token, purpose, max_age)
+        mobile, proved_at, (digest, *older) = self._tokens.load(token, purpose, max_age)
         gone = self._holding.gone(mobile, None)
         holders = Claim("holders", mobile, ())
         self._parts.budgets.prepare_beside(holders, self._parts.clock())
-        self._parts.users.write_mobile(user, mobile)
-        connection = self._parts.users.connection()
+        connection = self._parts.users.admit(user, mobile)
         user_id = self._parts.users.id_of(user)
 
         def work(session: Session) -> Granted | None:
@@ -199,29 +200,29 @@ class Verifier:
             standing = session.get(Verification, user_id)
             if standing is not None and self._parts.rules.is_locked(standing):
                 raise AccountLocked("too many failures in a row; staff must unlock this account")
+            if standing is not None and standing.revoked_at and standing.revoked_at >= proved_at:
+                raise InvalidToken("the user's verification was taken back after this proof")
             self._parts.budgets.lock_within(session, holders, now)
             # By key alone, and a row made before it is locked: at REPEATABLE READ, MariaDB locks
             # gaps too, and two sign-ups would wait for each other.
             self._parts.ledger.insert_if_absent(
                 session, Verification, {"user_id": user_id, "failures": 0, "created_at": now}
             )
-            others = self._parts.ledger.read(
-                lambda beside: self._holding.other_proofs(beside, mobile, user_id, now, lock=False)
+            holding = self._holding.holders_within(session, mobile, user_id, gone, now)
+            if holding is None:
+                return None
+            return self._holding.grant(
+                session, user_id, mobile, "sms", "proof", now, holding, proved_at=proved_at
             )
-            locked = (
-                session.get(Verification, row.user_id, with_for_update=True) for row in others
-            )
-            proofs = [
-                row
-                for row in locked
-                if row and row.mobile == mobile and self._parts.policy.proof_holds(row, now)
-            ]
-            holding = self._holding.holders(proofs, gone, now)
-            return self._holding.grant(session, user_id, mobile, "sms", "proof", now, holding)
 
         granted = self._parts.ledger.within(connection, work)
         if granted is None:
             raise MobileTaken("another account holds this mobile")
+        self._parts.users.write_mobile(user, mobile)
+        try:
+            self._parts.users.flush()
+        except IntegrityError:
+            raise MobileTaken("another user has this mobile") from None
 
         def announce() -> None:
             self._holding.tell_others(granted, mobile)

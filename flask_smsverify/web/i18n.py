@@ -111,10 +111,13 @@ def select_locale(locale_getter: Callable[[], str | None] | None = None) -> str:
 
 
 def _asked(locale_getter: Callable[[], str | None]) -> str | None:
-    """The host's choice; None where it looks at a request and there is none, as in a command."""
+    """The host's choice; None where it looks at a request and there is none, as in a command.
+
+    It need not fail by the lack of a request itself: without one, `current_user` is None.
+    """
     try:
         return locale_getter()
-    except RuntimeError:
+    except Exception:
         if has_request_context():
             raise
         return None

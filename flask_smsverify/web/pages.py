@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -28,7 +28,14 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from ..errors import ChannelUnavailable, MobileTaken, NoChallenge, SMSVerifyError, StoreUnavailable
+from ..errors import (
+    ChannelUnavailable,
+    ConfigurationError,
+    MobileTaken,
+    NoChallenge,
+    SMSVerifyError,
+    StoreUnavailable,
+)
 from ..extension import PENDING_LOGIN, State
 from ..host import current_user, plain
 from ..models import Challenge, Verification
@@ -85,7 +92,7 @@ class Visitor:
 
     user: Any
     id: str
-    given: str | None
+    given: str | None = field(repr=False)
     logging_in: bool
 
 
@@ -108,7 +115,10 @@ def _waiting_user(state: State) -> Any:
     age = datetime.now(UTC).timestamp() - waiting["at"]
     user: Any = None
     if -CLOCK_SKEW.total_seconds() <= age < _LOGIN_WAITS.total_seconds():
-        user = state.users.find(waiting["user"])
+        try:
+            user = state.users.find(waiting["user"])
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnavailable("the host's database did not answer") from error
     return user if user is not None and user.is_active else None
 
 
@@ -372,6 +382,7 @@ def _store_mobile(state: State, visitor: Visitor, verification: Verification) ->
 
     :raises MobileTaken: the host's own table has it for another user.
     :raises StoreUnavailable: the host's database did not take it.
+    :raises ConfigurationError: the host's functions do not read what they wrote.
     """
     proved = verification.mobile
     if proved is None or proved == state.verifier.mobile_of(visitor.user):
@@ -385,6 +396,11 @@ def _store_mobile(state: State, visitor: Visitor, verification: Verification) ->
         if isinstance(error, OperationalError | InterfaceError):
             raise StoreUnavailable("the host's database did not take the new mobile") from error
         raise
+    if state.verifier.mobile_of(visitor.user) != proved:
+        raise ConfigurationError(
+            "the mobile that was written is not the one that is read: "
+            "with @smsverify.mobile_getter goes a @smsverify.mobile_setter"
+        )
 
 
 def _log_in(visitor: Visitor) -> None:

@@ -69,7 +69,7 @@ LOCKED_AT_START = """            if standing is not None and self._parts.rules.i
             current"""
 LOCKED_AT_CLAIM = """            if standing is not None and self._parts.rules.is_locked(standing):
                 raise AccountLocked("too many failures in a row; staff must unlock this account")
-            self._parts.budgets.lock_within"""
+            if standing"""
 
 MUTANTS = [
     # the attempt counter, expiry, the lock
@@ -258,23 +258,42 @@ MUTANTS = [
     # a proof that the host does not keep
     in_rooms("                    self._holding.take_back(proved)\n", "", TAKING_BACK),
     in_rooms(
-        "if row is None or row.verified_at != proved.verified_at:", "if row is None:", TAKING_BACK
+        "if row is not None and row.verified_at == proved.verified_at:",
+        "if row is not None:",
+        TAKING_BACK,
     ),
+    in_rooms("row.revoked_at = row.revoked_at or revoked_at", "pass", TAKING_BACK),
     in_rooms("                setattr(row, name, value)", "                pass", TAKING_BACK),
     in_rooms(
-        "if earlier is not None and earlier.revoked_at == proved.verified_at:",
-        "if earlier is not None:",
+        "if earlier is None or earlier.revoked_at != proved.verified_at:",
+        "if earlier is None:",
         TAKING_BACK,
     ),
     in_rooms(
-        "if earlier is not None and earlier.revoked_at == proved.verified_at:",
+        "if earlier is None or earlier.revoked_at != proved.verified_at:", "if True:", TAKING_BACK
+    ),
+    in_rooms("if self._has_room(session, earlier, now):", "if True:", TAKING_BACK),
+    in_rooms(
+        "if row.verified_at is not None and not self._has_room(session, row, now):",
         "if False:",
         TAKING_BACK,
     ),
     in_rooms(
-        "if limit and len(others) >= limit and row.verified_at is not None:",
+        "was_held = standing.verified_at is not None and standing.revoked_at is None",
+        "was_held = standing.verified_at is not None",
+        TAKING_BACK,
+    ),
+    in_rooms("standing.verified_at = proved_at or now", "standing.verified_at = now", TAKING_BACK),
+    in_rooms(
+        "if standing is not None and standing.revoked_at and standing.revoked_at >= proved_at:",
         "if False:",
         TAKING_BACK,
+    ),
+    Mutant(
+        "flask_smsverify/verification/codes.py",
+        "return self.digests(*parts)[-1]",
+        "return self.digests(*parts)[0]",
+        GUESSING,
     ),
     # tokens
     in_rooms(
@@ -295,7 +314,7 @@ MUTANTS = [
     in_rooms("        self._parts.users.after_commit(announce)", "        announce()", TAKING_BACK),
     in_rooms("loads(token, max_age=max_age)", "loads(token)", TOKENS),
     in_rooms('salt=f"flask_smsverify.proof {purpose}"', 'salt="flask_smsverify.proof"', TOKENS),
-    in_rooms(LOCKED_AT_CLAIM, "            self._parts.budgets.lock_within", TAKING_BACK),
+    in_rooms(LOCKED_AT_CLAIM, "            if standing", TAKING_BACK),
     # whose mobile
     in_rooms(
         "            current.mobile == subject.mobile\n            and ", "            ", IDENTITY

@@ -366,6 +366,34 @@ def test_a_code_that_died_while_it_waited_to_be_sent_is_not_sent(
     assert flow.verifier.load(challenge.id).state == Challenge.CANCELLED
 
 
+def test_a_resend_that_fails_beside_a_proof_gives_the_address_back_once(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """While the resend is with the gateway, a right code is on its way and a wrong one ends all."""
+    flow = make_flow(sqlite, users=3, SMSVERIFY_BUDGETS={"ip": "9/day"}, SMSVERIFY_MAX_ATTEMPTS=2)
+    ip = "192.0.2.1"
+    flow.start(2, ip=ip)
+    flow.start(3, ip=ip)
+    challenge = flow.start(ip=ip)
+    flow.clock.advance(31)
+    checking = flow.verifier._checking
+    taken: list[Any] = []
+
+    class Busy(Memory):
+        def send_code(self, _message: Any) -> Any:
+            claims = flow.verifier._spending.for_guess(challenge, ip)
+            taken.append(checking._take_attempt(challenge.id, claims, silently=False))
+            assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
+            raise Unavailable("busy", "down", written=False)
+
+    flow.route(Busy(name="busy"))
+    assert outcome(lambda: flow.start(ip=ip)) == "SendFailed"
+    [(mine, reservation)] = taken
+    checking._consume(mine, None, reservation, None)
+    assert flow.verifier.status(flow.user()).state == "verified"
+    assert flow.used("ip", ip) == 2, "the others' units"
+
+
 def test_who_is_refused_by_a_spent_budget_leaves_no_row(make_flow: MakeFlow, sqlite: str) -> None:
     """However many numbers are asked for, the table does not grow."""
     flow = make_flow(sqlite, users=3, SMSVERIFY_BUDGETS={"site": "1/day"})

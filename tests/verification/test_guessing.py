@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from flows import MEMORY, NO_BUDGETS, Flow, Native
-from hostapp import db
+from flows import MEMORY, NO_BUDGETS, Flow, Native, flow_of
+from hostapp import create_app, db
 from parallel import PROCESSES, Crowd, guess, outcome, race
 
 from flask_smsverify.errors import (
@@ -768,6 +768,32 @@ def test_wrong_codes_from_several_processes_lock_after_exactly_the_configured_st
 
 
 @pytest.mark.race
+def test_a_new_secret_key_before_the_old_one_lets_nobody_begin_anew(
+    make_flow: MakeFlow, make_app: Any, sqlite: str
+) -> None:
+    """Cases 1 and 7a: with the old key as a fallback, what was spent and used stays so."""
+    config = {"SMSVERIFY_BUDGETS": {"user": None, "mobile": None, "failures": "4/day"}}
+    flow = make_flow(sqlite, users=2, **config)
+    native = Native()
+    flow.route(native)
+    flow.start(2)
+    used = native.sent[-1][1]
+    flow.check(flow.verifier.latest(flow.user(2)), used)
+    challenge = flow.start(1)
+    for _ in range(4):
+        assert outcome(lambda: flow.check(challenge, "000000")) == "WrongCode"
+    keys = {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": ["a secret of the tests"]}
+    later = flow_of(create_app(sqlite, SMSVERIFY_SENDERS=MEMORY, **config, **keys), flow.clock)
+    with later.app.app_context():
+        later.clock.advance(31)
+        later.route(native)
+        assert outcome(lambda: later.start(1)) == "TooManyAttempts"
+        later.verifier.revoke(later.user(2), by="staff")
+        again = later.start(2)
+        assert outcome(lambda: later.check(again, used)) == "WrongCode"
+        later.state.close()
+
+
 def test_a_right_code_among_those_that_lock_an_account_comes_before_the_lock_or_not_at_all(
     make_flow: MakeFlow, database: str
 ) -> None:

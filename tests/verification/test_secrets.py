@@ -15,9 +15,11 @@ from hostapp import db
 
 from flask_smsverify import signals
 from flask_smsverify.errors import SMSVerifyError, Unavailable, Unknown
+from flask_smsverify.models import Verification
 from flask_smsverify.settings import Limit
-from flask_smsverify.verification import challenges, checking, codes, policy
+from flask_smsverify.verification import challenges, checking, codes, holding, policy
 from flask_smsverify.verification.budgets import Claim, Pace
+from flask_smsverify.web import pages
 
 MakeFlow = Callable[..., Flow]
 SECRET = "a secret of the tests"
@@ -166,6 +168,8 @@ def test_a_database_that_fails_in_the_middle_tells_nothing(
         challenges.Subject("1", "+989123450001", "+989123450002", "verify"),
         checking.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
         policy.Status("verified", "+989123450001"),
+        holding.Granted(Verification(), ("1",), "+989123450001", {"mobile": "+989123450002"}),
+        pages.Visitor(None, "1", "+989123450001", logging_in=False),
         codes.Keyring([SECRET]),
     ],
     ids=lambda thing: type(thing).__name__,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from conftest import database_params
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from hostapp import User, db
@@ -112,6 +115,82 @@ def test_what_staff_took_back_meanwhile_is_not_given_back(
     assert [state_of(flow, 1), state_of(flow, 2)] == ["unverified", "unverified"]
 
 
+def test_what_staff_took_back_from_the_prover_meanwhile_is_not_given_back(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database)
+    flow.prove()
+    flow.clock.advance(3600)
+    challenge = flow.start(mobile="09129990000")
+
+    def staff_revoke(_proved: Any) -> None:
+        flow.verifier.revoke(flow.user(), by="staff")
+        raise HostRefusesError
+
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(), flow.code(challenge), store=staff_revoke)
+    assert state_of(flow, 1) == "unverified"
+
+
+def test_a_lost_proof_is_not_given_back_over_a_newer_holder(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 31: 2 takes the mobile from 1, 3 from 2, and then 2's own proof does not last."""
+    flow = make_flow(database, users=3, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    flow.clock.advance(3600)
+    challenge = flow.start(2, mobile="09123450001")
+
+    def a_third_comes(_proved: Any) -> None:
+        flow.clock.advance(1)
+        flow.move(3, "09123450001")
+        flow.prove(3)
+        raise HostRefusesError
+
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(2), flow.code(challenge), store=a_third_comes)
+    assert [state_of(flow, number) for number in (1, 2, 3)] == [
+        "unverified",
+        "unverified",
+        "verified",
+    ]
+
+
+def test_a_lost_proof_is_given_back_though_its_taker_has_proved_something_newer(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=2, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    flow.clock.advance(3600)
+    challenge = flow.start(2, mobile="09123450001")
+
+    def something_newer(_proved: Any) -> None:
+        flow.clock.advance(31)
+        flow.prove(2)
+        raise HostRefusesError
+
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(2), flow.code(challenge), store=something_newer)
+    assert [state_of(flow, 1), state_of(flow, 2)] == ["verified", "verified"]
+
+
+def test_a_number_that_was_lost_does_not_hear_of_the_next(make_flow: MakeFlow, sqlite: str) -> None:
+    """By then it is another account's."""
+    flow = make_flow(sqlite, users=2, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    flow.clock.advance(3600)
+    flow.prove(2, mobile="09123450001")
+    flow.state.delivery.settle()
+    before = len(flow.memory.messages)
+    flow.clock.advance(3600)
+    flow.prove(1, mobile="09129990000")
+    flow.state.delivery.settle()
+    assert [message.to for message in flow.memory.messages[before:]] == ["+989129990000"]
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
 def token_for(flow: Any, mobile: str) -> str:
     challenge = flow.verifier.start_for(mobile, purpose="sign-up")
     flow.state.delivery.settle()
@@ -149,6 +228,137 @@ def test_a_claim_is_announced_when_the_host_commits_and_never_after_a_rollback(
     assert heard == [str(newcomer.id)]
     flow.state.delivery.settle()
     assert not flow.memory.last.code
+
+
+def test_a_claim_is_announced_nowhere_after_the_session_was_closed(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=2)
+    token = token_for(flow, "09129990000")
+    heard: list[str] = []
+
+    def hear(_app: Any, **values: Any) -> None:
+        heard.append(values["user_id"])
+
+    with signals.mobile_verified.connected_to(hear, flow.app):
+        flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+        db.session.close()
+        flow.user(2).note = "another story"
+        db.session.commit()
+    assert heard == []
+    assert state_of(flow, 1) == "unverified"
+
+
+def test_a_refused_claim_leaves_the_user_as_it_was(make_flow: MakeFlow, sqlite: str) -> None:
+    """Whatever the host commits afterwards."""
+    flow = make_flow(sqlite, users=2)
+    flow.prove(1)
+    flow.prove(2)
+    flow.clock.advance(3600)
+    token = token_for(flow, "09123450001")
+    with pytest.raises(MobileTaken):
+        flow.verifier.claim(token, flow.user(2), purpose="sign-up")
+    flow.user(1).note = "somebody tried"
+    db.session.commit()
+    assert flow.user(2).mobile == "09123450002"
+    assert state_of(flow, 2) == "verified"
+
+
+def test_a_claimed_proof_is_as_old_as_the_code(make_flow: MakeFlow, database: str) -> None:
+    flow = make_flow(database)
+    token = token_for(flow, "09129990000")
+    proved = flow.clock.now
+    flow.clock.advance(599)
+    verification = flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.commit()
+    assert abs(verification.verified_at - proved) < timedelta(milliseconds=1)
+    status = flow.verifier.status(flow.user())
+    judged = flow.state.policy.judge(status, flow.clock.now, area=None, within=timedelta(minutes=1))
+    assert judged.reason == "too_old"
+
+
+def test_a_proof_older_than_a_revocation_gives_nothing_back(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite)
+    flow.prove()
+    flow.clock.advance(3600)
+    token = token_for(flow, "09123450001")
+    flow.clock.advance(1)
+    flow.verifier.revoke(flow.user(), by="staff")
+    with pytest.raises(InvalidToken, match="taken back"):
+        flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.rollback()
+    assert state_of(flow, 1) == "unverified"
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+@pytest.mark.parametrize("policy", ["refuse", "transfer"])
+def test_a_claim_sees_a_holder_that_came_after_its_transaction_began(
+    make_flow: MakeFlow, database: str, policy: str
+) -> None:
+    """Case 31, where the host runs at REPEATABLE READ."""
+    flow = make_flow(
+        database,
+        users=2,
+        SMSVERIFY_MOBILE_POLICY=policy,
+        SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "REPEATABLE READ"},
+    )
+    token = token_for(flow, "09129990000")
+    flow.move(2, "09129990000")
+    flow.clock.advance(60)
+    assert flow.user(1).mobile  # a look, with which the transaction begins
+
+    def another_proves() -> None:
+        with flow.app.app_context():
+            flow.prove(2)
+            db.session.remove()
+
+    thread = threading.Thread(target=another_proves)
+    thread.start()
+    thread.join()
+    with pytest.raises(MobileTaken):
+        flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    db.session.rollback()
+    assert [state_of(flow, 1), state_of(flow, 2)] == ["unverified", "verified"]
+
+
+@pytest.mark.parametrize("column", ["unique", "not null"])
+def test_a_claim_fits_a_strict_column_of_the_hosts(tmp_path: Any, column: str) -> None:
+    strict = SQLAlchemy()
+
+    class Person(strict.Model):  # type: ignore[name-defined]  # the usual way
+        id = strict.Column(strict.Integer, primary_key=True)
+        mobile = strict.Column(String(16), unique=True, nullable=column == "unique")
+
+    app = Flask("strict")
+    app.config.update(
+        SECRET_KEY="x", TESTING=True, SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path / 'x.sqlite'}"
+    )
+    strict.init_app(app)
+    SMSVerify(app, strict, user_model=Person)
+    state = app.extensions["smsverify"]
+    with app.app_context():
+        strict.create_all()
+        tokens = []
+        with outbox(app) as box:
+            for mobile in ("09129990000", "09129990001"):
+                challenge = state.verifier.start_for(mobile, purpose="sign-up")
+                proof = state.verifier.check(challenge, box.last.code)
+                tokens.append(state.verifier.proof_token(proof))
+        strict.session.add(Person(mobile="+989129990001"))
+        strict.session.commit()
+        new = Person()
+        strict.session.add(new)
+        state.verifier.claim(tokens[0], new, purpose="sign-up")
+        strict.session.commit()
+        assert new.mobile == "+989129990000"
+        with pytest.raises(MobileTaken):
+            state.verifier.claim(tokens[1], new, purpose="sign-up")
+        strict.session.rollback()
+        assert new.mobile == "+989129990000"
+        state.close()
+        strict.engine.dispose()
 
 
 def test_a_claim_does_not_pass_a_lock(make_flow: MakeFlow, sqlite: str) -> None:

@@ -35,6 +35,8 @@ from visiting import (
     wrong,
 )
 
+from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.host import HostUsers
 from flask_smsverify.web import pages
 
 ENGLISH = {"Accept-Language": "en"}
@@ -126,6 +128,31 @@ def test_a_session_kept_on_the_server_gets_a_new_id(gated: Flask) -> None:
     assert not regenerated
     client.post(CHECK, data={"code": last_code(gated)})
     assert regenerated == [True]
+
+
+def test_the_gate_logs_nobody_in_whose_number_the_host_does_not_read_back(gated: Flask) -> None:
+    """A getter of the host's without its setter: what was proved is not what the host has."""
+    gated.extensions["test_smsverify"].mobile_getter(lambda _user: "09123450001")
+    client = browser(gated, None)
+    client.get("/enter/1")
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    with pytest.raises(ConfigurationError, match="mobile_setter"):
+        client.post(CHECK, data={"code": last_code(gated)})
+    assert client.get("/me").text == "nobody"
+    assert client.get("/guarded").status_code in (302, 401)
+
+
+def test_a_login_that_waits_while_the_hosts_database_is_down_is_told_so(
+    gated: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = browser(gated, None)
+    client.get("/enter/1")
+
+    def down(_self: object, _key: str) -> None:
+        raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception("gone"))
+
+    monkeypatch.setattr(HostUsers, "find", down)
+    assert client.get(STATUS).status_code == 503
 
 
 def test_the_gate_goes_on_to_the_next_of_the_login_form(gated: Flask) -> None:
