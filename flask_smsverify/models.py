@@ -84,6 +84,8 @@ class Verification(Base):
     #: E.164: the mobile that was proved last, or None before any proof.
     mobile: Mapped[str | None] = mapped_column(_ascii(16))
     verified_at: Mapped[datetime | None]
+    #: When the proof was written here; later than `verified_at` where a token carried it.
+    granted_at: Mapped[datetime | None]
     #: `sms`, `voice`, or `staff` where a person vouched for it.
     channel: Mapped[str | None] = mapped_column(_ascii(8))
     #: The sender that brought the code, or who vouched.

@@ -23,7 +23,7 @@ NOT_WRITTEN_YET = timedelta(minutes=1)
 ProofKey = tuple[str, datetime | None]
 
 #: The columns that a proof writes.
-_PROOF = ("mobile", "verified_at", "channel", "sender", "revoked_at")
+_PROOF = ("mobile", "verified_at", "granted_at", "channel", "sender", "revoked_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Holding:
         old = standing.mobile if was_held else None
         standing.mobile = mobile
         standing.verified_at = proved_at or now
+        standing.granted_at = now
         standing.channel = channel
         standing.sender = sender
         standing.revoked_at = None
@@ -225,7 +226,7 @@ class Holding:
         has = self._parts.mobile_of(user) if user is not None else None
         if has == row.mobile:
             return True
-        if row.verified_at is None or now >= row.verified_at + NOT_WRITTEN_YET:
+        if row.granted_at is None or now >= row.granted_at + NOT_WRITTEN_YET:
             return False
         return began is None or has == began.user_mobile
 

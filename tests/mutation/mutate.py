@@ -339,7 +339,7 @@ MUTANTS = [
     ),
     in_rooms("return began is None or has == began.user_mobile", "return False", IDENTITY),
     in_rooms("return began is None or has == began.user_mobile", "return True", IDENTITY),
-    in_rooms("or now >= row.verified_at + NOT_WRITTEN_YET:", "or False:", IDENTITY),
+    in_rooms("or now >= row.granted_at + NOT_WRITTEN_YET:", "or False:", IDENTITY),
     in_rooms("challenge.state, challenge.open_key = Challenge.CANCELLED, None", "pass", IDENTITY),
     Mutant(
         "flask_smsverify/verification/policy.py",

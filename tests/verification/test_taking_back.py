@@ -16,6 +16,7 @@ from sqlalchemy.types import TypeDecorator
 
 from flask_smsverify import SMSVerify, signals
 from flask_smsverify.errors import AccountLocked, InvalidToken, MobileTaken, WrongCode
+from flask_smsverify.host import HostUsers
 from flask_smsverify.testing import outbox
 from flask_smsverify.verification.codes import Keyring
 
@@ -275,6 +276,24 @@ def test_a_claimed_proof_is_as_old_as_the_code(make_flow: MakeFlow, database: st
     status = flow.verifier.status(flow.user())
     judged = flow.state.policy.judge(status, flow.clock.now, area=None, within=timedelta(minutes=1))
     assert judged.reason == "too_old"
+
+
+def test_a_claimed_mobile_is_held_also_where_its_user_cannot_be_seen_yet(
+    make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction of the host's that began before the claim sees neither user nor mobile."""
+    flow = make_flow(sqlite, users=2)
+    token = token_for(flow, "09129990000")
+    flow.clock.advance(599)
+    flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    db.session.commit()
+    challenge = flow.start(2, mobile="09129990000")
+    find = HostUsers.find
+    monkeypatch.setattr(
+        HostUsers, "find", lambda users, key: None if key == "1" else find(users, key)
+    )
+    with pytest.raises(MobileTaken):
+        flow.verifier.check(flow.user(2), flow.code(challenge))
 
 
 def test_a_proof_older_than_a_revocation_gives_nothing_back(
