@@ -25,8 +25,9 @@ _SHORTEST_CODE = 6
 _MOBILE = re.compile(r"(?<![0-9A-Za-z])(?:\+|00)?(?:98|0)?9\d{9}(?![0-9A-Za-z])")
 #: What logs messages on purpose: the console sender, and the simulator's server its requests.
 _ON_PURPOSE = ("flask_smsverify.console", "werkzeug")
+_OURS = ("flask_smsverify",)
 #: Loggers that would tell what a gateway was asked, were they let.
-_WIRE = ("flask_smsverify", "httpx", "httpcore", "zeep")
+_WIRE = ("httpx", "httpcore", "zeep")
 
 
 class Leaks(logging.Handler):
@@ -83,8 +84,11 @@ def _told_by(error: SMSVerifyError) -> Iterator[str]:
 
 
 @contextmanager
-def listening() -> Iterator[Leaks]:
-    """Hear everything that happens inside."""
+def listening(*, wire: bool = True) -> Iterator[Leaks]:
+    """Hear everything that happens inside.
+
+    :param wire: also what HTTP and SOAP clients log; not where those are a test's own.
+    """
     leaks = Leaks()
     with pytest.MonkeyPatch.context() as patched:
         _wrap(patched, Delivery, "send_code", lambda _, order: leaks.note_code(_own(order)))
@@ -107,7 +111,7 @@ def listening() -> Iterator[Leaks]:
         patched.setattr(FlaskClient, "open", opened)
         root = logging.getLogger()
         root.addHandler(leaks)
-        for name in _WIRE:
+        for name in _OURS + (_WIRE if wire else ()):
             patched.setattr(logging.getLogger(name), "level", logging.DEBUG)
         try:
             yield leaks

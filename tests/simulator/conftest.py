@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import leaks
 import pytest
 
 from flask_smsverify.simulator import Pace, Simulator, running
@@ -26,6 +27,14 @@ class TurnableClock:
     def forward(self, **by: float) -> None:
         """Turn the clock on, by `seconds=`, `minutes=`, `days=`."""
         self.now += timedelta(**by)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """As everywhere; but here tests ask the simulator themselves, and their clients may log it."""
+    with leaks.listening(wire=False) as heard:
+        yield
+    assert heard.found() == []
 
 
 @pytest.fixture(scope="session")
