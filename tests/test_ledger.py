@@ -480,6 +480,7 @@ def test_16_users_who_mix_everything_for_a_while_meet_only_errors_of_ours(
     app = make_app(
         database,
         users=16,
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 16},  # or one of them may wait for the 15 others
         SMSVERIFY_SENDERS=MEMORY,
         SMSVERIFY_RESEND_DELAYS=(1,),
         SMSVERIFY_SENDS_IN_FLIGHT=64,
