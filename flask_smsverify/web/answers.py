@@ -26,7 +26,11 @@ from .targets import safe_path
 log = logging.getLogger(__name__)
 
 #: A body larger than this is refused before it is read, unless the host refuses smaller ones.
-MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_BODY_BYTES = 1_200_000
+#: A body with more of these is refused before it is parsed. A megabyte of text is read in a few
+#: milliseconds, a megabyte of `[],[],…`, `a=1&a=1&…` or `%2f%2f…` in some hundred.
+MAX_SEPARATORS = 20_000
+_SEPARATORS = (b"[", b"{", b",", b"&", b"%")
 
 _PROBLEMS: tuple[tuple[type[errors.SMSVerifyError], int, str, str | None], ...] = (
     (errors.MobileRequired, 422, "mobile_required", "mobile"),
@@ -111,7 +115,7 @@ def problem_page(found: Problem, state: State, ui: Interface) -> Response:
             "smsverify/problem.html",
             sv_error=shown(found, ui),
             sv_site_name=state.site_name,
-            sv_back_url=url_for("smsverify.page", next=_wanted()),
+            sv_back_url=url_for("smsverify.page", next=_wanted(found)),
         )
     )
     response.status_code = found.status
@@ -120,12 +124,10 @@ def problem_page(found: Problem, state: State, ui: Interface) -> Response:
     return response
 
 
-def _wanted() -> str | None:
-    """Where the refused request wanted to go in the end, where that can be read."""
-    try:
-        return safe_path(request.values.get("next"))
-    except RequestEntityTooLarge:
-        return None
+def _wanted(found: Problem) -> str | None:
+    """Where the refused request wanted to go in the end; what must not be read is not read."""
+    said = request.args if found.code == "invalid_request" else request.values
+    return safe_path(said.get("next"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +197,18 @@ def wants_json() -> bool:
     return best in _JSON
 
 
-def limit_body() -> None:
-    """Set how large a body may be, before anybody reads it."""
+def limit_body(largest: int = MAX_BODY_BYTES) -> None:
+    """Refuse what would take long to read, before anybody parses it.
+
+    :param largest: in bytes.
+    :raises RequestEntityTooLarge: it is too large, or has too many separators.
+    """
     host = request.max_content_length
-    request.max_content_length = MAX_BODY_BYTES if host is None else min(host, MAX_BODY_BYTES)
-    request.max_form_memory_size = MAX_BODY_BYTES
+    request.max_content_length = largest if host is None else min(host, largest)
+    request.max_form_memory_size = largest
+    body = request.get_data()
+    if sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:
+        raise RequestEntityTooLarge
 
 
 class InvalidRequestError(Exception):
