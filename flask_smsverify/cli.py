@@ -24,6 +24,7 @@ from .extension import State, installs, state_of
 from .phone import mask
 from .senders.base import Capability, Sender
 from .senders.http import deadline
+from .settings import Settings
 from .verification.budgets import Claim, Usage
 
 #: The width that output keeps to.
@@ -113,7 +114,7 @@ def senders(context: click.Context) -> None:
     with ThreadPoolExecutor(len(asked) or 1) as threads:
         reports = list(threads.map(ask, asked))
     for sender, report in zip(asked, reports, strict=True):
-        _show(sender, report, routes)
+        _show(sender, report, routes, state.settings)
     if not all(report.ok for report in reports):
         context.exit(1)
 
@@ -146,7 +147,7 @@ def _fault(error: SenderError) -> str:
     return f"{kind}: {error.reason}" + (f" (code {error.code})" if error.code else "")
 
 
-def _show(sender: Sender, report: _Report, routes: Routes) -> None:
+def _show(sender: Sender, report: _Report, routes: Routes, settings: Settings) -> None:
     places = [
         f"{job} ({routes.route(job).index(sender) + 1} of {len(routes.route(job))})"
         for job in ("sms", "voice", "text")
@@ -159,8 +160,16 @@ def _show(sender: Sender, report: _Report, routes: Routes) -> None:
         ("credit", report.credit),
         ("routes", ", ".join(places) or "none, so nothing goes by it"),
         ("can", ", ".join(can)),
+        *([("hook", _hook(sender, settings))] if sender.push_methods else []),
         indent=2,
     )
+
+
+def _hook(sender: Sender, settings: Settings) -> str:
+    """Where the gateway may call us."""
+    if settings.hook_secret is None:
+        return "off, since SMSVERIFY_HOOK_SECRET is not set"
+    return f"{settings.url_prefix}/hooks/{sender.name}/SMSVERIFY_HOOK_SECRET"
 
 
 # --- users -------------------------------------------------------------------------------------

@@ -43,7 +43,16 @@ from .errors import (
 from .ledger import Ledger
 from .models import Message
 from .phone import mask
-from .senders.base import Capability, CodeMessage, Receipt, Sender, Status, Text
+from .senders.base import (
+    Capability,
+    CodeMessage,
+    Incoming,
+    Receipt,
+    Report,
+    Sender,
+    Status,
+    Text,
+)
 from .senders.http import deadline, remaining
 from .text import parts
 
@@ -166,6 +175,8 @@ class Delivery:
     :param seconds: for a whole route, failover included (`SMSVERIFY_SEND_DEADLINE`).
     :param in_flight: how many calls of this process may wait for one sender at a time.
     :param emit: sends a signal.
+    :param noted: told by sender and gateway id of a receipt that was written down, where that
+        gateway reports by itself.
     """
 
     def __init__(
@@ -177,9 +188,11 @@ class Delivery:
         in_flight: int,
         emit: Callable[..., None],
         clock: Callable[[], datetime],
+        noted: Callable[[str, str], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._emit = emit
+        self._noted = noted
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -280,7 +293,7 @@ class Delivery:
                 self._release_native(order, sender)
             walk.over = isinstance(error, Rejected | Misconfigured)
             return None
-        self._note_receipt(message, receipt)
+        self._note_receipt(sender, message, receipt)
         return Delivered(receipt.status, sender.name, native, message.id)
 
     def send_text(self, text: Text, *, kind: str = "notice") -> Receipt:
@@ -310,7 +323,7 @@ class Delivery:
                     if isinstance(error, Unavailable):
                         continue
                     break
-                self._note_receipt(message, receipt)
+                self._note_receipt(sender, message, receipt)
                 return receipt
         raise SendFailed(causes)
 
@@ -363,6 +376,17 @@ class Delivery:
         if not isinstance(verdict, bool):
             raise Unknown(sender.name, "its verdict is neither yes nor no")
         return verdict
+
+    def read_push(self, sender: Sender, said: object) -> list[Incoming | Report]:
+        """What a gateway tells by calling our hook.
+
+        :raises Unknown: it is nothing that this gateway says.
+        """
+        told: list[object] = _with_errors_of_ours(sender, lambda: list(sender.read_push(said)))
+        items = [item for item in told if isinstance(item, Incoming | Report)]
+        if len(items) < len(told):
+            raise Unknown(sender.name, "its code read what is neither a message nor a report")
+        return items
 
     # --- one sender ----------------------------------------------------------------------------
 
@@ -481,11 +505,18 @@ class Delivery:
             updated_at=now,
         )
 
-    def _note_receipt(self, message: Message, receipt: Receipt) -> None:
+    def _note_receipt(self, sender: Sender, message: Message, receipt: Receipt) -> None:
         # An id that the column cannot hold would be of no use cut short.
         fits = receipt.id is not None and len(receipt.id) <= _LONGEST_ID
-        self._note(message, state=str(receipt.status), gateway_id=receipt.id if fits else None)
+        gateway_id = receipt.id if fits else None
+        self._note(message, state=str(receipt.status), gateway_id=gateway_id)
         self._announce(signals.message_sent, message, gateway=message.sender)
+        if self._noted is None or gateway_id is None or not sender.push_methods:
+            return
+        try:
+            self._noted(sender.name, gateway_id)
+        except StoreUnavailable:  # it went out all the same
+            log.exception("no report could be looked for on message %s", message.id)
 
     def _note_failure(self, message: Message, error: SenderError) -> None:
         state = str(Status.UNKNOWN) if isinstance(error, Unknown) else Message.FAILED

@@ -28,6 +28,7 @@ from .errors import ConfigurationError, MobileError
 from .host import Functions, HostUsers, current_user, plain
 from .ledger import Ledger, named_if_missing
 from .messaging.notices import Notices
+from .messaging.tracking import Tracker
 from .models import Challenge, Verification, install
 from .senders import build
 from .senders.base import Sender
@@ -81,6 +82,7 @@ class State:
     ledger: Ledger
     budgets: Budgets
     delivery: Delivery
+    tracker: Tracker
     verifier: Verifier
     schema: str | None
     parse_mobile: Callable[[object], str]
@@ -325,6 +327,7 @@ class SMSVerify:
             except Exception:  # what a host's receiver raises must not undo a send or a proof
                 log.exception("a receiver of the signal %s failed", signal.name)
 
+        tracker = Tracker(ledger, emit=emit, clock=_now)
         delivery = Delivery(
             ledger,
             Routes(self._senders(app, settings), settings.routes),
@@ -332,6 +335,7 @@ class SMSVerify:
             in_flight=settings.sends_in_flight,
             emit=emit,
             clock=_now,
+            noted=tracker.catch_up if settings.hook_secret else None,
         )
         parse_mobile = functools.partial(
             phone.parse,
@@ -380,6 +384,7 @@ class SMSVerify:
             ledger=ledger,
             budgets=budgets,
             delivery=delivery,
+            tracker=tracker,
             verifier=verifier,
             schema=schema,
             parse_mobile=parse_mobile,

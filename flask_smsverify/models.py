@@ -61,6 +61,11 @@ def _ascii(length: int) -> String:
     return String(length).with_variant(exact, "mysql", "mariadb")
 
 
+def _any_text() -> Text:
+    """Text of any script, also on a MariaDB whose own character set has no room for it."""
+    return Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql", "mariadb")
+
+
 #: A user's primary key as text.
 UserId = _by_bytes(191)
 
@@ -180,6 +185,43 @@ class Message(Base):
 
     def __repr__(self) -> str:
         return f"<Message {self.id[:8]}… {self.kind} by {self.sender}: {self.state}>"
+
+
+class Incoming(Base):
+    """A message from a phone to one of our lines."""
+
+    __tablename__ = "smsverify_incoming"
+    __table_args__ = (
+        Index("ix_smsverify_incoming_received_at", "received_at"),
+        Index("ix_smsverify_incoming_originator", "originator", "received_at"),
+    )
+
+    #: A digest of sender and gateway id: the same message, told twice, is one row.
+    id: Mapped[str] = mapped_column(_ascii(32), primary_key=True)
+    sender: Mapped[str] = mapped_column(_by_bytes(64))
+    #: Who wrote: E.164 where it is a mobile, else as the gateway gave it.
+    originator: Mapped[str] = mapped_column(_by_bytes(64))
+    #: The line it was sent to, as the gateway gave it.
+    line: Mapped[str] = mapped_column(_by_bytes(64))
+    text: Mapped[str] = mapped_column(_any_text())
+    #: By the gateway; the time we heard of it, where the gateway gave none.
+    received_at: Mapped[datetime]
+    read_at: Mapped[datetime | None]
+
+    def __repr__(self) -> str:
+        return f"<Incoming {self.id[:8]}… by {self.sender}>"
+
+
+class EarlyReport(Base):
+    """A delivery report that came before the receipt of its message was written down."""
+
+    __tablename__ = "smsverify_early_report"
+    __table_args__ = (Index("ix_smsverify_early_report_until", "until"),)
+
+    #: A digest of sender and gateway id.
+    id: Mapped[str] = mapped_column(_ascii(32), primary_key=True)
+    state: Mapped[str] = mapped_column(_ascii(16))
+    until: Mapped[datetime]
 
 
 class Budget(Base):

@@ -596,6 +596,14 @@ class SenderContract:
                 assert message.text not in repr(message) or not message.text
 
     @pytest.mark.parametrize(
+        "said", [None, {}, [], "", "x", 7, [{}], {"id": None}, {"x": "y" * 99}], ids=repr
+    )
+    def test_what_a_gateway_never_pushes_is_refused(self, sender: Sender, said: object) -> None:
+        with pytest.raises((Unknown, Unavailable)) as refused:
+            sender.read_push(said)
+        self._check_error(sender, refused.value, "read_push")
+
+    @pytest.mark.parametrize(
         "text", ["\ud800", "a\x00b", "\u202e\u0007", "👍🏽", "x" * 5000], ids=ascii
     )
     def test_no_text_makes_it_raise_anything_else(self, sender: Sender, text: str) -> None:

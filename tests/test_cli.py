@@ -109,7 +109,20 @@ def test_senders_tells_of_each_that_it_is_there_and_what_it_can_do(
         "fourth (asanak)",
         "fifth (smsir)",
     ]
+    assert "hook" not in main
+    assert block(output, "fourth")["hook"] == "off, since SMSVERIFY_HOOK_SECRET is not set"
     assert simulator.messages() == [], "asking sends nothing"
+
+
+def test_senders_tells_where_a_gateway_may_call_and_not_the_secret(
+    make_app: MakeApp, sqlite: str, simulator: Simulator
+) -> None:
+    secret = "a-secret-of-the-hooks"
+    config = {"SMSVERIFY_SENDERS": SENDERS, "SMSVERIFY_SIMULATOR_URL": simulator.url}
+    output = run(make_app(sqlite, **config, SMSVERIFY_HOOK_SECRET=secret), "senders")
+    said = block(output, "fourth")["hook"]
+    assert said == "/verify-mobile/hooks/fourth/SMSVERIFY_HOOK_SECRET"
+    assert secret not in output
 
 
 @pytest.mark.parametrize(

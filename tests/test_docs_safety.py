@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "safety.md"
-#: 52 to 57 belong to what is not part of this release.
-NUMBERS = {str(number) for number in (*range(1, 52), 58, 59, 60)} | {"7a"}
+#: 52 to 55 belong to what is not part of this release.
+NUMBERS = {str(number) for number in range(1, 61) if number not in range(52, 56)} | {"7a"}
 TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 
 

@@ -32,6 +32,7 @@ from .base import (
     Credit,
     Incoming,
     Receipt,
+    Report,
     Sender,
     Status,
     Text,
@@ -108,6 +109,7 @@ class Asanak(Sender):
 
     gateway = "asanak"
     batch_limit: ClassVar[int] = 100  # the guide, 3-1
+    push_methods: ClassVar[frozenset[str]] = frozenset({"GET"})  # the guide, 4
 
     def __init__(
         self,
@@ -257,29 +259,33 @@ class Asanak(Sender):
                     found[id_] = status_of(STATES, state, gateway=self.name)
         return found
 
-    def read_push(self, params: Mapping[str, str]) -> Incoming:
+    def read_push(self, said: object) -> Sequence[Incoming | Report]:
         """A message from a phone, as Asanak calls the hook: the guide, 4.
 
-        :param params: the query's `Destination`, `Source`, `ReceiveTime` and `MsgBody`, in any
+        :param said: the query's `Destination`, `Source`, `ReceiveTime` and `MsgBody`, in any
             case; the guide also prints the last one as `Msg Body`.
-        :returns: with an id of our own making, since the gateway gives none: the same message
-            pushed twice has the same id.
+        :returns: one message, with an id of our own making, since the gateway gives none: the same
+            message pushed twice has the same id.
         :raises Unknown: without a source or a body it is no such message.
         """
-        given = {re.sub(r"[\s_+]", "", key).casefold(): value for key, value in params.items()}
+        params = said if isinstance(said, Mapping) else {}
+        given = {
+            re.sub(r"[\s_+]", "", str(key)).casefold(): str(value) for key, value in params.items()
+        }
         source, line, time = (
             given.get(key, "").strip() for key in ("source", "destination", "receivetime")
         )
         if not source or "msgbody" not in given:
             raise Unknown(self.name, "what was pushed is not a message", written=False)
         text = given["msgbody"]
-        return Incoming(
+        message = Incoming(
             id=own_id(self.gateway, line, e164(source), time, text),
             sender=e164(source),
             line=line,
             text=text,
             received_at=_time(time),
         )
+        return [message]
 
     def close(self) -> None:
         self._http.close()

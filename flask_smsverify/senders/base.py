@@ -3,8 +3,9 @@
 A sender speaks one gateway's API with one account. A gateway's file subclasses `Sender`, says in
 `capabilities` what it can do, and writes the methods that belong to those: `_send_batch` for
 texts, `send_code` for codes of our own, `send_native_code` and `check_native_code` where the
-gateway makes and checks the code itself, `credit`, `statuses`, `received`. Everything raises
-`SenderError`s and nothing else. How bytes travel is the transports' business.
+gateway makes and checks the code itself, `credit`, `statuses`, `received`, and `read_push` where
+the gateway calls us. Everything raises `SenderError`s and nothing else. How bytes travel is the
+transports' business.
 """
 
 from __future__ import annotations
@@ -144,6 +145,17 @@ class Incoming:
         return f"<Incoming {self.id}>"
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A gateway's word, unasked, on where a message is.
+
+    :param id: the gateway's id of the message, as its receipt gave it.
+    """
+
+    id: str
+    status: Status
+
+
 class Sender:
     """One account at one gateway.
 
@@ -154,6 +166,8 @@ class Sender:
     gateway: ClassVar[str]
     #: The most recipients that one call of `_send_batch` may get.
     batch_limit: ClassVar[int] = 1
+    #: The HTTP methods by which the gateway calls our hook; empty where it never does.
+    push_methods: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, name: str | None = None) -> None:
         self.name = name or self.gateway
@@ -212,6 +226,15 @@ class Sender:
     def received(self, since: datetime) -> Iterator[Incoming]:
         """Messages from phones since then, page by page as they are asked for."""
         raise self._unable("telling received messages")
+
+    def read_push(self, said: object) -> Sequence[Incoming | Report]:
+        """What the gateway tells by calling our hook, by one of `push_methods`.
+
+        :param said: the fields of a GET's query or of a form, text by name, of which the first
+            counts where one comes twice; or what a JSON body holds.
+        :raises Unknown: it is nothing that this gateway says.
+        """
+        raise self._unable("pushing")
 
     def close(self) -> None:
         """Let go of connections. A closed sender may not be used again."""

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..errors import AccountLocked, InvalidToken, MobileRequired, MobileTaken, NoChallenge
-from ..models import Challenge, Message, UsedToken, Verification
+from ..models import Challenge, Incoming, Message, UsedToken, Verification
 from ..phone import mask
 from ..senders.base import Channel
 from .budgets import Claim
@@ -368,6 +368,7 @@ class Verifier:
                     )
                 )
             )
+            session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
             if row is not None:
                 session.delete(row)
 

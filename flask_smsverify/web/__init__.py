@@ -11,6 +11,7 @@ from ..extension import State, installs
 from ..host import plain
 from ..phone import mask
 from ..verification.policy import Status
+from . import hooks
 from .answers import keep_private
 from .guards import GuardAnswers, guard_patterns
 from .i18n import Interface
@@ -42,5 +43,7 @@ def _install(app: Flask, state: State) -> None:
     app.extensions["smsverify_web"] = Web(state, ui, demands, guard)
     app.jinja_env.globals["smsverify_ui"] = ui
     app.register_blueprint(blueprint, url_prefix=state.settings.url_prefix)
+    if state.settings.hook_secret is not None:
+        app.register_blueprint(hooks.blueprint, url_prefix=state.settings.url_prefix)
     app.after_request(functools.partial(keep_private, state.settings.url_prefix))
     guard_patterns(app, state)

@@ -31,6 +31,8 @@ TAKING_BACK = "tests/verification/test_taking_back.py"
 TOKENS = "tests/test_proof_tokens.py"
 LEDGER = "tests/test_ledger.py"
 FUZZ = "tests/web/test_web_fuzz.py"
+HOOKS = "tests/web/test_web_hooks.py"
+TRACKING = "tests/test_tracking.py"
 VERIFICATION = "flask_smsverify/verification"
 
 
@@ -59,6 +61,18 @@ def in_delivery(source: str, instead: str) -> Mutant:
 
 def in_targets(source: str, instead: str) -> Mutant:
     return Mutant("flask_smsverify/web/targets.py", source, instead, FUZZ, "target or path")
+
+
+def in_answers(source: str, instead: str) -> Mutant:
+    return Mutant("flask_smsverify/web/answers.py", source, instead, FUZZ, "long or parsed")
+
+
+def in_hooks(source: str, instead: str) -> Mutant:
+    return Mutant("flask_smsverify/web/hooks.py", source, instead, HOOKS)
+
+
+def in_tracking(source: str, instead: str) -> Mutant:
+    return Mutant("flask_smsverify/messaging/tracking.py", source, instead, TRACKING)
 
 
 LOCKED_AT_CHECK = """        if standing is not None and self._parts.rules.is_locked(standing):
@@ -372,6 +386,48 @@ MUTANTS = [
     in_targets(' or "\\\\" in target', ""),
     in_targets(
         "if any(unicodedata.category(char) in _NOT_IN_PATHS for char in target):", "if False:"
+    ),
+    # what takes long to read
+    in_answers("if sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:", "if False:"),
+    in_answers(
+        'request.args if found.code == "invalid_request" else request.values', "request.values"
+    ),
+    # who may call a hook, and what it tells
+    in_hooks("if not hmac.compare_digest(secret.encode(), expected.encode()):", "if False:"),
+    in_hooks("hmac.compare_digest(secret.encode(), expected.encode())", "secret == expected"),
+    in_hooks(
+        "speaker is not None and request.method in speaker.push_methods", "speaker is not None"
+    ),
+    in_hooks("        protection.exempt(blueprint)", "        pass"),
+    in_hooks("    limit_body(_MAX_BODY_BYTES)", "    pass"),
+    in_hooks("        return request.args.to_dict()", "        return request.values.to_dict()"),
+    in_hooks("        return request.form.to_dict()", "        return request.values.to_dict()"),
+    in_hooks("    except Exception:", "    except KeyError:"),
+    in_hooks("except RecursionError as error:", "except KeyError as error:"),
+    # a state goes forward only, and no report is lost
+    in_tracking(
+        "if _progress(message.state) < _progress(state)]", "if _progress(message.state) < _FINAL]"
+    ),
+    in_tracking("if _progress(message.state) < _progress(state)]", "if message.state != state]"),
+    in_tracking("elif _progress(early.state) < _progress(state):", "else:"),
+    in_tracking("if state is Status.UNKNOWN or self._move", "if self._move"),
+    in_tracking(
+        "Message.gateway_id == gateway_id, Message.sender == sender",
+        "Message.gateway_id == gateway_id",
+    ),
+    in_tracking("session.execute(delete(EarlyReport).where(EarlyReport.until < now))", "pass"),
+    in_tracking("        if is_new:\n", "        if True:\n"),
+    in_tracking('"id": own_id(sender, str(message.id))', '"id": own_id(str(message.id))'),
+    Mutant(
+        "flask_smsverify/delivery.py",
+        "            self._noted(sender.name, gateway_id)",
+        "            pass",
+        TRACKING,
+    ),
+    in_rooms(
+        "session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))",
+        "pass",
+        TRACKING,
     ),
 ]
 

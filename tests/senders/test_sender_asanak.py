@@ -503,7 +503,7 @@ PUSH = {
 
 
 def test_a_pushed_message_is_read(make):
-    message = make().read_push(PUSH)
+    [message] = make().read_push(PUSH)
     assert (message.sender, message.line) == (ALI, "982164063188")
     assert message.text == "سلام 12 "
     assert message.received_at == datetime(2026, 11, 20, 8, 26, 4, tzinfo=UTC)
@@ -513,25 +513,28 @@ def test_a_pushed_message_is_read(make):
 @pytest.mark.parametrize("key", ["Msg Body", "msgbody", "MSGBODY", "Msg+Body", "msg_body"])
 def test_the_body_of_a_pushed_message_has_its_name_in_any_spelling(make, key):
     push = {name.upper(): value for name, value in PUSH.items() if name != "MsgBody"}
-    assert make().read_push(push | {key: "x"}).text == "x"
+    [message] = make().read_push(push | {key: "x"})
+    assert message.text == "x"
 
 
 def test_the_same_message_pushed_twice_has_the_same_id_and_another_has_not(make):
     sender = make()
-    first = sender.read_push(PUSH).id
-    assert sender.read_push(PUSH | {"Source": "09120000000"}).id == first
+    [first] = sender.read_push(PUSH)
+    assert sender.read_push(PUSH | {"Source": "09120000000"}) == [first]
     others = [
         PUSH | {"MsgBody": "x"},
         PUSH | {"Source": "989120000001"},
         PUSH | {"ReceiveTime": "2026-11-20 11:56:05"},
         PUSH | {"Destination": "1", "Source": "982164063188989120000000"},
     ]
-    assert len({first, *(sender.read_push(push).id for push in others)}) == 5
+    ids = {message.id for push in others for message in sender.read_push(push)}
+    assert len({first.id, *ids}) == 5
 
 
 @pytest.mark.parametrize("time", ["", "yesterday", "1405-08-29 11:56:04", "0000-00-00 00:00:00"])
 def test_a_time_that_is_none_is_none(make, time):
-    assert make().read_push(PUSH | {"ReceiveTime": time}).received_at is None
+    [message] = make().read_push(PUSH | {"ReceiveTime": time})
+    assert message.received_at is None
 
 
 @pytest.mark.parametrize("missing", ["Source", "MsgBody"])
@@ -540,8 +543,14 @@ def test_a_push_without_a_source_or_a_body_is_no_message(make, missing):
     assert isinstance(refused(make().read_push, push), Unknown)
 
 
+@pytest.mark.parametrize("said", [None, [], "x", 7, {}, {"Source": None}, {1: 2}])
+def test_what_has_no_fields_is_no_message(make, said):
+    assert isinstance(refused(make().read_push, said), Unknown)
+
+
 def test_a_pushed_message_may_be_empty(make):
-    assert make().read_push(PUSH | {"MsgBody": ""}).text == ""
+    [message] = make().read_push(PUSH | {"MsgBody": ""})
+    assert message.text == ""
 
 
 # --- options ----------------------------------------------------------------------------------

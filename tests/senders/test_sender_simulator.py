@@ -18,6 +18,7 @@ from flask_smsverify.senders.asanak import Asanak
 from flask_smsverify.senders.base import (
     Capability,
     CodeMessage,
+    Incoming,
     Receipt,
     Sender,
     Status,
@@ -750,7 +751,8 @@ def test_what_asanak_pushes_is_read(make: Make, simulator: Simulator, clock: Tur
     with LoopbackGateway(lambda _: Reply(200)) as host:
         arrives(simulator, "asanak v1rest", TEXT, push_url=f"{host.url}/hook")
         [pushed] = host.requests
-    incoming = sender.read_push(query(pushed))
+    [incoming] = sender.read_push(query(pushed))
+    assert isinstance(incoming, Incoming)
     assert (incoming.sender, incoming.text) == (MOBILE, TEXT)
     assert incoming.line == SENDERS["asanak v1rest"]["line"]
     assert incoming.received_at is not None
