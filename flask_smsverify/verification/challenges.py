@@ -53,6 +53,10 @@ class Challenges:
         return self._parts.ledger.read(lambda session: latest_of(session, user_id, purpose))
 
     def own_code(self, challenge: Challenge) -> str:
+        """The code of ours that is right for a challenge now.
+
+        :raises KeyError: the key that it was derived from is gone.
+        """
         fixed = self._parts.rules.test_numbers.get(challenge.mobile)
         return fixed or self._parts.keyring.code(
             challenge.key_id,
@@ -64,11 +68,13 @@ class Challenges:
         )
 
     def native_digest(self, challenge: Challenge, code: str) -> str:
+        """What is kept of a native code that was accepted, so that it is accepted once."""
         sender = challenge.native_sender or ""
         # A gateway that reads codes as numbers takes `01234` for `1234`.
         return self._parts.keyring.digest("native code", sender, challenge.mobile, code.lstrip("0"))
 
     def open_key(self, subject: Subject) -> str:
+        """The same for all challenges of which one at a time may be open."""
         return self._parts.keyring.digest("open", subject.user_id or "", subject.purpose)
 
 
@@ -96,6 +102,7 @@ def is_over(challenge: Challenge, now: datetime) -> bool:
 
 
 def latest_of(session: Session, user_id: str, purpose: str) -> Challenge | None:
+    """A user's last challenge for a purpose, whatever its state."""
     return session.scalars(
         select(Challenge)
         .where(Challenge.user_id == user_id, Challenge.purpose == purpose)
@@ -105,6 +112,7 @@ def latest_of(session: Session, user_id: str, purpose: str) -> Challenge | None:
 
 
 def subject_of(challenge: Challenge) -> Subject:
+    """Whom a challenge is about, as it was when it began."""
     return Subject(challenge.user_id, challenge.user_mobile, challenge.mobile, challenge.purpose)
 
 
