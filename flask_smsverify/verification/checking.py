@@ -74,6 +74,7 @@ class Checking:
         if challenge.user_id is not None:
             self._refuse_if_mobile_changed(challenge, challenge_or_user)
         claims = self._spending.for_guess(challenge, ip)
+        self._refuse_early(challenge, claims)
         challenge, reservation = self._take_attempt(
             challenge.id, claims, silently=challenge.user_id is None
         )
@@ -109,6 +110,18 @@ class Checking:
             user = self._parts.users.find(challenge.user_id or "")
         if is_void(challenge, self._parts.mobile_of(user) if user is not None else None):
             raise CodeExpired("the user's mobile changed after the code was sent")
+
+    def _refuse_early(self, challenge: Challenge, claims: Sequence[Claim]) -> None:
+        """Refuse by a look who has no guess left, so that a flood of guesses locks no row.
+
+        The site's row among them, which every other guess waits for. The limits hold without it.
+        """
+        user_id = challenge.user_id
+        standing = user_id and self._parts.ledger.read(
+            lambda session: session.get(Verification, user_id)
+        )
+        self._refuse_closed(challenge, standing or None, self._parts.clock())
+        self._spending.refuse_if_no_guess_is_left(claims)
 
     def _take_attempt(
         self, challenge_id: str, claims: Sequence[Claim], *, silently: bool

@@ -57,7 +57,8 @@ class Sending:
         fixed = subject.mobile in self._parts.rules.test_numbers
         if not fixed and not self._parts.delivery.routes.can(channel):
             raise ChannelUnavailable(channel)
-        self._spending.refuse_if_no_guess_is_left(subject)
+        # A code that nobody may type need not be paid for; but an address may be many people's.
+        self._spending.refuse_if_no_guess_is_left(self._spending.for_guess(subject, ip=None))
         claims = self._spending.for_send(subject, ip)
         challenge, reservation = self._open(subject, channel, ip, claims, again)
         if fixed:

@@ -104,9 +104,11 @@ class Spending:
         who = f"user {subject.user_id}" if subject.user_id else f"mobile {subject.mobile}"
         return f"{subject.purpose} {who}"
 
-    def refuse_if_no_guess_is_left(self, subject: Subject) -> None:
-        """A code that nobody may type need not be paid for. A look; the limits hold without it."""
-        claims = self.for_guess(subject, ip=None)  # an address may be many people's
+    def refuse_if_no_guess_is_left(self, claims: Sequence[Claim]) -> None:
+        """Refuse by a look who may not guess any more.
+
+        :param claims: those of a guess.
+        """
         wait = max(
             (usage.wait for usage in self._parts.budgets.usage(claims, self._parts.clock())),
             default=0,

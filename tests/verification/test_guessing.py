@@ -63,6 +63,39 @@ def test_of_100_wrong_codes_at_once_exactly_5_are_compared(
     assert flow.standing(1).failures == 5
 
 
+@pytest.mark.parametrize(
+    ("config", "refused_with"),
+    [
+        ({}, TooManyAttempts),
+        (
+            {"SMSVERIFY_MAX_ATTEMPTS": 9, "SMSVERIFY_BUDGETS": {"failures": "5/day"}},
+            TooManyAttempts,
+        ),
+        ({"SMSVERIFY_MAX_ATTEMPTS": 9, "SMSVERIFY_CONSECUTIVE_FAILURES": 5}, AccountLocked),
+    ],
+    ids=["no attempt is left", "no failure is left", "the account is locked"],
+)
+def test_a_guess_too_many_holds_up_nobody(
+    make_flow: MakeFlow,
+    sqlite: str,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any,
+    refused_with: Any,
+) -> None:
+    """A flood of them must not stand in line for the rows that every guess needs."""
+    flow = make_flow(sqlite, **config)
+    challenge = flow.start()
+    wrong = flow.wrong(challenge)
+    for _ in range(5):
+        with pytest.raises(WrongCode):
+            flow.check(challenge, wrong)
+    locked: list[object] = []
+    monkeypatch.setattr(flow.state.budgets, "lock_ids", lambda *rows: locked.append(rows))
+    with pytest.raises(refused_with):
+        flow.check(challenge, flow.code(challenge))
+    assert locked == []
+
+
 @pytest.mark.race
 def test_of_wrong_codes_from_several_processes_exactly_5_are_compared(
     make_flow: MakeFlow, database: str, crowd: Crowd
