@@ -13,11 +13,10 @@ import contextlib
 import logging
 import secrets
 import threading
-import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import ClassVar, TypeVar
 
@@ -39,6 +38,7 @@ from .errors import (
     StoreUnavailable,
     Unavailable,
     Unknown,
+    place_of,
 )
 from .ledger import Ledger
 from .models import Message
@@ -382,11 +382,7 @@ class Delivery:
 
         :raises Unknown: it is nothing that this gateway says.
         """
-        told: list[object] = _with_errors_of_ours(sender, lambda: list(sender.read_push(said)))
-        items = [item for item in told if isinstance(item, Incoming | Report)]
-        if len(items) < len(told):
-            raise Unknown(sender.name, "its code read what is neither a message nor a report")
-        return items
+        return _with_errors_of_ours(sender, lambda: list(map(_checked, sender.read_push(said))))
 
     # --- one sender ----------------------------------------------------------------------------
 
@@ -510,13 +506,12 @@ class Delivery:
         fits = receipt.id is not None and len(receipt.id) <= _LONGEST_ID
         gateway_id = receipt.id if fits else None
         self._note(message, state=str(receipt.status), gateway_id=gateway_id)
+        if self._noted is not None and gateway_id is not None and sender.push_methods:
+            try:
+                self._noted(sender.name, gateway_id)
+            except StoreUnavailable:  # it went out all the same
+                log.exception("no report could be looked for on message %s", message.id)
         self._announce(signals.message_sent, message, gateway=message.sender)
-        if self._noted is None or gateway_id is None or not sender.push_methods:
-            return
-        try:
-            self._noted(sender.name, gateway_id)
-        except StoreUnavailable:  # it went out all the same
-            log.exception("no report could be looked for on message %s", message.id)
 
     def _note_failure(self, message: Message, error: SenderError) -> None:
         state = str(Status.UNKNOWN) if isinstance(error, Unknown) else Message.FAILED
@@ -551,6 +546,26 @@ def _worth_a_try() -> bool:
     return (remaining() or 0) >= _WORTH_A_TRY
 
 
+def _checked(item: object) -> Incoming | Report:
+    """What a sender read, where it is of a kind that the ledger takes; raises whatever it is not.
+
+    :raises ValueError: an id with half a character or NUL, a state that there is not.
+    """
+    if isinstance(item, Report):
+        if "\0" in item.id:
+            raise ValueError("an id with NUL")
+        item.id.encode()
+        return Report(item.id, Status(item.status))
+    if not isinstance(item, Incoming):
+        raise TypeError("neither a message nor a report")
+    if not all(isinstance(text, str) for text in (item.id, item.sender, item.line, item.text)):
+        raise TypeError("a message that is not all text")
+    if item.received_at is not None and item.received_at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    received_at = item.received_at and item.received_at.astimezone(UTC)
+    return replace(item, received_at=received_at)
+
+
 def _with_errors_of_ours(sender: Sender, call: Callable[[], _T]) -> _T:
     """Make a call; a mistake in a sender's own code means what no answer means.
 
@@ -562,8 +577,7 @@ def _with_errors_of_ours(sender: Sender, call: Callable[[], _T]) -> _T:
     except SMSVerifyError:
         raise
     except Exception as error:  # noqa: BLE001 -- a host's own gateway may raise anything
-        place = "".join(traceback.format_tb(error.__traceback__)).rstrip()
-        log.error("%s raised %s at\n%s", sender.name, type(error).__name__, place)  # noqa: TRY400 -- see above
+        log.error("%s raised %s", sender.name, place_of(error))  # noqa: TRY400 -- see above
         failure = Unknown(sender.name, f"its code raised {type(error).__name__}")
     # Raised out here, so that what was raised does not hang on it as a context.
     raise failure

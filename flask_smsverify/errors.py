@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from traceback import format_tb
 
 
 class SMSVerifyError(Exception):
@@ -246,3 +247,8 @@ class CheckFailed(SMSVerifyError):
     def __init__(self, cause: SenderError) -> None:
         super().__init__(f"no verdict: {cause}")
         self.cause = cause
+
+
+def place_of(error: BaseException) -> str:
+    """What kind of error it is and where it was raised, for a log. Its words may hold anything."""
+    return f"{type(error).__name__} at\n{''.join(format_tb(error.__traceback__)).rstrip()}"

@@ -413,6 +413,11 @@ class SMSVerify:
         """The current app's rules of proof: `start`, `check`, `status` …"""
         return state_of().verifier
 
+    @property
+    def tracker(self) -> Tracker:
+        """The current app's notes of what gateways say: `incoming` …"""
+        return state_of().tracker
+
     def guard(
         self,
         blueprint_or_app: Blueprint | Flask,

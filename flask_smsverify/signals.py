@@ -22,9 +22,10 @@ message_sent = _signals.signal("message-sent")
 #: A gateway did not take a message, and another may have; or it reports that the message will not
 #: arrive. `message_id`, `kind`, `gateway`, `mobile` (masked).
 message_failed = _signals.signal("message-failed")
-#: A gateway reports a message on the phone. `message_id`, `kind`, `gateway`, `mobile` (masked).
+#: A gateway reports a message on the phone, at times before we announce that it was sent.
+#: `message_id`, `kind`, `gateway`, `mobile` (masked).
 message_delivered = _signals.signal("message-delivered")
-#: A message from a phone came in. `incoming_id` (`models.Incoming`), `gateway`, `mobile` (masked).
+#: A message from a phone came in. `incoming_id`, `gateway`, `mobile` (masked).
 message_received = _signals.signal("message-received")
 #: A budget has nothing left, or the site's failures passed half of theirs. `scope`, `limit`.
 budget_spent = _signals.signal("budget-spent")

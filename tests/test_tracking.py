@@ -116,6 +116,20 @@ def test_a_report_is_of_the_senders_own_messages(flow: Flow) -> None:
     assert message(flow).state == "sent"
 
 
+def test_a_sender_that_never_reports_is_not_looked_for(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(flow.state.delivery, "_noted", lambda *who: asked.append(who))
+    flow.route(Memory())
+    flow.start()
+    assert asked == []
+    flow.route(Reporting())
+    flow.clock.advance(60)
+    flow.start()
+    assert asked == [("reporting", "1")]
+
+
 def test_a_report_before_the_receipt_waits_for_it(
     make_flow: Callable[..., Flow], database: str
 ) -> None:
@@ -164,10 +178,104 @@ def test_a_report_at_the_moment_of_the_receipt_is_never_lost(
         heard.clear()
 
 
+def test_a_report_that_comes_while_an_earlier_one_is_applied_stays(
+    make_flow: Callable[..., Flow], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 56 of docs/safety.md: one transaction uses a report and takes it away."""
+    flow = make_flow(database)
+    tracker = flow.state.tracker
+    move, keep = tracker._move, tracker._keep
+    looked, found, kept, moved = (threading.Event() for _ in range(4))
+    reporters: list[threading.Thread] = []
+
+    def two_reports(id_: str) -> None:
+        told(flow, Status.SENT, id_)  # kept, as the receipt is not written down yet
+        reporters.append(threading.Thread(target=told, args=(flow, Status.DELIVERED, id_)))
+        reporters[-1].start()
+        assert looked.wait(10)
+
+    def moves(sender: str, id_: str, state: str) -> bool:
+        if threading.current_thread() not in reporters and reporters:
+            found.set()  # the receipt is written down, and whoever wrote it has found "sent"
+            assert kept.wait(10)
+        known = move(sender, id_, state)
+        (looked if threading.current_thread() in reporters else moved).set()
+        return known
+
+    def keeps(sender: str, id_: str, state: str) -> None:
+        if threading.current_thread() not in reporters:
+            keep(sender, id_, state)
+            return
+        assert found.wait(10)
+        keep(sender, id_, state)
+        moved.clear()
+        kept.set()
+        assert moved.wait(10)
+
+    monkeypatch.setattr(tracker, "_move", moves)
+    monkeypatch.setattr(tracker, "_keep", keeps)
+    gateway(flow).before_receipt = two_reports
+    flow.start()
+    reporters[0].join(30)
+    assert message(flow).state == "delivered"
+    assert rows(flow, EarlyReport) == []
+
+
+@pytest.mark.race
+def test_reports_at_once_are_announced_once(make_flow: Callable[..., Flow], database: str) -> None:
+    flow = make_flow(database)
+    flow.start()
+    heard: list[str] = []
+
+    def hear(_app: Flask, *, message_id: str, **_: object) -> None:
+        heard.append(message_id)
+
+    with signals.message_delivered.connected_to(hear):
+        assert race(12, lambda _: told(flow, Status.DELIVERED)) == {"ok": 12}
+    assert heard == [message(flow).id]
+
+
+@pytest.mark.race
+def test_of_early_reports_at_once_the_furthest_stays(
+    make_flow: Callable[..., Flow], database: str
+) -> None:
+    flow = make_flow(database)
+    statuses = [Status.SENT, Status.QUEUED, Status.DELIVERED, Status.SENT] * 3
+    assert race(12, lambda number: told(flow, statuses[number], "early")) == {"ok": 12}
+    assert [early.state for early in rows(flow, EarlyReport)] == ["delivered"]
+
+
+def test_a_report_that_the_receipts_look_missed_is_applied_with_the_next(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(flow.state.delivery, "_noted", away)
+    gateway(flow).before_receipt = lambda id_: told(flow, Status.DELIVERED, id_)
+    flow.start()
+    assert message(flow).state == "sent"
+    told(flow, Status.QUEUED)
+    assert message(flow).state == "delivered"
+    assert rows(flow, EarlyReport) == []
+
+
+def test_an_id_is_another_with_a_space_behind_it(
+    make_flow: Callable[..., Flow], database: str
+) -> None:
+    flow = make_flow(database)
+    flow.start()
+    told(flow, Status.DELIVERED, "1 ")
+    assert message(flow).state == "sent"
+
+
 def test_a_report_that_no_message_comes_for_is_forgotten(flow: Flow) -> None:
     told(flow, Status.DELIVERED, "of another app on the same account")
     assert len(rows(flow, EarlyReport)) == 1
-    flow.clock.advance(301)
+    flow.clock.advance(299)
+    told(flow, Status.DELIVERED, "another")
+    assert len(rows(flow, EarlyReport)) == 2
+    flow.clock.advance(2)
     told(flow, Status.DELIVERED, "another")
     [left] = rows(flow, EarlyReport)
     assert left.until > flow.clock.now
@@ -272,6 +380,19 @@ def test_a_message_that_is_told_many_times_at_once_is_kept_once(
     assert len(rows(flow, Incoming)) == 1
 
 
+def test_a_message_is_found_by_the_id_that_was_announced(flow: Flow) -> None:
+    tracker = flow.app.extensions["test_smsverify"].tracker
+    ids: list[str] = []
+
+    def hear(_app: Flask, *, incoming_id: str, **_: object) -> None:
+        ids.append(incoming_id)
+
+    with signals.message_received.connected_to(hear):
+        tracker.take("reporting", [incoming()])
+    assert tracker.incoming(ids[0]).text == "لغو"
+    assert tracker.incoming("0" * 32) is None
+
+
 def test_a_message_without_a_time_has_ours(flow: Flow) -> None:
     flow.state.tracker.take("reporting", [incoming(received_at=None)])
     [row] = rows(flow, Incoming)
@@ -292,6 +413,7 @@ def test_what_no_column_takes_is_made_fit(make_flow: Callable[..., Flow], databa
 
 def test_who_is_forgotten_has_no_messages_left(flow: Flow) -> None:
     flow.prove()
-    flow.state.tracker.take("reporting", [incoming(), incoming(id="8", sender="+989123450002")])
+    spelt = ("+989123450001", "09123450001", "989123450001", "+989123450002")
+    flow.state.tracker.take("reporting", [incoming(id=one, sender=one) for one in spelt])
     flow.verifier.forget(flow.user())
     assert [row.originator for row in rows(flow, Incoming)] == ["+989123450002"]

@@ -16,7 +16,7 @@ from .. import models, signals
 from ..ledger import Ledger
 from ..models import EarlyReport, Message
 from ..phone import mask
-from ..senders.base import Incoming, Report, Status, own_id
+from ..senders.base import Incoming, Report, Status, e164, own_id
 
 #: How far along each state of a message is; those that are not here are final.
 _PROGRESS = {Message.SENDING: 0, Status.UNKNOWN: 0, Status.QUEUED: 1, Status.SENT: 2}
@@ -62,35 +62,43 @@ class Tracker:
         written down at this moment, and who writes it looks for reports after that. One of the two
         sees the other.
         """
-        gateway_id, state = str(report.id), Status(report.status)
-        if state is Status.UNKNOWN or self._move(sender, gateway_id, state):
+        if report.status is Status.UNKNOWN or self._move(sender, report.id, report.status):
             return
-        self._keep(sender, gateway_id, state)
-        self.catch_up(sender, gateway_id)
+        self._keep(sender, report.id, report.status)
+        self.catch_up(sender, report.id)
 
     def catch_up(self, sender: str, gateway_id: str) -> None:
         """Apply the report that came before this message's receipt was written down, if any."""
         key = own_id(sender, gateway_id)
         early = self._ledger.read(lambda session: session.get(EarlyReport, key))
-        if early is not None and self._move(sender, gateway_id, Status(early.state)):
-            self._ledger.run(
-                lambda session: session.execute(delete(EarlyReport).where(EarlyReport.id == key))
-            )
+        if early is not None:
+            self._move(sender, gateway_id, early.state)
 
-    def _move(self, sender: str, gateway_id: str, state: Status) -> bool:
-        """Bring the messages with this id as far as `state`; whether there are any."""
+    def _move(self, sender: str, gateway_id: str, state: str) -> bool:
+        """Bring the messages with this id as far as `state`, or as far as a report that waits.
+
+        :returns: whether there are any.
+        """
         now = self._clock()
+        key = own_id(sender, gateway_id)
 
         def work(session: Session) -> tuple[bool, list[Message]]:
+            # Used and taken away in this transaction, so that one that comes meanwhile stays.
+            early = session.get(EarlyReport, key, with_for_update=True)
             found = session.scalars(
                 select(Message)
                 .where(Message.gateway_id == gateway_id, Message.sender == sender)
                 .with_for_update()
-            ).all()
-            moved = [message for message in found if _progress(message.state) < _progress(state)]
+            )
+            # MariaDB takes an id with spaces at its end for the one without.
+            messages = [message for message in found if message.gateway_id == gateway_id]
+            furthest = max(state, early.state if early else state, key=_progress)
+            moved = [one for one in messages if _progress(one.state) < _progress(furthest)]
             for message in moved:
-                message.state, message.updated_at = str(state), now
-            return bool(found), moved
+                message.state, message.updated_at = str(furthest), now
+            if early is not None and messages:
+                session.delete(early)
+            return bool(messages), moved
 
         known, moved = self._ledger.run(work)
         for message in moved:
@@ -112,7 +120,7 @@ class Tracker:
             mobile=mask(message.recipient),
         )
 
-    def _keep(self, sender: str, gateway_id: str, state: Status) -> None:
+    def _keep(self, sender: str, gateway_id: str, state: str) -> None:
         """Keep a report until its message is there, and the furthest one of several."""
         now = self._clock()
         key = own_id(sender, gateway_id)
@@ -129,13 +137,17 @@ class Tracker:
 
     # --- messages from phones --------------------------------------------------------------------
 
+    def incoming(self, incoming_id: str) -> models.Incoming | None:
+        """A message from a phone, by the id that the signal `message_received` carries."""
+        return self._ledger.read(lambda session: session.get(models.Incoming, incoming_id))
+
     def receive(self, sender: str, message: Incoming) -> None:
         """Note a message from a phone, once however often it is told."""
         now = self._clock()
         row = {
-            "id": own_id(sender, str(message.id)),
+            "id": own_id(sender, message.id),
             "sender": sender,
-            "originator": _storable(message.sender, _LONGEST_NAME),
+            "originator": _storable(e164(message.sender), _LONGEST_NAME),
             "line": _storable(message.line, _LONGEST_NAME),
             "text": _storable(message.text, _LONGEST_TEXT),
             "received_at": message.received_at or now,
@@ -156,7 +168,7 @@ def _progress(state: str) -> int:
     return _PROGRESS.get(state, _FINAL)
 
 
-def _storable(text: object, longest: int) -> str:
+def _storable(text: str, longest: int) -> str:
     """Text as every database takes it: PostgreSQL refuses NUL, and all refuse half characters."""
-    whole = str(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    whole = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return whole.encode("utf-8", "replace").decode()[:longest]

@@ -28,9 +28,14 @@ log = logging.getLogger(__name__)
 #: A body larger than this is refused before it is read, unless the host refuses smaller ones.
 MAX_BODY_BYTES = 1_200_000
 #: A body with more of these is refused before it is parsed. A megabyte of text is read in a few
-#: milliseconds, a megabyte of `[],[],…`, `a=1&a=1&…` or `%2f%2f…` in some hundred.
+#: milliseconds, a megabyte of `[],[],…`, `a=1&a=1&…` or `%2f%2f…` in some hundred. (What is deep
+#: instead is refused by the parser itself, at its first thousand levels.)
 MAX_SEPARATORS = 20_000
-_SEPARATORS = (b"[", b"{", b",", b"&", b"%")
+_SEPARATORS = (b",", b"&", b"%")
+#: No form of ours is multipart, whose parser is slow at many things.
+_MAX_MULTIPART_BYTES = 64 * 1024
+#: An `Accept` longer than this says nothing: what it accepts would take long to find out.
+_LONGEST_ACCEPT = 1_000
 
 _PROBLEMS: tuple[tuple[type[errors.SMSVerifyError], int, str, str | None], ...] = (
     (errors.MobileRequired, 422, "mobile_required", "mobile"),
@@ -193,8 +198,9 @@ def wants_json() -> bool:
     """Whether a program is asking: it sends JSON, or accepts it rather than HTML."""
     if request.is_json:
         return True
-    best = request.accept_mimetypes.best_match(["text/html", *_JSON])
-    return best in _JSON
+    if len(request.headers.get("Accept", "")) > _LONGEST_ACCEPT:
+        return False
+    return request.accept_mimetypes.best_match(["text/html", *_JSON]) in _JSON
 
 
 def limit_body(largest: int = MAX_BODY_BYTES) -> None:
@@ -203,11 +209,15 @@ def limit_body(largest: int = MAX_BODY_BYTES) -> None:
     :param largest: in bytes.
     :raises RequestEntityTooLarge: it is too large, or has too many separators.
     """
-    host = request.max_content_length
-    request.max_content_length = largest if host is None else min(host, largest)
-    request.max_form_memory_size = largest
+    if request.mimetype.startswith("multipart/"):
+        largest = min(largest, _MAX_MULTIPART_BYTES)
+    if request.max_content_length is not None:
+        largest = min(largest, request.max_content_length)
+    request.max_content_length = largest
     body = request.get_data()
-    if sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:
+    # A body that does not tell its length is cut there without a word.
+    cut = request.content_length is None and len(body) >= largest
+    if cut or sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:
         raise RequestEntityTooLarge
 
 

@@ -94,6 +94,10 @@ class Standing(Protocol):
     def expires_at(self) -> dt.datetime | None: ...
 
 
+#: An `Accept-Language` longer than this says nothing: what it asks for would take long to find out.
+_LONGEST = 1_000
+
+
 def select_locale(locale_getter: Callable[[], str | None] | None = None) -> str:
     """Return `"fa"` or `"en"` for whoever is being answered.
 
@@ -105,7 +109,7 @@ def select_locale(locale_getter: Callable[[], str | None] | None = None) -> str:
     chosen = _flask_babel_locale() or (_asked(locale_getter) if locale_getter else None)
     if chosen:
         return language_of(chosen)
-    if has_request_context():
+    if has_request_context() and len(request.headers.get("Accept-Language", "")) <= _LONGEST:
         return request.accept_languages.best_match(LANGUAGES) or "fa"
     return "fa"
 

@@ -75,6 +75,10 @@ def in_tracking(source: str, instead: str) -> Mutant:
     return Mutant("flask_smsverify/messaging/tracking.py", source, instead, TRACKING)
 
 
+def in_noting(source: str, instead: str, tests: str = TRACKING) -> Mutant:
+    return Mutant("flask_smsverify/delivery.py", source, instead, tests)
+
+
 LOCKED_AT_CHECK = """        if standing is not None and self._parts.rules.is_locked(standing):
             raise AccountLocked("too many failures in a row; staff must unlock this account")
         exhausted"""
@@ -387,43 +391,82 @@ MUTANTS = [
     in_targets(
         "if any(unicodedata.category(char) in _NOT_IN_PATHS for char in target):", "if False:"
     ),
+    # who has no guess left holds up nobody
+    in_rooms("        self._refuse_early(challenge, claims)\n", "", GUESSING, "holds_up_nobody"),
+    in_rooms(
+        "        self._refuse_closed(challenge, standing or None, self._parts.clock())\n",
+        "",
+        GUESSING,
+        "holds_up_nobody",
+    ),
+    in_rooms(
+        "        self._spending.refuse_if_no_guess_is_left(claims)\n",
+        "",
+        GUESSING,
+        "holds_up_nobody",
+    ),
     # what takes long to read
-    in_answers("if sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:", "if False:"),
+    in_answers("if cut or sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:", "if cut:"),
+    in_answers("if cut or sum", "if sum"),
+    in_answers("MAX_SEPARATORS = 20_000", "MAX_SEPARATORS = 2_000"),
+    in_answers('_SEPARATORS = (b",", b"&", b"%")', '_SEPARATORS = (b",", b"&")'),
+    in_answers('_SEPARATORS = (b",", b"&", b"%")', '_SEPARATORS = (b",", b"%")'),
+    in_answers('_SEPARATORS = (b",", b"&", b"%")', '_SEPARATORS = (b"&", b"%")'),
+    in_answers('if request.mimetype.startswith("multipart/"):', "if False:"),
+    in_answers('if len(request.headers.get("Accept", "")) > _LONGEST_ACCEPT:', "if False:"),
     in_answers(
         'request.args if found.code == "invalid_request" else request.values', "request.values"
     ),
-    # who may call a hook, and what it tells
-    in_hooks("if not hmac.compare_digest(secret.encode(), expected.encode()):", "if False:"),
-    in_hooks("hmac.compare_digest(secret.encode(), expected.encode())", "secret == expected"),
-    in_hooks(
-        "speaker is not None and request.method in speaker.push_methods", "speaker is not None"
+    Mutant(
+        "flask_smsverify/web/i18n.py",
+        ' and len(request.headers.get("Accept-Language", "")) <= _LONGEST:',
+        ":",
+        FUZZ,
+        "long",
     ),
+    # who may call a hook, and what it tells
+    in_hooks("hmac.compare_digest(secret.encode(), expected.encode())", "True"),
+    in_hooks("hmac.compare_digest(secret.encode(), expected.encode())", "secret == expected"),
+    in_hooks("speaker is None or request.method not in speaker.push_methods", "speaker is None"),
     in_hooks("        protection.exempt(blueprint)", "        pass"),
     in_hooks("    limit_body(_MAX_BODY_BYTES)", "    pass"),
+    in_hooks("    request.path = path\n", ""),
+    in_hooks("        request.__dict__.pop(worked_out, None)", "        pass"),
+    in_hooks(
+        'values.pop("sender"), values.pop("secret")', 'values.pop("sender"), values["secret"]'
+    ),
     in_hooks("        return request.args.to_dict()", "        return request.values.to_dict()"),
     in_hooks("        return request.form.to_dict()", "        return request.values.to_dict()"),
-    in_hooks("    except Exception:", "    except KeyError:"),
+    in_hooks("    except Exception as error:", "    except KeyError as error:"),
     in_hooks("except RecursionError as error:", "except KeyError as error:"),
+    in_hooks("    except HTTPException as error:", "    except KeyError as error:"),
+    in_hooks("    except SenderError as error:", "    except KeyError as error:"),
     # a state goes forward only, and no report is lost
+    in_tracking("if _progress(one.state) < _progress(furthest)]", "if one.state != furthest]"),
     in_tracking(
-        "if _progress(message.state) < _progress(state)]", "if _progress(message.state) < _FINAL]"
+        "furthest = max(state, early.state if early else state, key=_progress)", "furthest = state"
     ),
-    in_tracking("if _progress(message.state) < _progress(state)]", "if message.state != state]"),
     in_tracking("elif _progress(early.state) < _progress(state):", "else:"),
-    in_tracking("if state is Status.UNKNOWN or self._move", "if self._move"),
+    in_tracking("report.status is Status.UNKNOWN or self._move(", "self._move("),
     in_tracking(
         "Message.gateway_id == gateway_id, Message.sender == sender",
         "Message.gateway_id == gateway_id",
     ),
+    in_tracking("                .with_for_update()\n", ""),
+    in_tracking("        self.catch_up(sender, report.id)\n", ""),
+    in_tracking("            if early is not None and messages:", "            if False:"),
     in_tracking("session.execute(delete(EarlyReport).where(EarlyReport.until < now))", "pass"),
+    in_tracking("_WAITS = timedelta(minutes=5)", "_WAITS = timedelta(seconds=5)"),
     in_tracking("        if is_new:\n", "        if True:\n"),
-    in_tracking('"id": own_id(sender, str(message.id))', '"id": own_id(str(message.id))'),
-    Mutant(
-        "flask_smsverify/delivery.py",
-        "            self._noted(sender.name, gateway_id)",
-        "            pass",
-        TRACKING,
+    in_tracking('"id": own_id(sender, message.id)', '"id": own_id(message.id)'),
+    in_tracking(
+        "_storable(e164(message.sender), _LONGEST_NAME)", "_storable(message.sender, _LONGEST_NAME)"
     ),
+    in_noting("                self._noted(sender.name, gateway_id)", "                pass"),
+    in_noting(" and sender.push_methods:", ":"),
+    in_noting("        return Report(item.id, Status(item.status))", "        return item", HOOKS),
+    in_noting('        if "\\0" in item.id:', "        if False:", HOOKS),
+    in_noting("        item.id.encode()\n", "", HOOKS),
     in_rooms(
         "session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))",
         "pass",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import MakeApp
@@ -337,7 +339,8 @@ def filled(pattern: str, *, size: int = MAX_BODY_BYTES, ends: tuple[str, str] = 
 IN_A_LIST = ('{"code":[', "0]}")
 IN_A_STRING = ('{"code":"', '"}')
 FORM = "application/x-www-form-urlencoded"
-PART = 'Content-Disposition: form-data; name="code"\r\n\r\n'
+PART = 'Content-Disposition: form-data; name="code"'
+PARTS = "multipart/form-data; boundary=x"
 HEAVY = [
     ("application/json", filled("1", ends=IN_A_STRING)),
     ("application/json", filled("۱", ends=IN_A_STRING)),
@@ -360,15 +363,27 @@ HEAVY = [
     (FORM, filled("a=1&")),
     (FORM, filled("a=1&", size=79_000)),
     (FORM, filled("+")),
-    ("multipart/form-data; boundary=x", filled(f"--x\r\n{PART}1\r\n")),
-    ("multipart/form-data; boundary=x", filled("\r\n--", ends=(f"--x\r\n{PART}", ""))),
-    ("multipart/form-data; boundary=x", filled("\r\n", ends=(f"--x\r\n{PART}", ""))),
+    (PARTS, filled(f"--x\r\n{PART}\r\n\r\n1\r\n")),
+    *(
+        (
+            PARTS,
+            filled(pattern, size=size, ends=(f"--x\r\n{PART}{begin}", "\r\n\r\n1\r\n--x--\r\n")),
+        )
+        for size in (MAX_BODY_BYTES, 65_000)
+        for begin, pattern in [
+            ("\r\n\r\n", "\r\n--"),
+            ("\r\n\r\n", "\r\n"),
+            ('; z="', '\\"'),
+            ('; z="', "z"),
+            ("", ";a=1"),
+            ("", ";"),
+            ("\r\n", "a:\n"),
+        ]
+    ),
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "body"), HEAVY, ids=[f"{kind[-5:]}-{body[5:19]!r}" for kind, body in HEAVY]
-)
+@pytest.mark.parametrize(("kind", "body"), HEAVY, ids=range(len(HEAVY)))
 def test_no_body_takes_long(client: FlaskClient, kind: str, body: str) -> None:
     """From the door to the answer, for the largest bodies that are read."""
     client.post(SEND)
@@ -395,6 +410,38 @@ def test_a_body_is_refused_before_it_is_parsed_whoever_parses(
     client.post(SEND)
     whole = client.post(CHECK, data={"code": last_code(app)})
     assert (whole.status_code, whole.location) == (303, "/")
+
+
+def test_an_honest_body_is_not_too_much(client: FlaskClient) -> None:
+    """The longest `next` that there is, in the longest spelling of it."""
+    target = "/" + "س" * 1999
+    answer = client.post(SEND, data={"next": target})
+    assert (answer.status_code, unquote(answer.location)) == (303, f"{PAGE}?next={target}")
+    answer = client.post(SEND, data={"next": target}, content_type="multipart/form-data")
+    assert unquote(answer.location) == f"{PAGE}?next={target}"
+
+
+def test_a_body_that_does_not_tell_its_length_is_not_cut(client: FlaskClient) -> None:
+    client.post(SEND)
+    for size, status in ((MAX_BODY_BYTES - 100, "invalid_code"), (5_000_000, "invalid_request")):
+        body = filled("1", size=size, ends=IN_A_STRING).encode()
+        answer = client.post(
+            CHECK,
+            input_stream=io.BytesIO(body),
+            content_type="application/json",
+            environ_overrides={"wsgi.input_terminated": True},
+        )
+        assert answer.json["code"] == status
+
+
+@pytest.mark.parametrize("header", ["Accept", "Accept-Language"])
+@pytest.mark.parametrize("pattern", ["a/b,", "fa,", "en;q=0.5,", ",", ";", "a"])
+def test_no_header_takes_long(client: FlaskClient, header: str, pattern: str) -> None:
+    client.post(SEND)
+    headers = {header: pattern * (60_000 // len(pattern))}
+    for path in (PAGE, "/guarded", STATUS):
+        assert cpu_seconds(lambda path=path: client.get(path, headers=headers)) < 0.05, path
+    assert cpu_seconds(lambda: client.post(CHECK, data={"code": "1"}, headers=headers)) < 0.05
 
 
 @pytest.mark.parametrize(

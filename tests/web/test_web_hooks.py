@@ -7,13 +7,15 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 from conftest import MakeApp
-from flask import Flask
+from flask import Flask, request
 from flask.testing import FlaskClient
 from flask_wtf import CSRFProtect
 from hypothesis import HealthCheck, example, given, settings
@@ -24,7 +26,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import TestResponse
 
 from flask_smsverify.delivery import Routes
-from flask_smsverify.errors import Unknown
+from flask_smsverify.errors import Misconfigured, Rejected, Unavailable, Unknown
 from flask_smsverify.models import Incoming, Message
 from flask_smsverify.senders import base
 from flask_smsverify.senders.base import Report, Status
@@ -63,9 +65,31 @@ class Broken(Memory):
     push_methods = frozenset({"POST"})
 
     def read_push(self, said: object) -> Sequence[Any]:
-        if said == {"what": "odd"}:
-            return ["neither"]
+        if isinstance(said, dict) and said.get("what") in ODD:
+            return ODD[said["what"]]
         raise KeyError(str(said))
+
+
+AT = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+MESSAGE = base.Incoming("1", "+989123450001", "3000", "text", AT)
+#: What a gateway's own code might make of a push.
+ODD: dict[str, Any] = {
+    "neither": ["neither"],
+    "none": None,
+    "a number": 7,
+    "no id": [Report(None, Status.SENT)],  # type: ignore[arg-type]  # as the next ones: on purpose
+    "a number for an id": [Report(7, Status.SENT)],  # type: ignore[arg-type]
+    "NUL in an id": [Report("a\0", Status.SENT)],
+    "half a character in an id": [Report("\ud800", Status.SENT)],
+    "a state that there is not": [Report("1", "to 09123450001 hidden words")],  # type: ignore[arg-type]
+    "no text": [replace(MESSAGE, text=None)],
+    "no sender": [replace(MESSAGE, sender=None)],
+    "a naive time": [replace(MESSAGE, received_at=datetime(2026, 11, 21))],  # noqa: DTZ001 -- likewise
+    "a text for a time": [replace(MESSAGE, received_at="now")],
+    "a time before all": [
+        replace(MESSAGE, received_at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=3))))
+    ],
+}
 
 
 def hook(sender: str = "asanak", secret: str = SECRET) -> str:
@@ -217,8 +241,8 @@ def test_a_hook_needs_no_csrf_token_whichever_extension_came_first(
 
 def test_a_hook_is_open_where_the_whole_app_is_guarded(app: Flask, client: FlaskClient) -> None:
     app.extensions["test_smsverify"].guard(app)
-    browser(app)
     client.get("/login/1")
+    assert client.get("/open").status_code == 302
     assert client.get(hook(), query_string=PUSH).status_code == 200
 
 
@@ -274,12 +298,56 @@ def test_what_the_gateway_never_says_is_400(app: Flask, client: FlaskClient) -> 
     assert client.post(hook("own"), data=b"{", content_type="application/json").status_code == 400
     deep = b"[" * 19_000 + b"]" * 19_000
     assert client.post(hook("own"), data=deep, content_type="application/json").status_code == 400
-    for odd in ({"what": "odd"}, {"what": "else"}):
-        assert client.post(hook("broken"), json=odd).status_code == 400
+    many = "".join(
+        f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n1\r\n' for n in range(1100)
+    )
+    answer = client.post(hook("own"), data=many, content_type="multipart/form-data; boundary=x")
+    assert answer.status_code == 413
     large = {"id": "1" * 300_000}
     assert client.post(hook("own"), data=large).status_code == 413
     assert client.post(hook("own"), json=large).status_code == 413
     assert kept(app) == []
+
+
+@pytest.mark.parametrize("what", [*ODD, "something that its code falls over"])
+def test_what_a_gateways_code_gets_wrong_is_400_and_not_told(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    assert client.post(hook("broken"), json={"what": what}).status_code == 400
+    assert kept(app) == []
+    assert "broken" in caplog.text
+    for hidden in ("hidden words", "0001", "falls over"):
+        assert all(hidden not in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("own", "away"),
+        Rejected("own", "no"),
+        Misconfigured("own", "wrong"),
+        Unknown("own", "what"),
+    ],
+)
+def test_whatever_a_sender_raises_of_ours_is_400(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Reporting, "read_push", fail)
+    assert client.post(hook("own"), json={"id": "1"}).status_code == 400
+
+
+def test_a_batch_of_thousands_of_reports_is_not_too_much(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: object, said: Any) -> list[Report]:
+        return [Report(one["id"], Status(one["state"])) for one in said][:3]
+
+    monkeypatch.setattr(Reporting, "read_push", read)
+    batch = [{"id": str(number), "state": "delivered"} for number in range(5_000)]
+    assert client.post(hook("own"), json=batch).status_code == 200
 
 
 def test_a_hook_asks_to_be_called_again_while_the_database_is_away(
@@ -307,7 +375,7 @@ def test_no_log_line_of_ours_holds_the_secret_or_what_was_told(
         answers.append(client.get(hook(), query_string=PUSH))
 
     def fall(*_: object) -> None:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError(" ".join(["a fault", "of ours"]))  # a log shows this line
 
     monkeypatch.setattr(app.extensions["smsverify"].tracker, "take", fall)
     answers.append(client.get(hook(), query_string=PUSH))
@@ -316,9 +384,44 @@ def test_no_log_line_of_ours_holds_the_secret_or_what_was_told(
     assert len(ours) >= 4
     said = "\n".join(map(logging.Formatter().format, caplog.records))
     said += "\n".join(answer.text + str(answer.headers) for answer in answers)
-    for hidden in (SECRET, "of somebody", "9123450001", "سلام"):
+    for hidden in (SECRET, "of somebody", "9123450001", "سلام", "a fault of ours"):
         assert hidden not in said, hidden
-    assert "a fault of ours" in said
+    assert "RuntimeError" in said
+
+
+def test_no_function_of_the_hosts_sees_the_secret_or_makes_flask_log_it(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case 57 of docs/safety.md."""
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.config["TRAP_HTTP_EXCEPTIONS"] = True
+    seen: list[object] = []
+
+    def fall() -> None:
+        seen.extend([request.path, request.url, request.full_path, request.base_url])
+        seen.append(request.view_args)
+        raise RuntimeError
+
+    app.before_request(fall)
+    for path in (hook(), hook("nobody"), hook("%D8%A7")):
+        assert client.get(path, query_string=PUSH).status_code == 500
+    assert client.post(hook(), query_string=PUSH).status_code == 500
+    assert len(caplog.records) == 4
+    assert seen[0] == "/verify-mobile/hooks/asanak/…"
+    said = caplog.text + repr(seen)
+    assert "/verify-mobile/hooks/" in said
+    assert SECRET not in said
+
+
+def test_the_hosts_functions_do_not_run_for_who_lacks_the_secret(
+    app: Flask, client: FlaskClient
+) -> None:
+    ran: list[str] = []
+    app.before_request(lambda: ran.append(request.path))
+    assert client.get(hook(secret="wrong"), query_string=PUSH).status_code == 404
+    assert ran == []
+    assert client.get(hook(), query_string=PUSH).status_code == 200
+    assert len(ran) == 1
 
 
 # --- what nobody would send ----------------------------------------------------------------------
@@ -413,19 +516,23 @@ def test_nothing_pushed_takes_long(client: FlaskClient, text: str) -> None:
     long = heavy(text, 4_000)  # a server takes addresses of 8 to 64 kB
     for query in (dict.fromkeys(PUSH, long), PUSH | {long: long}, PUSH | {"Source": long}):
         assert cpu_seconds(lambda query=query: client.get(hook(), query_string=query)) < 0.05
+        assert client.get(hook(), query_string=query).status_code in (200, 400)
 
 
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
         ("application/json", heavy("[],")),
-        ("application/json", f"[{heavy('[],', 29_000)}0]"),
+        ("application/json", f"[{heavy('[],', 59_000)}0]"),
         ("application/json", f'{{"id":"{heavy("1")}"}}'),
         ("application/x-www-form-urlencoded", heavy("a=1&")),
         ("application/x-www-form-urlencoded", "id=" + heavy("%2f")),
         ("application/x-www-form-urlencoded", "id=" + heavy("1")),
+        ("multipart/form-data; boundary=x", f"--x\r\nContent-Disposition: {heavy(';a=1')}"),
+        ("multipart/form-data; boundary=x", f"--x\r\nContent-Disposition: {heavy(';a=1', 64_000)}"),
     ],
 )
 def test_no_body_of_a_hook_takes_long(client: FlaskClient, kind: str, body: str) -> None:
     post = {"data": body, "content_type": kind}
     assert cpu_seconds(lambda: client.post(hook("own"), **post)) < 0.05
+    assert client.post(hook("own"), **post).status_code in (200, 400, 413)
