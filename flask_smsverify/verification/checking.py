@@ -116,11 +116,10 @@ class Checking:
 
         The site's row among them, which every other guess waits for. The limits hold without it.
         """
-        user_id = challenge.user_id
-        standing = user_id and self._parts.ledger.read(
-            lambda session: session.get(Verification, user_id)
+        standing = self._parts.ledger.read(
+            lambda session: session.get(Verification, challenge.user_id or "")
         )
-        self._refuse_closed(challenge, standing or None, self._parts.clock())
+        self._refuse_closed(challenge, standing, self._parts.clock())
         self._spending.refuse_if_no_guess_is_left(claims)
 
     def _take_attempt(

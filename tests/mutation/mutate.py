@@ -394,7 +394,7 @@ MUTANTS = [
     # who has no guess left holds up nobody
     in_rooms("        self._refuse_early(challenge, claims)\n", "", GUESSING, "holds_up_nobody"),
     in_rooms(
-        "        self._refuse_closed(challenge, standing or None, self._parts.clock())\n",
+        "        self._refuse_closed(challenge, standing, self._parts.clock())\n",
         "",
         GUESSING,
         "holds_up_nobody",
