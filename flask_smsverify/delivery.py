@@ -175,7 +175,7 @@ class Delivery:
     :param seconds: for a whole route, failover included (`SMSVERIFY_SEND_DEADLINE`).
     :param in_flight: how many calls of this process may wait for one sender at a time.
     :param emit: sends a signal.
-    :param noted: told by sender and gateway id of a receipt that was written down, where that
+    :param noted: told by sender and gateway ids of receipts that were written down, where that
         gateway reports by itself.
     """
 
@@ -188,7 +188,7 @@ class Delivery:
         in_flight: int,
         emit: Callable[..., None],
         clock: Callable[[], datetime],
-        noted: Callable[[str, str], None] | None = None,
+        noted: Callable[[str, Sequence[str]], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._emit = emit
@@ -508,8 +508,8 @@ class Delivery:
         self._note(message, state=str(receipt.status), gateway_id=gateway_id)
         if self._noted is not None and gateway_id is not None and sender.push_methods:
             try:
-                self._noted(sender.name, gateway_id)
-            except StoreUnavailable:  # it went out all the same
+                self._noted(sender.name, [gateway_id])
+            except (StoreUnavailable, ConfigurationError, SQLAlchemyError):  # it went out already
                 log.exception("no report could be looked for on message %s", message.id)
         self._announce(signals.message_sent, message, gateway=message.sender)
 

@@ -1,8 +1,8 @@
 """The tables, on a declarative base of our own.
 
 `install` copies them into a host's metadata, so that its `create_all` and its migrations see
-them, in its schema. Three column types hold what databases otherwise bend: times that keep zone
-and microseconds, user ids that compare by bytes, and keys that are plain ASCII.
+them, in its schema. Column types of our own hold what databases otherwise bend: times that keep
+zone and microseconds, names that compare by bytes, keys that are plain ASCII, text of any script.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ from flask import Flask
 from flows import Flow, flow_of
 from parallel import race
 from sqlalchemy import delete, select
+from sqlalchemy.exc import ProgrammingError
 
 from flask_smsverify import signals
-from flask_smsverify.errors import StoreUnavailable
+from flask_smsverify.errors import ConfigurationError, StoreUnavailable
 from flask_smsverify.models import EarlyReport, Incoming, Message
 from flask_smsverify.senders import base
 from flask_smsverify.senders.base import Receipt, Report, Status
@@ -127,7 +128,7 @@ def test_a_sender_that_never_reports_is_not_looked_for(
     flow.route(Reporting())
     flow.clock.advance(60)
     flow.start()
-    assert asked == [("reporting", "1")]
+    assert asked == [("reporting", ["1"])]
 
 
 def test_a_report_before_the_receipt_waits_for_it(
@@ -194,20 +195,20 @@ def test_a_report_that_comes_while_an_earlier_one_is_applied_stays(
         reporters[-1].start()
         assert looked.wait(10)
 
-    def moves(sender: str, id_: str, state: str) -> bool:
+    def moves(sender: str, states: dict[str, str]) -> set[str]:
         if threading.current_thread() not in reporters and reporters:
             found.set()  # the receipt is written down, and whoever wrote it has found "sent"
             assert kept.wait(10)
-        known = move(sender, id_, state)
+        known: set[str] = move(sender, states)
         (looked if threading.current_thread() in reporters else moved).set()
         return known
 
-    def keeps(sender: str, id_: str, state: str) -> None:
+    def keeps(sender: str, states: dict[str, str]) -> None:
         if threading.current_thread() not in reporters:
-            keep(sender, id_, state)
+            keep(sender, states)
             return
         assert found.wait(10)
-        keep(sender, id_, state)
+        keep(sender, states)
         moved.clear()
         kept.set()
         assert moved.wait(10)
@@ -245,19 +246,49 @@ def test_of_early_reports_at_once_the_furthest_stays(
     assert [early.state for early in rows(flow, EarlyReport)] == ["delivered"]
 
 
-def test_a_report_that_the_receipts_look_missed_is_applied_with_the_next(
-    flow: Flow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object) -> None:
-        raise StoreUnavailable("away")
+FAILURES = [
+    StoreUnavailable("away"),
+    ConfigurationError("a table is missing"),
+    ProgrammingError("", {}, Exception("no right to read it")),
+]
 
-    monkeypatch.setattr(flow.state.delivery, "_noted", away)
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize("second", REPORTS)
+def test_a_report_that_the_receipts_look_missed_is_applied_with_the_next(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, second: Status, failure: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(flow.state.delivery, "_noted", fail)
     gateway(flow).before_receipt = lambda id_: told(flow, Status.DELIVERED, id_)
-    flow.start()
+    assert flow.start().state == "pending", "the send is not spoilt"
     assert message(flow).state == "sent"
-    told(flow, Status.QUEUED)
+    told(flow, second)
     assert message(flow).state == "delivered"
     assert rows(flow, EarlyReport) == []
+
+
+def test_of_several_reports_at_once_each_finds_its_message(
+    make_flow: Callable[..., Flow], database: str
+) -> None:
+    flow = make_flow(database, SMSVERIFY_BUDGETS={"mobile": None, "user": None})
+    for _ in range(3):
+        flow.start()
+        flow.clock.advance(700)
+    told_at_once = [
+        Report("3", Status.UNDELIVERED),
+        Report("1", Status.SENT),
+        Report("1", Status.DELIVERED),
+        Report("1", Status.REJECTED),
+        Report("2", Status.UNKNOWN),
+        Report("of another", Status.DELIVERED),
+    ]
+    flow.state.tracker.take("reporting", told_at_once)
+    states = {one.gateway_id: one.state for one in rows(flow, Message)}
+    assert states == {"1": "delivered", "2": "sent", "3": "undelivered"}
+    assert len(rows(flow, EarlyReport)) == 1
 
 
 def test_an_id_is_another_with_a_space_behind_it(
@@ -267,6 +298,20 @@ def test_an_id_is_another_with_a_space_behind_it(
     flow.start()
     told(flow, Status.DELIVERED, "1 ")
     assert message(flow).state == "sent"
+
+
+def test_a_report_does_not_wait_for_a_later_message_of_that_id(flow: Flow) -> None:
+    """A gateway may count its ids anew."""
+    for later in (False, True):
+        told(flow, Status.DELIVERED, "1")
+        flow.clock.advance(301)
+        if later:
+            gateway(flow).before_receipt = lambda id_: told(flow, Status.QUEUED, "1")
+        flow.start()
+        assert message(flow).state == "sent"
+        flow.state.ledger.run(lambda session: session.execute(delete(Message)))
+        flow.route(Reporting())
+        flow.clock.advance(700)
 
 
 def test_a_report_that_no_message_comes_for_is_forgotten(flow: Flow) -> None:
@@ -319,17 +364,6 @@ def test_a_report_proves_nothing(flow: Flow) -> None:
     assert flow.standing().verified_at is None  # type: ignore[union-attr]  # there since the start
 
 
-def test_a_send_succeeds_although_no_report_can_be_looked_for(
-    flow: Flow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object) -> None:
-        raise StoreUnavailable("away")
-
-    monkeypatch.setattr(flow.state.delivery, "_noted", away)
-    assert flow.start().state == "pending"
-    assert message(flow).state == "sent"
-
-
 def test_without_hooks_no_report_is_looked_for(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite)
     assert app.extensions["smsverify"].delivery._noted is None
@@ -365,7 +399,8 @@ def test_a_message_from_a_phone_is_kept_and_announced_once(
     assert (row.originator, row.line, row.received_at) == ("+989123450001", "3000", AT)
     assert row.read_at is None
     assert len(heard) == 3
-    assert heard[0] == {"incoming_id": row.id, "gateway": "reporting", "mobile": "+98912•••0001"}
+    told_of = {"incoming_id": row.id, "gateway": "reporting", "mobile": "+98912•••0001"}
+    assert heard.count(told_of) == 1
     assert "+98912" not in repr(row)
     assert "لغو" not in repr(row)
 
@@ -413,7 +448,7 @@ def test_what_no_column_takes_is_made_fit(make_flow: Callable[..., Flow], databa
 
 def test_who_is_forgotten_has_no_messages_left(flow: Flow) -> None:
     flow.prove()
-    spelt = ("+989123450001", "09123450001", "989123450001", "+989123450002")
+    spelt = ("+989123450001", "09123450001", "989123450001", "۰۹۱۲۳۴۵۰۰۰۱", "+989123450002")
     flow.state.tracker.take("reporting", [incoming(id=one, sender=one) for one in spelt])
     flow.verifier.forget(flow.user())
     assert [row.originator for row in rows(flow, Incoming)] == ["+989123450002"]

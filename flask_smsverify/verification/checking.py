@@ -116,9 +116,11 @@ class Checking:
 
         The site's row among them, which every other guess waits for. The limits hold without it.
         """
-        standing = self._parts.ledger.read(
-            lambda session: session.get(Verification, challenge.user_id or "")
-        )
+        standing = None
+        if challenge.user_id is not None:
+            standing = self._parts.ledger.read(
+                lambda session: session.get(Verification, challenge.user_id)
+            )
         self._refuse_closed(challenge, standing, self._parts.clock())
         self._spending.refuse_if_no_guess_is_left(claims)
 

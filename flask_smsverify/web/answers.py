@@ -120,19 +120,13 @@ def problem_page(found: Problem, state: State, ui: Interface) -> Response:
             "smsverify/problem.html",
             sv_error=shown(found, ui),
             sv_site_name=state.site_name,
-            sv_back_url=url_for("smsverify.page", next=_wanted(found)),
+            sv_back_url=url_for("smsverify.page", next=safe_path(request.values.get("next"))),
         )
     )
     response.status_code = found.status
     if "retry_after" in found.data:
         response.headers["Retry-After"] = str(found.data["retry_after"])
     return response
-
-
-def _wanted(found: Problem) -> str | None:
-    """Where the refused request wanted to go in the end; what must not be read is not read."""
-    said = request.args if found.code == "invalid_request" else request.values
-    return safe_path(said.get("next"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +197,38 @@ def wants_json() -> bool:
     return request.accept_mimetypes.best_match(["text/html", *_JSON]) in _JSON
 
 
-def limit_body(largest: int = MAX_BODY_BYTES) -> None:
-    """Refuse what would take long to read, before anybody parses it.
+#: Where a request's environment says that it was refused unread.
+_REFUSED = "smsverify.refused"
 
-    :param largest: in bytes.
-    :raises RequestEntityTooLarge: it is too large, or has too many separators.
+
+def look_over(largest: int = MAX_BODY_BYTES) -> None:
+    """Refuse what would take long to read, or cannot be, before anybody parses it.
+
+    A view answers it later, since the host's own functions come first, and its layout may need
+    what they do.
+
+    :param largest: how many bytes the body may have.
     """
+    try:
+        _measure(largest)
+        request.query_string.decode()
+    except (RequestEntityTooLarge, UnicodeDecodeError):
+        refuse()
+
+
+def refuse() -> None:
+    """Let this be an empty request to whoever looks at it from now on."""
+    request.environ[_REFUSED] = True
+    request.environ |= {"CONTENT_TYPE": "", "CONTENT_LENGTH": "0"}
+    request.query_string = b""
+
+
+def is_refused() -> bool:
+    """Whether this request was refused, and is empty therefore."""
+    return _REFUSED in request.environ
+
+
+def _measure(largest: int) -> None:
     if request.mimetype.startswith("multipart/"):
         largest = min(largest, _MAX_MULTIPART_BYTES)
     if request.max_content_length is not None:
@@ -216,7 +236,7 @@ def limit_body(largest: int = MAX_BODY_BYTES) -> None:
     request.max_content_length = largest
     body = request.get_data()
     # A body that does not tell its length is cut there without a word.
-    cut = request.content_length is None and len(body) >= largest
+    cut = body and request.content_length is None and len(body) >= largest
     if cut or sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:
         raise RequestEntityTooLarge
 
@@ -234,7 +254,7 @@ def fields() -> Mapping[str, Any]:
         if not request.is_json:
             return request.form
         body = request.get_json()
-    except (BadRequest, RequestEntityTooLarge, RecursionError):
+    except (BadRequest, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise InvalidRequestError

@@ -135,6 +135,8 @@ def _for_visitors(view: View) -> View:
     def wrapped() -> ResponseReturnValue:
         web = _web()
         try:
+            if answers.is_refused():
+                return _refused(problem(422, "invalid_request"))
             if request.method == "POST" and not answers.csrf_holds():
                 return _refused(problem(400, "csrf"))
             visitor = _visitor(web.state)
@@ -170,19 +172,21 @@ def _for_program() -> bool:
 
 
 @blueprint.url_value_preprocessor
-def _limit_body(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+def _look_over(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
     """Runs before the host's own `CSRFProtect`, which reads the form."""
-    answers.limit_body()
+    answers.look_over()
 
 
 @blueprint.errorhandler(CSRFError)
 def _host_refused_csrf(_error: CSRFError) -> ResponseReturnValue:
     """The host's own `CSRFProtect` was there first; the answer is ours all the same."""
-    return _refused(problem(400, "csrf"))
+    refused = answers.is_refused()  # it was read as empty, so its token was not seen
+    return _refused(problem(422, "invalid_request") if refused else problem(400, "csrf"))
 
 
 @blueprint.errorhandler(RequestEntityTooLarge)
-def _too_large(_error: RequestEntityTooLarge) -> ResponseReturnValue:
+def _too_many_parts(_error: RequestEntityTooLarge) -> ResponseReturnValue:
+    answers.refuse()
     return _refused(problem(422, "invalid_request"))
 
 

@@ -64,7 +64,13 @@ def in_targets(source: str, instead: str) -> Mutant:
 
 
 def in_answers(source: str, instead: str) -> Mutant:
-    return Mutant("flask_smsverify/web/answers.py", source, instead, FUZZ, "long or parsed")
+    return Mutant(
+        "flask_smsverify/web/answers.py",
+        source,
+        instead,
+        FUZZ,
+        "long or parsed or much or length or query or refusal or none_too",
+    )
 
 
 def in_hooks(source: str, instead: str) -> Mutant:
@@ -408,15 +414,16 @@ MUTANTS = [
     # what takes long to read
     in_answers("if cut or sum(map(body.count, _SEPARATORS)) > MAX_SEPARATORS:", "if cut:"),
     in_answers("if cut or sum", "if sum"),
+    in_answers("cut = body and request", "cut = request"),
     in_answers("MAX_SEPARATORS = 20_000", "MAX_SEPARATORS = 2_000"),
     in_answers('_SEPARATORS = (b",", b"&", b"%")', '_SEPARATORS = (b",", b"&")'),
     in_answers('_SEPARATORS = (b",", b"&", b"%")', '_SEPARATORS = (b",", b"%")'),
     in_answers('_SEPARATORS = (b",", b"&", b"%")', '_SEPARATORS = (b"&", b"%")'),
     in_answers('if request.mimetype.startswith("multipart/"):', "if False:"),
     in_answers('if len(request.headers.get("Accept", "")) > _LONGEST_ACCEPT:', "if False:"),
-    in_answers(
-        'request.args if found.code == "invalid_request" else request.values', "request.values"
-    ),
+    in_answers("        request.query_string.decode()\n", ""),
+    in_answers('    request.environ |= {"CONTENT_TYPE": "", "CONTENT_LENGTH": "0"}\n', ""),
+    in_answers('    request.query_string = b""\n', ""),
     Mutant(
         "flask_smsverify/web/i18n.py",
         ' and len(request.headers.get("Accept-Language", "")) <= _LONGEST:',
@@ -425,16 +432,19 @@ MUTANTS = [
         "long",
     ),
     # who may call a hook, and what it tells
-    in_hooks("hmac.compare_digest(secret.encode(), expected.encode())", "True"),
+    in_hooks("if not known or speaker is None", "if speaker is None"),
     in_hooks("hmac.compare_digest(secret.encode(), expected.encode())", "secret == expected"),
-    in_hooks("speaker is None or request.method not in speaker.push_methods", "speaker is None"),
+    in_hooks("or request.method not in speaker.push_methods:", "or False:"),
     in_hooks("        protection.exempt(blueprint)", "        pass"),
-    in_hooks("    limit_body(_MAX_BODY_BYTES)", "    pass"),
+    in_hooks("    look_over(_MAX_BODY_BYTES)", "    pass"),
+    in_hooks("    if is_refused():\n", "    if False:\n"),
+    in_hooks("        if len(told) > _MOST:", "        if False:"),
+    in_hooks("endpoint=endpoint, methods=None", 'endpoint=endpoint, methods=["GET", "POST"]'),
     in_hooks("    request.path = path\n", ""),
+    in_hooks('    request.environ["PATH_INFO"] = path', "    _ = path"),
     in_hooks("        request.__dict__.pop(worked_out, None)", "        pass"),
-    in_hooks(
-        'values.pop("sender"), values.pop("secret")', 'values.pop("sender"), values["secret"]'
-    ),
+    in_hooks('sender if speaker is not None else "***"', "sender"),
+    in_hooks('values.pop("address")', 'values["address"]'),
     in_hooks("        return request.args.to_dict()", "        return request.values.to_dict()"),
     in_hooks("        return request.form.to_dict()", "        return request.values.to_dict()"),
     in_hooks("    except Exception as error:", "    except KeyError as error:"),
@@ -442,28 +452,40 @@ MUTANTS = [
     in_hooks("    except HTTPException as error:", "    except KeyError as error:"),
     in_hooks("    except SenderError as error:", "    except KeyError as error:"),
     # a state goes forward only, and no report is lost
-    in_tracking("if _progress(one.state) < _progress(furthest)]", "if one.state != furthest]"),
+    in_tracking("if _progress(message.state) < _progress(state):", "if message.state != state:"),
+    in_tracking("state = _further(before, states[id_])", "state = states[id_]"),
     in_tracking(
-        "furthest = max(state, early.state if early else state, key=_progress)", "furthest = state"
+        "state = _further(before, states[id_])",
+        "state = _further(states[id_], before or states[id_])",
     ),
-    in_tracking("elif _progress(early.state) < _progress(state):", "else:"),
-    in_tracking("report.status is Status.UNKNOWN or self._move(", "self._move("),
-    in_tracking(
-        "Message.gateway_id == gateway_id, Message.sender == sender",
-        "Message.gateway_id == gateway_id",
-    ),
-    in_tracking("                .with_for_update()\n", ""),
-    in_tracking("        self.catch_up(sender, report.id)\n", ""),
-    in_tracking("            if early is not None and messages:", "            if False:"),
+    in_tracking("and report.until >= now else None", "else None"),
+    in_tracking(", EarlyReport.until >= now)", ")"),
+    in_tracking("there[key].state = _further(there[key].state, state)", "there[key].state = state"),
+    in_tracking("_further(furthest.get(item.id), item.status)", "str(item.status)"),
+    in_tracking("            elif item.status is not Status.UNKNOWN:", "            else:"),
+    in_tracking(", Message.sender == sender)", ")"),
+    in_tracking("                if id_ not in states:\n", "                if False:\n"),
+    in_tracking("session.scalars(named.with_for_update())", "session.scalars(named)"),
+    in_tracking("            self.catch_up(sender, early)\n", ""),
+    in_tracking("                session.delete(early[id_])", "                pass"),
     in_tracking("session.execute(delete(EarlyReport).where(EarlyReport.until < now))", "pass"),
     in_tracking("_WAITS = timedelta(minutes=5)", "_WAITS = timedelta(seconds=5)"),
-    in_tracking("        if is_new:\n", "        if True:\n"),
-    in_tracking('"id": own_id(sender, message.id)', '"id": own_id(message.id)'),
     in_tracking(
-        "_storable(e164(message.sender), _LONGEST_NAME)", "_storable(message.sender, _LONGEST_NAME)"
+        "if insert(session, models.Incoming, row)]",
+        "if insert(session, models.Incoming, row) or True]",
     ),
-    in_noting("                self._noted(sender.name, gateway_id)", "                pass"),
+    in_tracking("(id_ := own_id(sender, message.id))", "(id_ := own_id(message.id))"),
+    in_tracking(
+        "_storable(e164(ascii_digits(message.sender)), _LONGEST_NAME)",
+        "_storable(message.sender, _LONGEST_NAME)",
+    ),
+    in_tracking('text.replace("\\0", "\\N{REPLACEMENT CHARACTER}")', "text"),
+    in_noting("                self._noted(sender.name, [gateway_id])", "                pass"),
     in_noting(" and sender.push_methods:", ":"),
+    in_noting(
+        "(StoreUnavailable, ConfigurationError, SQLAlchemyError):  # it went",
+        "StoreUnavailable:  # it went",
+    ),
     in_noting("        return Report(item.id, Status(item.status))", "        return item", HOOKS),
     in_noting('        if "\\0" in item.id:', "        if False:", HOOKS),
     in_noting("        item.id.encode()\n", "", HOOKS),

@@ -24,6 +24,7 @@ from flask_smsverify.errors import (
     CodeExpired,
     InvalidCode,
     NoChallenge,
+    SMSVerifyError,
     TooManyAttempts,
     Unavailable,
     Unknown,
@@ -63,37 +64,56 @@ def test_of_100_wrong_codes_at_once_exactly_5_are_compared(
     assert flow.standing(1).failures == 5
 
 
+NINE_TRIES = {"SMSVERIFY_MAX_ATTEMPTS": 9}
+
+
+@pytest.mark.parametrize("account", [True, False])
 @pytest.mark.parametrize(
     ("config", "refused_with"),
     [
         ({}, TooManyAttempts),
-        (
-            {"SMSVERIFY_MAX_ATTEMPTS": 9, "SMSVERIFY_BUDGETS": {"failures": "5/day"}},
-            TooManyAttempts,
-        ),
-        ({"SMSVERIFY_MAX_ATTEMPTS": 9, "SMSVERIFY_CONSECUTIVE_FAILURES": 5}, AccountLocked),
+        (NINE_TRIES | {"SMSVERIFY_BUDGETS": {"failures": "5/day"}}, TooManyAttempts),
+        (NINE_TRIES | {"SMSVERIFY_BUDGETS": {"site_failures": "5/hour"}}, TooManyAttempts),
+        (NINE_TRIES | {"SMSVERIFY_CONSECUTIVE_FAILURES": 5}, AccountLocked),
     ],
-    ids=["no attempt is left", "no failure is left", "the account is locked"],
+    ids=["no attempt is left", "no failure is left", "the site has none left", "it is locked"],
 )
 def test_a_guess_too_many_holds_up_nobody(
     make_flow: MakeFlow,
     sqlite: str,
     monkeypatch: pytest.MonkeyPatch,
-    config: Any,
-    refused_with: Any,
+    config: dict[str, Any],
+    refused_with: type[SMSVerifyError],
+    account: bool,
 ) -> None:
-    """A flood of them must not stand in line for the rows that every guess needs."""
+    """It writes nothing and locks nothing, and hears what it would have heard under the lock."""
     flow = make_flow(sqlite, **config)
-    challenge = flow.start()
+    if account:
+        challenge = flow.start()
+    else:
+        challenge = flow.verifier.start_for("09123450007", purpose="sign-up", ip="203.0.113.7")
+        flow.state.delivery.settle()
     wrong = flow.wrong(challenge)
     for _ in range(5):
         with pytest.raises(WrongCode):
-            flow.check(challenge, wrong)
-    locked: list[object] = []
-    monkeypatch.setattr(flow.state.budgets, "lock_ids", lambda *rows: locked.append(rows))
-    with pytest.raises(refused_with):
-        flow.check(challenge, flow.code(challenge))
-    assert locked == []
+            flow.check(challenge, wrong, ip="203.0.113.7")
+    if not account and refused_with is AccountLocked:
+        return  # there is no account to lock
+
+    def refused() -> Any:
+        with pytest.raises(refused_with) as found:
+            flow.check(challenge, flow.code(challenge), ip="203.0.113.7")
+        return found.value
+
+    with monkeypatch.context() as without_the_look:
+        without_the_look.setattr(flow.verifier._checking, "_refuse_early", lambda *_: None)
+        under_the_lock = refused()
+    written: list[object] = []
+    monkeypatch.setattr(flow.state.ledger, "run", written.append)
+    early = refused()
+    assert written == []
+    assert vars(early) == vars(under_the_lock)
+    assert str(early) == str(under_the_lock)
 
 
 @pytest.mark.race

@@ -9,15 +9,17 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from conftest import MakeApp
-from flask import Flask, request
+from flask import Flask, g, request
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from jinja2 import DictLoader
 from visiting import (
     CHECK,
     MOBILE,
@@ -412,6 +414,29 @@ def test_a_body_is_refused_before_it_is_parsed_whoever_parses(
     assert (whole.status_code, whole.location) == (303, "/")
 
 
+def test_a_refusal_waits_for_what_the_hosts_layout_needs(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite)
+    layout = "{{ g.tenant.name }}: {% block content %}{% endblock %}"
+    app.jinja_loader = DictLoader({"smsverify/base.html": layout})
+
+    def come_first() -> None:
+        g.tenant = SimpleNamespace(name="Chenar")
+        assert not request.form
+
+    app.before_request(come_first)
+    client = browser(app)
+    parts = "".join(f"--x\r\n{PART}\r\n\r\n1\r\n" for _ in range(1010))
+    for kind, body in ((FORM, filled("a=1&")), (FORM, filled("1", size=5_000_000)), (PARTS, parts)):
+        answer = client.post(CHECK, data=body, content_type=kind)
+        assert answer.status_code == 422
+        assert answer.text.startswith("Chenar: ")
+
+
+def test_no_body_at_all_is_none_too_large(make_app: MakeApp, sqlite: str) -> None:
+    client = browser(make_app(sqlite, MAX_CONTENT_LENGTH=0))
+    assert client.get(PAGE).status_code == 200
+
+
 def test_an_honest_body_is_not_too_much(client: FlaskClient) -> None:
     """The longest `next` that there is, in the longest spelling of it."""
     target = "/" + "س" * 1999
@@ -434,7 +459,17 @@ def test_a_body_that_does_not_tell_its_length_is_not_cut(client: FlaskClient) ->
         assert answer.json["code"] == status
 
 
-@pytest.mark.parametrize("header", ["Accept", "Accept-Language"])
+@shared_app
+@given(st.binary(max_size=30))
+@example(b"\xff")
+def test_no_bytes_of_a_query_are_a_500(client: FlaskClient, query: bytes) -> None:
+    raw = {"QUERY_STRING": f"next=/{query.decode('latin-1')}"}
+    for path in (PAGE, STATUS, MOBILE, "/guarded"):
+        answer = client.get(path, environ_overrides=raw)
+        assert answer.status_code in (200, 302, 422), path
+
+
+@pytest.mark.parametrize("header", ["Accept", "Accept-Language", "Content-Type"])
 @pytest.mark.parametrize("pattern", ["a/b,", "fa,", "en;q=0.5,", ",", ";", "a"])
 def test_no_header_takes_long(client: FlaskClient, header: str, pattern: str) -> None:
     client.post(SEND)

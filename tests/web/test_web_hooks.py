@@ -21,13 +21,13 @@ from flask_wtf import CSRFProtect
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
-from visiting import SEND, browser, cpu_seconds, store_down
+from visiting import SEND, browser, cpu_seconds, statements, store_down
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import TestResponse
 
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Misconfigured, Rejected, Unavailable, Unknown
-from flask_smsverify.models import Incoming, Message
+from flask_smsverify.models import EarlyReport, Incoming, Message
 from flask_smsverify.senders import base
 from flask_smsverify.senders.base import Report, Status
 from flask_smsverify.senders.memory import Memory
@@ -154,6 +154,8 @@ def test_a_gateway_tells_of_a_message_and_is_answered_200(app: Flask, client: Fl
         hook(sender="memory"),
         hook(sender="ASANAK"),
         hook() + "/",
+        hook() + "/more",
+        f"/verify-mobile/hooks/asanak/more/{SECRET}",
     ],
 )
 def test_without_the_secret_or_a_gateway_that_calls_there_is_nothing(
@@ -161,13 +163,15 @@ def test_without_the_secret_or_a_gateway_that_calls_there_is_nothing(
 ) -> None:
     """Case 57 of docs/safety.md; the answer is the one of a page that there is not."""
     nothing = client.get("/verify-mobile/nothing-of-ours")
-    for method in ("GET", "POST"):
+    for method in ("GET", "POST", "TRACE", "PROPFIND"):
         answer = client.open(path, method=method, query_string=PUSH)
         assert (answer.status_code, answer.text) == (404, nothing.text)
     assert kept(app) == []
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    "method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"]
+)
 def test_a_hook_is_not_there_for_another_method_than_the_gateways(
     app: Flask, client: FlaskClient, method: str
 ) -> None:
@@ -339,15 +343,40 @@ def test_whatever_a_sender_raises_of_ours_is_400(
     assert client.post(hook("own"), json={"id": "1"}).status_code == 400
 
 
-def test_a_batch_of_thousands_of_reports_is_not_too_much(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("known", [True, False])
+def test_a_push_of_many_reports_takes_no_longer_than_one(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     def read(_: object, said: Any) -> list[Report]:
-        return [Report(one["id"], Status(one["state"])) for one in said][:3]
+        return [Report(one["id"], Status(one["state"])) for one in said]
 
     monkeypatch.setattr(Reporting, "read_push", read)
-    batch = [{"id": str(number), "state": "delivered"} for number in range(5_000)]
-    assert client.post(hook("own"), json=batch).status_code == 200
+    ledger = app.extensions["smsverify"].ledger
+    now = datetime.now(UTC)
+    sent = [
+        Message(
+            id=f"{number:032}",
+            kind="code",
+            recipient="+989123450001",
+            channel="sms",
+            sender="own",
+            gateway_id=f"{number}",
+            state="sent",
+            created_at=now,
+            updated_at=now,
+        )
+        for number in range(500 if known else 0)
+    ]
+    ledger.run(lambda session: session.add_all(sent))
+    batch = [{"id": str(number), "state": "delivered"} for number in range(500)]
+    with statements(app) as seen:
+        assert client.post(hook("own"), json=batch).status_code == 200
+    reads = [one for one in seen if one.startswith("SELECT")]
+    assert len(reads) <= 6
+    states = {message.state for message in kept(app, Message)}
+    assert states == ({"delivered"} if known else set())
+    assert len(kept(app, EarlyReport)) == (0 if known else 500)
+    assert client.post(hook("own"), json=[*batch, batch[0]]).status_code == 413
 
 
 def test_a_hook_asks_to_be_called_again_while_the_database_is_away(
@@ -399,15 +428,15 @@ def test_no_function_of_the_hosts_sees_the_secret_or_makes_flask_log_it(
 
     def fall() -> None:
         seen.extend([request.path, request.url, request.full_path, request.base_url])
-        seen.append(request.view_args)
+        seen.extend([request.view_args, request.environ["PATH_INFO"]])
         raise RuntimeError
 
     app.before_request(fall)
-    for path in (hook(), hook("nobody"), hook("%D8%A7")):
+    for path in (hook(), hook("nobody"), hook("%D8%A7"), f"{hook()}/", f"{hook()}/x"):
         assert client.get(path, query_string=PUSH).status_code == 500
     assert client.post(hook(), query_string=PUSH).status_code == 500
-    assert len(caplog.records) == 4
-    assert seen[0] == "/verify-mobile/hooks/asanak/…"
+    assert len(caplog.records) == 6
+    assert seen[0] == "/verify-mobile/hooks/asanak/***"
     said = caplog.text + repr(seen)
     assert "/verify-mobile/hooks/" in said
     assert SECRET not in said
@@ -451,9 +480,12 @@ def test_no_query_is_a_500(client: FlaskClient, query: dict[str, str]) -> None:
 
 @shared_app
 @given(st.binary(max_size=60))
+@example(b"\xe1\xe3")
 def test_no_bytes_of_a_query_are_a_500(client: FlaskClient, query: bytes) -> None:
     quoted = urlencode({"MsgBody": query, "Source": query})
     assert client.get(f"{hook()}?{quoted}").status_code in (200, 400)
+    raw = {"QUERY_STRING": f"Source=1&MsgBody={query.decode('latin-1')}"}
+    assert client.get(hook(), environ_overrides=raw).status_code in (200, 400, 413)
 
 
 VALUES = st.recursive(
@@ -502,7 +534,7 @@ def test_no_bytes_of_a_body_are_a_500(client: FlaskClient, body: bytes, kind: st
 def test_no_address_of_a_hook_is_a_500(client: FlaskClient, sender: str, secret: str) -> None:
     sender, secret = (part.replace("?", "").replace("/", "") for part in (sender, secret))
     answer = client.get(f"/verify-mobile/hooks/{sender}/{secret}", query_string=PUSH)
-    assert answer.status_code in (308, 404)  # 308: without a part, the address has two slashes
+    assert answer.status_code in (308, 404)  # 308: where the address has two slashes
 
 
 def heavy(pattern: str, size: int = 250_000) -> str:
