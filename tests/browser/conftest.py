@@ -6,6 +6,7 @@ exception, a refusal by the Content-Security-Policy or a page without a strict o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import services
@@ -30,11 +31,15 @@ from playwright.sync_api import (
 )
 from werkzeug.security import generate_password_hash
 from werkzeug.serving import make_server
+from werkzeug.wsgi import ClosingIterator
 
 from example_app import create_app, demo_data
 from example_app.extensions import db
 from example_app.models import User
 from flask_smsverify.simulator import Simulator, running
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -104,6 +109,19 @@ class Shop:
 OpenShop = Callable[..., Shop]
 
 
+def sent_at_once(app: Flask) -> WSGIApplication:
+    """The app, with each answer read whole and closed before it is sent.
+
+    Where a browser goes away while a file is sent, Werkzeug's server leaves the file open.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        with contextlib.closing(ClosingIterator(app(environ, start_response))) as parts:
+            return list(parts)
+
+    return answer
+
+
 @pytest.fixture
 def open_shop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled_database: Path
@@ -123,7 +141,7 @@ def open_shop(
                 **config,
             }
             app = create_app(settings)
-            server = make_server("127.0.0.1", 0, app, threaded=True)
+            server = make_server("127.0.0.1", 0, sent_at_once(app), threaded=True)
             thread = threading.Thread(
                 target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="shop"
             )
