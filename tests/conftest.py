@@ -16,6 +16,8 @@ from flask.testing import FlaskClient
 from hostapp import User, create_app, db
 from sqlalchemy import make_url
 
+from flask_smsverify.simulator import Pace, Simulator, running
+
 DATABASES = ("sqlite", "postgresql", "mariadb")
 
 
@@ -144,3 +146,16 @@ def client(app: Flask) -> FlaskClient:
     browser = app.test_client()
     browser.get("/login/1")
     return browser
+
+
+@pytest.fixture(scope="session")
+def _simulator() -> Iterator[Simulator]:
+    with running(pace=Pace(slow=0.2, hang=20)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(_simulator: Simulator) -> Simulator:
+    """A simulator of the gateways that has seen nothing yet."""
+    _simulator.reset()
+    return _simulator

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from clocks import Clock
 from flask import Flask
 from hostapp import User, db
 
@@ -32,19 +32,6 @@ NO_BUDGETS = dict.fromkeys(
         "site_failures",
     )
 )
-
-
-class Clock:
-    """Stands still until it is told."""
-
-    def __init__(self, now: datetime | None = None) -> None:
-        self.now = now or datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 class Native(Sender):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from clocks import Stopwatch
 
 from flask_smsverify.breaker import FAILURES, REST, Breakers
 from flask_smsverify.errors import (
@@ -22,26 +23,13 @@ from flask_smsverify.errors import (
 NAME = "acme"
 
 
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += seconds
+@pytest.fixture
+def clock() -> Stopwatch:
+    return Stopwatch()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def breakers(clock: Clock) -> Breakers:
+def breakers(clock: Stopwatch) -> Breakers:
     return Breakers(clock=clock)
 
 
@@ -94,13 +82,13 @@ def test_a_sender_that_works_now_and_then_stays_in_use(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), ValueError()])
 def test_a_call_that_is_cut_short_here_says_nothing_about_the_gateway(
-    breakers: Breakers, clock: Clock, error: BaseException
+    breakers: Breakers, clock: Stopwatch, error: BaseException
 ) -> None:
     for _ in range(FAILURES * 2):
         call(breakers, error)
     assert may(breakers)
     break_down(breakers)
-    clock.forward(REST)
+    clock.advance(REST)
     call(breakers, error)
     assert breakers.state(NAME) != "closed"
     assert may(breakers)
@@ -113,20 +101,20 @@ def test_one_sender_at_fault_leaves_the_others_alone(breakers: Breakers) -> None
     assert may(breakers, "other")
 
 
-def test_a_rest_lasts_its_time(breakers: Breakers, clock: Clock) -> None:
+def test_a_rest_lasts_its_time(breakers: Breakers, clock: Stopwatch) -> None:
     break_down(breakers)
-    clock.forward(REST - 0.001)
+    clock.advance(REST - 0.001)
     assert not may(breakers)
-    clock.forward(0.001)
+    clock.advance(0.001)
     assert may(breakers)
 
 
 def test_a_probe_that_does_well_ends_the_rest(
-    breakers: Breakers, clock: Clock, caplog: pytest.LogCaptureFixture
+    breakers: Breakers, clock: Stopwatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     break_down(breakers)
-    clock.forward(REST)
+    clock.advance(REST)
     with breakers.turn(NAME) as in_use, breakers.watching(NAME):
         assert in_use
         assert breakers.state(NAME) == "half-opened"
@@ -139,28 +127,28 @@ def test_a_probe_that_does_well_ends_the_rest(
     assert may(breakers), "the failures before the rest are forgotten"
 
 
-def test_a_probe_that_fails_begins_the_rest_anew(breakers: Breakers, clock: Clock) -> None:
+def test_a_probe_that_fails_begins_the_rest_anew(breakers: Breakers, clock: Stopwatch) -> None:
     break_down(breakers)
-    clock.forward(REST)
+    clock.advance(REST)
     call(breakers, Unknown(NAME, "no answer"))
-    clock.forward(REST - 1)
+    clock.advance(REST - 1)
     assert not may(breakers)
-    clock.forward(1)
+    clock.advance(1)
     assert may(breakers)
 
 
 def test_a_probe_whose_number_is_refused_shows_that_the_service_works(
-    breakers: Breakers, clock: Clock
+    breakers: Breakers, clock: Stopwatch
 ) -> None:
     break_down(breakers)
-    clock.forward(REST)
+    clock.advance(REST)
     call(breakers, Rejected(NAME, "this number"))
     assert breakers.state(NAME) == "closed"
 
 
-def test_of_many_callers_one_gets_the_turn_to_probe(breakers: Breakers, clock: Clock) -> None:
+def test_of_many_callers_one_gets_the_turn_to_probe(breakers: Breakers, clock: Stopwatch) -> None:
     break_down(breakers)
-    clock.forward(REST)
+    clock.advance(REST)
     callers = 32
     barrier, decided = threading.Barrier(callers), threading.Barrier(callers)
 
@@ -174,9 +162,9 @@ def test_of_many_callers_one_gets_the_turn_to_probe(breakers: Breakers, clock: C
         assert sum(threads.map(ask, range(callers))) == 1
 
 
-def test_a_turn_that_was_not_used_is_free_again(breakers: Breakers, clock: Clock) -> None:
+def test_a_turn_that_was_not_used_is_free_again(breakers: Breakers, clock: Stopwatch) -> None:
     break_down(breakers)
-    clock.forward(REST)
+    clock.advance(REST)
     with breakers.turn(NAME) as first, breakers.turn(NAME) as second:
         assert (first, second) == (True, False)
     assert may(breakers)
@@ -218,7 +206,7 @@ def test_a_call_that_began_before_the_rest_does_not_speak_for_the_probe(
     assert breakers.state(NAME) == "closed"
 
 
-def test_threads_break_no_count(breakers: Breakers, clock: Clock) -> None:
+def test_threads_break_no_count(breakers: Breakers, clock: Stopwatch) -> None:
     barrier = threading.Barrier(8)
 
     def work(number: int) -> None:
@@ -227,7 +215,7 @@ def test_threads_break_no_count(breakers: Breakers, clock: Clock) -> None:
             good = (number + turn) % 3 == 0
             with breakers.turn(NAME):
                 call(breakers, None if good else Unavailable(NAME, "down"))
-            clock.forward(REST / 7)
+            clock.advance(REST / 7)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
@@ -236,11 +224,11 @@ def test_threads_break_no_count(breakers: Breakers, clock: Clock) -> None:
     assert may(breakers)
 
 
-def test_nothing_piles_up_over_a_long_life(breakers: Breakers, clock: Clock) -> None:
+def test_nothing_piles_up_over_a_long_life(breakers: Breakers, clock: Stopwatch) -> None:
     for _ in range(50):
         break_down(breakers)
         for error in (ValueError(), Unknown(NAME, "no answer"), None):
-            clock.forward(REST)
+            clock.advance(REST)
             with breakers.turn(NAME):
                 call(breakers, error)
     context = breakers._factory.get_breaker(NAME).context

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sqlalchemy import String
 import flask_smsverify
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.senders.base import Capability, Credit, Sender
-from flask_smsverify.simulator import Pace, Simulator, running
+from flask_smsverify.simulator import Simulator, running
 
 ACCOUNT = {"username": "an-account", "password": "open-sesame", "timeout": (5, 0.5, 5)}
 SENDERS: dict[str, dict[str, Any]] = {
@@ -68,18 +68,6 @@ def block(output: str, name: str) -> dict[str, str]:
 
 
 # --- senders -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def the_simulator() -> Iterator[Simulator]:
-    with running(pace=Pace(slow=0.2, hang=20)) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(the_simulator: Simulator) -> Simulator:
-    the_simulator.reset()
-    return the_simulator
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
+from clocks import Stopwatch
 from conftest import MakeApp, database_params
 from flask import Flask
 from hostapp import User, db
@@ -46,7 +47,7 @@ from flask_smsverify.senders.base import (
 )
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.senders.raygan import Raygan
-from flask_smsverify.simulator import Pace, Simulator, running
+from flask_smsverify.simulator import Simulator
 from flask_smsverify.testing import (
     LoopbackGateway,
     Misbehaviour,
@@ -708,16 +709,8 @@ def test_a_call_that_fails_gives_its_place_back(office: Office, error: Exception
 # --- senders at fault -----------------------------------------------------------------------------
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def with_clock(delivery: Delivery) -> Clock:
-    clock = Clock()
+def with_clock(delivery: Delivery) -> Stopwatch:
+    clock = Stopwatch()
     delivery._breakers = Breakers(clock=clock)
     return clock
 
@@ -731,7 +724,7 @@ def test_a_sender_at_fault_is_left_alone_until_a_probe_does_well(office: Office)
         assert delivery.send_code(order).sender == "other"
     assert len(one.calls) == FAILURES
     assert delivery.breaker_state("one") == "opened"
-    clock.now += REST
+    clock.advance(REST)
     assert delivery.send_code(order).sender == "one"
     assert delivery.breaker_state("one") == "closed"
 
@@ -805,7 +798,7 @@ def test_a_rested_sender_is_probed_by_one_call_of_many(office: Office) -> None:
     clock = with_clock(delivery)
     for _ in range(FAILURES):
         delivery.send_code(office.desk.order())
-    clock.now += REST
+    clock.advance(REST)
     barrier = threading.Barrier(callers)
 
     def send(_: int) -> str:
@@ -829,13 +822,13 @@ def test_a_turn_ends_with_the_order_whatever_becomes_of_it(office: Office) -> No
     for _ in range(FAILURES):
         delivery.send_code(office.desk.order())
     for error in (rejected("one"), unknown("one"), ConfigurationError("wrong")):
-        clock.now += REST
+        clock.advance(REST)
         one.answers = [error]
         try:
             delivery.send_code(office.desk.order())
         except (SendFailed, ConfigurationError) as ended:
             assert ended is not None  # noqa: PT017 -- it may end so
-        clock.now += REST
+        clock.advance(REST)
         with delivery._breakers.turn("one") as in_use:
             assert in_use
 
@@ -916,18 +909,6 @@ SENDERS = {
     },
     "spare": {"gateway": "smsir", "api_key": "k", "line": "30001234", "timeout": (2, 2, 2)},
 }
-
-
-@pytest.fixture(scope="module")
-def the_simulator() -> Iterator[Simulator]:
-    with running(pace=Pace(slow=0.2, hang=20)) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def simulator(the_simulator: Simulator) -> Simulator:
-    the_simulator.reset()
-    return the_simulator
 
 
 @pytest.fixture

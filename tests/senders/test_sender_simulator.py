@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
+from clocks import Clock
 from senders.loopback import query
 
 from flask_smsverify.errors import ConfigurationError, Rejected, SenderError, Unavailable, Unknown
@@ -67,38 +68,25 @@ PATTERNS: dict[str, dict[str, Any]] = {
 every_sender = pytest.mark.parametrize("kind", SENDERS)
 
 
-class TurnableClock:
-    """A clock that stands still until it is turned."""
-
-    def __init__(self) -> None:
-        self.start = self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+@pytest.fixture(scope="module")
+def _clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture(scope="module")
-def _clock() -> TurnableClock:
-    return TurnableClock()
-
-
-@pytest.fixture(scope="module")
-def _simulator(_clock: TurnableClock) -> Iterator[Simulator]:
+def _simulator(_clock: Clock) -> Iterator[Simulator]:
     pace = Pace(at_operator=1, delivered=3, late=30, slow=0.2, hang=20)
     with running(clock=_clock, pace=pace) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def clock(_clock: TurnableClock) -> TurnableClock:
+def clock(_clock: Clock) -> Clock:
     return _clock
 
 
 @pytest.fixture
-def simulator(_simulator: Simulator, _clock: TurnableClock) -> Simulator:
+def simulator(_simulator: Simulator, _clock: Clock) -> Simulator:
     _simulator.reset()
     _clock.now = _clock.start
     return _simulator
@@ -375,13 +363,13 @@ def test_the_credit_falls_with_what_is_sent(make: Make, kind: str) -> None:
     ],
 )
 def test_a_messages_state_goes_on(
-    make: Make, clock: TurnableClock, kind: str, states: tuple[str, ...]
+    make: Make, clock: Clock, kind: str, states: tuple[str, ...]
 ) -> None:
     sender = make(kind)
     ids = [sender.send_text(MOBILE, TEXT).id or "", sender.send_text(MOBILE, f"{TEXT}!").id or ""]
     found = []
     for seconds in (0, 1.5, 3):
-        clock.forward(seconds)
+        clock.advance(seconds)
         told = sender.statuses([*ids, "4617000099999999"])
         assert told.pop("4617000099999999") is Status.UNKNOWN
         assert set(told) == set(ids)
@@ -392,11 +380,11 @@ def test_a_messages_state_goes_on(
 
 @pytest.mark.parametrize("kind", ["raygan", "wikipayam", "smsir v1"])
 def test_received_messages_come_with_sender_line_and_time(
-    make: Make, simulator: Simulator, clock: TurnableClock, kind: str
+    make: Make, simulator: Simulator, clock: Clock, kind: str
 ) -> None:
     line = SENDERS[kind]["line"]
     for number in range(3):
-        clock.forward(1)
+        clock.advance(1)
         arrives(simulator, kind, f"{TEXT} {number}")
     sender = make(kind)
     found = list(sender.received(clock.start - timedelta(hours=1)))
@@ -412,9 +400,7 @@ def test_received_messages_come_with_sender_line_and_time(
 
 
 @pytest.mark.parametrize("kind", ["melipayamak", "asanak v1rest", "asanak v2rest", "smsir legacy"])
-def test_who_tells_of_no_received_messages_says_so(
-    make: Make, clock: TurnableClock, kind: str
-) -> None:
+def test_who_tells_of_no_received_messages_says_so(make: Make, clock: Clock, kind: str) -> None:
     sender = make(kind)
     assert Capability.INCOMING not in sender.capabilities
     with pytest.raises(Unavailable):
@@ -475,7 +461,7 @@ def test_every_fault_of_the_simulator_is_spoken_of_here() -> None:
     ("kind", "pattern"), [(kind, False) for kind in SENDERS] + [(kind, True) for kind in PATTERNS]
 )
 def test_a_fault_is_the_right_error(
-    make: Make, simulator: Simulator, clock: TurnableClock, kind: str, fault: str, pattern: bool
+    make: Make, simulator: Simulator, clock: Clock, kind: str, fault: str, pattern: bool
 ) -> None:
     options = PATTERNS[kind] if pattern else {}
     expected = DIFFERENT.get((kind, fault), FAULT_ERRORS[fault])
@@ -495,7 +481,7 @@ def test_a_fault_is_the_right_error(
             assert secret not in f"{error} {error!r}", f"{name} shows {secret}"
     if fault == "late_delivery":
         assert simulator.messages() == []
-        clock.forward(31)
+        clock.advance(31)
     on_the_phone = fault in ("slow", "late_delivery", "lost_answer")
     assert len(simulator.messages()) == (len(calls) if on_the_phone else 0)
     if fault != "timeout":  # a busy machine may take longer than so short a timeout
@@ -541,12 +527,10 @@ def test_with_a_token_in_hand_a_lost_answer_of_the_older_service_is_unknown(
             call()
 
 
-def test_a_token_that_died_is_fetched_anew(
-    make: Make, simulator: Simulator, clock: TurnableClock
-) -> None:
+def test_a_token_that_died_is_fetched_anew(make: Make, simulator: Simulator, clock: Clock) -> None:
     sender = make("smsir legacy")
     sender.send_code(code_message())
-    clock.forward(31 * 60)
+    clock.advance(31 * 60)
     sender.send_code(code_message())
     assert len(simulator.messages()) == 2
     assert asked(simulator).count("Token") == 2
@@ -601,10 +585,10 @@ def raygan(make: Make) -> Raygan:
     return sender
 
 
-def test_raygans_groups_have_a_state_and_a_name(raygan: Raygan, clock: TurnableClock) -> None:
+def test_raygans_groups_have_a_state_and_a_name(raygan: Raygan, clock: Clock) -> None:
     group = raygan.send_message(TEXT, [MOBILE, "+989356789012"])
     assert raygan.get_group_message_id("77") == group
-    clock.forward(4)
+    clock.advance(4)
     state = raygan.group_message_status(group)
     assert state.status is Status.SENT
     assert {(one.mobile, one.status) for one in state.recipients} == {
@@ -613,16 +597,16 @@ def test_raygans_groups_have_a_state_and_a_name(raygan: Raygan, clock: TurnableC
     }
 
 
-def test_raygan_sends_at_a_time(raygan: Raygan, simulator: Simulator, clock: TurnableClock) -> None:
+def test_raygan_sends_at_a_time(raygan: Raygan, simulator: Simulator, clock: Clock) -> None:
     raygan.send_message(TEXT, [MOBILE], at=clock.now + timedelta(hours=1))
     assert simulator.messages() == []
-    clock.forward(3601)
+    clock.advance(3601)
     assert len(simulator.messages()) == 1
 
 
 @pytest.mark.parametrize("to_port", [False, True])
 def test_raygan_sends_each_their_own_text(
-    raygan: Raygan, simulator: Simulator, clock: TurnableClock, to_port: bool
+    raygan: Raygan, simulator: Simulator, clock: Clock, to_port: bool
 ) -> None:
     texts = [OwnText("1", MOBILE, f"{TEXT} 1"), OwnText("2", "+989356789012", f"{TEXT} 2")]
     if to_port:
@@ -631,7 +615,7 @@ def test_raygan_sends_each_their_own_text(
         sent = raygan.send_corresponding_message(texts)
     assert {(one.id, one.mobile) for one in sent} == {("1", MOBILE), ("2", "+989356789012")}
     assert {message["text"] for message in simulator.messages()} == {f"{TEXT} 1", f"{TEXT} 2"}
-    clock.forward(4)
+    clock.advance(4)
     states = raygan.corresponding_message_status([one.message_id for one in sent])
     assert [one.status for one in states] == [Status.DELIVERED] * 2
 
@@ -646,7 +630,7 @@ def test_raygans_codes_by_its_own_calls(raygan: Raygan, simulator: Simulator) ->
 
 
 def test_raygans_received_messages_come_page_by_page(
-    raygan: Raygan, simulator: Simulator, clock: TurnableClock
+    raygan: Raygan, simulator: Simulator, clock: Clock
 ) -> None:
     account = simulator.world.accounts["raygan"]
     for number in range(150):
@@ -674,7 +658,7 @@ def wikipayam(make: Make) -> WikiPayam:
 
 
 def test_wikipayams_sends_by_its_own_calls(
-    wikipayam: WikiPayam, simulator: Simulator, clock: TurnableClock
+    wikipayam: WikiPayam, simulator: Simulator, clock: Clock
 ) -> None:
     [text] = wikipayam.send([OutgoingText(MOBILE, TEXT, "t-1", as_note=True)])
     [code] = wikipayam.send_otp([OutgoingCode(MOBILE, CODE, "t-2", otp_pattern_id=9)])
@@ -684,17 +668,17 @@ def test_wikipayams_sends_by_its_own_calls(
     arrived = simulator.messages()
     assert [message["channel"] for message in arrived] == ["sms", "voice", "sms", "sms"]
     assert [message["code"] for message in arrived] == [None, CODE, CODE, None]
-    clock.forward(4)
+    clock.advance(4)
     ids = [text.id, code.id, holoo.id]
     assert [one.status for one in wikipayam.deliver(ids)] == [Status.DELIVERED] * 3
     assert wikipayam.balance().currency == "IRR"
 
 
 def test_wikipayams_box_of_received_messages(
-    wikipayam: WikiPayam, simulator: Simulator, clock: TurnableClock
+    wikipayam: WikiPayam, simulator: Simulator, clock: Clock
 ) -> None:
     for number in range(5):
-        clock.forward(1)
+        clock.advance(1)
         arrives(simulator, "wikipayam", f"{TEXT} {number}")
     today = clock.start.date() - timedelta(days=1)
     first = wikipayam.receives(limit=2, sort_by="created_at", sort_order="asc")
@@ -713,21 +697,21 @@ def test_wikipayams_box_of_received_messages(
     assert wikipayam.delete_receives([first.messages[0].id, "none"]).deleted == 1
     assert wikipayam.mark_all_read().marked == 3
     assert wikipayam.delete_all_unread().deleted == 0
-    clock.forward(3 * 86_400)
+    clock.advance(3 * 86_400)
     assert wikipayam.delete_older_than(2).deleted == 3
     with pytest.raises(Rejected):
         wikipayam.received_by_id(found[0].id)
 
 
 def test_melipayamaks_sends_by_its_own_calls(
-    make: Make, simulator: Simulator, clock: TurnableClock
+    make: Make, simulator: Simulator, clock: Clock
 ) -> None:
     sender = make("melipayamak")
     assert isinstance(sender, MeliPayamak)
     sent = sender.send_sms([MOBILE, "+989356789012"], TEXT, flash=True)
     pattern = sender.send_by_base_number(MOBILE, 12, [CODE, "the shop"])
     assert [message["code"] for message in simulator.messages()] == [CODE, None, None]
-    clock.forward(4)
+    clock.advance(4)
     assert sender.deliveries([*map(str, sent.ids), pattern]) == [1, 1, 1]
 
 
@@ -745,7 +729,7 @@ def test_asanaks_sends_by_its_own_calls(make: Make, simulator: Simulator) -> Non
     ]
 
 
-def test_what_asanak_pushes_is_read(make: Make, simulator: Simulator, clock: TurnableClock) -> None:
+def test_what_asanak_pushes_is_read(make: Make, simulator: Simulator, clock: Clock) -> None:
     sender = make("asanak v1rest")
     assert isinstance(sender, Asanak)
     with LoopbackGateway(lambda _: Reply(200)) as host:
@@ -759,7 +743,7 @@ def test_what_asanak_pushes_is_read(make: Make, simulator: Simulator, clock: Tur
     assert abs(incoming.received_at - clock.now) < timedelta(seconds=2)
 
 
-def test_smsirs_calls_of_v1(make: Make, simulator: Simulator, clock: TurnableClock) -> None:
+def test_smsirs_calls_of_v1(make: Make, simulator: Simulator, clock: Clock) -> None:
     sender = make("smsir v1")
     assert isinstance(sender, SmsIr)
     [line] = sender.v1.lines()
@@ -770,7 +754,7 @@ def test_smsirs_calls_of_v1(make: Make, simulator: Simulator, clock: TurnableClo
     assert len(simulator.messages()) == 3
     cancelled = sender.v1.cancel(own.id or "")
     assert cancelled.messages == 2
-    clock.forward(4)
+    clock.advance(4)
     assert sender.v1.report(code.id or "").status is Status.DELIVERED
     reports = sender.v1.pack_report(pack.id or "")
     assert {(one.mobile, one.status) for one in reports} == {

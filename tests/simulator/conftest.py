@@ -4,29 +4,14 @@ Every test finds it as new: nothing sent, no fault switched on, its clock where 
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import httpx
 import leaks
 import pytest
+from clocks import Clock
 
 from flask_smsverify.simulator import Pace, Simulator, running
-
-
-class TurnableClock:
-    """A clock that stands still until it is turned."""
-
-    start = datetime(2026, 3, 21, 8, 30, tzinfo=UTC)
-
-    def __init__(self) -> None:
-        self.now = self.start
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, **by: float) -> None:
-        """Turn the clock on, by `seconds=`, `minutes=`, `days=`."""
-        self.now += timedelta(**by)
 
 
 @pytest.fixture(autouse=True)
@@ -38,28 +23,28 @@ def nothing_leaks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _clock() -> TurnableClock:
-    return TurnableClock()
+def _clock() -> Clock:
+    return Clock(datetime(2026, 3, 21, 8, 30, tzinfo=UTC))
 
 
 @pytest.fixture(scope="session")
-def _simulator(_clock: TurnableClock) -> Iterator[Simulator]:
+def _simulator(_clock: Clock) -> Iterator[Simulator]:
     pace = Pace(at_operator=1, delivered=3, late=30, slow=0.3, hang=5)
     with running(clock=_clock, pace=pace) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def clock(_clock: TurnableClock) -> TurnableClock:
+def clock(_clock: Clock) -> Clock:
     """The simulator's clock."""
     return _clock
 
 
 @pytest.fixture
-def simulator(_simulator: Simulator, _clock: TurnableClock) -> Simulator:
+def simulator(_simulator: Simulator, _clock: Clock) -> Simulator:
     """A simulator that has seen nothing yet."""
     _simulator.reset()
-    _clock.now = TurnableClock.start
+    _clock.now = _clock.start
     return _simulator
 
 

@@ -52,9 +52,9 @@ def test_states_are_strings_with_times_of_tehran(http, clock):
         "DeliverTime": "0000-00-00",
     }  # fmt: skip
     assert unknown["Status"] == "-1"
-    clock.forward(seconds=2)
+    clock.advance(2)
     assert http.post(f"{V1}/msgstatus", data=ask).json()[0]["Status"] == "2"
-    clock.forward(seconds=2)
+    clock.advance(2)
     delivered = http.post(f"{V1}/msgstatus", data=ask).json()[0]
     assert (delivered["Status"], delivered["DeliverTime"]) == ("6", "2026-03-21 12:00:03")
 

@@ -31,7 +31,7 @@ def test_melipayamaks_client_sends_by_soap_through_the_proxy(proxied, clock):
     rec_id = sms.send("09123456789", "50004001", "کد شما: 12345")
     assert len(rec_id) >= 15
     assert proxied.messages()[0]["code"] == "12345"
-    clock.forward(seconds=5)
+    clock.advance(5)
     assert sms.is_delivered(int(rec_id)) == 1
     assert sms.send_by_base_number("4821", "09123456789", 7).isdecimal()
     assert sms.get_credit() == 999_999_998.0

@@ -134,16 +134,16 @@ def test_a_lost_answer_strikes_the_call_and_not_its_token(http, simulator):
 def test_late_delivery_reaches_the_phone_later(http, simulator, clock, send):
     switch(http, send.__name__, "late_delivery", 1)
     assert send(http).is_success
-    clock.forward(seconds=29)
+    clock.advance(29)
     assert simulator.messages() == []
-    clock.forward(seconds=1)
+    clock.advance(1)
     assert [message["state"] for message in simulator.messages()] == ["delivered"]
 
 
 def test_a_late_message_is_not_reported_before_it_arrives(http, clock):
     switch(http, "wikipayam", "late_delivery")
     ids = {"id": [wikipayam(http).json()["data"][0]["id"]]}
-    clock.forward(seconds=29)
+    clock.advance(29)
     headers = {"Authorization": "Bearer t"}
     report = http.post("/wikipayam/api/v1/sms/deliver", json=ids, headers=headers).json()
     assert report["data"][0]["deliver_status"] == "WAITING_FOR_UPDATE"

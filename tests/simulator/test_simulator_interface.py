@@ -38,7 +38,7 @@ def test_a_message_has_the_members_that_programs_read(http):
 
 def test_messages_come_newest_first_and_by_mobile(http, clock):
     send(http, "one")
-    clock.forward(seconds=1)
+    clock.advance(1)
     send(http, "two")
     send(http, "three", to="09121112233")
     assert [m["text"] for m in http.get("/_api/messages").json()] == ["three", "two", "one"]
@@ -243,7 +243,7 @@ def test_the_page_shows_messages_calls_and_requests_without_a_script(http, clock
     assert "چهار، هشت، دو، یک" in page.text
     assert "POST /wikipayam/api/v1/voice-otp/send" in page.text
     assert "delivered" not in page.text
-    clock.forward(seconds=5)
+    clock.advance(5)
     assert "delivered" in http.get("/").text
 
 

@@ -84,7 +84,7 @@ def test_zeep_sends_to_many_with_the_wsdl_it_is_given(service, simulator, clock)
     assert [m["to"] for m in simulator.messages()] == ["+989121112233", "+989123456789"]
     ids = {"string": [str(answer.recId.long[0]), "999"]}
     queued = service.GetDeliveries3(recId=ids, username="u", password="p")
-    clock.forward(seconds=5)
+    clock.advance(5)
     delivered = service.GetDeliveries3(recId=ids, username="u", password="p")
     assert (queued, delivered) == ([400, 100], [1, 100])
 
@@ -218,7 +218,7 @@ def test_rest_answers_value_and_status(http, clock):
     }).json()  # fmt: skip
     assert (sent["RetStatus"], sent["StrRetStatus"]) == (1, "Ok")
     assert len(sent["Value"]) >= 15
-    clock.forward(seconds=5)
+    clock.advance(5)
     state = http.post(f"{base}/GetDeliveries2", data={**account, "recId": sent["Value"]}).json()
     assert state["Value"] == "1"
     refused = http.post(f"{base}/GetCredit", data={"username": "u"}).json()

@@ -59,7 +59,7 @@ def test_a_date_to_come_keeps_the_message_back(http, simulator, clock):
     at = int(clock().timestamp()) + 3600
     result(http, "SendMessage", group(["09112170848"], SendDateInTimeStamp=at))
     assert simulator.messages() == []
-    clock.forward(hours=1)
+    clock.advance(hours=1)
     assert len(simulator.messages()) == 1
 
 
@@ -133,7 +133,7 @@ def test_states_go_from_looked_at_to_the_phone(http, clock):
     send = result(http, "SendMessage", group(["09116420422", "0911"]))
     seen = []
     for seconds in (0, 1, 2):
-        clock.forward(seconds=seconds)
+        clock.advance(seconds)
         seen.append(result(http, "GroupMessageStatus", {"GroupMessageId": send}))
     assert [state["StatusCode"] for state in seen] == ["1", "1", "1"]
     assert [state["MessagesListState"][0]["Status"] for state in seen] == ["0", "8", "1"]
@@ -144,7 +144,7 @@ def test_states_go_from_looked_at_to_the_phone(http, clock):
 def test_states_of_corresponding_messages_are_strings(http, clock):
     body = {"PhoneNumber": LINE, "RecipientsMessage": ROWS[:1], "UserGroupID": "14"}
     (sent,) = result(http, "SendCorrespondingMessage", body)
-    clock.forward(seconds=5)
+    clock.advance(5)
     answer = result(http, "CorrespondingMessageStatus", {"messageId": [str(sent["Result"]), "1"]})
     assert answer == [{"MsgId": str(sent["Result"]), "Status": "1"}]
 

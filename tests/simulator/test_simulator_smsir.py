@@ -41,7 +41,7 @@ def test_a_message_is_reported_by_its_id(http, clock):
     path = f"send/{sent['messageId']}"
     states = []
     for seconds in (0, 2, 2):
-        clock.forward(seconds=seconds)
+        clock.advance(seconds)
         states.append(data(http, "GET", path)["deliveryState"])
     assert states == [8, 3, 1]
     assert data(http, "GET", path)["mobile"] == 9123456789
@@ -74,7 +74,7 @@ def test_a_send_that_waits_can_be_taken_back(http, simulator, clock):
     sent = data(http, "POST", "send/bulk", json=bulk(sendDateTime=at))
     taken = data(http, "DELETE", f"send/scheduled/{sent['packId']}")
     assert taken["smsCount"] == 1
-    clock.forward(minutes=20)
+    clock.advance(minutes=20)
     assert simulator.messages() == []
     assert v1(http, "DELETE", f"send/scheduled/{sent['packId']}").json()["status"] == 111
 
@@ -133,9 +133,9 @@ def token(http):
 
 
 def test_a_token_is_good_for_thirty_minutes(http, token, clock):
-    clock.forward(minutes=29, seconds=59)
+    clock.advance(minutes=29, seconds=59)
     assert http.get("/smsir/api/credit", headers=token).json()["IsSuccessful"] is True
-    clock.forward(seconds=1)
+    clock.advance(1)
     assert http.get("/smsir/api/credit", headers=token).status_code == 401
 
 

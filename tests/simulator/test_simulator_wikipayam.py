@@ -63,7 +63,7 @@ def test_delivery_leaves_unknown_ids_out_and_has_no_track_id(http, clock):
     ask = {"id": [sent["id"], "507f1f77bcf86cd799439012"]}
     waiting = {"id": sent["id"], "deliver_status": "WAITING_FOR_UPDATE", "track_id": None}
     assert data(http, "POST", "sms/deliver", json=ask) == [waiting]
-    clock.forward(seconds=5)
+    clock.advance(5)
     (there,) = data(http, "POST", "sms/deliver", json=ask)
     assert there["deliver_status"] == "DELIVERED"
 
@@ -93,9 +93,9 @@ def test_a_voice_otp_is_a_call_that_reads_the_digits(http, simulator):
 
 def test_received_messages_come_with_limit_and_offset_as_strings(http, clock):
     write(http, "۱۱")
-    clock.forward(seconds=1)
+    clock.advance(1)
     newest = write(http, "لغو ", sender="09178100665")
-    clock.forward(seconds=1)
+    clock.advance(1)
     answer = data(http, "GET", "receives?limit=1&offset=0&status=all")
     assert answer["receives"] == [{
         "id": newest, "sender": "989178100665", "receiver": "989999159314", "message": "لغو ",
@@ -142,7 +142,7 @@ def test_received_messages_are_deleted_by_id_by_state_and_by_age(http, clock):
     data(http, "POST", "receives/mark-read", json={"receive_ids": [second]})
     gone = data(http, "DELETE", "receives", json={"delete_all_read": True})
     assert gone == {"deleted_count": 1, "message": "All read receives have been deleted"}
-    clock.forward(days=31)
+    clock.advance(days=31)
     write(http, "چهار")
     assert (
         data(http, "DELETE", "receives", json={"delete_older_than_days": 30})["deleted_count"] == 1

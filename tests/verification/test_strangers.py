@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from clocks import Clock
 from flask import jsonify, request
-from flows import Clock, Flow, flow_of
+from flows import Flow, flow_of
 from hostapp import db
 from parallel import outcome
 from sqlalchemy import event

@@ -17,7 +17,7 @@ import pytest
 from conftest import MakeApp
 from flask import Flask, g, request
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import DictLoader
 from visiting import (
@@ -37,6 +37,7 @@ from visiting import (
     prove,
     wrong,
 )
+from web.fuzzing import json_values, shared_app
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_smsverify.errors import InvalidCode, MobileError, Unavailable
@@ -44,12 +45,6 @@ from flask_smsverify.phone import parse
 from flask_smsverify.verification import codes
 from flask_smsverify.web.answers import MAX_BODY_BYTES
 from flask_smsverify.web.targets import safe_path
-
-shared_app = settings(
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one app serves every example
-)
 
 # --- where `next` leads ------------------------------------------------------------------------
 
@@ -218,18 +213,7 @@ def test_a_forwarded_address_counts_only_behind_a_proxy_fix(make_app: MakeApp, s
 
 # --- bodies that nobody would send -------------------------------------------------------------
 
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=True)
-    | st.text(max_size=20)
-    | st.sampled_from([OTHER, "123456", "sms", "voice", "/guarded", "\ud800", "۱۲۳۴۵۶"]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
+VALUES = json_values(OTHER, "123456", "sms", "voice", "/guarded", "\ud800", "۱۲۳۴۵۶")
 BODIES = st.dictionaries(
     st.sampled_from(["code", "channel", "mobile", "next", "demand", "send", "x"]), VALUES
 )

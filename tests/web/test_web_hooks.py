@@ -18,10 +18,11 @@ from conftest import MakeApp
 from flask import Flask, request
 from flask.testing import FlaskClient
 from flask_wtf import CSRFProtect
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import select
 from visiting import SEND, browser, cpu_seconds, statements, store_down
+from web.fuzzing import json_values, shared_app
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import TestResponse
 
@@ -456,11 +457,6 @@ def test_the_hosts_functions_do_not_run_for_who_lacks_the_secret(
 
 # --- what nobody would send ----------------------------------------------------------------------
 
-shared_app = settings(
-    deadline=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one app serves every example
-)
 ANYTHING = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
@@ -489,18 +485,9 @@ def test_no_bytes_of_a_query_are_a_500(client: FlaskClient, query: bytes) -> Non
     assert client.get(hook(), environ_overrides=raw).status_code in (200, 400, 413)
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
 @shared_app
 @given(
-    VALUES
+    json_values()
     | st.fixed_dictionaries(
         {"id": st.text(max_size=200)},
         optional={"state": st.sampled_from([str(status) for status in Status])},
