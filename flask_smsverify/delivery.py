@@ -40,6 +40,7 @@ from .errors import (
     Unknown,
     place_of,
 )
+from .forks import after_fork
 from .ledger import Ledger
 from .models import Message
 from .phone import mask
@@ -200,6 +201,7 @@ class Delivery:
         self._pending: set[Future[None]] = set()
         self._in_flight = in_flight
         self._use(routes)
+        after_fork(self._begin_anew)
 
     def _use(self, routes: Routes) -> None:
         self.routes = routes
@@ -343,6 +345,12 @@ class Delivery:
                 self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="smsverify")
             self._pending = {job for job in self._pending if not job.done()}
             self._pending.add(self._workers.submit(guarded))
+
+    def _begin_anew(self) -> None:
+        """In a forked process: the parent's threads are not here, whatever they were doing."""
+        self._lock = threading.Lock()
+        self._workers, self._pending = None, set()
+        self._use(self.routes)
 
     def settle(self) -> None:
         """Wait until everything in the background is done, and what that has begun."""

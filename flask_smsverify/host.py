@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,11 @@ import sqlalchemy
 from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction
 from werkzeug.local import LocalProxy
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MobileTaken
 from .settings import Settings
 from .verification.policy import Policy
 
@@ -100,13 +102,22 @@ class HostUsers:
         """The connection of the host's transaction, with what was pending written to it.
 
         :param mobile: what a new user gets before, whose row must hold a mobile.
+        :raises MobileTaken: the host's table has it for another user.
         """
         state: Any = sqlalchemy.inspect(plain(user), raiseerr=False)
         column = self._mapper.columns.get(self._settings.mobile_field)
         is_new = state is not None and not state.persistent
-        if is_new and column is not None and not column.nullable:
-            self.write_mobile(user, mobile)
-        self.flush()
+        if not is_new or column is None or column.nullable:
+            self.flush()
+            return self._db.session.connection()
+        self.write_mobile(user, mobile)
+        try:
+            self.flush()
+        except IntegrityError as error:
+            # By the name of a column or a constraint: a new user has other columns to be unique.
+            if column.name in str(error.orig):
+                raise MobileTaken("another user has this mobile") from None
+            raise
         return self._db.session.connection()
 
     def flush(self) -> None:
@@ -115,8 +126,12 @@ class HostUsers:
 
     def is_exempt(self, user: object) -> bool:
         """Whether a group of the user's, or the host's own rule, exempts them."""
-        if self._functions.exempt_when is not None and self._functions.exempt_when(plain(user)):
-            return True
+        if self._functions.exempt_when is not None:
+            said: object = self._functions.exempt_when(plain(user))
+            if inspect.isawaitable(said):
+                raise ConfigurationError("exempt_when must be a plain function, not an async one")
+            if said:
+                return True
         if not self._policy.exempt_groups:
             return False
         return self._policy.exempts(self._groups_of(user))
@@ -142,9 +157,14 @@ class HostUsers:
         if _ANNOUNCEMENTS not in session.info:
             session.info[_ANNOUNCEMENTS] = []
             event.listen(session, "after_commit", _announce)
-            event.listen(session, "after_soft_rollback", _announce_nothing)
+            event.listen(session, "after_soft_rollback", _announce_less)
             event.listen(session, "after_transaction_end", _announce_nothing_more)
-        session.info[_ANNOUNCEMENTS].append(announce)
+        within: list[SessionTransaction] = []
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        while transaction is not None:
+            within.append(transaction)
+            transaction = transaction.parent
+        session.info[_ANNOUNCEMENTS].append(_Announcement(announce, within))
 
     def is_writing(self) -> bool:
         """Whether the host's SQLite session holds writes that are not committed.
@@ -210,16 +230,35 @@ def plain(user: object) -> Any:
 _ANNOUNCEMENTS = "smsverify_announcements"
 
 
+@dataclass(frozen=True, slots=True)
+class _Announcement:
+    """What is announced once a transaction is committed.
+
+    :param within: the savepoints it was made in, innermost first, and the transaction.
+    """
+
+    make: Callable[[], None]
+    within: Sequence[SessionTransaction]
+
+
 def _announce(session: Session) -> None:
     if session.in_nested_transaction():  # a savepoint; the transaction itself is still open
         return
     waiting, session.info[_ANNOUNCEMENTS] = session.info[_ANNOUNCEMENTS], []
-    for announce in waiting:
-        announce()
+    for announcement in waiting:
+        announcement.make()
 
 
-def _announce_nothing(session: Session, _previous: object) -> None:
-    session.info[_ANNOUNCEMENTS] = []
+def _announce_less(session: Session, ended: SessionTransaction) -> None:
+    """Drop what was to be announced of a transaction, or a savepoint, that was rolled back."""
+    rolled_back = ended
+    while rolled_back.parent is not None and not rolled_back.nested:
+        rolled_back = rolled_back.parent  # a flush that failed ends what it was made in
+    session.info[_ANNOUNCEMENTS] = [
+        announcement
+        for announcement in session.info[_ANNOUNCEMENTS]
+        if rolled_back not in announcement.within
+    ]
 
 
 def _announce_nothing_more(session: Session, ended: SessionTransaction) -> None:

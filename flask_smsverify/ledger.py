@@ -29,6 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from .errors import ConfigurationError, StoreUnavailable, UncommittedWrites
+from .forks import after_fork
 
 #: Seconds that a statement of ours waits for another's lock: on a machine that has more to do than
 #: it can, a hundred at once take some five. For its turn, a transaction waits half as long again.
@@ -77,6 +78,8 @@ class Ledger:
             schema_translate_map={None: schema} if schema else {}
         )
         self._session = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        if self._shared is None:
+            after_fork(self._begin_anew)
 
     def run(self, work: Callable[[Session], T]) -> T:
         """Do the work in one transaction and commit it.
@@ -198,6 +201,12 @@ class Ledger:
             return mysql.insert(table).prefix_with("IGNORE")
         once_more = mysql.insert(table)
         return once_more.on_duplicate_key_update({touching: once_more.inserted[touching]})
+
+    def _begin_anew(self) -> None:
+        """In a forked process, leave the parent's connections to it (SQLAlchemy's own advice)."""
+        self.engine.dispose(close=False)
+        if self._writers is not None:
+            self._writers = threading.Lock()
 
     def close(self) -> None:
         """Close the pool's connections; the next use opens new ones. A shared one is the host's."""

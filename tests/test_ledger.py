@@ -219,14 +219,17 @@ def test_rows_that_are_there_are_left_alone(make_app: MakeApp, database: str) ->
 # --- beside the host's session --------------------------------------------------------------------
 
 
-def test_on_sqlite_a_host_with_uncommitted_writes_is_told_at_once(app: Flask) -> None:
+def test_on_sqlite_a_host_with_uncommitted_writes_is_told_at_once(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, users=2)
     verifier = app.extensions["smsverify"].verifier
     with app.app_context():
-        user = db.session.get(User, 1)
+        user, other = db.session.get(User, 1), db.session.get(User, 2)
         challenge = verifier.start(user)
         user.note = "not committed"
         db.session.flush()
-        for act in (lambda: verifier.start(user), lambda: verifier.check(challenge, "123456")):
+        for act in (lambda: verifier.start(other), lambda: verifier.check(challenge, "123456")):
             began = time.monotonic()
             with pytest.raises(UncommittedWrites, match="commit"):
                 act()

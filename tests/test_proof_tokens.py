@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import database_params
 from flask import Flask
-from hostapp import User, db
+from flask_login import LoginManager, UserMixin
+from flask_sqlalchemy import SQLAlchemy
+from flows import flow_of
+from hostapp import User, create_app, db
+from parallel import outcome
+from sqlalchemy.exc import IntegrityError
 
+from flask_smsverify import SMSVerify, signals
 from flask_smsverify.errors import InvalidToken, MobileTaken, NoChallenge
 from flask_smsverify.testing import outbox
 from flask_smsverify.verification.checking import Proof
@@ -148,3 +159,248 @@ def test_neither_token_nor_proof_shows_the_number_in_its_repr(app: Flask) -> Non
         proof = verifier.check(challenge, box.last.code)
     assert MOBILE[-7:] not in repr(proof)
     assert MOBILE[-7:] not in repr(challenge)
+
+
+def test_a_token_works_once_while_servers_get_a_new_key_one_after_the_other(
+    make_app: MakeApp, database: str
+) -> None:
+    options = {"SMSVERIFY_MOBILE_POLICY": "transfer"}
+    old = make_app(database, users=2, SECRET_KEY="old", **options)
+    new = create_app(database, SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"], **options)
+    token = prove(old)
+    with new.app_context():
+        new.extensions["smsverify"].verifier.claim(
+            token, db.session.get(User, 1), purpose="sign-up"
+        )
+        db.session.commit()
+    with old.app_context(), pytest.raises(InvalidToken):
+        old.extensions["smsverify"].verifier.claim(
+            token, db.session.get(User, 2), purpose="sign-up"
+        )
+    new.extensions["smsverify"].close()
+    with new.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_a_used_token_stays_used_for_longer_than_its_claim_allowed(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite)
+    flow = flow_of(app)
+    token = prove(app)
+    with app.app_context():
+        flow.verifier.claim(token, flow.user(), purpose="sign-up", max_age=60)
+        db.session.commit()
+        flow.clock.advance(61)
+        with pytest.raises(InvalidToken):
+            flow.verifier.load_proof(token, purpose="sign-up", max_age=600)
+
+
+def test_a_token_that_another_transaction_used_meanwhile_is_refused(
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look cannot see what is not committed yet; the note of its use is there once."""
+    app = make_app(sqlite, users=2, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
+    verifier = app.extensions["smsverify"].verifier
+    token = prove(app)
+    with app.app_context():
+        verifier.claim(token, db.session.get(User, 1), purpose="sign-up")
+        db.session.commit()
+        monkeypatch.setattr("flask_smsverify.verification.verifier.is_used", lambda *_: False)
+        with pytest.raises(InvalidToken):
+            verifier.claim(token, db.session.get(User, 2), purpose="sign-up")
+        db.session.rollback()
+
+
+def test_a_claim_that_is_refused_uses_no_token_up_though_the_host_commits(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database, users=2)
+    verifier = app.extensions["smsverify"].verifier
+    token = prove(app)
+    with app.app_context():
+        holder, user = db.session.get(User, 2), db.session.get(User, 1)
+        holder.mobile = MOBILE
+        db.session.commit()
+        verifier.mark_verified(holder, by="staff")
+        user.note = "asked for it"
+        with pytest.raises(MobileTaken):
+            verifier.claim(token, user, purpose="sign-up")
+        db.session.commit()
+        verifier.revoke(holder, by="staff")
+        verifier.claim(token, user, purpose="sign-up")
+        db.session.commit()
+        assert verifier.status(user).state == "verified"
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_revocation_that_is_committed_before_a_claim_outlives_it(
+    make_app: MakeApp, database: str
+) -> None:
+    """Also where the claim's transaction began before it, or waited for the mobile meanwhile."""
+    app = make_app(database, users=2, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
+    verifier = app.extensions["smsverify"].verifier
+    with app.app_context():
+        user = db.session.get(User, 1)
+        verifier.mark_verified(user, by="staff")
+        verifier.revoke(user, by="staff")
+        db.session.remove()
+    token, another = prove(app), prove(app)
+    looked, revoked, holds, go = (threading.Event() for _ in range(4))
+    ends: list[str] = []
+
+    def claim_late() -> None:
+        user = db.session.get(User, 1)
+        looked.set()
+        assert revoked.wait(20)
+        verifier.claim(token, user, purpose="sign-up")
+        db.session.commit()
+
+    def hold_the_mobile() -> None:
+        verifier.claim(another, db.session.get(User, 2), purpose="sign-up")
+        holds.set()
+        assert go.wait(20)
+        db.session.commit()
+
+    def run(act: Callable[[], None]) -> None:
+        with app.app_context():
+            ends.append(outcome(act))
+
+    late = threading.Thread(target=run, args=(claim_late,))
+    late.start()
+    assert looked.wait(20)
+    other = threading.Thread(target=run, args=(hold_the_mobile,))
+    other.start()
+    assert holds.wait(20)
+    if database.startswith("postgresql"):  # each of its statements looks anew
+        revoked.set()
+        time.sleep(0.5)
+    with app.app_context():
+        verifier.revoke(db.session.get(User, 1), by="staff")
+        db.session.remove()
+    revoked.set()
+    go.set()
+    late.join(30)
+    other.join(30)
+    assert sorted(ends) == ["InvalidToken", "ok"]
+    with app.app_context():
+        assert verifier.status(db.session.get(User, 1)).state == "unverified"
+        assert verifier.load_proof(token, purpose="sign-up") == MOBILE
+
+
+class StopError(Exception):
+    """What a host raises to roll a savepoint back."""
+
+
+def roll_a_savepoint_back() -> None:
+    with contextlib.suppress(StopError), db.session.begin_nested():
+        raise StopError
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_savepoint_that_fails_beside_a_claim_silences_nothing(
+    make_app: MakeApp, sqlite: str, before: bool
+) -> None:
+    app = make_app(sqlite)
+    verifier = app.extensions["smsverify"].verifier
+    token = prove(app)
+    heard: list[str] = []
+
+    def hear(_app: Flask, *, user_id: str, **_: object) -> None:
+        heard.append(user_id)
+
+    with app.app_context(), signals.mobile_verified.connected_to(hear):
+        if before:
+            with db.session.begin_nested():
+                sign_up(token, verifier)
+        else:
+            sign_up(token, verifier)
+        roll_a_savepoint_back()
+        assert heard == []
+        db.session.commit()
+    assert heard == ["2"]
+
+
+@pytest.mark.parametrize("ends", ["savepoint", "flush", "outer savepoint"])
+def test_a_claim_that_is_rolled_back_is_announced_never(
+    make_app: MakeApp, sqlite: str, ends: str
+) -> None:
+    app = make_app(sqlite)
+    verifier = app.extensions["smsverify"].verifier
+    token = prove(app)
+    heard: list[str] = []
+
+    def hear(_app: Flask, *, user_id: str, **_: object) -> None:
+        heard.append(user_id)
+
+    with app.app_context(), signals.mobile_verified.connected_to(hear):
+        db.session.add(User(note="something else"))
+        db.session.flush()
+        if ends == "savepoint":
+            with contextlib.suppress(StopError), db.session.begin_nested():
+                sign_up(token, verifier)
+                raise StopError
+        elif ends == "outer savepoint":
+            with contextlib.suppress(StopError), db.session.begin_nested():
+                with db.session.begin_nested():
+                    sign_up(token, verifier)
+                raise StopError
+        else:
+            with contextlib.suppress(IntegrityError), db.session.begin_nested():
+                sign_up(token, verifier)
+                db.session.add(User(id=1))  # there is one
+                db.session.flush()
+        db.session.commit()
+        assert verifier.load_proof(token, purpose="sign-up") == MOBILE
+    assert heard == []
+
+
+def test_a_new_user_with_a_number_that_the_hosts_table_has_is_refused_by_name(
+    tmp_path: Path, server_databases: dict[str, str]
+) -> None:
+    """The column holds a number always, and each once: so the row cannot come before it."""
+    own = SQLAlchemy()
+
+    class Person(UserMixin, own.Model):  # type: ignore[name-defined,misc]
+        id = own.Column(own.Integer, primary_key=True)
+        email = own.Column(own.String(60), unique=True)
+        mobile = own.Column(own.String(32), nullable=False, unique=True)
+
+    for kind in ("sqlite", *server_databases):
+        app = Flask("host")
+        url = server_databases.get(kind, f"sqlite:///{tmp_path / 'own.sqlite'}")
+        app.config.update(
+            SECRET_KEY="a secret of the tests",
+            TESTING=True,
+            SQLALCHEMY_DATABASE_URI=url,
+            SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}},
+        )
+        own.init_app(app)
+        LoginManager(app)
+        SMSVerify(app, own, user_model=Person)
+        verifier = app.extensions["smsverify"].verifier
+        with app.app_context():
+            own.drop_all()
+            own.create_all()
+            own.session.add(Person(mobile=MOBILE, email="a@b.example"))
+            own.session.commit()
+        token = prove(app)
+        with app.app_context():
+            person = Person()
+            own.session.add(person)
+            with pytest.raises(MobileTaken) as taken:
+                verifier.claim(token, person, purpose="sign-up")
+            assert MOBILE not in str(taken.value)
+            assert taken.value.__cause__ is None
+            own.session.rollback()
+            other = Person(email="a@b.example")
+            own.session.add(other)
+            token = prove(app, "+989121112244")
+            with pytest.raises(IntegrityError):
+                verifier.claim(token, other, purpose="sign-up")
+            own.session.rollback()
+            own.drop_all()
+            own.session.remove()
+            own.engine.dispose()
+        app.extensions["smsverify"].close()

@@ -116,7 +116,9 @@ class Answer:
     def refuse_service_faults(self) -> None:
         """Raise for what is the service's or our account's trouble, whoever the gateway.
 
-        :raises Unavailable: 401, 402, 403, 407, 429, every 5xx and every redirect.
+        :raises Unavailable: 401, 402, 403, 407, 429, every other 5xx and every redirect.
+        :raises Unknown: 504 (RFC 9110, 15.6.5): whoever stands behind may have done it, and only
+            their answer came too late.
         """
         reasons = {
             401: "our credentials were refused",
@@ -133,6 +135,8 @@ class Answer:
                 "it answered with a redirect, which is not followed",
                 code=str(self.status),
             )
+        if self.status == 504:
+            raise Unknown(self.gateway, "a proxy had no answer in time", code="504")
         if self.status >= 500:
             raise Unavailable(self.gateway, "the service failed", code=str(self.status))
 
@@ -252,6 +256,8 @@ def checked_base_url(gateway: str, base_url: object, *, allow_http: bool) -> str
     """
     if not isinstance(base_url, str):
         raise ConfigurationError(f"{gateway}: base_url must be text")
+    if not isinstance(allow_http, bool):
+        raise ConfigurationError(f"{gateway}: allow_http must be true or false")
     try:
         parts = urlsplit(base_url)
         host, _port, _checked = parts.hostname, parts.port, httpx.URL(base_url)

@@ -227,7 +227,9 @@ class WikiPayam(Sender):
         super().__init__(name=name)
         self._token = credential(self.name, "token", token)
         if not re.fullmatch(r"[!-~]+", self._token):
-            raise ConfigurationError(f"{self.name}: the option 'token' holds what no token can")
+            raise ConfigurationError(
+                f"{self.name}: the option 'token' may hold ASCII signs only, and no spaces"
+            )
         self._headers = {
             "Authorization": f"Bearer {self._token}",
             "Accept": "application/json",

@@ -25,6 +25,9 @@ from ..settings import Limit
 from .codes import Keyring
 
 SLICES = 12
+#: Slices are kept for so many of their windows, and of their claim's longest, though they count no
+#: more: where a clock was ahead for a moment, they do again.
+WINDOWS_KEPT, LONGEST_KEPT = 4, 2
 #: Seconds without a send after which pauses begin at the shortest again.
 PACE_MEMORY = 3600
 #: A last send dated further ahead than so many seconds comes from a clock that was wrong; nobody
@@ -151,12 +154,7 @@ class Budgets:
 
     def usage(self, claims: Sequence[Claim], now: datetime) -> list[Usage]:
         """How far the limits of these claims are used. Takes nothing."""
-        ids = {self.row_id(claim.scope, claim.key) for claim in claims}
-        texts = self._ledger.read(
-            lambda session: dict(
-                session.execute(select(Budget.id, Budget.spent).where(Budget.id.in_(ids))).all()
-            )
-        )
+        texts = self._texts(claims)
         found = []
         seconds = now.timestamp()
         for claim in claims:
@@ -166,6 +164,43 @@ class Budgets:
                 single = Claim(claim.scope, claim.key, (limit,))
                 found.append(Usage(claim.scope, limit, used, _wait(spent, single, seconds)))
         return found
+
+    def look(self, claims: Sequence[Claim | Pace], now: datetime) -> None:
+        """Raise what `take` would, by a look: who is refused anyway makes no rows and locks none.
+
+        :raises BudgetSpent: a scope has nothing left.
+        :raises TooSoon: the pause is not over.
+        """
+        self._refuse(self._texts(claims), claims, now.timestamp())
+
+    def _texts(self, claims: Sequence[Claim | Pace]) -> Mapping[str, str]:
+        ids = {self.row_id(claim.scope, claim.key) for claim in claims}
+        return self._ledger.read(
+            lambda session: dict(
+                session.execute(select(Budget.id, Budget.spent).where(Budget.id.in_(ids))).all()
+            )
+        )
+
+    def _refuse(
+        self, texts: Mapping[str, str], claims: Sequence[Claim | Pace], seconds: float
+    ) -> None:
+        """Raise where not every claim has a unit.
+
+        :param texts: what rows hold, by their ids; one that is missing holds nothing.
+        """
+        spent_for: list[tuple[int, str]] = []
+        pause = 0
+        for claim in claims:
+            spent = json.loads(texts.get(self.row_id(claim.scope, claim.key), "{}"))
+            if isinstance(claim, Pace):
+                pause = max(pause, _pause_left(spent, claim.delays, seconds))
+            elif wait := _wait(spent, claim, seconds):
+                spent_for.append((wait, claim.scope))
+        if spent_for:
+            wait, scope = max(spent_for)
+            raise BudgetSpent(wait, scope)
+        if pause:
+            raise TooSoon(pause)
 
     def lift(self, claims: Sequence[Claim]) -> None:
         """Let these claims' rows begin anew."""
@@ -240,19 +275,7 @@ class Budgets:
         :raises TooSoon: the pause is not over, and no budget is spent.
         """
         seconds = now.timestamp()
-        spent_for: list[tuple[int, str]] = []
-        pause = 0
-        for claim in claims:
-            spent = json.loads(rows[self.row_id(claim.scope, claim.key)].spent)
-            if isinstance(claim, Pace):
-                pause = max(pause, _pause_left(spent, claim.delays, seconds))
-            elif wait := _wait(spent, claim, seconds):
-                spent_for.append((wait, claim.scope))
-        if spent_for:
-            wait, scope = max(spent_for)
-            raise BudgetSpent(wait, scope)
-        if pause:
-            raise TooSoon(pause)
+        self._refuse({id_: row.spent for id_, row in rows.items()}, claims, seconds)
         reservation = Reservation()
         for claim in claims:
             row = rows[self.row_id(claim.scope, claim.key)]
@@ -311,9 +334,15 @@ def _slot(seconds: float, window: int) -> int:
     return int(seconds * SLICES // window)
 
 
-def _live(spent: dict[str, Any], limit: Limit, seconds: float) -> dict[int, Any]:
-    """The slices that count; those of a future that a clock's step back left count too."""
-    oldest = _slot(seconds, limit.seconds) - SLICES
+def _live(
+    spent: dict[str, Any], limit: Limit, seconds: float, *, kept: int | None = None
+) -> dict[int, Any]:
+    """The slices that count; those of a future that a clock's step back left count too.
+
+    :param kept: seconds back to which slices are wanted; by default the window.
+    """
+    back = SLICES if kept is None else math.ceil(SLICES * kept / limit.seconds)
+    oldest = _slot(seconds, limit.seconds) - back
     slices = spent.get(str(limit.seconds), {})
     return {int(slot): used for slot, used in slices.items() if int(slot) >= oldest}
 
@@ -350,6 +379,7 @@ def _take_units(
     spent: dict[str, Any], row_id: str, claim: Claim, seconds: float, reservation: Reservation
 ) -> None:
     tightest = {limit.seconds: limit for limit in sorted(claim.limits, reverse=True)}
+    longest = LONGEST_KEPT * max(tightest)
     for limit in tightest.values():
         live = _live(spent, limit, seconds)
         slot = _slot(seconds, limit.seconds)
@@ -359,7 +389,10 @@ def _take_units(
             things = live.get(slot, {})
             live[slot] = {**things, claim.item: things.get(claim.item, 0) + 1}
         reservation.units.append((row_id, limit.seconds, slot, claim.item))
-        spent[str(limit.seconds)] = {str(slot): used for slot, used in live.items() if used}
+        past = _live(spent, limit, seconds, kept=max(WINDOWS_KEPT * limit.seconds, longest))
+        spent[str(limit.seconds)] = {
+            str(slot): used for slot, used in (past | live).items() if used
+        }
         used = _used(live.values())
         if used >= limit.amount:
             what, scopes = "whole", reservation.spent

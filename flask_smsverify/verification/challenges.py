@@ -50,7 +50,8 @@ class Challenges:
     def latest(self, user: object, *, purpose: str = "verify") -> Challenge | None:
         """A user's last challenge for a purpose, whatever its state; None before the first."""
         user_id = self._parts.users.id_of(user)
-        return self._parts.ledger.read(lambda session: latest_of(session, user_id, purpose))
+        now = self._parts.clock()
+        return self._parts.ledger.read(lambda session: latest_of(session, user_id, purpose, now))
 
     def own_code(self, challenge: Challenge) -> str:
         """The code of ours that is right for a challenge now.
@@ -72,6 +73,10 @@ class Challenges:
         sender = challenge.native_sender or ""
         # A gateway that reads codes as numbers takes `01234` for `1234`.
         return self._parts.keyring.digest("native code", sender, challenge.mobile, code.lstrip("0"))
+
+    def native_rest(self, mobile: str, sender: str | None) -> str:
+        """What is noted while a sender's native codes for a mobile may outlive their challenge."""
+        return self._parts.keyring.digest("native rest", sender or "", mobile)
 
     def open_key(self, subject: Subject) -> str:
         """The same for all challenges of which one at a time may be open."""
@@ -101,11 +106,16 @@ def is_over(challenge: Challenge, now: datetime) -> bool:
     return now >= challenge.expires_at or now < challenge.created_at - CLOCK_SKEW
 
 
-def latest_of(session: Session, user_id: str, purpose: str) -> Challenge | None:
-    """A user's last challenge for a purpose, whatever its state."""
+def latest_of(session: Session, user_id: str, purpose: str, now: datetime) -> Challenge | None:
+    """A user's last challenge for a purpose, whatever its state.
+
+    One that began in the future, by a clock that was set back since, is none: it would hide those
+    that begin now.
+    """
     return session.scalars(
         select(Challenge)
         .where(Challenge.user_id == user_id, Challenge.purpose == purpose)
+        .where(Challenge.created_at <= now + CLOCK_SKEW)
         .order_by(Challenge.created_at.desc())
         .limit(1)
     ).one_or_none()

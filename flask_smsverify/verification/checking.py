@@ -75,9 +75,7 @@ class Checking:
             self._refuse_if_mobile_changed(challenge, challenge_or_user)
         claims = self._spending.for_guess(challenge, ip)
         self._refuse_early(challenge, claims)
-        challenge, reservation = self._take_attempt(
-            challenge.id, claims, silently=challenge.user_id is None
-        )
+        challenge, reservation = self._take_attempt(challenge, claims)
         try:
             native = self._matches(challenge, typed)
         except SenderError as error:
@@ -125,30 +123,33 @@ class Checking:
         self._spending.refuse_if_no_guess_is_left(claims)
 
     def _take_attempt(
-        self, challenge_id: str, claims: Sequence[Claim], *, silently: bool
+        self, challenge: Challenge, claims: Sequence[Claim]
     ) -> tuple[Challenge, Reservation]:
         def work(session: Session) -> tuple[Challenge, Reservation]:
             now = self._parts.clock()
+            standing = self._standing(session, challenge)
+            row = session.get(Challenge, challenge.id, with_for_update=True)
+            self._refuse_closed(row, standing, now)
+            assert row is not None  # noqa: S101 -- for the type checker; refused above
             rows = self._parts.budgets.lock(session, claims)
-            challenge = session.get(Challenge, challenge_id)
-            user_id = challenge.user_id if challenge else None
-            standing = session.get(Verification, user_id, with_for_update=True) if user_id else None
-            challenge = session.get(
-                Challenge, challenge_id, with_for_update=True, populate_existing=True
-            )
-            self._refuse_closed(challenge, standing, now)
-            assert challenge is not None  # noqa: S101 -- for the type checker; refused above
             try:
                 reservation = self._parts.budgets.take(rows, claims, now)
             except BudgetSpent as error:
                 raise TooManyAttempts(error.retry_after) from error
-            challenge.attempts += 1
+            row.attempts += 1
             if standing is not None:
                 standing.failures += 1
-            return challenge, reservation
+            return row, reservation
 
+        silently = challenge.user_id is None
         self._parts.budgets.prepare(claims, self._parts.clock(), silently=silently)
         return self._parts.ledger.run(work)
+
+    def _standing(self, session: Session, challenge: Challenge) -> Verification | None:
+        """The standing of a challenge's user, locked; None without a user, or without one yet."""
+        if challenge.user_id is None:
+            return None
+        return session.get(Verification, challenge.user_id, with_for_update=True)
 
     def _refuse_closed(
         self, challenge: Challenge | None, standing: Verification | None, now: datetime
@@ -192,10 +193,9 @@ class Checking:
         """Close what has no guess left, and lock whom the streak is enough for."""
 
         def work(session: Session) -> None:
-            if challenge.user_id is not None:
-                standing = session.get(Verification, challenge.user_id, with_for_update=True)
-                if standing and not standing.locked_at and self._parts.rules.is_locked(standing):
-                    standing.locked_at = self._parts.clock()
+            standing = self._standing(session, challenge)
+            if standing and not standing.locked_at and self._parts.rules.is_locked(standing):
+                standing.locked_at = self._parts.clock()
             row = session.get(Challenge, challenge.id, with_for_update=True)
             if (
                 row
@@ -224,14 +224,13 @@ class Checking:
         """
 
         def work(session: Session) -> None:
-            self._parts.budgets.put_back(self._parts.budgets.lock(session, claims), reservation)
-            if challenge.user_id is not None:
-                standing = session.get(Verification, challenge.user_id, with_for_update=True)
-                if standing and standing.failures:
-                    standing.failures -= 1
+            standing = self._standing(session, challenge)
+            if standing and standing.failures:
+                standing.failures -= 1
             row = session.get(Challenge, challenge.id, with_for_update=True)
             if row and row.attempts:
                 row.attempts -= 1
+            self._parts.budgets.put_back(self._parts.budgets.lock(session, claims), reservation)
 
         self._parts.ledger.run(work)
 
@@ -247,20 +246,19 @@ class Checking:
         pace_key = self._spending.pace_key(subject_of(challenge))
         returnable = Reservation.load(challenge.returnable)
         ids = {row for row, *_ in returnable.units + reservation.units}
-        ids |= {
-            self._parts.budgets.row_id("holders", holders.key),
-            self._parts.budgets.row_id("pace", pace_key),
-        }
+        ids.add(self._parts.budgets.row_id("pace", pace_key))
 
         def work(session: Session) -> Proof | Granted | None:
             now = self._parts.clock()
-            rows = self._parts.budgets.lock_ids(session, ids)
-            standing = None
-            if challenge.user_id is not None:
-                standing = session.get(Verification, challenge.user_id, with_for_update=True)
-                if standing is not None and standing.locked_at is not None:
-                    raise AccountLocked("the account was locked meanwhile")
+            self._parts.budgets.lock(session, [holders])
+            standing = self._standing(session, challenge)
+            if standing is not None and standing.locked_at is not None:
+                raise AccountLocked("the account was locked meanwhile")
+            others = self._holding.other_proofs(
+                session, challenge.mobile, challenge.user_id, now, lock=True
+            )
             row = self._use_up(session, challenge, native_code, now)
+            rows = self._parts.budgets.lock_ids(session, ids)
             # A send may have begun since `ids`; what it took of other rows just ages out.
             self._parts.budgets.put_back(rows, reservation)
             self._parts.budgets.put_back(rows, Reservation.load(row.returnable))
@@ -271,9 +269,6 @@ class Checking:
             if standing is not None:
                 standing.failures = 0
             sender = row.native_sender if native_code is not None else _carrier(session, row.id)
-            others = self._holding.other_proofs(
-                session, row.mobile, challenge.user_id, now, lock=True
-            )
             holding = self._holding.holders(others, gone, now)
             return self._holding.grant(
                 session, challenge.user_id, row.mobile, row.channel, sender, now, holding

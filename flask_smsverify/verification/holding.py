@@ -147,14 +147,19 @@ class Holding:
             select(Verification)
             .where(Verification.mobile == mobile)
             .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
-            .order_by(Verification.verified_at)
         )
-        rows = session.scalars(query.with_for_update() if lock else query)
-        return [
-            row
-            for row in rows
-            if row.user_id != user_id and self._parts.policy.proof_holds(row, now)
-        ]
+        found = [row for row in session.scalars(query) if row.user_id != user_id]
+        if lock:
+            # Each by its key: in a small table, MariaDB would look at every row to find them, and
+            # wait for whoever holds one. New ones need the mobile's row of `holders` first.
+            keys = sorted(row.user_id for row in found)
+            again = [
+                session.get(Verification, key, with_for_update=True, populate_existing=True)
+                for key in keys
+            ]
+            found = [row for row in again if row is not None and row.mobile == mobile]
+        holding = [row for row in found if self._parts.policy.proof_holds(row, now)]
+        return sorted(holding, key=_proved_at)
 
     def holders_within(
         self,
@@ -229,6 +234,11 @@ class Holding:
         if row.granted_at is None or now >= row.granted_at + NOT_WRITTEN_YET:
             return False
         return began is None or has == began.user_mobile
+
+
+def _proved_at(row: Verification) -> datetime:
+    assert row.verified_at is not None  # noqa: S101 -- for the type checker; it is a proof
+    return row.verified_at
 
 
 def proof_key(row: Verification) -> ProofKey:

@@ -26,12 +26,13 @@ from ..errors import (
     Rejected,
     SendFailed,
     StoreUnavailable,
+    TooSoon,
 )
 from ..models import Challenge, Message, Verification
 from ..phone import mask
 from ..senders.base import Channel, CodeMessage
 from .budgets import Claim, Pace, Reservation
-from .challenges import Challenges, Subject, is_over, is_void, locked
+from .challenges import Challenges, Subject, is_over, is_used, is_void, locked
 from .parts import Parts
 from .spending import Spending, network
 
@@ -104,11 +105,9 @@ class Sending:
 
         def work(session: Session) -> tuple[Challenge, Reservation]:
             now = self._parts.clock()
-            rows = self._parts.budgets.lock(session, claims)
-            standing = session.get(Verification, subject.user_id) if subject.user_id else None
-            if standing is not None and self._parts.rules.is_locked(standing):
-                raise AccountLocked("too many failures in a row; staff must unlock this account")
+            standing = self._unlocked(session, subject)
             current = self._current(session, subject, again, now)
+            rows = self._parts.budgets.lock(session, claims)
             reservation = self._parts.budgets.take(rows, claims, now)
             if current is None:
                 current = self._new_challenge(subject, channel, now)
@@ -131,10 +130,28 @@ class Sending:
                 current.returnable = json.dumps(units)
             return current, reservation
 
-        self._spending.refuse_early(claims)
+        try:
+            self._parts.budgets.look(claims, self._parts.clock())
+        except TooSoon:
+            self._parts.ledger.read(lambda session: self._refuse_closed(session, subject, again))
+            raise
         silently = subject.user_id is None
         self._parts.budgets.prepare(claims, self._parts.clock(), silently=silently)
         return self._parts.ledger.run(work)
+
+    def _unlocked(self, session: Session, subject: Subject) -> Verification | None:
+        """The standing of who gets a code, unless that is locked; None without one."""
+        standing = session.get(Verification, subject.user_id) if subject.user_id else None
+        if standing is not None and self._parts.rules.is_locked(standing):
+            raise AccountLocked("too many failures in a row; staff must unlock this account")
+        return standing
+
+    def _refuse_closed(self, session: Session, subject: Subject, again: str | None) -> None:
+        """Raise what no waiting helps against."""
+        self._unlocked(session, subject)
+        challenge = session.get(Challenge, again) if again is not None else None
+        if again is not None and (challenge is None or challenge.state != Challenge.PENDING):
+            raise NoChallenge("this challenge is not open any more")
 
     def _current(
         self, session: Session, subject: Subject, again: str | None, now: datetime
@@ -203,8 +220,8 @@ class Sending:
         """
 
         def work(session: Session) -> None:
-            rows = self._parts.budgets.lock_ids(session, reservation.rows)
             row = session.get(Challenge, challenge.id, with_for_update=True)
+            rows = self._parts.budgets.lock_ids(session, reservation.rows)
             units = reservation.units
             if refused or (row is not None and row.state == Challenge.VERIFIED):
                 # Proved by an earlier copy meanwhile, which gave the address its units back.
@@ -310,6 +327,8 @@ class Sending:
                 return False
             holder.native_key = None
             session.flush()
+        elif self._lives_elsewhere(session, challenge, sender):
+            return False
         challenge.native_sender = sender
         challenge.native_key = key
         return True
@@ -331,6 +350,25 @@ class Sending:
             )
         )
         return last_sent is None or now >= last_sent + self._parts.rules.code_lifetime
+
+    def _lives_elsewhere(self, session: Session, challenge: Challenge, sender: str) -> bool:
+        """Whether a native code that was sent for somebody else may live, though nobody holds it.
+
+        So it is where its challenge gave way to one whose send then failed, or was erased.
+        """
+        now = self._parts.clock()
+        if is_used(session, self._challenges.native_rest(challenge.mobile, sender), now):
+            return True
+        sent_for = session.execute(
+            select(Challenge.user_id, Challenge.purpose)
+            .join(Message, Message.challenge_id == Challenge.id)
+            .where(Message.recipient == challenge.mobile, Message.sender == sender)
+            .where(Message.kind == "native_code", Message.state != Message.FAILED)
+            .where(Message.created_at > now - self._parts.rules.code_lifetime)
+            .where(Challenge.id != challenge.id)
+        )
+        whose = (challenge.user_id, challenge.purpose)
+        return any(user_id is None or (user_id, purpose) != whose for user_id, purpose in sent_for)
 
 
 def _release_native(session: Session, challenge_id: str, sender: str) -> None:

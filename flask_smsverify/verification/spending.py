@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -10,13 +11,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import signals
-from ..errors import BudgetSpent, TooManyAttempts
+from ..errors import StoreUnavailable, TooManyAttempts
 from ..models import Challenge, UsedToken, Verification
 from ..phone import region_of
 from ..settings import Limit
 from .budgets import Claim, Pace, Reservation
 from .challenges import Subject, is_used
 from .parts import Parts
+
+log = logging.getLogger(__name__)
 
 
 class Spending:
@@ -116,26 +119,22 @@ class Spending:
         if wait:
             raise TooManyAttempts(wait)
 
-    def refuse_early(self, claims: Sequence[Claim | Pace]) -> None:
-        """Refuse by a look, so that who is refused anyway makes no rows. The limits are below."""
-        budgets = [claim for claim in claims if isinstance(claim, Claim) and claim.item is None]
-        spent = [
-            (usage.wait, usage.scope)
-            for usage in self._parts.budgets.usage(budgets, self._parts.clock())
-            if usage.wait
-        ]
-        if spent:
-            wait, scope = max(spent)
-            raise BudgetSpent(wait, scope)
-
     def announce(self, reservation: Reservation) -> None:
         for scope in dict.fromkeys(reservation.spent):
             self._parts.emit(signals.budget_spent, scope=scope, limit="whole")
-            if scope == "site" and self._is_first_today(scope):
-                self._parts.tell("site_budget.spent", mobile=None)
+            if scope == "site":
+                self._tell_staff(scope)
         for scope in reservation.half_spent:
             if scope == "site_failures":
                 self._parts.emit(signals.budget_spent, scope=scope, limit="half")
+
+    def _tell_staff(self, scope: str) -> None:
+        """Tell the staff that a scope is spent. What was sent stays sent though this fails."""
+        try:
+            if self._is_first_today(scope):
+                self._parts.tell("site_budget.spent", mobile=None)
+        except StoreUnavailable:
+            log.exception("the staff could not be told that the budget %s is spent", scope)
 
     def _is_first_today(self, scope: str) -> bool:
         """Whether nobody was told within a day that this scope is spent; notes that somebody is."""

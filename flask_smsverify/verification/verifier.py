@@ -1,9 +1,10 @@
 """The verifier: start a challenge, send again, check a code, and what follows from it.
 
 Every step of the story is one short transaction of the ledger, and no transaction is open while a
-gateway thinks. Rows are locked in one order everywhere: budgets, then the verification, then the
-challenge. HTML, JSON and Python callers come through the same methods, so there is one budget for
-all of them.
+gateway thinks. Rows are locked in one order everywhere: who holds the mobile, the verifications,
+the challenge, and last the budgets, since all users share the site's: what a transaction of the
+host's may hold up, a claim that is not committed yet, holds up that mobile and that user alone.
+HTML, JSON and Python callers come through the same methods, so there is one budget for all.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from .policy import Status
 from .sending import Sending
 from .spending import Spending
 from .tokens import ProofTokens
+
+#: So long a used proof token is noted at least, whatever age its claim allowed.
+_TOKEN_NOTED = timedelta(days=1)
 
 
 class Verifier:
@@ -184,7 +188,7 @@ class Verifier:
         :raises MobileTaken: others hold the mobile already, or the host's own table says so.
         :raises AccountLocked: until staff unlock the account.
         """
-        mobile, proved_at, (digest, *older) = self._tokens.load(token, purpose, max_age)
+        mobile, proved_at, digests = self._tokens.load(token, purpose, max_age)
         gone = self._holding.gone(mobile, None)
         holders = Claim("holders", mobile, ())
         self._parts.budgets.prepare_beside(holders, self._parts.clock())
@@ -193,27 +197,27 @@ class Verifier:
 
         def work(session: Session) -> Granted | None:
             now = self._parts.clock()
-            used = {"digest": digest, "until": now + timedelta(seconds=max_age)}
-            was_used = any(is_used(session, past, now) for past in older)
-            if was_used or not self._parts.ledger.insert_if_absent(session, UsedToken, used):
+            if any(is_used(session, digest, now) for digest in digests):
                 raise InvalidToken("this proof token was used already")
-            standing = session.get(Verification, user_id)
-            if standing is not None and self._parts.rules.is_locked(standing):
-                raise AccountLocked("too many failures in a row; staff must unlock this account")
-            if standing is not None and standing.revoked_at and standing.revoked_at >= proved_at:
-                raise InvalidToken("the user's verification was taken back after this proof")
             self._parts.budgets.lock_within(session, holders, now)
-            # By key alone, and a row made before it is locked: at REPEATABLE READ, MariaDB locks
-            # gaps too, and two sign-ups would wait for each other.
-            self._parts.ledger.insert_if_absent(
-                session, Verification, {"user_id": user_id, "failures": 0, "created_at": now}
-            )
+            standing = self._standing_within(session, user_id, now)
+            if self._parts.rules.is_locked(standing):
+                raise AccountLocked("too many failures in a row; staff must unlock this account")
+            if standing.revoked_at is not None and standing.revoked_at >= proved_at:
+                raise InvalidToken("the user's verification was taken back after this proof")
             holding = self._holding.holders_within(session, mobile, user_id, gone, now)
-            if holding is None:
-                return None
-            return self._holding.grant(
+            granted = holding is not None and self._holding.grant(
                 session, user_id, mobile, "sms", "proof", now, holding, proved_at=proved_at
             )
+            if not granted:
+                return None
+            # Noted under every key, for servers that have not got the newest yet.
+            until = now + max(timedelta(seconds=max_age), _TOKEN_NOTED)
+            for digest in digests:
+                used = {"digest": digest, "until": until}
+                if not self._parts.ledger.insert_if_absent(session, UsedToken, used):
+                    raise InvalidToken("this proof token was used already")
+            return granted
 
         granted = self._parts.ledger.within(connection, work)
         if granted is None:
@@ -237,6 +241,19 @@ class Verifier:
         self._parts.users.after_commit(announce)
         return granted.verification
 
+    def _standing_within(self, session: Session, user_id: str, now: datetime) -> Verification:
+        """A user's standing as it is now, locked in a transaction of the host's.
+
+        By key alone, and a row that is not there is made before it is locked: at REPEATABLE READ,
+        MariaDB locks gaps too, and two sign-ups would wait for each other.
+        """
+        if session.get(Verification, user_id) is None:
+            self._parts.ledger.insert_if_absent(
+                session, Verification, {"user_id": user_id, "failures": 0, "created_at": now}
+            )
+        # What was read before may be older: the transaction's first look decides, on MariaDB.
+        return session.get_one(Verification, user_id, with_for_update=True, populate_existing=True)
+
     # --- standing ------------------------------------------------------------------------------
 
     def status(self, user: object) -> Status:
@@ -244,13 +261,13 @@ class Verifier:
         if self._parts.users.is_exempt(user):
             return Status("exempt", self._parts.mobile_of(user), exempt=True)
         user_id = self._parts.users.id_of(user)
+        now = self._parts.clock()
         row, challenge = self._parts.ledger.read(
             lambda session: (
                 session.get(Verification, user_id),
-                latest_of(session, user_id, "verify"),
+                latest_of(session, user_id, "verify", now),
             )
         )
-        now = self._parts.clock()
         status = self._parts.policy.standing(row, self._parts.mobile_of(user), now)
         if row is not None and self._parts.rules.is_locked(row):
             return replace(status, locked=True)
@@ -360,14 +377,19 @@ class Verifier:
                     )
                 )
             )
-            session.execute(
-                delete(Challenge).where(
-                    or_(
-                        Challenge.user_id == user_id,
-                        and_(Challenge.user_id.is_(None), Challenge.mobile.in_(mobiles)),
-                    )
-                )
+            theirs = or_(
+                Challenge.user_id == user_id,
+                and_(Challenge.user_id.is_(None), Challenge.mobile.in_(mobiles)),
             )
+            until = self._parts.clock() + self._parts.rules.code_lifetime
+            for mobile, sender in session.execute(
+                select(Challenge.mobile, Challenge.native_sender)
+                .where(theirs, Challenge.native_sender.is_not(None))
+                .distinct()
+            ):
+                rest = self._challenges.native_rest(mobile, sender)
+                session.merge(UsedToken(digest=rest, until=until))
+            session.execute(delete(Challenge).where(theirs))
             session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
             if row is not None:
                 session.delete(row)

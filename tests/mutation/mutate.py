@@ -88,16 +88,16 @@ def in_noting(source: str, instead: str, tests: str = TRACKING) -> Mutant:
 LOCKED_AT_CHECK = """        if standing is not None and self._parts.rules.is_locked(standing):
             raise AccountLocked("too many failures in a row; staff must unlock this account")
         exhausted"""
-LOCKED_AT_START = """            if standing is not None and self._parts.rules.is_locked(standing):
-                raise AccountLocked("too many failures in a row; staff must unlock this account")
-            current"""
-LOCKED_AT_CLAIM = """            if standing is not None and self._parts.rules.is_locked(standing):
+LOCKED_AT_START = """        if standing is not None and self._parts.rules.is_locked(standing):
+            raise AccountLocked("too many failures in a row; staff must unlock this account")
+        return standing"""
+LOCKED_AT_CLAIM = """            if self._parts.rules.is_locked(standing):
                 raise AccountLocked("too many failures in a row; staff must unlock this account")
             if standing"""
 
 MUTANTS = [
     # the attempt counter, expiry, the lock
-    in_rooms("challenge.attempts += 1", "challenge.attempts += 0", GUESSING),
+    in_rooms("row.attempts += 1", "row.attempts += 0", GUESSING),
     in_rooms("standing.failures += 1", "standing.failures += 0", GUESSING),
     in_rooms(
         "exhausted = challenge.attempts >= self._parts.rules.max_attempts",
@@ -138,8 +138,8 @@ MUTANTS = [
         GUESSING,
     ),
     in_rooms(
-        "                if standing is not None and standing.locked_at is not None:",
-        "                if False:",
+        "            if standing is not None and standing.locked_at is not None:",
+        "            if False:",
         GUESSING,
     ),
     in_rooms("self._parts.budgets.put_back(rows, reservation)\n            self", "self", GUESSING),
@@ -233,7 +233,7 @@ MUTANTS = [
     in_budgets(
         "if _used(live.values()) < limit.amount:", "if _used(live.values()) <= limit.amount:"
     ),
-    in_budgets("limit.seconds) - SLICES\n", "limit.seconds) - SLICES + 1\n"),
+    in_budgets("limit.seconds) - back\n", "limit.seconds) - back + 1\n"),
     in_budgets("if counts.get(key, 0) > 1:", "if False:"),
     in_budgets("if key in told and slot - told[key] <= SLICES:", "if False:"),
     in_budgets("if key in told and slot - told[key] <= SLICES:", "if key in told:"),
@@ -269,11 +269,38 @@ MUTANTS = [
     in_rooms("            if row.sends <= 0:\n", "            if False:\n", DRAINING),
     in_rooms("if self._parts.clock() >= challenge.expires_at:  # it", "if False:  # it", DRAINING),
     # what is refused before it costs anything
+    in_rooms("self._parts.budgets.look(claims, self._parts.clock())", "pass", DRAINING),
     in_rooms(
-        "        if spent:\n            wait, scope",
-        "        if False:\n            wait, scope",
+        "self._parts.ledger.read(lambda session: self._refuse_closed(session, subject, again))",
+        "pass",
         DRAINING,
     ),
+    in_budgets(
+        "        if spent_for:\n            wait, scope",
+        "        if False:\n            wait, scope",
+    ),
+    Mutant(
+        f"{VERIFICATION}/budgets.py",
+        "kept=max(WINDOWS_KEPT * limit.seconds, longest)",
+        "kept=limit.seconds",
+        DRAINING,
+        "ahead",
+    ),
+    in_rooms(".where(Challenge.created_at <= now + CLOCK_SKEW)", "", GUESSING, "ahead"),
+    # native codes that nobody holds any more
+    in_rooms(
+        "elif self._lives_elsewhere(session, challenge, sender):", "elif False:", GUESSING, "native"
+    ),
+    in_rooms(
+        "if is_used(session, self._challenges.native_rest(challenge.mobile, sender), now):",
+        "if False:",
+        GUESSING,
+        "native",
+    ),
+    in_rooms(
+        'Message.kind == "native_code", Message.state != Message.FAILED', "", GUESSING, "native"
+    ),
+    in_rooms("(user_id, purpose) != whose for", "True for", GUESSING, "native"),
     in_rooms(
         "        if wait:\n            raise TooManyAttempts",
         "        if False:\n            raise TooManyAttempts",
@@ -309,7 +336,7 @@ MUTANTS = [
     ),
     in_rooms("standing.verified_at = proved_at or now", "standing.verified_at = now", TAKING_BACK),
     in_rooms(
-        "if standing is not None and standing.revoked_at and standing.revoked_at >= proved_at:",
+        "if standing.revoked_at is not None and standing.revoked_at >= proved_at:",
         "if False:",
         TAKING_BACK,
     ),
@@ -321,15 +348,26 @@ MUTANTS = [
     ),
     # tokens
     in_rooms(
-        "if was_used or not self._parts.ledger.insert_if_absent(session, UsedToken, used):",
-        "if was_used:",
-        TOKENS,
+        "if not self._parts.ledger.insert_if_absent(session, UsedToken, used):", "if False:", TOKENS
+    ),
+    in_rooms("if any(is_used(session, digest, now) for digest in digests):", "if False:", TOKENS),
+    in_rooms(
+        "            for digest in digests:\n", "            for digest in digests[:1]:\n", TOKENS
     ),
     in_rooms(
-        "was_used = any(is_used(session, past, now) for past in older)",
-        "was_used = False",
-        TAKING_BACK,
+        "now + max(timedelta(seconds=max_age), _TOKEN_NOTED)",
+        "now + timedelta(seconds=max_age)",
+        TOKENS,
     ),
+    # what is announced of a claim
+    Mutant(
+        "flask_smsverify/host.py", "if rolled_back not in announcement.within", "if False", TOKENS
+    ),
+    Mutant(
+        "flask_smsverify/host.py", "if rolled_back not in announcement.within", "if True", TOKENS
+    ),
+    Mutant("flask_smsverify/host.py", "if column.name in str(error.orig):", "if True:", TOKENS),
+    Mutant("flask_smsverify/host.py", "if column.name in str(error.orig):", "if False:", TOKENS),
     in_rooms(
         "lambda session: any(is_used(session, digest, now) for digest in digests)",
         "lambda session: False",

@@ -557,6 +557,12 @@ def test_a_services_faults_are_unavailable(status: int) -> None:
     assert raised.value.code == str(status)
 
 
+def test_a_proxy_that_had_no_answer_in_time_leaves_open_what_was_done() -> None:
+    with pytest.raises(Unknown) as raised:
+        answer(504).refuse_service_faults()
+    assert raised.value.code == "504"
+
+
 @pytest.mark.parametrize("status", [200, 201, 204, 400, 404, 409, 422])
 def test_other_statuses_are_the_gateways_own_to_read(status: int) -> None:
     answer(status).refuse_service_faults()
@@ -565,6 +571,12 @@ def test_other_statuses_are_the_gateways_own_to_read(status: int) -> None:
 def test_nothing_of_an_answer_shows_in_its_repr(transport: HttpTransport) -> None:
     assert repr(answer(body=b"secret")) == "<Answer of acme: 200, 6 bytes>"
     assert repr(transport) == "<HttpTransport of 'acme'>"
+
+
+@pytest.mark.parametrize("said", ["no", "False", "0", "yes", 1, None])
+def test_plain_http_is_allowed_by_true_alone(said: object) -> None:
+    with pytest.raises(ConfigurationError, match="allow_http"):
+        HttpTransport("acme", "http://gateway.example", allow_http=said)  # type: ignore[arg-type]  # the mistake
 
 
 # --- the log --------------------------------------------------------------------------------

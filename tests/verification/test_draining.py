@@ -14,9 +14,11 @@ from parallel import PROCESSES, Crowd, outcome, race, send_to
 from flask_smsverify import signals
 from flask_smsverify.delivery import Delivery
 from flask_smsverify.errors import (
+    AccountLocked,
     BudgetSpent,
     InvalidMobile,
     Misconfigured,
+    NoChallenge,
     RegionNotAllowed,
     Rejected,
     SendFailed,
@@ -25,7 +27,7 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.models import Budget, Challenge, Message
+from flask_smsverify.models import Budget, Challenge, Message, Verification
 from flask_smsverify.senders.memory import Memory
 
 MakeFlow = Callable[..., Flow]
@@ -382,7 +384,7 @@ def test_a_resend_that_fails_beside_a_proof_gives_the_address_back_once(
     class Busy(Memory):
         def send_code(self, _message: Any) -> Any:
             claims = flow.verifier._spending.for_guess(challenge, ip)
-            taken.append(checking._take_attempt(challenge.id, claims, silently=False))
+            taken.append(checking._take_attempt(challenge, claims))
             assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
             raise Unavailable("busy", "down", written=False)
 
@@ -594,6 +596,78 @@ def test_every_try_is_a_message_with_its_outcome(flow: Flow) -> None:
     )
     assert messages == [("first", "failed"), ("second", "sent")]
     assert flow.verifier.last_message(challenge) is not None
+
+
+@pytest.mark.parametrize("who", ["a user", "a stranger"])
+def test_a_send_that_is_refused_makes_no_row(flow: Flow, who: str) -> None:
+    def ask(number: int) -> object:
+        mobile = f"0935{number:07}"
+        if who == "a user":
+            return flow.start(1, mobile=mobile, ip="203.0.113.9")
+        return flow.verifier.start_for(mobile, purpose="sign-up", ip="203.0.113.9")
+
+    def rows() -> int:
+        return int(flow.state.ledger.read(lambda session: session.query(Budget).count()))
+
+    asked = iter(range(1000))
+    spent = 3 if who == "a user" else 20
+    for _ in range(spent):
+        ask(next(asked))
+        flow.clock.advance(121)
+    flow.state.delivery.settle()
+    made = rows()
+    for _ in range(20):
+        with pytest.raises(BudgetSpent):
+            ask(next(asked))
+    assert rows() == made
+
+
+def test_a_send_that_comes_too_soon_makes_no_row(flow: Flow) -> None:
+    flow.start()
+    made = flow.state.ledger.read(lambda session: session.query(Budget).count())
+    for number in range(20):
+        with pytest.raises(TooSoon):
+            flow.start(mobile=f"0935{number:07}")
+    assert flow.state.ledger.read(lambda session: session.query(Budget).count()) == made
+
+
+def test_what_no_waiting_helps_against_is_said_before_the_pause(flow: Flow) -> None:
+    challenge = flow.start()
+    flow.verifier.revoke(flow.user(), by="staff")
+    with pytest.raises(NoChallenge):
+        flow.verifier.resend(challenge)
+    flow.state.ledger.run(lambda session: setattr(session.get(Verification, "1"), "failures", 100))
+    with pytest.raises(AccountLocked):
+        flow.start()
+
+
+def test_a_code_that_went_out_is_sent_though_the_staff_cannot_be_told(
+    make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_BUDGETS={"site": "1/day"})
+
+    def down(_scope: str) -> bool:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(flow.verifier._spending, "_is_first_today", down)
+    challenge = flow.start()
+    assert flow.check(challenge, flow.memory.last.code or "").verified_at
+
+
+@pytest.mark.parametrize("ahead", [2 * 3600, 26 * 3600])
+def test_a_clock_that_is_ahead_for_a_moment_brings_no_second_cap(flow: Flow, ahead: int) -> None:
+    """Case 19: what was spent before counts again once the clock is right."""
+    for _ in range(5):
+        flow.start(1)
+        flow.clock.advance(121)
+    with pytest.raises(BudgetSpent):
+        flow.start(1)
+    flow.clock.advance(ahead)
+    flow.start(1)
+    flow.clock.advance(-ahead + 121)
+    with pytest.raises(BudgetSpent):
+        flow.start(1)
+    assert flow.used("mobile", "+989123450001") == 6
 
 
 # --- a process that dies between two steps --------------------------------------------------------

@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import json
 import re
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from conftest import database_params
 from flows import MEMORY, NO_BUDGETS, Flow, Native, flow_of
 from hostapp import create_app, db
 from parallel import PROCESSES, Crowd, guess, outcome, race
@@ -24,6 +27,7 @@ from flask_smsverify.errors import (
     CodeExpired,
     InvalidCode,
     NoChallenge,
+    SendFailed,
     SMSVerifyError,
     TooManyAttempts,
     Unavailable,
@@ -398,7 +402,7 @@ def test_a_native_code_of_one_account_is_nothing_to_another_with_that_mobile(
     elif proved_by == "native":
         flow.check(first, native.sent[1][1])
     second = flow.start(2)
-    assert second.native_sender is None
+    assert flow.verifier.load(second.id).native_sender is None
     assert len(native.sent) == 2
     assert native.own[-1].code == flow.code(second)
     with pytest.raises((WrongCode, InvalidCode)):
@@ -406,6 +410,46 @@ def test_a_native_code_of_one_account_is_nothing_to_another_with_that_mobile(
     flow.clock.advance(601)
     flow.verifier.start(flow.user(2))
     assert len(native.sent) == 3, "the first account's codes have died"
+
+
+@pytest.mark.parametrize("lost_by", ["a send that failed", "erasing the user"])
+def test_a_native_code_whose_challenge_lost_its_hold_is_nothing_to_another(
+    native_flow: tuple[Flow, Native], lost_by: str
+) -> None:
+    """Case 7a: the gateway takes the code still, though no challenge of ours stands for it."""
+    flow, native = native_flow
+    flow.move(2, "09123450001")
+    first = flow.start(1)
+    flow.clock.advance(60)
+    if lost_by == "erasing the user":
+        flow.verifier.forget(flow.user(1))
+    else:
+        for _ in range(5):
+            with pytest.raises(WrongCode):
+                flow.check(first, "9999")
+        native.sending.append(Unavailable("native", "down"))
+        with pytest.raises(SendFailed):
+            flow.start(1)
+    second = flow.start(2)
+    assert flow.verifier.load(second.id).native_sender is None
+    with pytest.raises((WrongCode, InvalidCode)):
+        flow.check(second, native.sent[0][1])
+    flow.clock.advance(601)
+    flow.verifier.start(flow.user(2))
+    assert len(native.sent) == 2, "the first account's code has died"
+
+
+def test_an_account_whose_send_failed_gets_a_native_code_again(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    flow.check(flow.start(), native.sent[0][1])
+    native.sending.append(Unavailable("native", "down"))
+    with pytest.raises(SendFailed):
+        flow.start()
+    challenge = flow.start()
+    assert flow.verifier.load(challenge.id).native_sender is not None
+    assert flow.check(challenge, native.sent[1][1]).verified_at
 
 
 @pytest.mark.race
@@ -954,3 +998,45 @@ def test_no_table_holds_a_code_or_a_digest_that_can_be_made_without_our_key(
         for digest, how in digests(code, beside).items():
             assert digest[:16] not in stolen, how
             assert base64.b64encode(bytes.fromhex(digest))[:16].decode() not in stolen, how
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_claim_that_is_not_committed_holds_up_its_own_user_alone(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Else whoever keeps one open and guesses meanwhile stops all checking of the site."""
+    flow = make_flow(database, users=2)
+    proof = flow.verifier.start_for("09121112233", purpose="sign-up")
+    token = flow.verifier.proof_token(flow.check(proof, flow.code(proof)))
+    first, second = flow.start(1), flow.start(2)
+    flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    ends: list[str] = []
+
+    def check(challenge: Challenge, code: str) -> threading.Thread:
+        def run() -> None:
+            ends.append(outcome(lambda: guess(flow.app, challenge.id, code)))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    # The same user types wrong codes, which wait for the claim; then somebody else a right one.
+    waiting = [check(first, flow.wrong(first)) for _ in range(3)]
+    time.sleep(0.5)
+    assert ends == []
+    check(second, flow.code(second)).join(5)
+    assert ends == ["ok"]
+    db.session.rollback()
+    for thread in waiting:
+        thread.join(30)
+    assert Counter(ends) == {"ok": 1, "WrongCode": 3}
+
+
+def test_a_code_is_good_though_the_clock_was_ahead_for_a_moment(flow: Flow) -> None:
+    flow.clock.advance(3600)
+    flow.start()
+    flow.clock.advance(-3600)
+    flow.clock.advance(300)
+    challenge = flow.start()
+    assert flow.verifier.status(flow.user()).state == "pending"
+    assert flow.verifier.check(flow.user(), flow.code(challenge)).verified_at

@@ -303,6 +303,19 @@ def test_a_user_of_another_class_is_named_and_can_be_exempt(make_app: MakeApp, s
     assert client.get("/guarded").text == "guarded"
 
 
+def test_a_rule_that_is_async_exempts_nobody_and_is_named(app: Flask, client: FlaskClient) -> None:
+    """What it returns is a coroutine, which counts as true."""
+
+    async def rule(_user: object) -> bool:
+        return False
+
+    made: list[Any] = []
+    smsverify_of(app).exempt_when(lambda user: made.append(rule(user)) or made[-1])
+    with pytest.raises(ConfigurationError, match="exempt_when"):
+        client.get("/guarded")
+    made[-1].close()
+
+
 def test_a_pattern_that_takes_in_everything_leaves_our_pages_open(
     make_app: MakeApp, sqlite: str
 ) -> None:
