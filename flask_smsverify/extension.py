@@ -48,6 +48,8 @@ _STAMP = "_smsverify_seen"
 #: has changed since the request began. Not in `g`: a test's app context outlives its requests.
 _SEEN = "smsverify.seen"
 _CHANGED = "smsverify.changed"
+#: Failures in a row above which the start warns.
+_MOST_FAILURES = 100
 
 
 def _look() -> Select[Any]:
@@ -283,13 +285,9 @@ class SMSVerify:
         except BaseException:
             del app.extensions["smsverify"]  # what failed is the error, not a second call
             raise
-        if settings.code_length < 6:
-            log.warning(
-                "SMSVERIFY_CODE_LENGTH is %d: one guess in %s is right, which only the limits on "
-                "failures make up for; 6 is advised",
-                settings.code_length,
-                f"{10**settings.code_length:,}",
-            )
+        if not development:
+            _warn_of_memory(settings)
+        _warn_of_odds(settings)
 
     def _state(self, app: Flask, db: SQLAlchemy, user_model: Any, settings: Settings) -> State:
         policy = Policy(
@@ -430,6 +428,7 @@ class SMSVerify:
 
         :param except_: endpoints that stay open, by their full names, or for a blueprint by the
             part behind its dot.
+        :raises ConfigurationError: the blueprint is registered already, or the app has served.
         """
         open_endpoints = frozenset([except_] if isinstance(except_, str) else except_)
         whole_app = isinstance(blueprint_or_app, Flask)
@@ -446,7 +445,12 @@ class SMSVerify:
                     return None
             return state_of().stand_guard(area=area, anonymous_pass=whole_app)
 
-        blueprint_or_app.before_request(stand)
+        try:
+            blueprint_or_app.before_request(stand)
+        except AssertionError as error:  # Flask's own, for what comes too late
+            raise ConfigurationError(
+                "call smsverify.guard before app.register_blueprint, and before the first request"
+            ) from error
 
     def login_user(self, user: Any, remember: bool = False) -> ResponseReturnValue | bool:
         """Log a user in, unless `SMSVERIFY_LOGIN_GATE` demands a verified mobile first.
@@ -545,6 +549,29 @@ def _is_on(app: Flask, switch: str) -> bool:
     raise ConfigurationError(
         f"{switch} must be true or false; in the environment, in small letters"
     )
+
+
+def _warn_of_odds(settings: Settings) -> None:
+    if settings.code_length < 6:
+        log.warning(
+            "SMSVERIFY_CODE_LENGTH is %d: one guess in %s is right, which only the limits on "
+            "failures make up for; 6 is advised",
+            settings.code_length,
+            f"{10**settings.code_length:,}",
+        )
+    if settings.consecutive_failures > _MOST_FAILURES:
+        log.warning(
+            "SMSVERIFY_CONSECUTIVE_FAILURES is %d: more guesses in a row than the %d that are "
+            "advised (NIST SP 800-63B-4, 3.2.2)",
+            settings.consecutive_failures,
+            _MOST_FAILURES,
+        )
+
+
+def _warn_of_memory(settings: Settings) -> None:
+    for name, options in settings.senders.items():
+        if options["gateway"] == "memory":
+            log.warning("SMSVERIFY_SENDERS[%r] only keeps codes: nobody gets them", name)
 
 
 def _texts(app: Flask, settings: Settings, site_name: str) -> text.CodeTexts:

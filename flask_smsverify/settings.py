@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -91,8 +92,23 @@ def _text(value: object) -> str:
     return value
 
 
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
+def _site_name(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not _printable(value)):
+        raise _refuse("must be a name in one line, or None for the app's")
+    return value
+
+
+def _signature(value: object) -> str:
+    if not isinstance(value, str) or (value and not _printable(value.replace("\n", ""))):
+        raise _refuse("must be a text without control characters")
+    return value
+
+
+def _printable(text: str) -> bool:
+    """Whether it says something, in one line; what joins and directs letters is part of it."""
+    return bool(text.strip()) and all(
+        unicodedata.category(sign) not in ("Cc", "Cs", "Zl", "Zp") for sign in text
+    )
 
 
 def _attribute(value: object) -> str:
@@ -179,11 +195,13 @@ def _areas(value: object) -> Mapping[str, bool | tuple[str, ...]]:
         raise _refuse(right)
     areas: dict[str, bool | tuple[str, ...]] = {}
     for area, switch in value.items():
+        if not isinstance(area, str) or not area:
+            raise _refuse(right)
         if isinstance(switch, bool):
-            areas[str(area)] = switch
+            areas[area] = switch
             continue
         try:
-            areas[str(area)] = _names(switch)
+            areas[area] = _names(switch)
         except ConfigurationError:
             raise _refuse(right) from None
     return areas
@@ -310,8 +328,8 @@ class Settings:
     sends_in_flight: int = _key(_whole(1, 1000), 8)
     recheck_seconds: int = _key(_whole(0, 86_400), 0)
     consecutive_failures: int = _key(_whole(1, 1_000_000), 100)
-    signature: str = _key(_text, "")
-    site_name: str | None = _key(_optional_text, None)
+    signature: str = _key(_signature, "")
+    site_name: str | None = _key(_site_name, None)
     code_text: str | Mapping[str, str] | None = _key(_code_text, None)
     webotp_host: str | None = _key(_host, None)
     url_prefix: str = _key(_path, "/verify-mobile")

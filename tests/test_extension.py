@@ -279,3 +279,29 @@ def test_a_gateway_of_the_hosts_brings_codes(started: Any) -> None:
 def test_a_gateway_that_is_no_sender_is_refused(gateway: Any) -> None:
     with pytest.raises(ConfigurationError, match="Sender"):
         SMSVerify().register_gateway("carrier", gateway)
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({"SMSVERIFY_CODE_LENGTH": 5}, "one guess in 100,000 is right"),
+        ({"SMSVERIFY_CONSECUTIVE_FAILURES": 101}, "than the 100 that are advised"),
+        ({"TESTING": False}, "only keeps codes: nobody gets them"),
+        ({"SMSVERIFY_CODE_LENGTH": 6, "SMSVERIFY_CONSECUTIVE_FAILURES": 100}, ""),
+    ],
+)
+def test_a_setting_that_is_allowed_and_not_advised_is_warned_of(
+    make_app: MakeApp,
+    sqlite: str,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    warning: str,
+) -> None:
+    make_app(sqlite, SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}}, **options)
+    warned = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("flask_smsverify")
+    ]
+    assert len(warned) == bool(warning), warned
+    assert warning in "".join(warned)

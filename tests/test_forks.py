@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parent
 #: The parent sends codes in the background until it has all its threads, then forks; the child
 #: sends some too, and says how many arrived and whether the ledger's connections are its own.
 SCRIPT = """
-import os, sys, threading
+import os, signal, sys, threading
 from flows import MEMORY, NO_BUDGETS
 from hostapp import User, create_app, db
 
@@ -43,6 +43,7 @@ with app.app_context():
         state.delivery.settle()
         print(len(memory.messages), os.waitstatus_to_exitcode(status))
         sys.exit()
+    signal.alarm(30)  # should it wait for its parent's threads, nobody would end it
     for number in range(10, 14):
         state.verifier.start_for(f"0912111{number:04}", purpose="sign-up")
     state.delivery.settle()

@@ -106,7 +106,8 @@ def _check_names(name: str, cls: type[Sender], arguments: Mapping[str, object]) 
     for key in arguments:
         if key not in parameters or key == "client":
             near = difflib.get_close_matches(key, options, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "it takes " + ", ".join(options)
+            takes = ", ".join(options) or "none"
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {takes}"
             raise ConfigurationError(
                 f"SMSVERIFY_SENDERS[{name!r}]: there is no option {key!r}; {hint}"
             )

@@ -110,8 +110,17 @@ def select_locale(locale_getter: Callable[[], str | None] | None = None) -> str:
     if chosen:
         return language_of(chosen)
     if has_request_context() and len(request.headers.get("Accept-Language", "")) <= _LONGEST:
-        return request.accept_languages.best_match(LANGUAGES) or "fa"
+        return _accepted() or "fa"
     return "fa"
+
+
+def _accepted() -> str | None:
+    """Which of our languages the request accepts rather, in whichever country's form."""
+    for locale, quality in request.accept_languages:  # the best first
+        language = _language(locale)
+        if quality > 0 and language in LANGUAGES:
+            return language
+    return None
 
 
 def _asked(locale_getter: Callable[[], str | None]) -> str | None:
@@ -129,8 +138,12 @@ def _asked(locale_getter: Callable[[], str | None]) -> str | None:
 
 def language_of(locale: str) -> str:
     """Reduce a locale's name (`fa`, `fa_IR`, `fa-IR`, `en_GB`, …) to one of our languages."""
+    return "fa" if _language(locale) == "fa" else "en"
+
+
+def _language(locale: str) -> str:
     language = locale.replace("-", "_").partition("_")[0].lower()
-    return "fa" if language in ("fa", "per", "fas") else "en"
+    return "fa" if language in ("per", "fas") else language
 
 
 def in_how_long(seconds: float, t: Translate) -> str:

@@ -207,6 +207,13 @@ def test_a_guarded_blueprint_takes_a_full_name_as_exception(app: Flask) -> None:
     assert stopped(client.get("/shop/list"))
 
 
+def test_a_guard_that_comes_after_its_blueprint_was_registered_is_named(app: Flask) -> None:
+    shop = _shop()
+    app.register_blueprint(shop, url_prefix="/shop")
+    with pytest.raises(ConfigurationError, match=r"before app\.register_blueprint"):
+        smsverify_of(app).guard(shop)
+
+
 def test_a_guarded_app_lets_strangers_our_pages_and_static_files_pass(app: Flask) -> None:
     app.register_blueprint(_shop(), url_prefix="/shop")
     smsverify_of(app).guard(app, except_=["logout", "shop.index"])

@@ -152,6 +152,12 @@ def test_no_text_is_translated_inside_an_f_string_where_extraction_misses_it() -
         ("de,en;q=0.5", "en"),
         ("de", "fa"),
         ("en;q=0.3,fa;q=0.8", "fa"),
+        ("fa-IR,en;q=0.5", "fa"),
+        ("en-US,fa;q=0.5", "en"),
+        ("en-GB,en-US;q=0.9,fa;q=0.1", "en"),
+        ("*,en;q=0.5", "en"),
+        ("fa;q=0,de", "fa"),
+        ("en;q=0,fa;q=0.1", "fa"),
     ],
 )
 def test_the_browser_chooses_between_our_languages_and_persian_is_the_fallback(
