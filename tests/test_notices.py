@@ -12,7 +12,6 @@ from hostapp import User, db
 
 from flask_smsverify import signals
 from flask_smsverify.errors import BudgetSpent, Rejected
-from flask_smsverify.phone import mask
 from flask_smsverify.testing import Outbox, outbox
 
 MakeApp = Callable[..., Flask]
@@ -36,8 +35,26 @@ def test_the_old_number_is_told_when_another_is_proved(app: Flask) -> None:
         notice = box.last
     assert notice.to == old
     assert notice.code is None
-    assert mask(NEW) in notice.text
+    assert "به شماره‌ای که به 8877 ختم می‌شود تغییر کرد" in notice.text
     assert NEW not in notice.text
+
+
+@pytest.mark.parametrize(
+    ("mobile", "ending"), [("+989129998877", "in 8877."), ("+4915112345678", "in 678.")]
+)
+def test_a_new_number_is_told_by_its_last_digits(
+    make_app: MakeApp, sqlite: str, mobile: str, ending: str
+) -> None:
+    """A masked number would be drawn with its signs in disorder inside a Persian SMS."""
+    app = make_app(sqlite, SMSVERIFY_ALLOWED_REGIONS=["IR", "DE"])
+    app.extensions["test_smsverify"].locale_getter(lambda: "en")
+    verifier = app.extensions["smsverify"].verifier
+    with app.app_context(), outbox(app) as box:
+        user = db.session.get(User, 1)
+        verify(verifier, box, user)
+        verify(verifier, box, user, mobile)
+    assert ending in box.last.text
+    assert "•" not in box.last.text
 
 
 def test_proving_the_same_number_again_tells_nobody(app: Flask) -> None:

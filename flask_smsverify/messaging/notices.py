@@ -16,16 +16,17 @@ from ..senders.base import Text
 
 log = logging.getLogger(__name__)
 
-#: Event → language → text. `{site}` is the site's name; the other fields come with the event.
+#: Event → language → text. `{site}` is the site's name; `{new}` the last digits of a new mobile,
+#: since the signs of a masked one change places in a line that runs from right to left.
 TEXTS: Mapping[str, Mapping[str, str]] = {
     "mobile.changed": {
-        "fa": "شماره همراه حساب شما در {site} به {new} تغییر کرد. "
+        "fa": "شمارهٔ موبایل حساب شما در {site} به شماره‌ای که به {new} ختم می‌شود تغییر کرد. "
         "اگر کار شما نبوده، با پشتیبانی تماس بگیرید.",
-        "en": "The mobile of your {site} account was changed to {new}. "
+        "en": "The mobile of your {site} account was changed to the one ending in {new}. "
         "If that was not you, contact support.",
     },
     "mobile.transferred": {
-        "fa": "شماره شما در {site} برای حساب دیگری تأیید شد و دیگر برای حساب قبلی معتبر نیست.",
+        "fa": "شمارهٔ شما در {site} برای حساب دیگری تأیید شد و دیگر برای حساب پیشین معتبر نیست.",
         "en": "Your number was verified for another account at {site} "
         "and no longer counts for the earlier one.",
     },
@@ -61,9 +62,13 @@ class Notices:
         self._staff = tuple(staff)
 
     def tell(self, event: str, *, mobile: str | None, **values: str) -> None:
-        """Tell an event to a mobile, or to the staff where that is None. Raises nothing."""
+        """Tell an event to a mobile, or to the staff where that is None. Raises nothing.
+
+        :param values: masked mobiles.
+        """
         recipients = self._staff if mobile is None else (mobile,)
-        body = TEXTS[event][self._language()].format(site=self._site_name, **values)
+        endings = {name: masked.rpartition("•")[2] for name, masked in values.items()}
+        body = TEXTS[event][self._language()].format(site=self._site_name, **endings)
         text = f"{body}\n{self._signature}" if self._signature else body
         for recipient in recipients:
             self._delivery.in_background(self._send, event, Text(recipient, text))
