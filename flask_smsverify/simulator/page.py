@@ -94,7 +94,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "refuse": "رد شماره",
         "no_credit": "بدون اعتبار",
         "bad_credentials": "نام یا رمز نادرست",
-        "late_delivery": "تحویل دیر",
+        "late_delivery": "تحویل با تأخیر",
         "lost_answer": "پاسخ گم‌شده",
     },
 }
