@@ -86,6 +86,21 @@ class HostUsers:
         )
         return mobile
 
+    def read_again(self, user: object) -> None:
+        """Read a user anew, and keep the row from others until the transaction ends.
+
+        It is a new transaction, for an old one may show what was there when it began; so what the
+        host's functions read beside the user is new as well. What was pending is committed.
+        A user that is not of this session stays as it is.
+        """
+        session = self._db.session()
+        if plain(user) not in session:
+            return
+        session.commit()
+        session.expire_all()
+        # Not the rows of what is loaded with a user: PostgreSQL locks nothing behind an outer join.
+        session.refresh(plain(user), with_for_update={"of": self.model})
+
     def set_mobile(self, user: object, mobile: str) -> None:
         """Write a proved mobile to the user and commit the host's session."""
         self.write_mobile(user, mobile)

@@ -30,6 +30,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import (
     ChannelUnavailable,
+    CodeExpired,
     ConfigurationError,
     MobileTaken,
     NoChallenge,
@@ -251,7 +252,7 @@ def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
             visitor.user,
             form.get("code"),
             ip=request.remote_addr,
-            store=functools.partial(_store_mobile, state, visitor),
+            store=functools.partial(_store_mobile, state, visitor, before.mobile),
         )
     except NoChallenge as error:
         if _second_click(web, visitor, demand):
@@ -381,9 +382,13 @@ def _login_url() -> str | None:
     return str(flask_login.login_url(view, next_url=request.url)) if view else None
 
 
-def _store_mobile(state: State, visitor: Visitor, verification: Verification) -> None:
+def _store_mobile(
+    state: State, visitor: Visitor, before: str | None, verification: Verification
+) -> None:
     """Write a newly proved number to the user.
 
+    :param before: E.164, the user's number when this request began.
+    :raises CodeExpired: somebody else gave the user another number meanwhile, which stays.
     :raises MobileTaken: the host's own table has it for another user.
     :raises StoreUnavailable: the host's database did not take it.
     :raises ConfigurationError: the host's functions do not read what they wrote.
@@ -392,7 +397,7 @@ def _store_mobile(state: State, visitor: Visitor, verification: Verification) ->
     if proved is None or proved == state.verifier.mobile_of(visitor.user):
         return
     try:
-        state.users.set_mobile(visitor.user, proved)
+        _replace_mobile(state, visitor, before, proved)
     except Exception as error:
         state.db.session.rollback()
         if isinstance(error, IntegrityError):
@@ -405,6 +410,13 @@ def _store_mobile(state: State, visitor: Visitor, verification: Verification) ->
             "the mobile that was written is not the one that is read: "
             "with @smsverify.mobile_getter goes a @smsverify.mobile_setter"
         )
+
+
+def _replace_mobile(state: State, visitor: Visitor, before: str | None, proved: str) -> None:
+    state.users.read_again(visitor.user)
+    if state.verifier.mobile_of(visitor.user) not in (before, proved):
+        raise CodeExpired("the user's mobile changed while the code was checked")
+    state.users.set_mobile(visitor.user, proved)
 
 
 def _log_in(visitor: Visitor) -> None:

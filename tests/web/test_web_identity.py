@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask import Flask, redirect, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 from flask_login import current_user, login_user
+from flows import Native
 from hostapp import User, db
 from visiting import (
     CHECK,
@@ -35,6 +37,7 @@ from visiting import (
     wrong,
 )
 
+from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.host import HostUsers
 from flask_smsverify.web import pages
@@ -477,6 +480,86 @@ def test_a_number_that_another_account_proved_is_taken(make_app: MakeApp, sqlite
     assert mobile_in_host(app, 2) == "09123450002"
     assert client.get("/guarded").status_code == 302
     assert client.get(STATUS).json["mobile"] == "+98912•••0002"
+
+
+class Thinking(Native):
+    """A gateway that has others act while it thinks about a code."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__(name="thinking")
+        self._meanwhile = meanwhile
+
+    def check_native_code(self, to: str, code: str) -> bool:
+        self._meanwhile()
+        return super().check_native_code(to, code)
+
+
+def send_by_one_who_thinks(app: Flask, meanwhile: Callable[[], None]) -> Thinking:
+    """Lets a gateway bring the codes during whose checks something happens."""
+    sender = Thinking(meanwhile)
+    app.extensions["smsverify"].delivery._use(Routes({sender.name: sender}, {}))
+    return sender
+
+
+def support_writes(number: int, mobile: str) -> None:
+    """Another transaction gives a user a mobile, and commits."""
+    with db.engine.begin() as connection:
+        connection.execute(sqlalchemy.update(User).where(User.id == number).values(mobile=mobile))
+
+
+@pytest.mark.parametrize("program", [False, True])
+def test_a_number_that_support_wrote_while_the_code_was_checked_stays(
+    make_app: MakeApp, database: str, *, program: bool
+) -> None:
+    """Case 34 of docs/safety.md: the change that was open is void."""
+    app = make_app(database)
+    client = browser(app)
+    prove(app, client)
+    forget_limits(app)
+    sender = send_by_one_who_thinks(app, lambda: support_writes(1, "09129998877"))
+    api(client, MOBILE, mobile=OTHER, send=True)
+    code = sender.sent[-1][1]
+    if program:
+        answer = api(client, CHECK, code=code)
+        assert (answer.status_code, json.loads(answer.text)["code"]) == (422, "code_expired")
+    else:
+        answer = client.post(CHECK, data={"code": code})
+        assert error_of(client.get(answer.location, headers=ENGLISH)) == "The code has expired"
+    assert mobile_in_host(app) == "09129998877"
+    assert client.get("/guarded").status_code == 302
+    set_user(app, mobile="09123450001")
+    assert client.get("/guarded").text == "guarded", "the earlier proof is as it was"
+
+
+@pytest.mark.parametrize("written", [OTHER, "0912 345 0001"])
+def test_what_support_wrote_meanwhile_may_be_the_same_number_or_the_new_one(
+    make_app: MakeApp, database: str, written: str
+) -> None:
+    app = make_app(database)
+    client = browser(app)
+    sender = send_by_one_who_thinks(app, lambda: support_writes(1, written))
+    api(client, MOBILE, mobile=OTHER, send=True)
+    assert api(client, CHECK, code=sender.sent[-1][1]).json["state"] == "verified"
+    assert mobile_in_host(app) == OTHER
+
+
+def test_a_number_that_is_kept_beside_the_user_is_read_again_too(
+    make_app: MakeApp, database: str
+) -> None:
+    """As with a getter that reads `user.profile.phone`; here another row of the same table."""
+    app = make_app(database, users=2)
+    smsverify = app.extensions["test_smsverify"]
+    smsverify.mobile_getter(lambda _user: db.session.get(User, 2).mobile)
+
+    @smsverify.mobile_setter
+    def write(_user: User, mobile: str) -> None:
+        db.session.get(User, 2).mobile = mobile
+
+    client = browser(app)
+    sender = send_by_one_who_thinks(app, lambda: support_writes(2, "09129998877"))
+    api(client, MOBILE, mobile=OTHER, send=True)
+    assert api(client, CHECK, code=sender.sent[-1][1]).status_code == 422
+    assert mobile_in_host(app, 2) == "09129998877"
 
 
 # --- what a session may say --------------------------------------------------------------------
