@@ -17,6 +17,7 @@ import flask_login
 from flask import (
     Blueprint,
     current_app,
+    g,
     redirect,
     render_template,
     request,
@@ -98,14 +99,24 @@ class Visitor:
 
 
 def _visitor(state: State) -> Visitor | None:
-    if current_user().is_authenticated:
-        user, logging_in = plain(current_user()), False
-    else:
-        user, logging_in = _waiting_user(state), True
+    try:
+        if current_user().is_authenticated:
+            user, logging_in = plain(current_user()), False
+        else:
+            user, logging_in = _waiting_user(state), True
+    except (OperationalError, InterfaceError) as error:
+        _ask_no_more_who_it_is(state)
+        raise StoreUnavailable("the host's database did not answer") from error
     if user is None:
         return None
     user_id = state.users.id_of(user)
     return Visitor(user, user_id, _given_by(user_id), logging_in)
+
+
+def _ask_no_more_who_it_is(state: State) -> None:
+    """Let this be a stranger's request: every template asks for the user, and would fail by it."""
+    state.db.session.rollback()
+    g._login_user = current_app.login_manager.anonymous_user()  # type: ignore[attr-defined]  # Flask-Login's place for it
 
 
 def _waiting_user(state: State) -> Any:
@@ -116,10 +127,7 @@ def _waiting_user(state: State) -> Any:
     age = datetime.now(UTC).timestamp() - waiting["at"]
     user: Any = None
     if -CLOCK_SKEW.total_seconds() <= age < _LOGIN_WAITS.total_seconds():
-        try:
-            user = state.users.find(waiting["user"])
-        except (OperationalError, InterfaceError) as error:
-            raise StoreUnavailable("the host's database did not answer") from error
+        user = state.users.find(waiting["user"])
     return user if user is not None and user.is_active else None
 
 

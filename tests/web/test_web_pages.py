@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,9 @@ from conftest import MakeApp
 from flask import Flask
 from flask.testing import FlaskClient
 from hostapp import User, db
+from jinja2 import DictLoader
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from visiting import (
     CHECK,
     MOBILE,
@@ -266,6 +270,38 @@ def test_a_store_that_is_down_is_a_page_and_not_a_traceback(
     assert "Something is not working on our side" in answer.text
     assert "Traceback" not in answer.text + caplog.text
     assert "503" in caplog.text
+
+
+@pytest.mark.parametrize("path", [PAGE, MOBILE, STATUS])
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
+def test_a_hosts_database_that_is_away_is_a_page_and_not_a_traceback(
+    app: Flask, client: FlaskClient, path: str, kind: type[DBAPIError]
+) -> None:
+    """It fails where the user is loaded, and the layout may well show who is logged in."""
+    app.jinja_loader = DictLoader(
+        {
+            "smsverify/base.html": "{{ current_user.is_authenticated }}"
+            " {% block content %}{% endblock %}"
+        }
+    )
+
+    def gone(*_arguments: object) -> None:
+        raise kind("SELECT", {}, Exception("the server is gone"))
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", gone)
+    try:
+        answers = [client.get(path, headers=ENGLISH), client.post(SEND, headers=ENGLISH)]
+        problem = client.get(path, headers={"Accept": "application/json"})
+    finally:
+        event.remove(engine, "before_cursor_execute", gone)
+    assert [answer.status_code for answer in (*answers, problem)] == [503] * 3
+    assert "Something is not working on our side" in answers[1].text
+    assert "False" in answers[1].text
+    assert json.loads(problem.text)["code"] == "store_unavailable"
+    assert client.get("/open").status_code == 200
+    assert client.get(STATUS).json["state"] == "unverified"
 
 
 @pytest.mark.parametrize(
