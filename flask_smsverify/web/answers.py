@@ -7,7 +7,7 @@ for browsers the pages keep it over the redirect that every POST ends in.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -266,8 +266,7 @@ def csrf_holds() -> bool:
     config = current_app.config
     if not config.get("WTF_CSRF_ENABLED", True):
         return True
-    headers = config.get("WTF_CSRF_HEADERS", ("X-CSRFToken", "X-CSRF-Token"))
-    token: Any = next(filter(None, map(request.headers.get, headers)), None)
+    token: Any = next(filter(None, map(request.headers.get, csrf_headers())), None)
     if not token and not request.is_json:
         token = request.form.get(csrf_field_name())
     try:
@@ -275,6 +274,14 @@ def csrf_holds() -> bool:
     except ValidationError:
         return False
     return True
+
+
+def csrf_headers() -> Sequence[str]:
+    """The headers in which a program may send the token."""
+    named: Sequence[str] = current_app.config.get(
+        "WTF_CSRF_HEADERS", ("X-CSRFToken", "X-CSRF-Token")
+    )
+    return named
 
 
 def csrf_field_name() -> str:

@@ -147,7 +147,7 @@ def _for_visitors(view: View) -> View:
             if answers.is_refused():
                 return _refused(problem(422, "invalid_request"))
             if request.method == "POST" and not answers.csrf_holds():
-                return _refused(problem(400, "csrf"))
+                return _refused(_csrf_problem())
             visitor = _visitor(web.state)
             return view(web, visitor) if visitor is not None else _anonymous(web)
         except InvalidRequestError:
@@ -176,6 +176,15 @@ def _refused(found: Problem) -> ResponseReturnValue:
     return answers.problem_page(found, web.state, web.ui)
 
 
+def _csrf_problem() -> Problem:
+    """A token that is missing or not good; a program is told where to get one."""
+    if not _for_program():
+        return problem(400, "csrf")
+    header = next(iter(answers.csrf_headers()), "")
+    said = {"status_url": url_for("smsverify.status"), "header": header}
+    return Problem(400, "csrf", None, said)
+
+
 def _for_program() -> bool:
     return answers.wants_json() or request.endpoint == "smsverify.status"
 
@@ -190,7 +199,7 @@ def _look_over(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
 def _host_refused_csrf(_error: CSRFError) -> ResponseReturnValue:
     """The host's own `CSRFProtect` was there first; the answer is ours all the same."""
     refused = answers.is_refused()  # it was read as empty, so its token was not seen
-    return _refused(problem(422, "invalid_request") if refused else problem(400, "csrf"))
+    return _refused(problem(422, "invalid_request") if refused else _csrf_problem())
 
 
 @blueprint.errorhandler(RequestEntityTooLarge)

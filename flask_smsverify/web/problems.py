@@ -29,7 +29,8 @@ def problem_text(code: str, data: Mapping[str, object], t: Translate) -> Problem
     :param data: what is known of it; each may be missing. `attempts_left` (whole number),
         `retry_after` (seconds), `problem` (of `invalid_code`: `empty`, `not_digits`, `too_short`
         or `too_long`), `scope` (of `budget_spent`: the budget's name), `channel` (`sms` or
-        `voice`), `maybe_sent` (of `send_failed`: whether a message may have gone out after all).
+        `voice`), `maybe_sent` (of `send_failed`: whether a message may have gone out after all),
+        `status_url` and `header` (of `csrf`, to a program: where it gets a token, how it sends it).
     """
     return _TEXTS.get(code, _unknown)(data, t)
 
@@ -46,10 +47,20 @@ def _try_again(data: Mapping[str, object], t: Translate) -> str:
     return t("You can try again %(when)s.", when=in_how_long(seconds, t))
 
 
-def _csrf(_data: Mapping[str, object], t: Translate) -> ProblemText:
+def _csrf(data: Mapping[str, object], t: Translate) -> ProblemText:
+    if "status_url" in data:
+        return ProblemText(
+            t("The CSRF token is missing or no longer good"),
+            t(
+                "Send the %(field)s of %(url)s in the header %(header)s.",
+                field="`csrf_token`",
+                url=data["status_url"],
+                header=data["header"],
+            ),
+        )
     return ProblemText(
         t("This page was open too long"),
-        t("For your safety we did not accept the form. Please send it once more."),
+        t("For your safety we did not accept the form. Please go back and send it once more."),
     )
 
 

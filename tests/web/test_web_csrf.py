@@ -109,6 +109,22 @@ def test_a_refused_stranger_learns_nothing_more(protected: Flask) -> None:
     refused(browser(protected, None).post(SEND, json={}), program=True)
 
 
+def test_a_program_is_told_where_to_get_a_token_and_a_person_to_send_once_more(
+    protected: Flask,
+) -> None:
+    client = browser(protected)
+    body = json.loads(client.post(SEND, json={}, headers={"Accept-Language": "en"}).text)
+    assert body["title"] == "The CSRF token is missing or no longer good"
+    assert body["detail"] == (
+        "Send the `csrf_token` of /verify-mobile/status in the header X-CSRFToken."
+    )
+    persian = json.loads(client.post(SEND, json={}, headers={"Accept-Language": "fa"}).text)
+    assert "/verify-mobile/status" in persian["detail"]
+    page = client.post(SEND, headers={"Accept-Language": "en"}).text
+    assert "This page was open too long" in page
+    assert "Please go back and send it once more." in page
+
+
 def test_the_token_goes_with_the_session(protected: Flask) -> None:
     client = browser(protected)
     header = {"X-CSRFToken": client.get(STATUS).json["csrf_token"]}
@@ -144,6 +160,7 @@ def test_the_hosts_names_for_field_and_header_are_used(make_app: MakeApp, sqlite
         WTF_CSRF_HEADERS=["X-XSRF-Token"],
     )
     client = browser(app)
+    assert "X-XSRF-Token" in json.loads(client.post(SEND, json={}).text)["detail"]
     token = client.get(STATUS).json["csrf_token"]
     assert f'name="_token" value="{token[:8]}' in client.get(PAGE).text
     assert client.post(SEND, json={}, headers={"X-XSRF-Token": token}).status_code == 200
