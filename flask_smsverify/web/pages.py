@@ -215,6 +215,8 @@ def _too_many_parts(_error: RequestEntityTooLarge) -> ResponseReturnValue:
 @_for_visitors
 def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """What is asked, where the code went, the form for it, and sending it again."""
+    if answers.wants_json():
+        return _tell_status(web, visitor)
     found, _ = answers.kept(visitor.id)
     target, demand = _target(web, visitor, request.args)
     status = web.state.verifier.status(visitor.user)
@@ -306,6 +308,8 @@ def _second_click(web: Web, visitor: Visitor, demand: str) -> bool:
 def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """Give or change the number. With the field `send`, as our form has it, a code goes out too."""
     state = web.state
+    if request.method == "GET" and answers.wants_json():
+        return _tell_status(web, visitor)
     status = state.verifier.status(visitor.user)
     if request.method == "GET":
         target, demand = _target(web, visitor, request.args)
@@ -348,6 +352,10 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
 @_for_visitors
 def status(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """Where the visitor stands, always as JSON, with a CSRF token for the next POST."""
+    return _tell_status(web, visitor)
+
+
+def _tell_status(web: Web, visitor: Visitor) -> ResponseReturnValue:
     target, demand = _target(web, visitor, request.args)
     standing = web.state.verifier.status(visitor.user)
     body = _json(web, visitor, standing, target, demand)

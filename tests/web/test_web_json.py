@@ -23,6 +23,7 @@ from visiting import (
     age,
     api,
     browser,
+    error_of,
     expire_codes,
     forget_limits,
     last_code,
@@ -111,6 +112,24 @@ def test_the_status_is_json_whoever_asks(app: Flask, client: FlaskClient) -> Non
         problem(refused, 401, "login_required")
     with store_down(app):
         problem(client.get(STATUS, headers={"Accept": "text/html"}), 503, "store_unavailable")
+
+
+@pytest.mark.parametrize("path", [PAGE, MOBILE])
+def test_a_program_that_gets_a_page_gets_the_status(
+    app: Flask, client: FlaskClient, path: str
+) -> None:
+    client.post(CHECK, data={"code": "1"})
+    query = {"next": "/guarded"}
+    answer = client.get(path, query_string=query, headers=JSON)
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert answer.json == client.get(STATUS, query_string=query).json
+    assert answer.json["state"] == "unverified"
+    assert "csrf_token" in answer.json
+    shown = client.get(path, headers={"Accept": "text/html", "Accept-Language": "en"})
+    assert error_of(shown) == "No code is waiting", "the program took it from nobody"
+    prove(app, client)
+    answer = client.get(path, query_string=query, headers=JSON)
+    assert (answer.status_code, answer.json["state"]) == (200, "verified")
 
 
 def test_who_accepts_json_rather_than_html_gets_it(client: FlaskClient) -> None:
