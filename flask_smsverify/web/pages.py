@@ -531,6 +531,8 @@ def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str)
     expires_at = pending.expires_at if pending else status.expires_at if done else None
     message = state.verifier.last_message(pending) if pending else None
     last = state.verifier.latest(visitor.user) if pending is None and not done else pending
+    if last is not None and last.state == Challenge.VERIFIED:
+        last = None  # a right code ends the pauses
     resend_at = last.resend_at if last is not None and last.resend_at > now else None
     return Shown(
         state=word,

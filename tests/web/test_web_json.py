@@ -13,6 +13,7 @@ import pytest
 from conftest import MakeApp
 from flask import Flask
 from flask.testing import FlaskClient
+from hostapp import User, db
 from visiting import (
     CHECK,
     MOBILE,
@@ -316,6 +317,15 @@ def test_too_soon_says_for_how_long(app: Flask, client: FlaskClient) -> None:
     assert len(phone(app).messages) == 1
 
 
+def test_after_a_right_code_there_is_nothing_to_wait_for(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    with app.app_context():
+        app.extensions["smsverify"].verifier.revoke(db.session.get(User, 1), by="support")
+    assert client.get(STATUS).json["resend_at"] is None
+    assert 'role="timer"' not in client.get(PAGE).text
+    assert api(client, SEND).json["state"] == "pending"
+
+
 def test_a_spent_budget_says_for_how_long(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_BUDGETS={"user": "1/hour"}, SMSVERIFY_RESEND_DELAYS=(1,))
     client = browser(app)
@@ -382,8 +392,6 @@ def test_who_is_not_logged_in(app: Flask, path: str) -> None:
 
 
 def test_a_user_deleted_meanwhile_is_nobody(app: Flask, client: FlaskClient) -> None:
-    from hostapp import User, db
-
     api(client, SEND)
     with app.app_context():
         db.session.delete(db.session.get(User, 1))
