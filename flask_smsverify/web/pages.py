@@ -236,7 +236,7 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
     status = web.state.verifier.status(visitor.user)
     if _is_done(web, visitor, status, demand):
         return _succeeded(web, visitor, target, demand, done=True)
-    if _needs_fresh_login(visitor, status, visitor.given):
+    if _needs_fresh_login(web.state, visitor, status, visitor.given):
         found = problem(403, "fresh_login_required")
         return _failed(web, visitor, found, target, demand, to="mobile")
     try:
@@ -264,7 +264,7 @@ def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
         before = state.verifier.status(visitor.user)
         challenge = state.verifier.latest(visitor.user)
         open_for = challenge.mobile if challenge and challenge.state == Challenge.PENDING else None
-        if _needs_fresh_login(visitor, before, open_for):
+        if _needs_fresh_login(state, visitor, before, open_for):
             found = problem(403, "fresh_login_required")
             return _failed(web, visitor, found, target, demand, to="mobile")
         state.verifier.check(
@@ -321,7 +321,7 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
             shown,
             found,
             sv_typed=typed.get("mobile", ""),
-            sv_needs_fresh_login=_needs_fresh_login(visitor, status, ""),
+            sv_needs_fresh_login=_needs_fresh_login(web.state, visitor, status, ""),
             sv_login_url=_login_url(),
         )
     form = answers.fields()
@@ -329,7 +329,7 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
     typed_mobile = form.get("mobile")
     try:
         given = state.parse_mobile(typed_mobile)
-        if _needs_fresh_login(visitor, status, given):
+        if _needs_fresh_login(web.state, visitor, status, given):
             found = problem(403, "fresh_login_required")
             return _failed(web, visitor, found, target, demand, to="mobile")
         if given == status.mobile:
@@ -380,24 +380,33 @@ def _channel(value: object) -> Channel:
 
 def _is_done(web: Web, visitor: Visitor, status: Status, demand: str) -> bool:
     """Whether nothing is asked of this visitor: no number to prove, no fresher proof demanded."""
+    if visitor.given:
+        return False
     if status.exempt:
         return True
-    if status.state != "verified" or status.verified_at is None or visitor.given:
-        return False
-    if visitor.logging_in:
+    if status.state != "verified" or status.verified_at is None or visitor.logging_in:
         return False
     within = web.demands.load(demand, visitor.id)
     return within is None or datetime.now(UTC) - status.verified_at <= within
 
 
-def _needs_fresh_login(visitor: Visitor, status: Status, wanted: str | None) -> bool:
+def _needs_fresh_login(state: State, visitor: Visitor, status: Status, wanted: str | None) -> bool:
     """Whether a number that was proved once is to be changed by a login that is not fresh.
 
     One that was only remembered is not, and one that still waits for its code is none yet.
     """
-    if wanted is None or wanted == status.mobile or status.verified_at is None:
+    if wanted is None or wanted == status.mobile:
         return False
-    return visitor.logging_in or not flask_login.login_fresh()
+    is_fresh = flask_login.login_fresh() and not visitor.logging_in
+    return not is_fresh and _was_proved(state, visitor, status)
+
+
+def _was_proved(state: State, visitor: Visitor, status: Status) -> bool:
+    """Whether the user's number was ever proved; the status of an exempt one does not tell."""
+    if status.exempt:
+        row = state.ledger.read(lambda session: session.get(Verification, visitor.id))
+        status = state.policy.standing(row, status.mobile, datetime.now(UTC))
+    return status.verified_at is not None
 
 
 def _login_url() -> str | None:
@@ -518,10 +527,8 @@ def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str)
     mobile = visitor.given or status.mobile
     challenge = _challenge_on(state, visitor, status, mobile, now)
     done = _is_done(web, visitor, status, demand)
-    if status.exempt:
-        word = "exempt"
-    elif done:
-        word = "verified"
+    if done:
+        word = "exempt" if status.exempt else "verified"
     elif status.locked:
         word = "locked"
     else:

@@ -384,6 +384,22 @@ def test_a_login_that_was_only_remembered_changes_no_verified_number(
     assert [kept.to for kept in phone(app).messages] == [OWN, OTHER]
 
 
+def test_an_exemption_makes_no_remembered_login_fresh(make_app: MakeApp, sqlite: str) -> None:
+    """Case 33 of docs/safety.md: also where the status of the exempt tells of no proof."""
+    app = make_app(sqlite, users=2, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    client, other = browser(app), browser(app, 2)
+    prove(app, client)
+    forget_limits(app)
+    for number in (1, 2):
+        set_user(app, number, group="staff")
+    refused = api(stale(client), MOBILE, mobile=OTHER, send=True)
+    assert json.loads(refused.text)["code"] == "fresh_login_required"
+    assert 'name="mobile"' not in client.get(MOBILE).text
+    assert client.get(STATUS).json["state"] == "exempt"
+    assert [kept.to for kept in phone(app).messages] == [OWN]
+    assert api(stale(other), MOBILE, mobile=OTHER, send=True).json["state"] == "pending"
+
+
 def test_a_browser_is_led_to_a_fresh_login(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite)
     app.add_url_rule("/login", "login_form", lambda: "the form")

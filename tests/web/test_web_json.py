@@ -442,6 +442,23 @@ def test_an_exempt_user_is_exempt(make_app: MakeApp, sqlite: str) -> None:
     assert phone(app).messages == []
 
 
+def test_an_exempt_user_may_still_prove_a_number(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    set_user(app, group="staff")
+    client = browser(app)
+    given = api(client, MOBILE, mobile=OTHER).json
+    assert (given["state"], given["exempt"]) == ("unverified", True)
+    assert given["mobile"] == "+98935•••2233"
+    assert "Send the code by SMS" in client.get(PAGE, headers={"Accept-Language": "en"}).text
+    assert client.get("/guarded").text == "guarded"
+    assert api(client, SEND).json["state"] == "pending"
+    assert 'name="code"' in client.get(PAGE).text
+    checked = api(client, CHECK, code=last_code(app)).json
+    assert (checked["state"], checked["mobile"]) == ("exempt", "+98935•••2233")
+    with app.app_context():
+        assert db.session.get(User, 1).mobile == OTHER
+
+
 def test_the_languages_of_a_problem(client: FlaskClient) -> None:
     persian = client.post(CHECK, json={}, headers={"Accept-Language": "fa"})
     assert "کد" in json.loads(persian.text)["title"]
