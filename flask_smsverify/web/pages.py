@@ -249,6 +249,9 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
     except SMSVerifyError as error:
         found = problem_of(error)
         to = "mobile" if found.field == "mobile" else "page"
+        if _is_one_too_many(visitor, found):
+            session.pop(_GIVEN, None)
+            to = "mobile"
         return _failed(web, visitor, found, target, demand, to=to)
     return _succeeded(web, visitor, target, demand, done=False)
 
@@ -306,7 +309,7 @@ def _second_click(web: Web, visitor: Visitor, demand: str) -> bool:
 @blueprint.route("/mobile", methods=["GET", "POST"], endpoint="mobile")
 @_for_visitors
 def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
-    """Give or change the number. With the field `send`, as our form has it, a code goes out too."""
+    """Give or change the number, with the field `send` have a code sent too; or `keep` the old."""
     state = web.state
     if request.method == "GET" and answers.wants_json():
         return _tell_status(web, visitor)
@@ -326,7 +329,14 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
         )
     form = answers.fields()
     target, demand = _target(web, visitor, form)
+    if form.get("keep"):
+        session.pop(_GIVEN, None)
+        visitor = replace(visitor, given=None)
+        done = _is_done(web, visitor, status, demand)
+        return _succeeded(web, visitor, target, demand, done=done)
     typed_mobile = form.get("mobile")
+    again = typed_mobile[:48] if isinstance(typed_mobile, str) else ""
+    given_before = session.get(_GIVEN)
     try:
         given = state.parse_mobile(typed_mobile)
         if _needs_fresh_login(web.state, visitor, status, given):
@@ -341,9 +351,10 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
             state.verifier.start(visitor.user, mobile=given, ip=request.remote_addr)
     except SMSVerifyError as error:
         found = problem_of(error)
-        if found.field != "mobile":
+        if _is_one_too_many(visitor, found):
+            session[_GIVEN] = given_before
+        elif found.field != "mobile":
             return _failed(web, visitor, found, target, demand)
-        again = typed_mobile[:48] if isinstance(typed_mobile, str) else ""
         return _failed(web, visitor, found, target, demand, to="mobile", mobile=again)
     return _succeeded(web, visitor, target, demand, done=False)
 
@@ -407,6 +418,12 @@ def _was_proved(state: State, visitor: Visitor, status: Status) -> bool:
         row = state.ledger.read(lambda session: session.get(Verification, visitor.id))
         status = state.policy.standing(row, status.mobile, datetime.now(UTC))
     return status.verified_at is not None
+
+
+def _is_one_too_many(visitor: Visitor, found: Problem) -> bool:
+    """Whether the number that was given is refused for having been preceded by too many others."""
+    spent = found.code == "budget_spent" and found.data["scope"] == "mobiles_per_user"
+    return spent and visitor.given is not None
 
 
 def _login_url() -> str | None:
@@ -498,13 +515,17 @@ class Shown:
     """What the templates know of a visitor's standing; `verify` in them.
 
     :param state: `unsent`, `pending`, `verified`, `exempt` or `locked`.
-    :param mobile: masked.
+    :param mobile: masked: the number that all this is about.
+    :param present: masked: the user's own number, as the host has it.
+    :param given: masked: a number that was given in its place and is not proved yet.
     :param delivery: what is known of the last message: a `Status`, or None.
     :param resend_in: whole seconds until another send is allowed.
     """
 
     state: str
     mobile: str | None
+    present: str | None
+    given: str | None
     channel: str
     delivery: str | None
     can_sms: bool
@@ -544,6 +565,8 @@ def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str)
     return Shown(
         state=word,
         mobile=mask(asked) if asked else None,
+        present=mask(status.mobile) if status.mobile else None,
+        given=mask(visitor.given) if visitor.given else None,
         channel=pending.channel if pending else "sms",
         delivery=_delivery(message.state) if message else None,
         can_sms=state.delivery.routes.can("sms"),

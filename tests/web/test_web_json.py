@@ -413,6 +413,15 @@ def test_a_change_of_number_walks_through_the_states(app: Flask, client: FlaskCl
     assert client.get(STATUS).json["state"] == "verified"
 
 
+def test_a_change_of_number_is_given_up_with_keep(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    forget_limits(app)
+    api(client, MOBILE, mobile=OTHER, send=True)
+    body = api(client, MOBILE, keep=True).json
+    assert (body["state"], body["mobile"]) == ("verified", "+98912•••0001")
+    assert client.get(STATUS).json["state"] == "verified"
+
+
 def test_a_number_given_with_send_gets_its_code_at_once(app: Flask, client: FlaskClient) -> None:
     body = api(client, MOBILE, mobile=OTHER, send=True).json
     assert (body["state"], body["mobile"]) == ("pending", "+98935•••2233")

@@ -242,6 +242,67 @@ def test_a_number_that_was_refused_stands_in_the_form_again(client: FlaskClient)
     assert 'value="021&#34;&lt;b&gt;"' in form.text
 
 
+def test_a_change_of_number_can_be_given_up(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    forget_limits(app)
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    form = client.get(MOBILE, headers=ENGLISH).text
+    assert "Your number now:" in form
+    assert "+98912•••0001" in form
+    assert "New number, not confirmed yet:" in form
+    assert "+98935•••2233" in form
+    assert "Keep my number" in page(client).text
+    answer = client.post(MOBILE, data={"keep": "1", "next": "/guarded", "mobile": "x"})
+    assert (answer.status_code, answer.location) == (303, "/guarded")
+    form = client.get(MOBILE, headers=ENGLISH).text
+    assert "+98912•••0001" in form
+    assert "2233" not in form
+    assert "Keep my number" not in form
+    assert "Your mobile is confirmed" in page(client).text
+    assert len(phone(app).messages) == 2
+
+
+def test_who_keeps_a_number_that_is_not_proved_is_asked_to_prove_it(
+    app: Flask, client: FlaskClient
+) -> None:
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    answer = client.post(MOBILE, data={"keep": "1", "next": "/guarded"})
+    assert (answer.status_code, answer.location) == (303, f"{PAGE}?next=/guarded")
+    text = client.get(answer.location, headers=ENGLISH).text
+    assert "+98912•••0001" in text
+    assert 'name="code"' not in text
+
+
+@pytest.mark.parametrize("by_form", [True, False])
+def test_a_number_too_many_is_not_kept(make_app: MakeApp, sqlite: str, *, by_form: bool) -> None:
+    app = make_app(sqlite, SMSVERIFY_BUDGETS={"mobiles_per_user": "1/day"})
+    client = browser(app)
+    prove(app, client)
+    given = {"mobile": "0935 111 2233"} | ({"send": "1"} if by_form else {})
+    answer = client.post(MOBILE, data=given)
+    if not by_form:
+        answer = client.post(SEND)
+    assert answer.location.startswith(MOBILE)
+    form = client.get(answer.location, headers=ENGLISH)
+    assert error_of(form) == "Too many different numbers"
+    assert ('value="0935 111 2233"' in form.text) is by_form
+    assert "+98935" not in form.text
+    assert "Your mobile is confirmed" in page(client).text
+
+
+def test_after_a_number_too_many_the_one_before_it_is_still_being_changed_to(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite, SMSVERIFY_BUDGETS={"mobiles_per_user": "1/day"}, SMSVERIFY_RESEND_DELAYS=(1,)
+    )
+    client = browser(app)
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    client.post(MOBILE, data={"mobile": "0935 111 2244", "send": "1"})
+    assert client.get(STATUS).json["mobile"] == "+98935•••2233"
+    assert client.post(CHECK, data={"code": last_code(app)}).location == "/"
+
+
 def test_a_gateway_that_refuses_is_told_and_costs_nothing(app: Flask, client: FlaskClient) -> None:
     phone(app).fail_with(Unavailable("memory", "down"))
     client.post(SEND)

@@ -40,6 +40,8 @@ VOID = {"meta", "link", "input", "br", "img", "circle", "path"}
 class Verify:
     state: str = "pending"
     mobile: str | None = "+98912•••4567"
+    present: str | None = "+98912•••4567"
+    given: str | None = None
     channel: str = "sms"
     can_sms: bool = True
     can_voice: bool = True
@@ -74,14 +76,16 @@ class Standing:
 
 
 WRONG = Problem("wrong_code", "The code is wrong", "You have 2 tries left.", "code")
+CHANGING = Verify(mobile="+98935•••2233", given="+98935•••2233")
 UNSENT = Verify("unsent", delivery=None, resend_in=0, attempts_left=None)
 VERIFIED = Verify("verified", verified_at=NOW)
 LOCKED = Verify("locked", resend_in=0)
 
 PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "unsent": ("page", {"verify": UNSENT}),
-    "no mobile": ("page", {"verify": replace(UNSENT, mobile=None)}),
+    "no mobile": ("page", {"verify": replace(UNSENT, mobile=None, present=None)}),
     "pending": ("page", {"verify": Verify()}),
+    "pending change": ("page", {"verify": CHANGING}),
     "pending call": ("page", {"verify": Verify(channel="voice")}),
     "wrong code": ("page", {"verify": Verify(attempts_left=2), "sv_error": WRONG}),
     "last try": ("page", {"verify": Verify(attempts_left=0), "sv_error": WRONG}),
@@ -97,7 +101,9 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "exempt": ("page", {"verify": Verify("exempt", mobile=None)}),
     "locked": ("page", {"verify": LOCKED}),
     "mobile": ("mobile", {"verify": VERIFIED}),
-    "first mobile": ("mobile", {"verify": replace(UNSENT, mobile=None)}),
+    "changed mobile": ("mobile", {"verify": CHANGING}),
+    "first mobile": ("mobile", {"verify": replace(UNSENT, mobile=None, present=None)}),
+    "first mobile again": ("mobile", {"verify": replace(CHANGING, present=None)}),
     "bad mobile": (
         "mobile",
         {
@@ -453,6 +459,33 @@ def test_what_is_known_of_the_delivery_is_said(
 def test_the_number_that_was_typed_comes_back_escaped(show: Show) -> None:
     page = show("bad mobile")
     assert page.one("input", id="sv-mobile")["value"] == '021"<'
+
+
+@both_languages
+def test_the_number_that_one_has_stands_beside_the_one_that_is_not_confirmed(
+    show: Show, lang: str
+) -> None:
+    def plate(name: str) -> list[str]:
+        page = show(name, lang)
+        return [part.text for part in page.inside(page.one("div", class_="sv-plate"), "p")]
+
+    both = plate("changed mobile")
+    assert both[1::2] == ["+98912•••4567", "+98935•••2233"]
+    assert plate("mobile") == both[:2]
+    assert plate("first mobile again") == both[2:]
+    if lang == "en":
+        assert both[::2] == ["Your number now:", "New number, not confirmed yet:"]
+
+
+def test_who_has_a_number_can_keep_it_and_who_has_none_cannot(show: Show) -> None:
+    for name in ("changed mobile", "pending change"):
+        page = show(name)
+        (form,) = (form for form in page.all("form") if "keep" in page.fields(form))
+        assert form["action"] == "/verify-mobile/mobile"
+        assert page.fields(form)["keep"] == "1"
+        assert "mobile" not in page.fields(form)
+    for name in ("mobile", "first mobile", "first mobile again", "pending", "unsent"):
+        assert not show(name).all("input", name="keep")
 
 
 def test_a_problem_page_leads_back(app: Flask, show: Show) -> None:
