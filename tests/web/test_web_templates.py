@@ -645,6 +645,23 @@ def test_on_a_narrow_phone_nothing_overflows_and_targets_are_44_px(
     assert all(height >= 44 for height in heights)
 
 
+@every_page
+@both_languages
+def test_with_text_of_twice_the_size_nothing_leaves_its_place(
+    site: tuple[Flask, str], tab: Any, name: str, lang: str
+) -> None:
+    """WCAG 2.2, 1.4.4."""
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.goto(f"{site[1]}?name={name}&lang={lang}")
+    tab.evaluate("document.documentElement.style.fontSize = '200%'")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    outside = tab.eval_on_selector_all(
+        ".sv-plate, .sv-plate p, .sv-facts div",
+        "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)",
+    )
+    assert outside == []
+
+
 def test_the_error_summary_has_the_focus_with_and_without_the_script(
     site: tuple[Flask, str], tab: Any, browser: Any
 ) -> None:
