@@ -224,6 +224,9 @@ def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
     if wanted and found is None and _is_done(web, visitor, status, demand):
         return redirect(wanted)
     shown = _shown(web, visitor, status, target, demand)
+    if shown.guess_in and found and (found.field == "code" or found.code == "too_many_attempts"):
+        # Whatever was said of the last guess, there is none left, and for longer than it says.
+        found = Problem(429, "too_many_attempts", None, {"retry_after": shown.guess_in})
     return _render("page.html", web, shown, found)
 
 
@@ -520,6 +523,7 @@ class Shown:
     :param given: masked: a number that was given in its place and is not proved yet.
     :param delivery: what is known of the last message: a `Status`, or None.
     :param resend_in: whole seconds until another send is allowed.
+    :param guess_in: whole seconds in which no code is taken, and none sent therefore; 0: none.
     """
 
     state: str
@@ -535,6 +539,7 @@ class Shown:
     expires_in: int
     resend_at: datetime | None
     resend_in: int
+    guess_in: int
     verified_at: datetime | None
     attempts_left: int | None
     code_length: int | None
@@ -576,6 +581,7 @@ def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str)
         expires_in=_seconds_to(expires_at, now),
         resend_at=resend_at,
         resend_in=_seconds_to(resend_at, now),
+        guess_in=state.verifier.guess_wait(visitor.user) if word in ("unsent", "pending") else 0,
         verified_at=status.verified_at if done else None,
         attempts_left=max(0, state.settings.max_attempts - pending.attempts) if pending else None,
         code_length=pending.code_length if pending and pending.native_sender is None else None,

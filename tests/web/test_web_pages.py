@@ -318,6 +318,7 @@ def test_an_answer_that_could_mean_either_leaves_the_code_good(
     phone(app).fail_with(Unknown("memory", "the answer was HTML"), arrives=True)
     client.post(SEND)
     assert client.get(STATUS).json["delivery"] == "unknown"
+    assert "If a code arrives, type it here" in page(client).text
     assert client.post(CHECK, data={"code": last_code(app)}).location == "/"
 
 
@@ -463,6 +464,37 @@ def test_a_locked_user_is_told_to_ask_staff(make_app: MakeApp, sqlite: str) -> N
     forget_limits(app)
     client.post(SEND)
     assert len(phone(app).messages) == 1
+
+
+@pytest.mark.parametrize("budget", ["failures", "site_failures"])
+def test_who_has_no_guess_left_is_told_when_and_offered_nothing(
+    make_app: MakeApp, sqlite: str, budget: str
+) -> None:
+    app = make_app(sqlite, users=2, SMSVERIFY_BUDGETS={budget: "2/day"})
+    client = browser(app)
+    client.post(SEND)
+    for _ in range(2):
+        assert 'name="code"' in page(client).text
+        client.post(CHECK, data={"code": wrong(last_code(app))})
+    first, again = page(client), page(client)
+    assert error_of(first) == "Too many wrong codes"
+    assert error_of(again) is None
+    for answer in (first, again):
+        assert "we take no more codes for now. You can try again in 26 hours." in answer.text
+        assert "+98912•••0001" in answer.text
+        assert "<form" not in answer.text
+        assert "<button" not in answer.text
+    assert ("<form" in page(browser(app, 2)).text) is (budget == "failures")
+    client.post(SEND)
+    assert error_of(page(client)) == "Too many wrong codes"
+    assert client.get(STATUS).json["state"] == "pending"
+    with app.app_context():
+        state = app.extensions["smsverify"]
+        assert state.verifier.guess_wait(db.session.get(User, 1)) > 86_400
+        state.budgets.lift(state.verifier.budget_claims(user_id="1"))
+        state.budgets.lift(state.verifier.budget_claims())
+        assert state.verifier.guess_wait(db.session.get(User, 1)) == 0
+    assert 'name="code"' in page(client).text
 
 
 def test_a_lock_takes_no_proof_away_that_holds(make_app: MakeApp, sqlite: str) -> None:

@@ -51,6 +51,7 @@ class Verify:
     resend_at: datetime | None = NOW + timedelta(seconds=28)
     verified_at: datetime | None = None
     resend_in: int = 28
+    guess_in: int = 0
     expires_in: int = 600
     attempts_left: int | None = 5
     code_length: int = 6
@@ -95,6 +96,12 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
             "verify": replace(UNSENT, resend_in=900),
             "sv_error": Problem("too_many_attempts", "Too many wrong codes", "Wait."),
         },
+    ),
+    "no guess left": ("page", {"verify": Verify(guess_in=7200)}),
+    "no guess left for a change": ("page", {"verify": replace(CHANGING, guess_in=7200)}),
+    "no guess left, no mobile": (
+        "page",
+        {"verify": replace(UNSENT, mobile=None, present=None, guess_in=7200)},
     ),
     "notice": ("page", {"verify": Verify(resend_in=0), "sv_notice": "Sent again."}),
     "verified": ("page", {"verify": VERIFIED}),
@@ -456,6 +463,40 @@ def test_what_is_known_of_the_delivery_is_said(
     assert line.text.strip() == line[f"data-sv-{delivery}"]
 
 
+@pytest.mark.parametrize("delivery", [None, "queued", "sent", "delivered"])
+@pytest.mark.parametrize("channel", ["sms", "voice"])
+def test_the_heading_claims_no_more_than_is_known(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, delivery: str | None, channel: str
+) -> None:
+    def heading(delivery: str | None) -> str:
+        verify = Verify(delivery=delivery, channel=channel)
+        monkeypatch.setitem(PAGES, "told", ("page", {"verify": verify}))
+        page = Document(app.test_client().get("/verify-mobile/?name=told&lang=en").text)
+        assert page.one("h1")["data-sv-doubt"] == "If a code arrives, type it here"
+        return page.one("h1").text
+
+    sure = {"sms": "Type the code we sent you", "voice": "Type the code you hear"}
+    assert heading(delivery) == sure[channel]
+    for doubtful in ("unknown", "undelivered", "rejected"):
+        assert heading(doubtful) == "If a code arrives, type it here"
+
+
+@both_languages
+def test_who_has_no_guess_left_is_offered_none(show: Show, lang: str) -> None:
+    for name in ("no guess left", "no guess left, no mobile"):
+        page = show(name, lang)
+        assert not page.all("form")
+        assert not page.all("button")
+        text = page.one("p", class_="sv-lead").text
+        assert ("You can try again in 2 hours." in text) is (lang == "en")
+        assert [link.get("href") for link in page.all("a")] == [
+            "/verify-mobile/?next=/orders?a%3D1%26b%3D2&demand=signed"
+        ]
+    assert show("no guess left").one("p", class_="sv-mobile").text == "+98912•••4567"
+    (form,) = show("no guess left for a change").all("form")
+    assert form["action"] == "/verify-mobile/mobile"
+
+
 def test_the_number_that_was_typed_comes_back_escaped(show: Show) -> None:
     page = show("bad mobile")
     assert page.one("input", id="sv-mobile")["value"] == '021"<'
@@ -772,9 +813,15 @@ def test_the_delivery_line_follows_and_a_proof_in_another_tab_leads_on(
         with tab.expect_response("**/status"):
             tab.clock.run_for(3_100)
         tab.get_by_text("On your phone").wait_for()
+        assert tab.locator("h1").inner_text() == "Type the code we sent you"
+        app.config["STATUS"] = {"state": "pending", "delivery": "undelivered"}
+        with tab.expect_response("**/status"):
+            tab.clock.run_for(5_000)
+        tab.get_by_text("It did not reach your phone").wait_for()
+        assert tab.locator("h1").inner_text() == "If a code arrives, type it here"
         app.config["STATUS"] = {"state": "verified"}
         with tab.expect_navigation(url="**/orders*"):
-            tab.clock.run_for(5_000)
+            tab.clock.run_for(7_000)
     finally:
         app.config["STATUS"] = {"state": "pending", "delivery": "sent"}
 

@@ -105,6 +105,8 @@
           if (text && body.delivery !== line.getAttribute("data-sv-delivery")) {
             line.setAttribute("data-sv-delivery", body.delivery);
             find("[data-sv-told]").textContent = text;
+            var title = find("[data-sv-doubt]");
+            if (/^un|^rej/.test(body.delivery)) title.textContent = title.getAttribute("data-sv-doubt");
           }
           if (body.state === "pending") next();
         }, next);
