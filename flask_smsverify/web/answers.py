@@ -183,6 +183,39 @@ def kept(whose: str) -> tuple[Problem | None, dict[str, str]]:
     return Problem(found["status"], found["code"], found["field"], data), found["typed"]
 
 
+_NOTICE = "_smsverify_notice"
+
+
+def keep_notice(word: str, whose: str) -> None:
+    """Have the next page of that user's say what was done.
+
+    :param word: one that `notice_text` knows.
+    """
+    session[_NOTICE] = [whose, word]
+
+
+def kept_notice(whose: str) -> str | None:
+    """What `keep_notice` kept, once, and for that user alone."""
+    user_id, word = session.pop(_NOTICE, None) or (None, None)
+    return word if user_id == whose else None
+
+
+def notice_text(word: str, ui: Interface) -> str:
+    """What was done, in the reader's words."""
+    t = ui.t
+    texts = {
+        "sent_again": t("We have sent the code again."),
+        "sent_new": t("We have sent a new code; the one before it is no longer good."),
+        "calling": t("We are calling you now."),
+        "calling_again": t("We are calling you again."),
+        "noted": t(
+            "Your new number is noted. You can have the code sent as soon as the time below is"
+            " over."
+        ),
+    }
+    return texts[word]
+
+
 # --- what a request is -------------------------------------------------------------------------
 
 _JSON = ("application/json", "application/problem+json")

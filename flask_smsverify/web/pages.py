@@ -60,6 +60,8 @@ blueprint = Blueprint(
 
 #: The session key of a number that was given and is not proved yet.
 _GIVEN = "_smsverify_mobile"
+#: The deliveries of a message that may well have reached nobody.
+DOUBTFUL = ("unknown", "undelivered", "rejected")
 #: How long a login may wait for its code.
 _LOGIN_WAITS = timedelta(minutes=30)
 
@@ -218,6 +220,7 @@ def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
     if answers.wants_json():
         return _tell_status(web, visitor)
     found, _ = answers.kept(visitor.id)
+    notice = answers.kept_notice(visitor.id)
     target, demand = _target(web, visitor, request.args)
     status = web.state.verifier.status(visitor.user)
     wanted = safe_path(request.args.get("next"))
@@ -227,7 +230,7 @@ def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
     if shown.guess_in and found and (found.field == "code" or found.code == "too_many_attempts"):
         # Whatever was said of the last guess, there is none left, and for longer than it says.
         found = Problem(429, "too_many_attempts", None, {"retry_after": shown.guess_in})
-    return _render("page.html", web, shown, found)
+    return _render("page.html", web, shown, found, notice)
 
 
 @blueprint.post("/send", endpoint="send")
@@ -243,11 +246,9 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
         found = problem(403, "fresh_login_required")
         return _failed(web, visitor, found, target, demand, to="mobile")
     try:
-        web.state.verifier.start(
-            visitor.user,
-            channel=_channel(form.get("channel", "sms")),
-            mobile=visitor.given,
-            ip=request.remote_addr,
+        channel = _channel(form.get("channel", "sms"))
+        challenge = web.state.verifier.start(
+            visitor.user, channel=channel, mobile=visitor.given, ip=request.remote_addr
         )
     except SMSVerifyError as error:
         found = problem_of(error)
@@ -256,7 +257,8 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
             session.pop(_GIVEN, None)
             to = "mobile"
         return _failed(web, visitor, found, target, demand, to=to)
-    return _succeeded(web, visitor, target, demand, done=False)
+    notice = _notice_of(web.state, challenge, status.challenge)
+    return _succeeded(web, visitor, target, demand, done=False, notice=notice)
 
 
 @blueprint.post("/check", endpoint="check")
@@ -326,6 +328,7 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
             web,
             shown,
             found,
+            answers.kept_notice(visitor.id),
             sv_typed=typed.get("mobile", ""),
             sv_needs_fresh_login=_needs_fresh_login(web.state, visitor, status, ""),
             sv_login_url=_login_url(),
@@ -356,6 +359,8 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
         found = problem_of(error)
         if _is_one_too_many(visitor, found):
             session[_GIVEN] = given_before
+        elif found.code == "too_soon" and _is_new(visitor, status) and not answers.wants_json():
+            return _succeeded(web, visitor, target, demand, done=False, notice="noted")
         elif found.field != "mobile":
             return _failed(web, visitor, found, target, demand)
         return _failed(web, visitor, found, target, demand, to="mobile", mobile=again)
@@ -429,6 +434,12 @@ def _is_one_too_many(visitor: Visitor, found: Problem) -> bool:
     return spent and visitor.given is not None
 
 
+def _is_new(visitor: Visitor, status: Status) -> bool:
+    """Whether a number was given that no code is open for yet."""
+    open_for = status.challenge.mobile if status.challenge is not None else None
+    return visitor.given is not None and visitor.given != open_for
+
+
 def _login_url() -> str | None:
     """Where to log in afresh and come back; None where Flask-Login was told of no such view."""
     manager = current_app.login_manager  # type: ignore[attr-defined]  # Flask-Login puts it there
@@ -483,12 +494,35 @@ def _log_in(visitor: Visitor) -> None:
     flask_login.login_user(visitor.user, remember=bool(waiting.get("remember")))
 
 
+def _notice_of(state: State, sent: Challenge, before: Challenge | None) -> str | None:
+    """What to tell of a send, where it was not the challenge's first."""
+    if sent.sends <= 1:
+        return None
+    message = state.verifier.last_message(sent)
+    if message is None or _delivery(message.state) in DOUBTFUL:
+        return None
+    # The gateway's own codes are as the gateway makes them.
+    if state.settings.resend == "new" and sent.native_sender is None:
+        return "sent_new"
+    if sent.channel == "sms":
+        return "sent_again"
+    return "calling_again" if before is not None and before.channel == "voice" else "calling"
+
+
 def _succeeded(
-    web: Web, visitor: Visitor, target: str, demand: str, *, done: bool
+    web: Web,
+    visitor: Visitor,
+    target: str,
+    demand: str,
+    *,
+    done: bool,
+    notice: str | None = None,
 ) -> ResponseReturnValue:
     if answers.wants_json():
         standing = web.state.verifier.status(visitor.user)
         return current_app.json.response(_json(web, visitor, standing, target, demand))
+    if notice is not None:
+        answers.keep_notice(notice, visitor.id)
     if done:
         return redirect(target, 303)
     return redirect(url_for("smsverify.page", next=target, demand=demand or None), 303)
@@ -611,14 +645,19 @@ def _seconds_to(moment: datetime | None, now: datetime) -> int:
 
 
 def _render(
-    template: str, web: Web, shown: Shown, found: Problem | None, **more: object
+    template: str,
+    web: Web,
+    shown: Shown,
+    found: Problem | None,
+    notice: str | None,
+    **more: object,
 ) -> ResponseReturnValue:
     return render_template(
         f"smsverify/{template}",
         verify=shown,
         # The names have a prefix, so that a host's own layout around them keeps its own.
         sv_error=answers.shown(found, web.ui) if found else None,
-        sv_notice=None,
+        sv_notice=answers.notice_text(notice, web.ui) if notice and not found else None,
         sv_csrf_field_name=answers.csrf_field_name(),
         sv_csrf_token=answers.csrf_token(),
         sv_site_name=web.state.site_name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -195,6 +197,104 @@ def test_a_call_brings_the_same_code(app: Flask, client: FlaskClient) -> None:
     assert last_code(app) == by_sms
     assert "Type the code you hear" in page(client).text
     assert client.post(CHECK, data={"code": by_sms}).location == "/"
+
+
+def notice_of(answer: TestResponse) -> str | None:
+    """What a page says was done; None where it says nothing."""
+    found = re.search(r'class="sv-notice"[^>]*>([^<]*)', answer.text)
+    return html.unescape(found[1]) if found else None
+
+
+@pytest.mark.parametrize(
+    ("resend", "walk"),
+    [
+        (
+            "same",
+            [
+                ("sms", None),
+                ("sms", "We have sent the code again."),
+                ("voice", "We are calling you now."),
+                ("voice", "We are calling you again."),
+                ("sms", "We have sent the code again."),
+            ],
+        ),
+        (
+            "new",
+            [
+                ("voice", None),
+                ("sms", "We have sent a new code; the one before it is no longer good."),
+            ],
+        ),
+    ],
+)
+def test_a_code_that_was_sent_again_is_confirmed_once(
+    make_app: MakeApp, sqlite: str, resend: str, walk: list[tuple[str, str | None]]
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_RESEND=resend)
+    client = browser(app)
+    for channel, notice in walk:
+        client.post(SEND, data={"channel": channel})
+        shown = page(client)
+        assert (notice_of(shown), error_of(shown)) == (notice, None)
+        assert notice_of(page(client)) is None
+        forget_limits(app)
+
+
+def test_no_notice_stands_beside_an_error_or_after_it(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    forget_limits(app)
+    client.post(SEND)
+    client.post(SEND)
+    shown = page(client)
+    assert (notice_of(shown), error_of(shown)) == (None, "One moment, please")
+    assert notice_of(page(client)) is None
+
+
+def test_a_notice_is_for_whom_it_was_kept(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, users=2)
+    client = browser(app)
+    client.post(SEND)
+    forget_limits(app)
+    client.post(SEND)
+    client.get("/login/2")
+    assert notice_of(page(client)) is None
+    client.get("/login/1")
+    assert notice_of(page(client)) is None
+
+
+def test_what_may_not_have_gone_out_again_is_not_confirmed(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    forget_limits(app)
+    phone(app).fail_with(Unknown("memory", "the answer was HTML"))
+    client.post(SEND)
+    assert client.get(STATUS).json["delivery"] == "unknown"
+    assert notice_of(page(client)) is None
+
+
+def test_a_program_leaves_no_notice_behind(app: Flask, client: FlaskClient) -> None:
+    api(client, SEND)
+    forget_limits(app)
+    api(client, SEND)
+    assert notice_of(page(client)) is None
+
+
+def test_a_number_given_too_soon_after_a_code_is_noted(app: Flask, client: FlaskClient) -> None:
+    client.post(SEND)
+    answer = client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    shown = client.get(answer.location, headers=ENGLISH)
+    assert error_of(shown) is None
+    assert notice_of(shown) == (
+        "Your new number is noted. You can have the code sent as soon as the time below is over."
+    )
+    assert "+98935•••2233" in shown.text
+    assert 'role="timer"' in shown.text
+    assert len(phone(app).messages) == 1
+    forget_limits(app)
+    client.post(SEND)
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    assert error_of(page(client)) == "One moment, please", "the number was given before"
+    answer = api(client, MOBILE, mobile="0935 111 2244", send=True)
+    assert (answer.status_code, json.loads(answer.text)["code"]) == (429, "too_soon")
 
 
 def test_an_expired_code_says_so(app: Flask, client: FlaskClient) -> None:
