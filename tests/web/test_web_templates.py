@@ -5,7 +5,7 @@ The endpoints behind the forms are stand-ins; what the pages are rendered with i
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,6 +27,7 @@ from werkzeug.serving import make_server
 
 from flask_smsverify import web
 from flask_smsverify.web.i18n import Interface
+from flask_smsverify.web.pages import Shown
 from flask_smsverify.web.problems import problem_text
 
 PACKAGE = Path(web.__file__).parent.parent
@@ -626,6 +627,10 @@ def test_colours_keep_wcag_aa_contrast_in_both_schemes(scheme: int) -> None:
         for ground in grounds:
             assert contrast(colour[text], colour[ground]) >= 4.5, (text, ground)
     assert contrast(colour["line"], colour["surface"]) >= 3  # 1.4.11: what shows a control
+
+
+def test_the_stand_in_for_verify_has_its_fields() -> None:
+    assert {field.name for field in fields(Verify)} == {field.name for field in fields(Shown)}
 
 
 # In a browser

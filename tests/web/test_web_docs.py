@@ -1,0 +1,62 @@
+"""What docs/using.md tells those who write templates of their own, held against what they get."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, template_rendered
+from flask.testing import FlaskClient
+from jinja2 import Template
+from visiting import MOBILE, PAGE, SEND
+
+from flask_smsverify.web import answers
+from flask_smsverify.web.pages import Shown
+
+USING = (Path(__file__).parents[2] / "docs/using.md").read_text("utf-8")
+FOR_TEMPLATES = USING.split("### Templates of your own")[1].split("###")[0]
+NAMED = re.compile(r"`(\w+)`")
+
+
+def documented(heading: str) -> set[str]:
+    """The names in the first column of the table below a heading."""
+    rows = FOR_TEMPLATES.split(f"| {heading} | what |\n| --- | --- |\n")[1].split("\n\n")[0]
+    return {name for row in rows.splitlines() for name in NAMED.findall(row.split("|")[1])}
+
+
+def test_the_variables_of_the_docs_are_those_that_templates_get(client: FlaskClient) -> None:
+    known: set[str] = set()
+
+    def note(_app: Flask, template: Template, context: dict[str, Any], **_more: object) -> None:
+        known.update(name for name in context if name == "verify" or name.startswith("sv_"))
+
+    app = client.application
+    with template_rendered.connected_to(note, app):
+        client.get(PAGE)
+        client.get(MOBILE)
+        app.config["WTF_CSRF_ENABLED"] = True
+        assert client.post(SEND).status_code == 400
+    assert documented("variable") == known | {"smsverify_ui"}
+    ui = app.jinja_env.globals["smsverify_ui"]
+    row = next(row for row in FOR_TEMPLATES.splitlines() if row.startswith("| `smsverify_ui`"))
+    named = re.findall(r"`(\w+)[`(]", row.split("|")[2])
+    assert set(named) == {name for name in dir(ui) if not name.startswith("_")}
+    row = next(row for row in FOR_TEMPLATES.splitlines() if row.startswith("| `sv_error`"))
+    fields = {field.name for field in dataclasses.fields(answers.Shown)}
+    assert fields <= set(NAMED.findall(row))
+
+
+def test_the_fields_of_the_docs_are_those_of_verify() -> None:
+    fields = {field.name for field in dataclasses.fields(Shown)}
+    assert documented("of `verify`") == fields
+
+
+def test_the_endpoints_of_the_docs_are_there(client: FlaskClient) -> None:
+    posts = {
+        rule.endpoint for rule in client.application.url_map.iter_rules() if "POST" in rule.methods
+    }
+    named = set(re.findall(r"url_for\('([\w.]+)'\)", FOR_TEMPLATES))
+    assert named == {name for name in posts if name.startswith("smsverify.")}
+    assert len(named) == 3
