@@ -358,8 +358,14 @@ def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
     except SMSVerifyError as error:
         found = problem_of(error)
         if _is_one_too_many(visitor, found):
-            session[_GIVEN] = given_before
-        elif found.code == "too_soon" and _is_new(visitor, status) and not answers.wants_json():
+            session.pop(_GIVEN, None)
+            if given_before and given_before != [visitor.id, visitor.given]:
+                session[_GIVEN] = given_before
+        elif (
+            found.code == "too_soon"
+            and _is_new(state, visitor, status)
+            and not answers.wants_json()
+        ):
             return _succeeded(web, visitor, target, demand, done=False, notice="noted")
         elif found.field != "mobile":
             return _failed(web, visitor, found, target, demand)
@@ -434,10 +440,10 @@ def _is_one_too_many(visitor: Visitor, found: Problem) -> bool:
     return spent and visitor.given is not None
 
 
-def _is_new(visitor: Visitor, status: Status) -> bool:
-    """Whether a number was given that no code is open for yet."""
-    open_for = status.challenge.mobile if status.challenge is not None else None
-    return visitor.given is not None and visitor.given != open_for
+def _is_new(state: State, visitor: Visitor, status: Status) -> bool:
+    """Whether a number was given that no code was sent to yet."""
+    given, now = visitor.given, datetime.now(UTC)
+    return given is not None and _challenge_on(state, visitor, status, given, now) is None
 
 
 def _login_url() -> str | None:

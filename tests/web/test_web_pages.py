@@ -374,14 +374,17 @@ def test_who_keeps_a_number_that_is_not_proved_is_asked_to_prove_it(
 
 
 @pytest.mark.parametrize("by_form", [True, False])
-def test_a_number_too_many_is_not_kept(make_app: MakeApp, sqlite: str, *, by_form: bool) -> None:
+@pytest.mark.parametrize("noted_before", [True, False])
+def test_a_number_too_many_is_not_kept(
+    make_app: MakeApp, sqlite: str, *, by_form: bool, noted_before: bool
+) -> None:
     app = make_app(sqlite, SMSVERIFY_BUDGETS={"mobiles_per_user": "1/day"})
     client = browser(app)
     prove(app, client)
-    given = {"mobile": "0935 111 2233"} | ({"send": "1"} if by_form else {})
-    answer = client.post(MOBILE, data=given)
-    if not by_form:
-        answer = client.post(SEND)
+    given = {"mobile": "0935 111 2233"}
+    if noted_before or not by_form:
+        client.post(MOBILE, data=given)
+    answer = client.post(MOBILE, data=given | {"send": "1"}) if by_form else client.post(SEND)
     assert answer.location.startswith(MOBILE)
     form = client.get(answer.location, headers=ENGLISH)
     assert error_of(form) == "Too many different numbers"
