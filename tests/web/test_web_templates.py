@@ -494,7 +494,12 @@ def test_who_has_no_guess_left_is_offered_none(show: Show, lang: str) -> None:
             "/verify-mobile/?next=/orders?a%3D1%26b%3D2&demand=signed"
         ]
     assert show("no guess left").one("p", class_="sv-mobile").text == "+98912•••4567"
-    (form,) = show("no guess left for a change").all("form")
+    assert show("no guess left", "en").one("p", class_="sv-plate-label").text == (
+        "Your mobile number"
+    )
+    changing = show("no guess left for a change", "en")
+    assert changing.one("p", class_="sv-plate-label").text == "New number, not confirmed yet:"
+    (form,) = changing.all("form")
     assert form["action"] == "/verify-mobile/mobile"
 
 
