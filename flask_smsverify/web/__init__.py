@@ -15,8 +15,9 @@ from . import hooks
 from .answers import keep_private
 from .guards import GuardAnswers, guard_patterns
 from .i18n import Interface
-from .pages import Web, blueprint
+from .pages import blueprint
 from .targets import Demands
+from .visitors import Web
 
 
 @installs

@@ -33,7 +33,7 @@ MAX_BODY_BYTES = 1_200_000
 MAX_SEPARATORS = 20_000
 _SEPARATORS = (b",", b"&", b"%")
 #: No form of ours is multipart, whose parser is slow at many things.
-_MAX_MULTIPART_BYTES = 64 * 1024
+_MAX_MULTIPART_BYTES = 32 * 1024
 #: An `Accept` longer than this says nothing: what it accepts would take long to find out.
 _LONGEST_ACCEPT = 1_000
 

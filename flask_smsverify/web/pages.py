@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Any, cast
 
 import flask_login
 from flask import (
     Blueprint,
     current_app,
-    g,
     redirect,
-    render_template,
     request,
     session,
     url_for,
@@ -38,17 +35,23 @@ from ..errors import (
     SMSVerifyError,
     StoreUnavailable,
 )
-from ..extension import PENDING_LOGIN, State
-from ..host import current_user, plain
+from ..extension import State
 from ..models import Challenge, Verification
-from ..phone import mask
 from ..senders.base import Channel
-from ..verification.policy import CLOCK_SKEW, Status
 from . import answers
 from .answers import InvalidRequestError, Problem, problem, problem_of
-from .guards import GuardAnswers
-from .i18n import Interface
-from .targets import Demands, next_of, safe_path
+from .showing import as_json, is_new, notice_of, render, show
+from .targets import next_of, safe_path
+from .visitors import (
+    GIVEN,
+    Visitor,
+    Web,
+    given_by,
+    is_done,
+    log_in,
+    needs_fresh_login,
+    visitor_of,
+)
 
 blueprint = Blueprint(
     "smsverify",
@@ -58,85 +61,11 @@ blueprint = Blueprint(
     static_url_path="/static",
 )
 
-#: The session key of a number that was given and is not proved yet.
-_GIVEN = "_smsverify_mobile"
-#: The deliveries of a message that may well have reached nobody.
-DOUBTFUL = ("unknown", "undelivered", "rejected")
-#: How long a login may wait for its code.
-_LOGIN_WAITS = timedelta(minutes=30)
-
 View = Callable[..., ResponseReturnValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Web:
-    """What the pages of one app need beside its state."""
-
-    state: State
-    ui: Interface
-    demands: Demands
-    guard: GuardAnswers
 
 
 def _web() -> Web:
     return cast(Web, current_app.extensions["smsverify_web"])
-
-
-# --- who is asking -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """A user, and what this session has said so far.
-
-    :param id: the user's primary key as text.
-    :param given: E.164, a number that was given and is not proved yet; None without one.
-    :param logging_in: whether the login waits for the code.
-    """
-
-    user: Any
-    id: str
-    given: str | None = field(repr=False)
-    logging_in: bool
-
-
-def _visitor(state: State) -> Visitor | None:
-    try:
-        if current_user().is_authenticated:
-            user, logging_in = plain(current_user()), False
-        else:
-            user, logging_in = _waiting_user(state), True
-    except (OperationalError, InterfaceError) as error:
-        _ask_no_more_who_it_is(state)
-        raise StoreUnavailable("the host's database did not answer") from error
-    if user is None:
-        return None
-    user_id = state.users.id_of(user)
-    return Visitor(user, user_id, _given_by(user_id), logging_in)
-
-
-def _ask_no_more_who_it_is(state: State) -> None:
-    """Let this be a stranger's request: every template asks for the user, and would fail by it."""
-    state.db.session.rollback()
-    g._login_user = current_app.login_manager.anonymous_user()  # type: ignore[attr-defined]  # Flask-Login's place for it
-
-
-def _waiting_user(state: State) -> Any:
-    """The user whose login waits for its code in this session; None without one."""
-    waiting = session.get(PENDING_LOGIN)
-    if not isinstance(waiting, dict):
-        return None
-    age = datetime.now(UTC).timestamp() - waiting["at"]
-    user: Any = None
-    if -CLOCK_SKEW.total_seconds() <= age < _LOGIN_WAITS.total_seconds():
-        user = state.users.find(waiting["user"])
-    return user if user is not None and user.is_active else None
-
-
-def _given_by(user_id: str) -> str | None:
-    """The number that this user gave in this session; another user's is not theirs."""
-    whose, mobile = session.get(_GIVEN) or (None, None)
-    return mobile if whose == user_id else None
 
 
 def _for_visitors(view: View) -> View:
@@ -150,7 +79,7 @@ def _for_visitors(view: View) -> View:
                 return _refused(problem(422, "invalid_request"))
             if request.method == "POST" and not answers.csrf_holds():
                 return _refused(_csrf_problem())
-            visitor = _visitor(web.state)
+            visitor = visitor_of(web.state)
             return view(web, visitor) if visitor is not None else _anonymous(web)
         except InvalidRequestError:
             return _refused(problem(422, "invalid_request"))
@@ -224,13 +153,13 @@ def page(web: Web, visitor: Visitor) -> ResponseReturnValue:
     target, demand = _target(web, visitor, request.args)
     status = web.state.verifier.status(visitor.user)
     wanted = safe_path(request.args.get("next"))
-    if wanted and found is None and _is_done(web, visitor, status, demand):
+    if wanted and found is None and is_done(web, visitor, status, demand):
         return redirect(wanted)
-    shown = _shown(web, visitor, status, target, demand)
+    shown = show(web, visitor, status, target, demand)
     if shown.guess_in and found and (found.field == "code" or found.code == "too_many_attempts"):
         # Whatever was said of the last guess, there is none left, and for longer than it says.
         found = Problem(429, "too_many_attempts", None, {"retry_after": shown.guess_in})
-    return _render("page.html", web, shown, found, notice)
+    return render("page.html", web, shown, found, notice)
 
 
 @blueprint.post("/send", endpoint="send")
@@ -240,9 +169,9 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
     form = answers.fields()
     target, demand = _target(web, visitor, form)
     status = web.state.verifier.status(visitor.user)
-    if _is_done(web, visitor, status, demand):
+    if is_done(web, visitor, status, demand):
         return _succeeded(web, visitor, target, demand, done=True)
-    if _needs_fresh_login(web.state, visitor, status, visitor.given):
+    if needs_fresh_login(web.state, visitor, status, visitor.given):
         found = problem(403, "fresh_login_required")
         return _failed(web, visitor, found, target, demand, to="mobile")
     try:
@@ -254,10 +183,10 @@ def send(web: Web, visitor: Visitor) -> ResponseReturnValue:
         found = problem_of(error)
         to = "mobile" if found.field == "mobile" else "page"
         if _is_one_too_many(visitor, found):
-            session.pop(_GIVEN, None)
+            session.pop(GIVEN, None)
             to = "mobile"
         return _failed(web, visitor, found, target, demand, to=to)
-    notice = _notice_of(web.state, challenge, status.challenge)
+    notice = notice_of(web.state, challenge, status.challenge)
     return _succeeded(web, visitor, target, demand, done=False, notice=notice)
 
 
@@ -272,7 +201,7 @@ def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
         before = state.verifier.status(visitor.user)
         challenge = state.verifier.latest(visitor.user)
         open_for = challenge.mobile if challenge and challenge.state == Challenge.PENDING else None
-        if _needs_fresh_login(state, visitor, before, open_for):
+        if needs_fresh_login(state, visitor, before, open_for):
             found = problem(403, "fresh_login_required")
             return _failed(web, visitor, found, target, demand, to="mobile")
         state.verifier.check(
@@ -287,11 +216,11 @@ def check(web: Web, visitor: Visitor) -> ResponseReturnValue:
         return _failed(web, visitor, problem_of(error), target, demand)
     except SMSVerifyError as error:
         if isinstance(error, MobileTaken):
-            session.pop(_GIVEN, None)
+            session.pop(GIVEN, None)
         return _failed(web, visitor, problem_of(error), target, demand)
-    session.pop(_GIVEN, None)
+    session.pop(GIVEN, None)
     if visitor.logging_in:
-        _log_in(visitor)
+        log_in(visitor)
     return _succeeded(
         web, replace(visitor, given=None, logging_in=False), target, demand, done=True
     )
@@ -308,69 +237,75 @@ def _second_click(web: Web, visitor: Visitor, demand: str) -> bool:
     status = web.state.verifier.status(visitor.user)
     if visitor.logging_in:
         return status.state == "verified"
-    return _is_done(web, visitor, status, demand)
+    return is_done(web, visitor, status, demand)
 
 
 @blueprint.route("/mobile", methods=["GET", "POST"], endpoint="mobile")
 @_for_visitors
 def mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
     """Give or change the number, with the field `send` have a code sent too; or `keep` the old."""
-    state = web.state
-    if request.method == "GET" and answers.wants_json():
+    if request.method == "POST":
+        return _take_mobile(web, visitor)
+    if answers.wants_json():
         return _tell_status(web, visitor)
+    status = web.state.verifier.status(visitor.user)
+    target, demand = _target(web, visitor, request.args)
+    found, typed = answers.kept(visitor.id)
+    return render(
+        "mobile.html",
+        web,
+        show(web, visitor, status, target, demand),
+        found,
+        answers.kept_notice(visitor.id),
+        sv_typed=typed.get("mobile", ""),
+        sv_needs_fresh_login=needs_fresh_login(web.state, visitor, status, ""),
+        sv_login_url=_login_url(),
+    )
+
+
+def _take_mobile(web: Web, visitor: Visitor) -> ResponseReturnValue:
+    state = web.state
     status = state.verifier.status(visitor.user)
-    if request.method == "GET":
-        target, demand = _target(web, visitor, request.args)
-        found, typed = answers.kept(visitor.id)
-        shown = _shown(web, visitor, status, target, demand)
-        return _render(
-            "mobile.html",
-            web,
-            shown,
-            found,
-            answers.kept_notice(visitor.id),
-            sv_typed=typed.get("mobile", ""),
-            sv_needs_fresh_login=_needs_fresh_login(web.state, visitor, status, ""),
-            sv_login_url=_login_url(),
-        )
     form = answers.fields()
     target, demand = _target(web, visitor, form)
-    if form.get("keep"):
-        session.pop(_GIVEN, None)
+    if _is_yes(form.get("keep")):
+        session.pop(GIVEN, None)
         visitor = replace(visitor, given=None)
-        done = _is_done(web, visitor, status, demand)
+        done = is_done(web, visitor, status, demand)
         return _succeeded(web, visitor, target, demand, done=done)
-    typed_mobile = form.get("mobile")
-    again = typed_mobile[:48] if isinstance(typed_mobile, str) else ""
-    given_before = session.get(_GIVEN)
+    typed = form.get("mobile")
+    again = typed[:48] if isinstance(typed, str) else ""
+    given_before = session.get(GIVEN)
     try:
-        given = state.parse_mobile(typed_mobile)
-        if _needs_fresh_login(web.state, visitor, status, given):
+        given = state.parse_mobile(typed)
+        if needs_fresh_login(state, visitor, status, given):
             found = problem(403, "fresh_login_required")
             return _failed(web, visitor, found, target, demand, to="mobile")
         if given == status.mobile:
-            session.pop(_GIVEN, None)
+            session.pop(GIVEN, None)
         else:
-            session[_GIVEN] = [visitor.id, given]
-        visitor = replace(visitor, given=_given_by(visitor.id))
-        if form.get("send") and not _is_done(web, visitor, status, demand):
+            session[GIVEN] = [visitor.id, given]
+        visitor = replace(visitor, given=given_by(visitor.id))
+        if _is_yes(form.get("send")) and not is_done(web, visitor, status, demand):
             state.verifier.start(visitor.user, mobile=given, ip=request.remote_addr)
     except SMSVerifyError as error:
         found = problem_of(error)
         if _is_one_too_many(visitor, found):
-            session.pop(_GIVEN, None)
+            session.pop(GIVEN, None)
             if given_before and given_before != [visitor.id, visitor.given]:
-                session[_GIVEN] = given_before
-        elif (
-            found.code == "too_soon"
-            and _is_new(state, visitor, status)
-            and not answers.wants_json()
-        ):
-            return _succeeded(web, visitor, target, demand, done=False, notice="noted")
+                session[GIVEN] = given_before
         elif found.field != "mobile":
+            noted = found.code == "too_soon" and is_new(state, visitor, status)
+            if noted and not answers.wants_json():
+                return _succeeded(web, visitor, target, demand, done=False, notice="noted")
             return _failed(web, visitor, found, target, demand)
         return _failed(web, visitor, found, target, demand, to="mobile", mobile=again)
     return _succeeded(web, visitor, target, demand, done=False)
+
+
+def _is_yes(value: object) -> bool:
+    """Whether a field says yes: a form's by being there, a program's by being true."""
+    return value is True or (isinstance(value, str) and value.lower() not in ("", "0", "false"))
 
 
 @blueprint.get("/status", endpoint="status")
@@ -383,7 +318,7 @@ def status(web: Web, visitor: Visitor) -> ResponseReturnValue:
 def _tell_status(web: Web, visitor: Visitor) -> ResponseReturnValue:
     target, demand = _target(web, visitor, request.args)
     standing = web.state.verifier.status(visitor.user)
-    body = _json(web, visitor, standing, target, demand)
+    body = as_json(web, visitor, standing, target, demand)
     return current_app.json.response(body | {"csrf_token": answers.csrf_token()})
 
 
@@ -403,47 +338,10 @@ def _channel(value: object) -> Channel:
     raise ChannelUnavailable(str(value)[:16])
 
 
-def _is_done(web: Web, visitor: Visitor, status: Status, demand: str) -> bool:
-    """Whether nothing is asked of this visitor: no number to prove, no fresher proof demanded."""
-    if visitor.given:
-        return False
-    if status.exempt:
-        return True
-    if status.state != "verified" or status.verified_at is None or visitor.logging_in:
-        return False
-    within = web.demands.load(demand, visitor.id)
-    return within is None or datetime.now(UTC) - status.verified_at <= within
-
-
-def _needs_fresh_login(state: State, visitor: Visitor, status: Status, wanted: str | None) -> bool:
-    """Whether a number that was proved once is to be changed by a login that is not fresh.
-
-    One that was only remembered is not, and one that still waits for its code is none yet.
-    """
-    if wanted is None or wanted == status.mobile:
-        return False
-    is_fresh = flask_login.login_fresh() and not visitor.logging_in
-    return not is_fresh and _was_proved(state, visitor, status)
-
-
-def _was_proved(state: State, visitor: Visitor, status: Status) -> bool:
-    """Whether the user's number was ever proved; the status of an exempt one does not tell."""
-    if status.exempt:
-        row = state.ledger.read(lambda session: session.get(Verification, visitor.id))
-        status = state.policy.standing(row, status.mobile, datetime.now(UTC))
-    return status.verified_at is not None
-
-
 def _is_one_too_many(visitor: Visitor, found: Problem) -> bool:
     """Whether the number that was given is refused for having been preceded by too many others."""
     spent = found.code == "budget_spent" and found.data["scope"] == "mobiles_per_user"
     return spent and visitor.given is not None
-
-
-def _is_new(state: State, visitor: Visitor, status: Status) -> bool:
-    """Whether a number was given that no code was sent to yet."""
-    given, now = visitor.given, datetime.now(UTC)
-    return given is not None and _challenge_on(state, visitor, status, given, now) is None
 
 
 def _login_url() -> str | None:
@@ -490,31 +388,6 @@ def _replace_mobile(state: State, visitor: Visitor, before: str | None, proved: 
     state.users.set_mobile(visitor.user, proved)
 
 
-def _log_in(visitor: Visitor) -> None:
-    """Finish a login that waited, in a session that nobody knew before."""
-    waiting = session.get(PENDING_LOGIN, {})
-    session.clear()
-    regenerate = getattr(current_app.session_interface, "regenerate", None)
-    if regenerate is not None:  # sessions kept on the server have an id of their own
-        regenerate(session)
-    flask_login.login_user(visitor.user, remember=bool(waiting.get("remember")))
-
-
-def _notice_of(state: State, sent: Challenge, before: Challenge | None) -> str | None:
-    """What to tell of a send, where it was not the challenge's first."""
-    if sent.sends <= 1:
-        return None
-    message = state.verifier.last_message(sent)
-    if message is None or _delivery(message.state) in DOUBTFUL:
-        return None
-    # The gateway's own codes are as the gateway makes them.
-    if state.settings.resend == "new" and sent.native_sender is None:
-        return "sent_new"
-    if sent.channel == "sms":
-        return "sent_again"
-    return "calling_again" if before is not None and before.channel == "voice" else "calling"
-
-
 def _succeeded(
     web: Web,
     visitor: Visitor,
@@ -526,7 +399,7 @@ def _succeeded(
 ) -> ResponseReturnValue:
     if answers.wants_json():
         standing = web.state.verifier.status(visitor.user)
-        return current_app.json.response(_json(web, visitor, standing, target, demand))
+        return current_app.json.response(as_json(web, visitor, standing, target, demand))
     if notice is not None:
         answers.keep_notice(notice, visitor.id)
     if done:
@@ -548,153 +421,3 @@ def _failed(
         return answers.problem_json(found, web.ui)
     answers.keep(found, visitor.id, **typed)
     return redirect(url_for(f"smsverify.{to}", next=target, demand=demand or None), 303)
-
-
-# --- what is shown -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """What the templates know of a visitor's standing; `verify` in them.
-
-    :param state: `unsent`, `pending`, `verified`, `exempt` or `locked`.
-    :param mobile: masked: the number that all this is about.
-    :param present: masked: the user's own number, as the host has it.
-    :param given: masked: a number that was given in its place and is not proved yet.
-    :param delivery: what is known of the last message: a `Status`, or None.
-    :param resend_in: whole seconds until another send is allowed.
-    :param guess_in: whole seconds in which no code is taken, and none sent therefore; 0: none.
-    """
-
-    state: str
-    mobile: str | None
-    present: str | None
-    given: str | None
-    channel: str
-    delivery: str | None
-    can_sms: bool
-    can_voice: bool
-    can_change_mobile: bool
-    expires_at: datetime | None
-    expires_in: int
-    resend_at: datetime | None
-    resend_in: int
-    guess_in: int
-    verified_at: datetime | None
-    attempts_left: int | None
-    code_length: int | None
-    next: str
-    demand: str
-
-
-def _shown(web: Web, visitor: Visitor, status: Status, target: str, demand: str) -> Shown:
-    state = web.state
-    now = datetime.now(UTC)
-    mobile = visitor.given or status.mobile
-    challenge = _challenge_on(state, visitor, status, mobile, now)
-    done = _is_done(web, visitor, status, demand)
-    if done:
-        word = "exempt" if status.exempt else "verified"
-    elif status.locked:
-        word = "locked"
-    else:
-        word = "pending" if challenge is not None else "unsent"
-    asked = challenge.mobile if challenge is not None and word == "pending" else mobile
-    pending = challenge if word == "pending" else None
-    expires_at = pending.expires_at if pending else status.expires_at if done else None
-    message = state.verifier.last_message(pending) if pending else None
-    last = state.verifier.latest(visitor.user) if pending is None and not done else pending
-    if last is not None and last.state == Challenge.VERIFIED:
-        last = None  # a right code ends the pauses
-    resend_at = last.resend_at if last is not None and last.resend_at > now else None
-    return Shown(
-        state=word,
-        mobile=mask(asked) if asked else None,
-        present=mask(status.mobile) if status.mobile else None,
-        given=mask(visitor.given) if visitor.given else None,
-        channel=pending.channel if pending else "sms",
-        delivery=_delivery(message.state) if message else None,
-        can_sms=state.delivery.routes.can("sms"),
-        can_voice=state.delivery.routes.can("voice"),
-        can_change_mobile=not visitor.logging_in or status.verified_at is None,
-        expires_at=expires_at,
-        expires_in=_seconds_to(expires_at, now),
-        resend_at=resend_at,
-        resend_in=_seconds_to(resend_at, now),
-        guess_in=state.verifier.guess_wait(visitor.user) if word in ("unsent", "pending") else 0,
-        verified_at=status.verified_at if done else None,
-        attempts_left=max(0, state.settings.max_attempts - pending.attempts) if pending else None,
-        code_length=pending.code_length if pending and pending.native_sender is None else None,
-        next=target,
-        demand=demand,
-    )
-
-
-def _challenge_on(
-    state: State, visitor: Visitor, status: Status, mobile: str | None, now: datetime
-) -> Challenge | None:
-    """The challenge on this number that the page is about: open, or with no guess left."""
-    challenge = status.challenge or state.verifier.latest(visitor.user)
-    if challenge is None or challenge.mobile != mobile or now >= challenge.expires_at:
-        return None
-    return challenge if challenge.state in (Challenge.PENDING, Challenge.EXHAUSTED) else None
-
-
-def _delivery(state: str) -> str:
-    return "queued" if state == "sending" else "rejected" if state == "failed" else state
-
-
-def _seconds_to(moment: datetime | None, now: datetime) -> int:
-    if moment is None:
-        return 0
-    return max(0, -int(-(moment - now).total_seconds() // 1))
-
-
-def _render(
-    template: str,
-    web: Web,
-    shown: Shown,
-    found: Problem | None,
-    notice: str | None,
-    **more: object,
-) -> ResponseReturnValue:
-    return render_template(
-        f"smsverify/{template}",
-        verify=shown,
-        # The names have a prefix, so that a host's own layout around them keeps its own.
-        sv_error=answers.shown(found, web.ui) if found else None,
-        sv_notice=answers.notice_text(notice, web.ui) if notice and not found else None,
-        sv_csrf_field_name=answers.csrf_field_name(),
-        sv_csrf_token=answers.csrf_token(),
-        sv_site_name=web.state.site_name,
-        **more,
-    )
-
-
-def _json(
-    web: Web, visitor: Visitor, status: Status, target: str, demand: str
-) -> dict[str, object]:
-    shown = _shown(web, visitor, status, target, demand)
-    if shown.state in ("pending", "verified", "exempt"):
-        state = shown.state
-    elif status.verified_at is not None and not visitor.given:
-        state = "expired"  # also where the proof holds, but a fresher one is demanded
-    else:
-        state = "unverified"
-    return {
-        "state": state,
-        "mobile": shown.mobile,
-        "channel": shown.channel if shown.state == "pending" else None,
-        "verified_at": _iso(shown.verified_at),
-        "expires_at": _iso(shown.expires_at),
-        # Rounded up, so that who comes back at that time is not early.
-        "resend_at": _iso(shown.resend_at and shown.resend_at + timedelta(microseconds=999_999)),
-        "attempts_left": shown.attempts_left,
-        "delivery": shown.delivery,
-        "exempt": status.exempt,
-        "next": shown.next,
-    }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -19,7 +19,7 @@ from flask_smsverify.models import Verification
 from flask_smsverify.settings import Limit
 from flask_smsverify.verification import challenges, checking, codes, holding, policy
 from flask_smsverify.verification.budgets import Claim, Pace
-from flask_smsverify.web import pages
+from flask_smsverify.web.visitors import Visitor
 
 MakeFlow = Callable[..., Flow]
 SECRET = "a secret of the tests"
@@ -169,7 +169,7 @@ def test_a_database_that_fails_in_the_middle_tells_nothing(
         checking.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
         policy.Status("verified", "+989123450001"),
         holding.Granted(Verification(), ("1",), "+989123450001", {"mobile": "+989123450002"}),
-        pages.Visitor(None, "1", "+989123450001", logging_in=False),
+        Visitor(None, "1", "+989123450001", logging_in=False),
         codes.Keyring([SECRET]),
     ],
     ids=lambda thing: type(thing).__name__,

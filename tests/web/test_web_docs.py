@@ -13,7 +13,7 @@ from jinja2 import Template
 from visiting import MOBILE, PAGE, SEND
 
 from flask_smsverify.web import answers
-from flask_smsverify.web.pages import Shown
+from flask_smsverify.web.showing import Shown
 
 USING = (Path(__file__).parents[2] / "docs/using.md").read_text("utf-8")
 FOR_TEMPLATES = USING.split("### Templates of your own")[1].split("###")[0]

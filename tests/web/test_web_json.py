@@ -473,3 +473,23 @@ def test_the_languages_of_a_problem(client: FlaskClient) -> None:
     assert "کد" in json.loads(persian.text)["title"]
     other = client.post(CHECK, json={}, headers={"Accept-Language": "en"})
     assert json.loads(other.text)["title"] == "No code is waiting"
+
+
+def test_a_number_in_change_hides_no_proof_that_holds(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    body = api(client, MOBILE, mobile="09351112233").get_json()
+    assert (body["state"], body["mobile"]) == ("unverified", "+98935•••2233")
+    assert body["verified_mobile"] == "+98912•••0001"
+    assert client.get("/guarded").text == "guarded"
+    body = api(client, MOBILE, keep=True).get_json()
+    assert (body["state"], body["mobile"]) == ("verified", "+98912•••0001")
+
+
+@pytest.mark.parametrize(
+    ("send", "sent"), [(True, 1), ("1", 1), (False, 0), ("false", 0), ("0", 0), (None, 0), ([], 0)]
+)
+def test_a_code_is_sent_with_a_number_only_where_that_is_asked(
+    app: Flask, client: FlaskClient, send: object, sent: int
+) -> None:
+    assert api(client, MOBILE, mobile="09351112233", send=send).status_code == 200
+    assert len(phone(app).messages) == sent

@@ -97,6 +97,20 @@ def test_a_get_sends_nothing_and_writes_nothing(app: Flask, client: FlaskClient)
     assert {statement.split()[0] for statement in seen} == {"SELECT"}
 
 
+def test_a_head_request_is_a_get_whatever_it_carries(app: Flask) -> None:
+    """Case 39: no token is asked of it."""
+    app.config["WTF_CSRF_ENABLED"] = True
+    client = browser(app)
+    plain = {"mobile": "09351112233", "send": "1"}
+    assert client.head(MOBILE).status_code == 200
+    assert client.open(MOBILE, method="HEAD", data=plain).status_code == 200
+    assert client.open(MOBILE, method="HEAD", json=plain).status_code == 200
+    assert phone(app).messages == []
+    page = client.get(MOBILE)
+    assert error_of(page) is None
+    assert "2233" not in page.text
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [

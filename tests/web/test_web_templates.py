@@ -27,8 +27,8 @@ from werkzeug.serving import make_server
 
 from flask_smsverify import web
 from flask_smsverify.web.i18n import Interface
-from flask_smsverify.web.pages import Shown
 from flask_smsverify.web.problems import problem_text
+from flask_smsverify.web.showing import Shown
 
 PACKAGE = Path(web.__file__).parent.parent
 STATIC = PACKAGE / "static/smsverify"
