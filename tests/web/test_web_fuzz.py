@@ -471,8 +471,9 @@ def test_no_header_takes_long(client: FlaskClient, header: str, pattern: str) ->
     "query", ["next=" + "%2f" * 20_000, "a=1&" * 15_000, "next=" + "/" * 60_000]
 )
 def test_no_address_takes_long(client: FlaskClient, query: str) -> None:
-    """As long as a server lets it be."""
-    assert cpu_seconds(lambda: client.get(f"{PAGE}?{query}")) < 0.05
+    """As long as a server lets it be; put there, so that the client's own work does not count."""
+    asked = {"QUERY_STRING": query}
+    assert cpu_seconds(lambda: client.get(PAGE, environ_overrides=asked)) < 0.05
 
 
 # --- what is shown and what is written down ----------------------------------------------------
