@@ -84,11 +84,14 @@ class MobileTaken(MobileError):
 
 
 class ChannelUnavailable(SMSVerifyError):
-    """No configured sender can bring a code by this channel."""
+    """No configured sender can bring a code by this channel.
 
-    def __init__(self, channel: str) -> None:
-        super().__init__(f"no sender can bring a code by {channel!r}")
-        self.channel = channel
+    What is no channel is not repeated: anything may have been sent in its place, a mobile too.
+    """
+
+    def __init__(self, channel: object) -> None:
+        self.channel = str(channel) if channel in ("sms", "voice", "text") else "unknown"
+        super().__init__(f"no sender can bring a code by {self.channel!r}")
 
 
 class LimitError(SMSVerifyError):

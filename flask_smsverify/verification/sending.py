@@ -54,7 +54,7 @@ class Sending:
         self, subject: Subject, channel: Channel, ip: str | None, *, again: str | None
     ) -> Challenge:
         if channel not in ("sms", "voice"):
-            raise ChannelUnavailable(str(channel)[:16])
+            raise ChannelUnavailable(channel)
         fixed = subject.mobile in self._parts.rules.test_numbers
         if not fixed and not self._parts.delivery.routes.can(channel):
             raise ChannelUnavailable(channel)

@@ -335,7 +335,7 @@ def _target(web: Web, visitor: Visitor, said: Mapping[str, Any]) -> tuple[str, s
 def _channel(value: object) -> Channel:
     if value == "sms" or value == "voice":  # noqa: PLR1714 -- this spelling narrows the type
         return value
-    raise ChannelUnavailable(str(value)[:16])
+    raise ChannelUnavailable(value)
 
 
 def _is_one_too_many(visitor: Visitor, found: Problem) -> bool:

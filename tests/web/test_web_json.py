@@ -299,7 +299,7 @@ def test_a_mobile_of_the_wrong_type_is_invalid(client: FlaskClient) -> None:
 
 
 def test_a_channel_that_nobody_knows_is_unavailable(app: Flask, client: FlaskClient) -> None:
-    for channel in ("pigeon", "SMS", "", None, 7, ["sms"], "x" * 100_000):
+    for channel in ("pigeon", "SMS", "", None, 7, ["sms"], "x" * 100_000, OTHER):
         problem(api(client, SEND, channel=channel), 422, "channel_unavailable", final=True)
     assert phone(app).messages == []
 
