@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -298,19 +298,27 @@ def roll_a_savepoint_back() -> None:
         raise StopError
 
 
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """The users whose proofs were announced."""
+    users: list[str] = []
+
+    def hear(_app: Flask, *, user_id: str, **_: object) -> None:
+        users.append(user_id)
+
+    with signals.mobile_verified.connected_to(hear):
+        yield users
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_a_savepoint_that_fails_beside_a_claim_silences_nothing(
-    make_app: MakeApp, sqlite: str, before: bool
+    make_app: MakeApp, sqlite: str, heard: list[str], before: bool
 ) -> None:
     app = make_app(sqlite)
     verifier = app.extensions["smsverify"].verifier
     token = prove(app)
-    heard: list[str] = []
-
-    def hear(_app: Flask, *, user_id: str, **_: object) -> None:
-        heard.append(user_id)
-
-    with app.app_context(), signals.mobile_verified.connected_to(hear):
+    heard.clear()  # nobody's, as yet
+    with app.app_context():
         if before:
             with db.session.begin_nested():
                 sign_up(token, verifier)
@@ -324,17 +332,13 @@ def test_a_savepoint_that_fails_beside_a_claim_silences_nothing(
 
 @pytest.mark.parametrize("ends", ["savepoint", "flush", "outer savepoint"])
 def test_a_claim_that_is_rolled_back_is_announced_never(
-    make_app: MakeApp, sqlite: str, ends: str
+    make_app: MakeApp, sqlite: str, heard: list[str], ends: str
 ) -> None:
     app = make_app(sqlite)
     verifier = app.extensions["smsverify"].verifier
     token = prove(app)
-    heard: list[str] = []
-
-    def hear(_app: Flask, *, user_id: str, **_: object) -> None:
-        heard.append(user_id)
-
-    with app.app_context(), signals.mobile_verified.connected_to(hear):
+    heard.clear()  # nobody's, as yet
+    with app.app_context():
         db.session.add(User(note="something else"))
         db.session.flush()
         if ends == "savepoint":

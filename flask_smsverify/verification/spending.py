@@ -112,12 +112,13 @@ class Spending:
 
         :param claims: those of a guess.
         """
-        wait = max(
-            (usage.wait for usage in self._parts.budgets.usage(claims, self._parts.clock())),
-            default=0,
-        )
-        if wait:
+        if wait := self.wait_of(claims):
             raise TooManyAttempts(wait)
+
+    def wait_of(self, claims: Sequence[Claim]) -> int:
+        """Whole seconds until every one of these claims has a unit; 0: now. Takes nothing."""
+        found = self._parts.budgets.usage(claims, self._parts.clock())
+        return max((usage.wait for usage in found), default=0)
 
     def announce(self, reservation: Reservation) -> None:
         for scope in dict.fromkeys(reservation.spent):

@@ -416,9 +416,7 @@ class Verifier:
     def guess_wait(self, user: object) -> int:
         """Whole seconds until this user may guess again; 0: now. A look, which takes nothing."""
         subject = Subject(self._parts.users.id_of(user), None, "", "verify")
-        claims = self._spending.for_guess(subject, ip=None)
-        found = self._parts.budgets.usage(claims, self._parts.clock())
-        return max((usage.wait for usage in found), default=0)
+        return self._spending.wait_of(self._spending.for_guess(subject, ip=None))
 
     def budget_claims(
         self, *, mobile: str | None = None, user_id: str | None = None, ip: str | None = None

@@ -302,7 +302,7 @@ MUTANTS = [
     ),
     in_rooms("(user_id, purpose) != whose for", "True for", GUESSING, "native"),
     in_rooms(
-        "        if wait:\n            raise TooManyAttempts",
+        "        if wait := self.wait_of(claims):\n            raise TooManyAttempts",
         "        if False:\n            raise TooManyAttempts",
         GUESSING,
     ),
