@@ -26,7 +26,7 @@ demo: $(READY)
 	@$(BIN)/python -m example_app
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 mutants: $(READY)
 	@$(BIN)/python tests/mutation/mutate.py

@@ -93,18 +93,18 @@ def _text(value: object) -> str:
 
 
 def _site_name(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or not _printable(value)):
+    if value is not None and (not isinstance(value, str) or not printable(value)):
         raise _refuse("must be a name in one line, or None for the app's")
     return value
 
 
 def _signature(value: object) -> str:
-    if not isinstance(value, str) or (value and not _printable(value.replace("\n", ""))):
+    if not isinstance(value, str) or (value and not printable(value.replace("\n", ""))):
         raise _refuse("must be a text without control characters")
     return value
 
 
-def _printable(text: str) -> bool:
+def printable(text: str) -> bool:
     """Whether it says something, in one line; what joins and directs letters is part of it."""
     return bool(text.strip()) and all(
         unicodedata.category(sign) not in ("Cc", "Cs", "Zl", "Zp") for sign in text

@@ -18,6 +18,10 @@ from flask import Flask
 from hostapp import User, create_app, db
 
 PROCESSES = 4
+#: In each process. Each may hold two connections, the host's and ours: 48 in all, the half of what
+#: PostgreSQL takes.
+THREADS = 6
+CROWD = PROCESSES * THREADS
 _PATIENCE = 60
 
 _barrier: Any = None
@@ -88,7 +92,7 @@ class Crowd:
         self._pool = pool
 
     def race(
-        self, url: str, config: dict[str, Any], action: str, *args: Any, threads: int
+        self, url: str, config: dict[str, Any], action: str, *args: Any, threads: int = THREADS
     ) -> Counter[str]:
         """`threads` acts in each of `PROCESSES` processes; count how they ended."""
         jobs = [(url, config, action, args, threads, at) for at in range(PROCESSES)]

@@ -47,6 +47,17 @@ def sign_up(token: str, verifier: Any, purpose: str = "sign-up") -> User:
     return user
 
 
+@pytest.mark.parametrize("max_age", [None, "600", 600.5])
+def test_no_slip_in_max_age_makes_a_token_live_forever(app: Flask, max_age: Any) -> None:
+    token = prove(app)
+    verifier = app.extensions["smsverify"].verifier
+    with app.app_context():
+        with pytest.raises(TypeError, match="max_age must be whole seconds"):
+            verifier.load_proof(token, purpose="sign-up", max_age=max_age)
+        with pytest.raises(TypeError, match="max_age must be whole seconds"):
+            verifier.claim(token, User(), purpose="sign-up", max_age=max_age)
+
+
 def test_a_token_gives_a_new_user_the_number_and_the_verification(
     make_app: MakeApp, database: str
 ) -> None:

@@ -74,9 +74,9 @@ class Challenges:
         # A gateway that reads codes as numbers takes `01234` for `1234`.
         return self._parts.keyring.digest("native code", sender, challenge.mobile, code.lstrip("0"))
 
-    def native_rest(self, mobile: str, sender: str | None) -> str:
+    def outliving_digest(self, mobile: str, sender: str | None) -> str:
         """What is noted while a sender's native codes for a mobile may outlive their challenge."""
-        return self._parts.keyring.digest("native rest", sender or "", mobile)
+        return self._parts.keyring.digest("outliving", sender or "", mobile)
 
     def open_key(self, subject: Subject) -> str:
         """The same for all challenges of which one at a time may be open."""

@@ -357,7 +357,7 @@ class Sending:
         So it is where its challenge gave way to one whose send then failed, or was erased.
         """
         now = self._parts.clock()
-        if is_used(session, self._challenges.native_rest(challenge.mobile, sender), now):
+        if is_used(session, self._challenges.outliving_digest(challenge.mobile, sender), now):
             return True
         sent_for = session.execute(
             select(Challenge.user_id, Challenge.purpose)

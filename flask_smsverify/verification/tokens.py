@@ -32,7 +32,10 @@ class ProofTokens:
 
         :param max_age: seconds.
         :raises InvalidToken: forged, for another purpose, or too old.
+        :raises TypeError: `max_age` is no whole number.
         """
+        if not isinstance(max_age, int):  # None, to itsdangerous, is any age
+            raise TypeError("max_age must be whole seconds")
         if not isinstance(token, str) or len(token) > 1000:
             raise InvalidToken("this is not a proof token")
         try:

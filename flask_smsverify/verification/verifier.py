@@ -22,6 +22,7 @@ from ..errors import AccountLocked, InvalidToken, MobileRequired, MobileTaken, N
 from ..models import Challenge, Incoming, Message, UsedToken, Verification
 from ..phone import mask
 from ..senders.base import Channel
+from ..settings import printable
 from .budgets import Claim
 from .challenges import Challenges, Subject, is_over, is_used, is_void, latest_of
 from .checking import Checking, Proof
@@ -34,6 +35,9 @@ from .tokens import ProofTokens
 
 #: So long a used proof token is noted at least, whatever age its claim allowed.
 _TOKEN_NOTED = timedelta(days=1)
+
+#: Characters that are kept of a purpose, and of who did something.
+_LONGEST_PURPOSE, _LONGEST_NAME = 64, 191
 
 
 class Verifier:
@@ -62,6 +66,7 @@ class Verifier:
         """Send a code to a user: a new challenge, or the open one again.
 
         :param mobile: the number to prove, in any spelling; the user's own by default.
+        :param purpose: what the proof is for: one line of at most 64 characters.
         :raises MobileError: no number, or none that we may send to.
         :raises TooSoon: the pause since the last send is not over.
         :raises BudgetSpent: nothing more may go out for now.
@@ -70,14 +75,18 @@ class Verifier:
         :raises ChannelUnavailable: no sender has this channel.
         :raises SendFailed: no gateway took it; what it had cost was given back.
         :raises StoreUnavailable: the database did not take it; nothing was sent.
+        :raises ValueError: the purpose is none, or the user has no primary key yet.
+        :raises TypeError: that is no user.
         """
+        _check_line("a purpose", purpose, _LONGEST_PURPOSE)
+        user_id = self._parts.users.id_of(user)
         own = self._parts.mobile_of(user)
         if mobile is None and own is None:
             # Says what is wrong with the number that the host has, or that there is none.
             self._parts.parse(self._parts.users.mobile_of(user))
             raise MobileRequired("the user has no mobile")
         target = self._parts.parse(mobile) if mobile is not None else own
-        subject = Subject(self._parts.users.id_of(user), own, target or "", purpose)
+        subject = Subject(user_id, own, target or "", purpose)
         return self._sending.send(subject, channel, ip, again=None)
 
     def start_for(
@@ -90,6 +99,7 @@ class Verifier:
 
         :raises: what `start` raises, but for `SendFailed`.
         """
+        _check_line("a purpose", purpose, _LONGEST_PURPOSE)
         subject = Subject(None, None, self._parts.parse(mobile), purpose)
         return self._sending.send(subject, channel, ip, again=None)
 
@@ -164,8 +174,9 @@ class Verifier:
     def load_proof(self, token: str, *, purpose: str, max_age: int = 600) -> str:
         """The mobile that a token proves, E.164. Only looks; `claim` uses it up.
 
-        :param max_age: seconds since the token was made.
+        :param max_age: whole seconds since the token was made.
         :raises InvalidToken: forged, for another purpose, too old, or used.
+        :raises TypeError: `max_age` is no whole number.
         """
         mobile, _, digests = self._tokens.load(token, purpose, max_age)
         now = self._parts.clock()
@@ -281,9 +292,11 @@ class Verifier:
     def mark_verified(self, user: object, *, by: str) -> Verification:
         """Vouch for a user's mobile by hand.
 
-        :param by: who vouches, for the record.
+        :param by: who vouches, for the record: one line of at most 191 characters.
         :raises MobileError: the user has no valid mobile, or others hold it already.
+        :raises ValueError: nobody is named.
         """
+        _check_line("who vouches", by, _LONGEST_NAME)
         user_id = self._parts.users.id_of(user)
         mobile = self._parts.parse(self._parts.users.mobile_of(user))
         holders = Claim("holders", mobile, ())
@@ -317,8 +330,10 @@ class Verifier:
     def revoke(self, user: object, *, by: str) -> None:
         """Take a user's verification back, and close what is open.
 
-        :param by: who does, for the record.
+        :param by: who does, for the signal: one line of at most 191 characters.
+        :raises ValueError: nobody is named.
         """
+        _check_line("who takes it back", by, _LONGEST_NAME)
 
         def change(row: Verification, now: datetime) -> None:
             row.revoked_at = now
@@ -387,8 +402,8 @@ class Verifier:
                 .where(theirs, Challenge.native_sender.is_not(None))
                 .distinct()
             ):
-                rest = self._challenges.native_rest(mobile, sender)
-                session.merge(UsedToken(digest=rest, until=until))
+                digest = self._challenges.outliving_digest(mobile, sender)
+                session.merge(UsedToken(digest=digest, until=until))
             session.execute(delete(Challenge).where(theirs))
             session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
             if row is not None:
@@ -423,3 +438,9 @@ class Verifier:
     ) -> list[Claim]:
         """The budgets of a mobile, a user, an address; without any of them the site's."""
         return self._spending.claims_of(mobile=mobile, user_id=user_id, ip=ip)
+
+
+def _check_line(what: str, said: object, longest: int) -> None:
+    """Refuse what some databases would cut, refuse, or keep as nothing."""
+    if not (isinstance(said, str) and printable(said) and len(said) <= longest):
+        raise ValueError(f"{what} must be one line of 1 to {longest} characters")

@@ -110,7 +110,7 @@ MUTANTS = [
         GUESSING,
     ),
     in_rooms(LOCKED_AT_CHECK, "        exhausted", GUESSING),
-    in_rooms(LOCKED_AT_START, "            current", GUESSING),
+    in_rooms(LOCKED_AT_START, "        return standing", GUESSING),
     in_rooms(
         "standing.locked_at is not None or standing.failures >= self.consecutive_failures",
         "standing.locked_at is not None",
@@ -292,13 +292,22 @@ MUTANTS = [
         "elif self._lives_elsewhere(session, challenge, sender):", "elif False:", GUESSING, "native"
     ),
     in_rooms(
-        "if is_used(session, self._challenges.native_rest(challenge.mobile, sender), now):",
+        "if is_used(session, self._challenges.outliving_digest(challenge.mobile, sender), now):",
         "if False:",
         GUESSING,
         "native",
     ),
     in_rooms(
-        'Message.kind == "native_code", Message.state != Message.FAILED', "", GUESSING, "native"
+        '.where(Message.kind == "native_code", Message.state != Message.FAILED)',
+        '.where(Message.kind == "native_code")',
+        GUESSING,
+        "native",
+    ),
+    in_rooms(
+        '.where(Message.kind == "native_code", Message.state != Message.FAILED)',
+        ".where(Message.state != Message.FAILED)",
+        GUESSING,
+        "native",
     ),
     in_rooms("(user_id, purpose) != whose for", "True for", GUESSING, "native"),
     in_rooms(
@@ -532,13 +541,27 @@ MUTANTS = [
 ]
 
 
+def broken(mutant: Mutant) -> str:
+    """The text of the mutant's file with its one piece replaced.
+
+    :raises ValueError: the file does not hold that piece, or holds it twice.
+    :raises SyntaxError: what comes out is not Python.
+    """
+    path = ROOT / mutant.file
+    text = path.read_text() if path.is_file() else ""
+    if not mutant.source:  # nothing to break: the file as it is
+        return text
+    if (found := text.count(mutant.source)) != 1:
+        raise ValueError(f"{mutant.file} holds this {found} times, not once:\n{mutant.source}")
+    text = text.replace(mutant.source, mutant.instead)
+    compile(text, mutant.file, "exec")
+    return text
+
+
 def main(word: str = "") -> int:
     chosen = [mutant for mutant in MUTANTS if any(word in part for part in mutant)]
     for mutant in chosen:
-        path = ROOT / mutant.file
-        found = path.read_text().count(mutant.source) if path.is_file() else 0
-        if found != 1:
-            sys.exit(f"{mutant.file} holds this {found} times, not once:\n{mutant.source}")
+        broken(mutant)
     untouched = {Mutant(one.file, "", "", one.tests, one.words): None for one in chosen}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for one, end in zip(untouched, pool.map(_end, untouched), strict=True):
@@ -560,10 +583,7 @@ def _end(mutant: Mutant) -> str:
         for name in ("flask_smsverify", "tests"):
             shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", copy)
-        changed = copy / mutant.file
-        text = changed.read_text().replace(mutant.source, mutant.instead)
-        compile(text, mutant.file, "exec")
-        changed.write_text(text)
+        (copy / mutant.file).write_text(broken(mutant))
         words = f"{QUICK} and ({mutant.words})" if mutant.words else QUICK
         ended = subprocess.run(
             [
@@ -577,8 +597,7 @@ def _end(mutant: Mutant) -> str:
             check=False,
         )
     # 1: tests failed. Anything else but 0 is a mistake in the script or in the mutant.
-    broken = bool(mutant.source)
-    if broken and ended.returncode == 1 and " error" not in ended.stdout.splitlines()[-1]:
+    if mutant.source and ended.returncode == 1 and " error" not in ended.stdout.splitlines()[-1]:
         return "killed"
     return "survived" if ended.returncode == 0 else f"could not be tried ({ended.stdout[-500:]})"
 

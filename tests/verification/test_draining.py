@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flows import MEMORY, NO_BUDGETS, Flow, Native
-from parallel import PROCESSES, Crowd, outcome, race, send_to
+from parallel import CROWD, Crowd, outcome, race, send_to
 
 from flask_smsverify import signals
 from flask_smsverify.delivery import Delivery
@@ -56,9 +56,9 @@ def test_of_sends_from_several_processes_exactly_the_sites_cap_goes_out(
         "SMSVERIFY_BUDGETS": {"site": "9/day"},
         "SMSVERIFY_SENDS_IN_FLIGHT": 100,
     }
-    flow = make_flow(database, users=8 * PROCESSES, **config)
-    ends = crowd.race(database, config, "send", None, threads=8)
-    assert ends == {"ok": 9, "BudgetSpent": 8 * PROCESSES - 9}
+    flow = make_flow(database, users=CROWD, **config)
+    ends = crowd.race(database, config, "send", None)
+    assert ends == {"ok": 9, "BudgetSpent": CROWD - 9}
     assert flow.used("site") == 9
 
 
