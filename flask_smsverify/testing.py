@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -159,6 +159,15 @@ class Exchange:
         with contextlib.suppress(OSError):
             self._connection.sendall(data)
 
+    def answer(self, reply: Reply) -> None:
+        """Write a whole answer, and in it that the connection is closed after it.
+
+        A client that is not told may write its next request into the closing connection, and lose
+        it there.
+        """
+        told = replace(reply, headers={"Connection": "close", **reply.headers})
+        self.send(told.head() + told.body)
+
     def wait(self, seconds: float) -> bool:
         """Pause; False where the gateway is being stopped."""
         return not self._stop.wait(seconds)
@@ -280,6 +289,11 @@ class LoopbackGateway:
         scheme = "https" if tls else "http"
         self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
+    @property
+    def open_connections(self) -> int:
+        """How many of them are not closed from this side yet."""
+        return len(self._open)
+
     def __enter__(self) -> LoopbackGateway:
         self._start(self._accept)
         return self
@@ -325,9 +339,9 @@ class LoopbackGateway:
         except OSError:
             return None
         finally:
-            self._open -= {plain, connection}
             connection.close()
             plain.close()
+            self._open -= {plain, connection}
 
     def _read(self, connection: socket.socket) -> Request | None:
         head = b""

@@ -50,13 +50,8 @@ class Script:
     def _next(self, exchange: Exchange) -> None:
         with self._lock:
             step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
-        if not isinstance(step, Reply):
-            return step(exchange)
         # One request a connection, and said so: no step can reach into the next.
-        closing = Reply(
-            step.status, step.body, step.content_type, {"Connection": "close", **step.headers}
-        )
-        return exchange.send(closing.head() + closing.body)
+        return exchange.answer(step) if isinstance(step, Reply) else step(exchange)
 
 
 @contextmanager

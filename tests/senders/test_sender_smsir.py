@@ -480,7 +480,7 @@ def test_a_token_that_does_not_come_in_time_means_that_nothing_was_sent(gateway,
 def test_threads_that_start_together_fetch_one_token(gateway, make):
     def slow_token(exchange):
         exchange.wait(0.05)
-        exchange.send(token().head() + token().body)
+        exchange.answer(token())
 
     gateway.will(slow_token, done(Credit=1))
     sender = make(api="legacy")
