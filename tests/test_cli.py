@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,15 @@ def without_an_app(directory: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def children_heed_sigint() -> Iterator[None]:
+    """Where a shell runs the tests in its background they ignore SIGINT, and so would a child."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("children_heed_sigint")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_simulator_serves_without_an_app_until_it_is_stopped(
     tmp_path: Path, sent: signal.Signals
