@@ -111,12 +111,16 @@ def listening(*, wire: bool = True) -> Iterator[Leaks]:
         patched.setattr(FlaskClient, "open", opened)
         root = logging.getLogger()
         root.addHandler(leaks)
-        for name in _OURS + (_WIRE if wire else ()):
-            patched.setattr(logging.getLogger(name), "level", logging.DEBUG)
+        loggers = [logging.getLogger(name) for name in _OURS + (_WIRE if wire else ())]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)  # which also makes loggers ask anew what they may say
         try:
             yield leaks
         finally:
             root.removeHandler(leaks)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _own(order: CodeOrder) -> str:

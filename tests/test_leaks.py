@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 
+import httpx
 import leaks
 import pytest
 from flask import Flask
 from hostapp import User, db
 
 from flask_smsverify.errors import InvalidMobile
-from flask_smsverify.testing import outbox
+from flask_smsverify.testing import LoopbackGateway, Reply, outbox
 
 pytestmark = pytest.mark.talks
 
@@ -50,6 +51,11 @@ def test_a_mobile_in_an_error_is_heard() -> None:
 
 def test_a_mobile_in_what_caused_an_error_is_heard() -> None:
     InvalidMobile("this is no mobile").__cause__ = ValueError("+989123450001")
+
+
+def test_a_mobile_in_an_address_that_an_http_client_logs_is_heard() -> None:
+    with LoopbackGateway(lambda _: Reply(200)) as gateway:
+        httpx.get(gateway.url, params={"to": "09123450001"}, trust_env=False)
 
 
 @pytest.mark.parametrize(
