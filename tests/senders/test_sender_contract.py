@@ -10,7 +10,7 @@ from datetime import datetime
 import httpx
 import pytest
 
-from flask_smsverify.errors import Unavailable
+from flask_smsverify.errors import Unavailable, Unknown
 from flask_smsverify.senders.base import (
     Capability,
     CodeMessage,
@@ -26,7 +26,9 @@ from flask_smsverify.testing import (
     Request,
     SenderContract,
     close,
+    close_in_body,
     drip_head,
+    hang,
 )
 
 
@@ -120,6 +122,26 @@ def test_a_client_without_a_deadline_or_errors_of_ours_is_noticed(
     broken(
         SenderContract.test_wire_a_lost_answer_is_unknown_and_in_time,
         Plain,
+        LoopbackGateway,
+        misbehaviour,
+    )
+
+
+class Denying(Acme):
+    def _send(self, text: Text) -> Receipt:
+        try:
+            return super()._send(text)
+        except Unknown as error:
+            raise Unavailable(self.name, error.reason, written=False) from None
+
+
+@pytest.mark.parametrize("misbehaviour", [hang, close_in_body])
+def test_saying_that_nothing_was_written_when_it_was_is_noticed(
+    misbehaviour: Callable[..., None],
+) -> None:
+    broken(
+        SenderContract.test_wire_a_lost_answer_is_unknown_and_in_time,
+        Denying,
         LoopbackGateway,
         misbehaviour,
     )

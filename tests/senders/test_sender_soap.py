@@ -174,7 +174,7 @@ def test_an_http_status_means_here_what_it_means_everywhere(gateway, service, st
 @pytest.mark.parametrize("step", [hang, drip_head, close_in_body])
 def test_a_service_that_does_not_answer_may_have_sent_it(gateway, service, step):
     gateway.will(step)
-    with deadline(0.3):
+    with deadline(0.6):
         error = failing(service)
     assert isinstance(error, Unknown)
     assert error.written
