@@ -519,7 +519,7 @@ def test_wrong_credentials_tell_no_credit(make: Make, simulator: Simulator, kind
 def test_with_a_token_in_hand_a_lost_answer_of_the_older_service_is_unknown(
     make: Make, simulator: Simulator, fault: str
 ) -> None:
-    sender = make("smsir legacy", timeout=(5, 0.5, 5))
+    sender = make("smsir legacy", timeout=(5, 1, 5))
     sender.credit()
     simulator.fault("smsir", fault)
     for call in sends(sender).values():
@@ -542,7 +542,7 @@ def test_a_token_that_died_is_fetched_anew(make: Make, simulator: Simulator, clo
 def test_a_native_code_under_a_fault_gets_no_verdict(
     make: Make, simulator: Simulator, fault: str, error: type[SenderError]
 ) -> None:
-    sender = make("raygan", timeout=(5, 0.5, 5))
+    sender = make("raygan", timeout=(5, 1, 5))
     sender.send_native_code(MOBILE)
     code = str(simulator.messages()[0]["code"])
     simulator.fault("raygan", fault)

@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from senders.loopback import answer, answer_json, holds_nothing_of, query, scripted
@@ -427,12 +428,14 @@ def test_a_token_is_fetched_once_and_sent_with_every_call(gateway, make):
 
 def test_a_token_is_renewed_before_its_half_hour_is_over(gateway, make, monkeypatch):
     assert 20 * 60 < smsir.TOKEN_SECONDS < 30 * 60 - DEFAULT_TIMEOUT.whole
-    monkeypatch.setattr(smsir, "TOKEN_SECONDS", 0.1)
+    now = 1000.0
+    monkeypatch.setattr(smsir, "time", SimpleNamespace(monotonic=lambda: now))
     gateway.will(token("one"), done(Credit=1), done(Credit=1), token("two"), done(Credit=1))
     sender = make(api="legacy")
     sender.credit()
+    now += smsir.TOKEN_SECONDS - 1
     sender.credit()
-    time.sleep(0.11)
+    now += 1
     sender.credit()
     tokens = [asked.headers.get("x-sms-ir-secure-token") for asked in gateway.asked]
     assert tokens == [None, "one", "one", None, "two"]

@@ -87,8 +87,9 @@ def test_slow_answers_after_a_while(http, simulator, send):
 @pytest.mark.parametrize("send", [raygan, melipayamak], ids=lambda send: send.__name__)
 def test_timeout_never_answers_and_sends_nothing(http, simulator, send):
     switch(http, send.__name__, "timeout")
+    hurry = httpx.Timeout(5, read=0.2)
     with (
-        httpx.Client(base_url=simulator.url, trust_env=False, timeout=0.2) as hurried,
+        httpx.Client(base_url=simulator.url, trust_env=False, timeout=hurry) as hurried,
         pytest.raises(httpx.ReadTimeout),
     ):
         send(hurried)
