@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -77,17 +78,17 @@ class Checking:
         self._refuse_early(challenge, claims)
         challenge, reservation = self._take_attempt(challenge, claims)
         try:
-            native = self._matches(challenge, typed)
+            maker = self._maker_of(challenge, typed)
         except SenderError as error:
             if error.written or challenge.own_sent:
                 self._spending.announce(reservation)
             else:
                 self._untake_attempt(challenge, claims, reservation)
             raise CheckFailed(error) from error
-        if native is None:
+        if maker is None:
             self._note_wrong(challenge, reservation)
             raise WrongCode(max(0, self._parts.rules.max_attempts - challenge.attempts))
-        return self._consume(challenge, typed if native else None, reservation, store)
+        return self._consume(challenge, typed if maker == "gateway" else None, reservation, store)
 
     def _challenge_of(self, challenge_or_user: object, purpose: str) -> Challenge:
         if isinstance(challenge_or_user, Challenge):
@@ -172,10 +173,10 @@ class Checking:
         if challenge.key_id not in self._parts.keyring:
             raise CodeExpired("the key of this code is gone")
 
-    def _matches(self, challenge: Challenge, typed: str) -> bool | None:
-        """False: our code. True: the gateway's. None: neither."""
+    def _maker_of(self, challenge: Challenge, typed: str) -> Literal["us", "gateway"] | None:
+        """Who made the code that was typed; None where it is neither's, and so wrong."""
         if challenge.own_sent and codes.same(typed, self._challenges.own_code(challenge)):
-            return False
+            return "us"
         sender = challenge.native_sender
         if sender is None:
             return None
@@ -183,11 +184,8 @@ class Checking:
         now = self._parts.clock()
         if self._parts.ledger.read(lambda session: is_used(session, used, now)):
             return None
-        return (
-            True
-            if self._parts.delivery.check_native_code(sender, challenge.mobile, typed)
-            else None
-        )
+        right = self._parts.delivery.check_native_code(sender, challenge.mobile, typed)
+        return "gateway" if right else None
 
     def _note_wrong(self, challenge: Challenge, reservation: Reservation) -> None:
         """Close what has no guess left, and lock whom the streak is enough for."""

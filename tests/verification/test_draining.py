@@ -705,7 +705,7 @@ def test_who_dies_before_the_comparison_has_spent_the_attempt(
         raise _DeathError
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow.verifier._checking, "_matches", die)
+        patched.setattr(flow.verifier._checking, "_maker_of", die)
         for _ in range(5):
             with pytest.raises(_DeathError):
                 flow.check(challenge, flow.code(challenge))
