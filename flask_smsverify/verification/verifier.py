@@ -198,6 +198,7 @@ class Verifier:
             the user's verification back.
         :raises MobileTaken: others hold the mobile already, or the host's own table says so.
         :raises AccountLocked: until staff unlock the account.
+        :raises TypeError: `max_age` is no whole number, or that is no user.
         """
         mobile, proved_at, digests = self._tokens.load(token, purpose, max_age)
         gone = self._holding.gone(mobile, None)
