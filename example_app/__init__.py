@@ -1,8 +1,10 @@
-"""Chenar, a small hosting shop that shows what `flask_smsverify` does.
+"""Chenar, a small web hosting shop that shows how to use `flask_smsverify`.
 
-`python -m example_app` starts it beside a phone that receives its messages. To see how the
-extension is put to work, read in this order: `create_app` below, `settings` (what is configured),
-`shop` (what is guarded, in each of the three ways) and `templates/profile.html` (the widgets).
+`python -m example_app` serves it, together with a simulator that receives its text messages.
+
+To see how the extension is used, read in this order: `create_app` below, `settings` (the
+configuration), `shop` (three ways to guard a view), `accounts.log_in` (the login) and
+`templates/profile.html` (the widgets). Then continue with `flask_smsverify/__init__.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from .settings import configure
 
 
 def create_app(config: Mapping[str, object] | None = None) -> Flask:
-    """The shop, with its database made and filled if it is new. `config` wins over all else."""
+    """Create the shop, and its database with demo data if it is new.
+
+    :param config: settings that override all others.
+    """
     app = Flask(__name__)
     configure(app, config or {})
 
@@ -34,18 +39,18 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     accounts.init_app(app)
     shop.init_app(app)
     app.after_request(_add_security_headers)
-    app.register_error_handler(NotFound, _nothing_here)
-    app.register_error_handler(MethodNotAllowed, _nothing_here)
-    app.register_error_handler(CSRFError, _form_too_old)
+    app.register_error_handler(NotFound, _show_not_found)
+    app.register_error_handler(MethodNotAllowed, _show_not_found)
+    app.register_error_handler(CSRFError, _show_expired_form)
 
     with app.app_context():
         db.create_all()
-        demo_data.fill_if_empty()
+        demo_data.add_if_empty()
     return app
 
 
 def _add_security_headers(response: Response) -> Response:
-    """Nothing from elsewhere, nothing inline: the extension's pages work under it as well."""
+    """Forbid inline code and external files. The pages of the extension need neither."""
     response.headers.setdefault(
         "Content-Security-Policy",
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -56,9 +61,9 @@ def _add_security_headers(response: Response) -> Response:
     return response
 
 
-def _nothing_here(error: HTTPException) -> tuple[str, int]:
+def _show_not_found(error: HTTPException) -> tuple[str, int]:
     return render_template("not_found.html"), error.code or 404
 
 
-def _form_too_old(_error: CSRFError) -> tuple[str, int]:
-    return render_template("form_too_old.html"), 400
+def _show_expired_form(_error: CSRFError) -> tuple[str, int]:
+    return render_template("expired_form.html"), 400

@@ -1,4 +1,4 @@
-"""`python -m example_app`: the shop, and beside it the phone that its messages arrive on."""
+"""`python -m example_app`: serve the shop, and a simulator that receives its text messages."""
 
 from __future__ import annotations
 
@@ -23,56 +23,60 @@ HOST = "127.0.0.1"
 
 
 def main() -> None:
-    """Serve the shop until Ctrl-C; the simulator too, unless the environment says what to use."""
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.default_int_handler)
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for every request
+    """Serve the shop until Ctrl-C.
+
+    The simulator runs too, unless the environment configures senders or another simulator.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # do not log every request
     with ExitStack() as stack:
         config = {}
         if not {"SMSVERIFY_SENDERS", "SMSVERIFY_SIMULATOR_URL"} & smsverify_settings().keys():
-            simulator = stack.enter_context(running(port=free_port("SIMULATOR_PORT", 8025)))
+            simulator = stack.enter_context(running(port=find_free_port("SIMULATOR_PORT", 8025)))
             config["SMSVERIFY_SIMULATOR_URL"] = simulator.url
         app = create_app(config)
-        server = make_server(HOST, free_port("EXAMPLE_PORT", 5000), app, threaded=True)
-        click.echo(banner(app, f"http://{HOST}:{server.server_port}/"))
-        server.serve_forever()  # returns at Ctrl-C, and closes its socket
+        server = make_server(HOST, find_free_port("EXAMPLE_PORT", 5000), app, threaded=True)
+        click.echo(start_message(app, f"http://{HOST}:{server.server_port}/"))
+        server.serve_forever()  # returns after Ctrl-C
     click.echo("\nStopped.")
 
 
-def free_port(variable: str, default: int) -> int:
-    """The port that `variable` names, or the first one after it that nobody listens on."""
+def find_free_port(variable: str, default: int) -> int:
+    """Return the port in an environment variable, or the next free port after it."""
     wanted = int(os.environ.get(variable, default))
     for port in range(wanted, wanted + 50):
         with suppress(OSError):
             socket.create_server((HOST, port)).close()
             if port != wanted:
-                click.echo(f"Port {wanted} is taken; using {port} ({variable} sets another).")
+                click.echo(f"Port {wanted} is in use. Using {port}; set {variable} to choose one.")
             return port
-    raise SystemExit(f"No port from {wanted} on is free; {variable} sets another.")
+    raise SystemExit(f"Ports {wanted} to {wanted + 49} are in use. Set {variable} to a free port.")
 
 
-def banner(app: Flask, shop_url: str) -> str:
-    """What to open, whom to log in as, and how to stop."""
+def start_message(app: Flask, shop_url: str) -> str:
+    """Return the addresses, the demo accounts, and how to stop."""
     database = make_url(app.config["SQLALCHEMY_DATABASE_URI"]).database
-    phone_url = app.config.get("SMSVERIFY_SIMULATOR_URL")
-    if phone_url:
-        messages = f"The phone   {phone_url}/   (messages arrive here)"
+    simulator_url = app.config.get("SMSVERIFY_SIMULATOR_URL")
+    if simulator_url:
+        messages = f"Phone       {simulator_url}/   (text messages arrive here)"
     else:
         messages = (
-            "Messages    go to real phones, by your own senders.\n"
-            "              Log in as newcomer and give your own number: sara's is not yours."
+            "Messages    go to real phones through your senders.\n"
+            "              Log in as newcomer and enter your own number."
         )
     return f"""
-  Chenar, the demo shop of flask_smsverify
+  Chenar, the example shop of flask_smsverify
 
-  The shop    {shop_url}
+  Shop        {shop_url}
   {messages}
 
-  Log in as   sara      sara-demo       has a mobile to verify
-              newcomer  newcomer-demo   starts without a mobile
-              reza      reza-demo       a reseller, exempt
+  Log in as   sara      sara-demo       must confirm her mobile number
+              newcomer  newcomer-demo   has no mobile number yet
+              reza      reza-demo       is exempt, as a reseller
 
-  Ctrl-C stops it. To start over, delete {database}
+  Press Ctrl-C to stop. To start again from the beginning, delete
+  {database}
 """
 
 

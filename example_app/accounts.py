@@ -1,4 +1,4 @@
-"""Customers: signing up and in, the profile, and the choice of language."""
+"""Sign-up, login, the profile page and the choice of language."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from wtforms.validators import StopValidation
 
 from . import demo_data
 from .extensions import db, login_manager, smsverify
-from .language import choose_language, say
+from .language import choose_language, tr
 from .models import User
 
 accounts = Blueprint("accounts", __name__)
 
 
 def init_app(app: Flask) -> None:
-    """Add the pages of this module, and tell Flask-Login where its login page is."""
+    """Register the blueprint, and set the login page in Flask-Login."""
     login_manager.login_view = "accounts.login"
-    login_manager.refresh_view = "accounts.login"  # changing a proved number asks for it
+    # The extension asks for a fresh login before a confirmed number is changed.
+    login_manager.refresh_view = "accounts.login"
     login_manager.login_message = None
     login_manager.needs_refresh_message = None
     app.register_blueprint(accounts)
@@ -32,111 +33,116 @@ def init_app(app: Flask) -> None:
 
 @login_manager.user_loader
 def load_user(user_id: str) -> User | None:
-    """The customer of a session."""
+    """Return the customer with this id."""
     return db.session.get(User, int(user_id))
 
 
-def required(_form: FlaskForm, field: Field) -> None:
-    """Refuse an empty field."""
+def require_value(_form: FlaskForm, field: Field) -> None:
+    """Refuse an empty field. This is a WTForms validator."""
     if not field.data or not field.data.strip():
-        raise StopValidation(say("این را خالی نگذارید.", "Please fill this in."))
+        raise StopValidation(tr("این فیلد را پر کنید.", "Fill in this field."))
 
 
-def stripped(value: str | None) -> str | None:
-    """Without the spaces around it; nothing at all if nothing else is there."""
+def strip_spaces(value: str | None) -> str | None:
+    """Strip the value, and return None if it is empty. This is a WTForms filter."""
     return (value or "").strip() or None
 
 
 class LoginForm(FlaskForm):
     """Username and password."""
 
-    username = StringField(filters=[stripped], validators=[required])
-    password = PasswordField(validators=[required])
+    username = StringField(filters=[strip_spaces], validators=[require_value])
+    password = PasswordField(validators=[require_value])
 
 
 class SignUpForm(FlaskForm):
-    """A new customer; the mobile may wait."""
+    """The data of a new customer. The mobile is optional."""
 
-    name = StringField(filters=[stripped], validators=[required])
-    username = StringField(filters=[stripped], validators=[required])
-    password = PasswordField(validators=[required])
-    mobile = StringField(filters=[stripped])
+    name = StringField(filters=[strip_spaces], validators=[require_value])
+    username = StringField(filters=[strip_spaces], validators=[require_value])
+    password = PasswordField(validators=[require_value])
+    mobile = StringField(filters=[strip_spaces])
 
     def validate_name(self, field: Field) -> None:
-        """It fits its column."""
+        """Check that the name fits its column."""
         if len(field.data) > 80:
-            raise StopValidation(say("نام بلندتر از ۸۰ حرف است.", "This is over 80 characters."))
+            raise StopValidation(tr("حداکثر ۸۰ کاراکتر وارد کنید.", "Use at most 80 characters."))
 
     def validate_username(self, field: Field) -> None:
-        """Small Latin letters and digits, and not somebody else's."""
+        """Check the characters of the username, and that it is free."""
         if not re.fullmatch(r"[a-z][a-z0-9_-]{2,39}", field.data):
             raise StopValidation(
-                say(
-                    "سه حرف یا بیشتر، از حروف کوچک انگلیسی، رقم، - و _",
-                    "Three or more of small letters, digits, - and _",
+                tr(
+                    "حداقل ۳ کاراکتر: حروف کوچک انگلیسی، عدد، - و _",
+                    "Use at least 3 characters: lowercase letters, numbers, - and _",
                 )
             )
         if db.session.scalar(db.select(User.id).filter_by(username=field.data)):
-            raise StopValidation(say("این نام کاربری گرفته شده است.", "This username is taken."))
+            raise StopValidation(tr("این نام کاربری قبلاً ثبت شده است.", "This username is taken."))
 
     def validate_password(self, field: Field) -> None:
-        """Not too short to mean anything."""
+        """Check the length of the password."""
         if len(field.data) < 8:
-            raise StopValidation(say("دست‌کم ۸ نویسه باشد.", "Use at least 8 characters."))
+            raise StopValidation(tr("حداقل ۸ کاراکتر وارد کنید.", "Use at least 8 characters."))
 
     def validate_mobile(self, field: Field) -> None:
-        """A number that can exist. Whether it is theirs is for the extension to find out."""
+        """Check that the number can exist. The extension later checks who controls it."""
         try:
-            good = not field.data or phonenumbers.is_valid_number(
+            is_valid = not field.data or phonenumbers.is_valid_number(
                 phonenumbers.parse(field.data, "IR")
             )
         except phonenumbers.NumberParseException:
-            good = False
-        if not good:
+            is_valid = False
+        if not is_valid:
             raise StopValidation(
-                say("این شمارهٔ موبایل درست نیست.", "This is not a mobile number we know.")
+                tr("شمارهٔ موبایل را درست وارد کنید.", "Enter a valid mobile number.")
             )
 
 
 @accounts.route("/login", methods=["GET", "POST"])
 def login() -> ResponseReturnValue:
-    """Let a customer in, and on to where they were going."""
+    """Show the login form, and log a customer in."""
     if current_user.is_authenticated and login_fresh():
-        return redirect(next_page())
+        return redirect(next_url())
     form = LoginForm()
-    refused = False
+    is_refused = False
     if form.validate_on_submit():
         user = db.session.scalar(db.select(User).filter_by(username=form.username.data))
         if user is not None and user.has_password(form.password.data):
-            return let_in(user)
-        refused = True
-    return render_template("login.html", form=form, refused=refused, passwords=demo_data.PASSWORDS)
+            return log_in(user)
+        is_refused = True
+    return render_template(
+        "login.html", form=form, is_refused=is_refused, passwords=demo_data.PASSWORDS
+    )
 
 
 @accounts.route("/sign-up", methods=["GET", "POST"])
 def sign_up() -> ResponseReturnValue:
-    """Make a customer and let them in."""
+    """Show the sign-up form, create a customer and log them in."""
     if current_user.is_authenticated:
-        return redirect(next_page())
+        return redirect(next_url())
     form = SignUpForm()
     if form.validate_on_submit():
         user = User(name=form.name.data, username=form.username.data, mobile=form.mobile.data)
         user.set_password(form.password.data)
         db.session.add(user)
         db.session.commit()
-        return let_in(user)
+        return log_in(user)
     return render_template("sign_up.html", form=form)
 
 
-def let_in(user: User) -> ResponseReturnValue:
-    """Log in, and go on to `next`; by way of a code first where `SMSVERIFY_LOGIN_GATE` is on."""
-    answer = smsverify.login_user(user)
-    return redirect(next_page()) if answer is True else answer
+def log_in(user: User) -> ResponseReturnValue:
+    """Log a customer in and redirect to `next`.
+
+    If `SMSVERIFY_LOGIN_GATE` is on, the extension first redirects to its page for the code.
+    """
+    result = smsverify.login_user(user)
+    return redirect(next_url()) if result is True else result
 
 
 @accounts.post("/logout")
 def logout() -> Response:
-    """Leave."""
+    """Log the customer out."""
     logout_user()
     return redirect(url_for("shop.home"))
 
@@ -144,23 +150,23 @@ def logout() -> Response:
 @accounts.get("/profile")
 @login_required
 def profile() -> str:
-    """Who the customer is, and how their number stands."""
+    """Show the customer's data and the status of their number."""
     return render_template("profile.html", status=smsverify.verifier.status(current_user))
 
 
 @accounts.post("/language")
 def language() -> Response:
-    """Switch between Persian and English, and stay on the page."""
+    """Change the language and return to the same page."""
     choose_language(request.form.get("language"))
-    return redirect(next_page())
+    return redirect(next_url())
 
 
-def next_page() -> str:
-    """The page that `next` asks for if it is a path of this shop, otherwise home.
+def next_url() -> str:
+    """Return the path in `next` if it is a path of this shop, otherwise the home page.
 
-    `//host`, a backslash and control characters are how a path becomes another site.
+    Browsers take `//host`, backslashes and control characters as the address of another site.
     """
-    wanted = request.values.get("next", "")
-    if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", wanted):
-        return wanted
+    path = request.values.get("next", "")
+    if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path):
+        return path
     return url_for("shop.home")

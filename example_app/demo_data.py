@@ -1,4 +1,4 @@
-"""The customers and the goods that a new shop starts with."""
+"""The demo customers of a new database, with their orders, invoices and domains."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .extensions import db
 from .models import PLANS, Domain, Invoice, Order, User, today
 
 PASSWORDS = {"sara": "sara-demo", "reza": "reza-demo", "newcomer": "newcomer-demo"}
-"""Username → password of the demo's customers, for the start-up banner and the login page."""
+"""Passwords of the demo customers by username. The login page shows them."""
 
 
-def fill_if_empty() -> None:
-    """Write the demo's customers into a database that has none."""
+def add_if_empty() -> None:
+    """Add the demo customers to a database without customers."""
     if db.session.scalar(db.select(User.id).limit(1)) is not None:
         return
     sara = User(username="sara", name="سارا محمدی", mobile="09123456789")
@@ -22,9 +22,9 @@ def fill_if_empty() -> None:
         user.set_password(PASSWORDS[user.username])
     db.session.add_all((sara, reza, newcomer))
 
-    _take(sara, "sapling", days_ago=75, months_paid=3)
-    _take(sara, "tree", days_ago=40, months_paid=1)
-    _take(reza, "grove", days_ago=200, months_paid=6)
+    _add_order(sara, "sapling", days_ago=75, months_paid=3)
+    _add_order(sara, "tree", days_ago=40, months_paid=1)
+    _add_order(reza, "grove", days_ago=200, months_paid=6)
     sara.domains += [
         Domain(name="atr-sara.ir", auth_code="Wv4-nQ72-kzPe", expires_on=_in_days(212)),
         Domain(name="sara-khat.com", auth_code="t9X-Lm30-Rbca", expires_on=_in_days(31)),
@@ -35,8 +35,8 @@ def fill_if_empty() -> None:
     db.session.commit()
 
 
-def _take(user: User, plan_key: str, *, days_ago: int, months_paid: int) -> None:
-    """An order of the past, with an invoice for each month until now."""
+def _add_order(user: User, plan_key: str, *, days_ago: int, months_paid: int) -> None:
+    """Add a past order with an invoice for each month until now."""
     placed_on = today() - timedelta(days=days_ago)
     order = Order(user=user, plan_key=plan_key, placed_on=placed_on)
     db.session.add(order)

@@ -1,4 +1,4 @@
-"""The shop's extensions, made here without an app and bound to one in `create_app`."""
+"""The Flask extensions of the shop. `create_app` initializes them."""
 
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
@@ -9,7 +9,7 @@ from flask_smsverify import SMSVerify
 
 
 class Base(DeclarativeBase):
-    """What every table of the shop is built on."""
+    """The base class of the shop's models."""
 
 
 db = SQLAlchemy(model_class=Base)

@@ -1,7 +1,7 @@
-"""Persian and English: which one now, and how numbers, prices and dates look in it.
+"""Persian and English: the visitor's language, and numbers, prices and dates in it.
 
-A text stands in both languages where it is used, `say("سلام", "Hello")`, so that a page reads as
-one piece. A bigger shop would use Flask-Babel.
+Each text is written in both languages where it is used: `tr("سلام", "Hello")`. That keeps the
+example short; a larger app would use Flask-Babel.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ except ImportError:  # Persian pages then show Gregorian dates
 
 Language = Literal["fa", "en"]
 
-_PERSIAN = str.maketrans("0123456789,", "۰۱۲۳۴۵۶۷۸۹٬")
+_PERSIAN_DIGITS = str.maketrans("0123456789,", "۰۱۲۳۴۵۶۷۸۹٬")
 
 
 def current_language() -> Language:
-    """The visitor's choice; Persian until they choose."""
+    """Return the visitor's language. Persian is the default."""
     if has_request_context() and session.get("language") == "en":
         return "en"
     return "fa"
 
 
 def choose_language(language: str | None) -> None:
-    """Keep the visitor's choice in the session; anything but English is Persian."""
+    """Store the visitor's language in the session. Every value but `en` means Persian."""
     session["language"] = "en" if language == "en" else "fa"
 
 
-def say(persian: str, english: str) -> str:
-    """The one of the two that the visitor reads."""
+def tr(persian: str, english: str) -> str:
+    """Return the text in the visitor's language."""
     return english if current_language() == "en" else persian
 
 
-def number(value: int) -> str:
-    """Grouped by thousands, in the language's digits."""
-    return say(f"{value:,}".translate(_PERSIAN), f"{value:,}")
+def format_number(value: int) -> str:
+    """Format a number with thousands separators."""
+    return tr(f"{value:,}".translate(_PERSIAN_DIGITS), f"{value:,}")
 
 
-def toman(amount: int) -> str:
-    """A price with its unit."""
-    return say(f"{number(amount)} تومان", f"{number(amount)} toman")
+def format_price(toman: int) -> str:
+    """Format a price in toman."""
+    return tr(f"{format_number(toman)} تومان", f"{format_number(toman)} toman")
 
 
-def day(value: date) -> str:
-    """A date: Jalali in Persian where persiantools is installed, Gregorian otherwise."""
+def format_date(value: date) -> str:
+    """Format a date. Persian pages show Jalali dates if persiantools is installed."""
     if current_language() == "en":
         return f"{value.day} {value:%b %Y}"
     shown = JalaliDate(value) if JalaliDate else value
-    return f"{shown.year}/{shown.month:02}/{shown.day:02}".translate(_PERSIAN)
+    return f"{shown.year}/{shown.month:02}/{shown.day:02}".translate(_PERSIAN_DIGITS)
 
 
 def init_app(app: Flask) -> None:
-    """Give the templates `say`, `language` and the filters."""
-    app.add_template_global(say)
-    app.add_template_filter(number)
-    app.add_template_filter(toman)
-    app.add_template_filter(day)
+    """Add `tr`, `language` and the filters `number`, `price` and `date` to the templates."""
+    app.add_template_global(tr)
+    app.add_template_filter(format_number, "number")
+    app.add_template_filter(format_price, "price")
+    app.add_template_filter(format_date, "date")
     app.context_processor(lambda: {"language": current_language()})

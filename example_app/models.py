@@ -1,7 +1,7 @@
-"""What the shop keeps: its customers, and their orders, invoices and domains.
+"""The models of the shop: customers, orders, invoices and domains.
 
-Nothing here knows of phone verification. The extension finds a customer's number and groups by the
-names of two attributes, `mobile` and `groups`, and keeps its own tables beside these.
+The extension needs no change to them. It reads the attributes `mobile` and `groups` of `User`, and
+adds its own tables to the same database.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from .extensions import db
 
 
 def today() -> date:
-    """The day it is, in UTC."""
+    """Return the current date in UTC."""
     return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A hosting plan. `name` and `about` are in Persian and in English, the price is in toman."""
+    """A hosting plan.
+
+    `name` and `description` are in Persian and English. `monthly` is the price in toman.
+    """
 
     key: str
     name: tuple[str, str]
-    about: tuple[str, str]
+    description: tuple[str, str]
     disk_gb: int
     sites: int
     monthly: int
@@ -66,7 +69,7 @@ PLANS = {
 
 
 class User(UserMixin, db.Model):
-    """A customer. `mobile` is as it was typed until it is proved, then in E.164."""
+    """A customer. `mobile` is as typed until it is confirmed, and then E.164."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(String(40), unique=True)
@@ -82,16 +85,16 @@ class User(UserMixin, db.Model):
     domains: Mapped[list[Domain]] = relationship(back_populates="user", order_by="Domain.name")
 
     def set_password(self, password: str) -> None:
-        """Keep the password's hash."""
+        """Store the hash of a password."""
         self.password_hash = generate_password_hash(password)
 
     def has_password(self, password: str) -> bool:
-        """Whether this is the password."""
+        """Return whether this is the password."""
         return check_password_hash(self.password_hash, password)
 
 
 class Order(db.Model):
-    """A hosting plan that a customer took."""
+    """An order of a hosting plan."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
@@ -103,17 +106,20 @@ class Order(db.Model):
 
     @property
     def plan(self) -> Plan:
-        """What was ordered."""
+        """Return the ordered plan."""
         return PLANS[self.plan_key]
 
     @property
-    def active(self) -> bool:
-        """Whether all of its invoices are paid."""
+    def is_active(self) -> bool:
+        """Return whether all invoices are paid."""
         return all(invoice.paid_on for invoice in self.invoices)
 
 
 class Invoice(db.Model):
-    """A month of an order, `amount` in toman; unpaid while `paid_on` is empty."""
+    """The invoice of one month of an order.
+
+    `amount` is in toman. `paid_on` is None until the invoice is paid.
+    """
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
@@ -127,7 +133,7 @@ class Invoice(db.Model):
 
 
 class Domain(db.Model):
-    """A registered name; who holds its `auth_code` can take it to another registrar."""
+    """A registered domain. Its `auth_code` allows a transfer to another registrar."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))

@@ -1,4 +1,4 @@
-"""Where the shop's settings come from: the environment, the caller, and what the demo fills in."""
+"""The settings of the shop: its defaults, the environment, and those passed to `create_app`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ DEMO_SENDERS = {
         "otp_pattern_id": 1,
     },
 }
-"""Two gateways with credentials that only the simulator takes: Raygan makes its own codes,
-WikiPayam sends ours and can call. Where Raygan fails, the code goes by WikiPayam."""
+"""Senders for the simulator, which accepts any credentials.
+
+Raygan generates and checks its own codes. WikiPayam sends codes of the app and makes calls. The
+order is the order of failover.
+"""
 
 
 def smsverify_settings() -> dict[str, object]:
-    """The shop's own choices, and over them every `SMSVERIFY_*` variable of the environment.
+    """Return the shop's settings of the extension, with `SMSVERIFY_*` variables on top.
 
-    These are read as Flask reads its own: values may be JSON, and `__` reaches into a table, so
-    that `SMSVERIFY_AREAS__orders=false` leaves the other areas as they are.
+    Variables are parsed like Flask's own: values may be JSON, and `__` sets one key of a dict. So
+    `SMSVERIFY_AREAS__orders=false` leaves the other areas unchanged.
     """
     settings = Config(
         os.curdir,
@@ -43,29 +46,29 @@ def smsverify_settings() -> dict[str, object]:
     return {f"SMSVERIFY_{key}": value for key, value in settings.items()}
 
 
-def configure(app: Flask, given: Mapping[str, object]) -> None:
-    """Fill `app.config`. What the caller gave wins over the environment, and that over the demo.
+def configure(app: Flask, config: Mapping[str, object]) -> None:
+    """Set `app.config` from the defaults, the environment and `config`. The last one wins.
 
-    Without senders of your own, the demo's are used and go to the simulator.
+    If no senders are configured, the demo senders are used with the simulator.
     """
     app.config.from_mapping(
-        DEBUG=True,  # this is a demo: the simulator is refused anywhere else
+        DEBUG=True,  # SMSVERIFY_SIMULATOR_URL needs debug or testing mode
         SESSION_COOKIE_SAMESITE="Lax",
         SQLALCHEMY_DATABASE_URI=f"sqlite:///{_database_path(app)}",
     )
     app.config.from_mapping(smsverify_settings())
-    app.config.from_mapping(given)
+    app.config.from_mapping(config)
     if "SMSVERIFY_SENDERS" not in app.config:
         app.config["SMSVERIFY_SENDERS"] = DEMO_SENDERS
         app.config.setdefault("SMSVERIFY_SIMULATOR_URL", SIMULATOR_URL)
     if not app.config["SECRET_KEY"]:
-        app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or kept_secret_key(
+        app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or load_secret_key(
             Path(app.instance_path)
         )
 
 
-def kept_secret_key(folder: Path) -> str:
-    """The key in `folder`, made at the first start and readable by its owner only."""
+def load_secret_key(folder: Path) -> str:
+    """Return the secret key stored in a folder. The first call creates it, for its owner only."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "secret_key"
     with (
@@ -77,9 +80,9 @@ def kept_secret_key(folder: Path) -> str:
 
 
 def _database_path(app: Flask) -> Path:
-    """`EXAMPLE_DATABASE`, or a file in the instance folder, which is made if need be."""
-    chosen = os.environ.get("EXAMPLE_DATABASE")
-    if chosen:
-        return Path(chosen).absolute()
+    """Return `EXAMPLE_DATABASE`, or a file in the instance folder."""
+    path = os.environ.get("EXAMPLE_DATABASE")
+    if path:
+        return Path(path).absolute()
     Path(app.instance_path).mkdir(parents=True, exist_ok=True)
     return Path(app.instance_path) / "shop.sqlite"

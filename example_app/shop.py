@@ -1,10 +1,10 @@
-"""What customers come for: plans, orders, invoices and domains.
+"""Plans, orders, invoices and domains.
 
-Three areas demand a verified mobile, each guarded in another way:
+Three areas require a confirmed mobile number. Each shows another way to guard views:
 
-- orders: every view says so itself, with `require_verified_mobile(area="orders")`;
-- billing: its blueprint is guarded as a whole, with `smsverify.guard`;
-- domains: by the endpoint patterns in `SMSVERIFY_AREAS`; no line of code here says so.
+- orders: a decorator on each view, `require_verified_mobile(area="orders")`;
+- billing: a guard on the whole blueprint, `smsverify.guard(billing, area="billing")`;
+- domains: endpoint patterns in `SMSVERIFY_AREAS`, without a line of code here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from flask_smsverify import require_verified_mobile
 
 from .extensions import db, smsverify
-from .language import say
+from .language import tr
 from .models import PLANS, Domain, Invoice, Order, today
 
 shop = Blueprint("shop", __name__)
@@ -30,22 +30,22 @@ smsverify.guard(billing, area="billing")
 
 
 def init_app(app: Flask) -> None:
-    """Add the pages of this module."""
+    """Register the blueprints."""
     for blueprint in (shop, orders, billing, domains):
         app.register_blueprint(blueprint)
 
 
 @shop.get("/")
 def home() -> str:
-    """The plans, for everyone."""
+    """Show the plans to everyone."""
     return render_template("home.html", plans=PLANS.values())
 
 
 @orders.get("")
 @login_required
 @require_verified_mobile(area="orders")
-def your_orders() -> str:
-    """The customer's orders."""
+def list_orders() -> str:
+    """Show the customer's orders."""
     return render_template("orders.html", orders=current_user.orders)
 
 
@@ -53,7 +53,7 @@ def your_orders() -> str:
 @login_required
 @require_verified_mobile(area="orders")
 def new_order() -> str | Response:
-    """Choose a plan, and order it with its first invoice."""
+    """Show the plans, and place an order with its first invoice."""
     plan = PLANS.get(request.values.get("plan", ""))
     if request.method == "POST" and plan is not None:
         order = Order(user=current_user, plan_key=plan.key)
@@ -61,38 +61,38 @@ def new_order() -> str | Response:
         db.session.add_all((order, invoice))
         db.session.commit()
         flash(
-            say(
-                "سفارش شما ثبت شد. با پرداخت صورتحساب، سرویس فعال می‌شود.",
-                "Your order is placed. Pay its invoice and the service starts.",
+            tr(
+                "سفارش شما ثبت شد. برای فعال شدن سرویس، صورتحساب را پرداخت کنید.",
+                "Your order is placed. Pay the invoice to activate your plan.",
             )
         )
-        return redirect(url_for("billing.your_invoices"))
+        return redirect(url_for("billing.list_invoices"))
     return render_template("new_order.html", plans=PLANS.values(), chosen=plan or PLANS["tree"])
 
 
 @billing.get("")
 @login_required
-def your_invoices() -> str:
-    """The customer's invoices."""
+def list_invoices() -> str:
+    """Show the customer's invoices."""
     return render_template("invoices.html", invoices=current_user.invoices)
 
 
 @billing.post("/<int:invoice_id>/pay")
 @login_required
 def pay(invoice_id: int) -> Response:
-    """Pay an invoice. The demo has no bank: the money is simply there."""
+    """Mark an invoice as paid. The example has no payment provider."""
     invoice = db.first_or_404(db.select(Invoice).filter_by(id=invoice_id, user_id=current_user.id))
     if invoice.paid_on is None:
         invoice.paid_on = today()
         db.session.commit()
-        flash(say("پرداخت شد. سپاس!", "Paid. Thank you!"))
-    return redirect(url_for("billing.your_invoices"))
+        flash(tr("پرداخت با موفقیت انجام شد.", "Payment successful."))
+    return redirect(url_for("billing.list_invoices"))
 
 
 @domains.get("")
 @login_required
-def your_domains() -> str:
-    """The customer's domains."""
+def list_domains() -> str:
+    """Show the customer's domains."""
     return render_template("domains.html", domains=current_user.domains)
 
 
@@ -100,6 +100,9 @@ def your_domains() -> str:
 @login_required
 @require_verified_mobile(area="domains", within=timedelta(minutes=10))
 def transfer(name: str) -> str:
-    """The code that lets a domain go elsewhere; so the proof must be fresh, not 90 days old."""
+    """Show the transfer code of a domain.
+
+    Anyone with this code can take the domain, so the confirmation must be at most 10 minutes old.
+    """
     domain = db.first_or_404(db.select(Domain).filter_by(name=name, user_id=current_user.id))
     return render_template("transfer.html", domain=domain)

@@ -1,58 +1,104 @@
-"""Everything that can go wrong, by name.
+"""The exceptions of this package.
 
 ::
 
     SMSVerifyError
-    ├── ConfigurationError            a setting or a call of the host's that cannot work
-    ├── MobileError
-    │   ├── MobileRequired            the user has no number yet
-    │   ├── InvalidMobile             not a mobile that can get a message
-    │   ├── RegionNotAllowed          a mobile, of a region we do not spend on
-    │   └── MobileTaken               another account holds it
-    ├── ChannelUnavailable            no sender can do this channel
-    ├── LimitError
-    │   ├── TooSoon                   retry_after
-    │   ├── BudgetSpent               retry_after, scope
-    │   ├── TooManyAttempts           retry_after
-    │   └── AccountLocked             until staff unlock it
-    ├── CodeError
-    │   ├── InvalidCode               cannot be a code; costs nothing
-    │   ├── WrongCode                 attempts_left
-    │   ├── CodeExpired
-    │   └── NoChallenge
-    ├── InvalidToken                  a proof token that is forged, old, used or for something else
-    ├── SendFailed                    causes: a SenderError for every sender that was tried
-    ├── CheckFailed                   cause: the gateway gave no verdict on its own code
-    ├── StoreUnavailable              the ledger's write did not happen
-    │   └── UncommittedWrites         the host's own open transaction is what stands in the way
-    └── SenderError                   gateway, code, reason, written
-        ├── Unavailable               the service or our account there; another sender may help
-        ├── Rejected                  this number or this text; nobody else would help
-        ├── Unknown                   it may have been sent
-        └── Misconfigured             our options are wrong; never skipped over in silence
+    ├── ConfigurationError            invalid setting or API use
+    ├── SenderError                   sender, gateway, reason, code, advice, written
+    │   ├── Unavailable               service or account failure; another sender may help
+    │   ├── Rejected                  this recipient or text is refused; no sender would help
+    │   ├── Unknown                   the message may have been sent
+    │   └── Misconfigured             the gateway refuses the sender's options
+    └── ProblemError                  has an HTTP status and a text for the visitor
+        ├── MobileError
+        │   ├── MobileRequired        the user has no mobile
+        │   ├── InvalidMobile         not a mobile number
+        │   ├── RegionNotAllowed      outside SMSVERIFY_ALLOWED_REGIONS
+        │   └── MobileTaken           another account has proved it
+        ├── ChannelUnavailable        no sender for this channel
+        ├── LimitError
+        │   ├── TooSoon               retry_after
+        │   ├── RateLimited           retry_after, scope
+        │   ├── TooManyAttempts       retry_after
+        │   └── AccountLocked         only staff can unlock the account
+        ├── CodeError
+        │   ├── InvalidCode           problem; costs no attempt
+        │   ├── WrongCode             attempts_left
+        │   ├── CodeExpired
+        │   └── NoChallenge
+        ├── InvalidToken              forged, expired or used proof token
+        ├── SendFailed                causes, maybe_sent
+        ├── CheckFailed               cause: the gateway gave no verdict
+        ├── StoreUnavailable          the database did not take the write
+        │   └── UncommittedWrites     the host's session holds SQLite's only write lock
+        └── RequestError              raised by the web layer alone
+            ├── LoginRequired
+            ├── VerificationRequired
+            ├── FreshLoginRequired
+            ├── CsrfFailed
+            └── InvalidRequest
 
-`ConfigurationError` is outside what a route catches, so no failover can hide it. No exception
-carries a code, a text, a credential or a whole mobile.
+`ConfigurationError` is never caught by failover. No exception holds a code, a text, a credential
+or a whole mobile.
+
+`ProblemError` classes describe themselves: HTTP status, problem code, title and detail are class
+attributes. Titles and details are English message ids; the catalogues hold the translations.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from traceback import format_tb
+from typing import ClassVar, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Plural:
+    """A sentence with a plural form.
+
+    :param count: the name of the value that selects the form.
+    """
+
+    singular: str
+    plural: str
+    count: str
+
+
+class Description(NamedTuple):
+    """What a visitor reads about an error, as message ids.
+
+    :param title: a short phrase without a full stop.
+    :param detail: whole sentences. `%(when)s` stands for `retry_after` in words, other fields for
+        the error's values of the same name.
+    """
+
+    title: str
+    detail: tuple[str | Plural, ...]
+
+
+def _(message: str) -> str:
+    """Mark a message id for extraction into the catalogues."""
+    return message
+
+
+def _n(singular: str, plural: str, count: str) -> Plural:
+    """Mark a message id that has a plural form."""
+    return Plural(singular, plural, count)
 
 
 class SMSVerifyError(Exception):
-    """Whatever this package raises on purpose. It can be copied and pickled, as queues do."""
+    """Base class of every error that this package raises on purpose. Errors can be pickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _made_again, (type(self), self.args, vars(self))
+        return _rebuild, (type(self), self.args, vars(self))
 
 
-def _made_again(
+def _rebuild(
     cls: type[SMSVerifyError], args: tuple[object, ...], attributes: dict[str, object]
 ) -> SMSVerifyError:
-    """An error as it was; its own `__init__` takes other arguments than its text."""
+    """Restore a pickled error without calling `__init__`, whose parameters are not `args`."""
     error = cls.__new__(cls)
     error.args = args
     vars(error).update(attributes)
@@ -60,73 +106,198 @@ def _made_again(
 
 
 class ConfigurationError(SMSVerifyError):
-    """A setting, or a use of the package, that cannot work; the message names the mend."""
+    """Invalid setting or API use. The message says how to fix it."""
 
 
-class MobileError(SMSVerifyError):
-    """The number itself is the trouble."""
+class ProblemError(SMSVerifyError):
+    """An error with an HTTP status and a text for the visitor (RFC 9457).
+
+    Subclasses override the class attributes.
+    """
+
+    #: The `code` member of the problem details.
+    code: ClassVar[str] = "error"
+    #: The HTTP status.
+    status: ClassVar[int] = 500
+    #: Whether neither waiting nor other input helps.
+    final: ClassVar[bool] = False
+    #: The form field that the error is about: `code`, `mobile` or None.
+    form_field: ClassVar[str | None] = None
+    #: Attributes that the description depends on.
+    values: ClassVar[tuple[str, ...]] = ()
+    #: Those of `values` that are members of the problem details.
+    members: ClassVar[tuple[str, ...]] = ()
+    #: The message of the exception where the caller gives none.
+    message: ClassVar[str] = "the request failed"
+    title: ClassVar[str] = _("Something went wrong")
+    detail: ClassVar[tuple[str | Plural, ...]] = (_("Go back and try again, or contact support."),)
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.message)
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:  # noqa: ARG003 -- subclasses use it
+        """Return the text for the visitor.
+
+        :param values: the error's attributes named in `values`; each may be missing.
+        """
+        return Description(cls.title, cls.detail)
+
+
+# --- mobiles ------------------------------------------------------------------------------------
+
+
+class MobileError(ProblemError):
+    """Base class of errors about a mobile."""
+
+    status = 422
+    form_field: ClassVar[str | None] = "mobile"
 
 
 class MobileRequired(MobileError):
-    """The user has given no mobile yet."""
+    """The user has no mobile."""
+
+    code = "mobile_required"
+    message = "the user has no mobile"
+    title = _("Enter your mobile number")
+    detail = (_("We need your mobile number to send you a code."),)
 
 
 class InvalidMobile(MobileError):
-    """What was given is not a mobile that can get a message."""
+    """Not a mobile number that can receive messages."""
+
+    code = "invalid_mobile"
+    message = "this is not a mobile number"
+    title = _("Enter a valid mobile number")
+    detail = (_("Check the digits. The number must be a mobile, not a landline."),)
 
 
 class RegionNotAllowed(MobileError):
-    """A mobile, but of a region outside `SMSVERIFY_ALLOWED_REGIONS`."""
+    """A mobile of a region outside `SMSVERIFY_ALLOWED_REGIONS`."""
+
+    code = "region_not_allowed"
+    final = True
+    message = "mobiles of this region are not allowed"
+    title = _("Numbers from this country are not supported")
+    detail = (_("Use a mobile number from another country."),)
 
 
 class MobileTaken(MobileError):
-    """As many other accounts as are allowed hold this mobile already."""
+    """The mobile is proved by as many accounts as `SMSVERIFY_ACCOUNTS_PER_MOBILE` allows."""
+
+    code = "mobile_taken"
+    status = 409
+    final = True
+    form_field = None
+    message = "another account has proved this mobile"
+    title = _("This number belongs to another account")
+    detail = (_("Use a different number. If this number is yours, contact support."),)
 
 
-class ChannelUnavailable(SMSVerifyError):
-    """No configured sender can bring a code by this channel.
+class ChannelUnavailable(ProblemError):
+    """No configured sender serves this channel.
 
-    What is no channel is not repeated: anything may have been sent in its place, a mobile too.
+    An unknown channel is not repeated in the message, because it could hold anything.
     """
+
+    code = "channel_unavailable"
+    status = 422
+    final = True
+    values = ("channel",)
+    title = _("This option is not available")
+    detail = (_("Choose another way to get the code."),)
 
     def __init__(self, channel: object) -> None:
         self.channel = str(channel) if channel in ("sms", "voice", "text") else "unknown"
-        super().__init__(f"no sender can bring a code by {self.channel!r}")
+        super().__init__(f"no sender serves the channel {self.channel!r}")
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("channel") == "voice":
+            return Description(
+                _("Phone calls are not available"), (_("Get the code by text message instead."),)
+            )
+        if values.get("channel") == "sms":
+            return Description(_("Text messages are not available"), cls.detail)
+        return super().describe(values)
 
 
-class LimitError(SMSVerifyError):
-    """A limit was reached."""
+# --- limits -------------------------------------------------------------------------------------
+
+_TRY_AGAIN = _("Try again %(when)s.")
+
+
+class LimitError(ProblemError):
+    """Base class of errors about a limit."""
+
+    status = 429
 
 
 class TooSoon(LimitError):
-    """The pause between two sends is not over.
+    """The cooldown since the last send is not over.
 
-    :param retry_after: whole seconds until a send is allowed, at least 1.
+    :param retry_after: whole seconds until the next send, at least 1.
     """
+
+    code = "too_soon"
+    values = members = ("retry_after",)
+    title = _("Wait before you request a new code")
+    detail = (_("The last code may still arrive."), _("You can request a new one %(when)s."))
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"wait {retry_after} s before the next send")
         self.retry_after = retry_after
 
 
-class BudgetSpent(LimitError):
-    """A budget has nothing left.
+class RateLimited(LimitError):
+    """A rate limit is used up.
 
-    :param retry_after: whole seconds until its next unit can come back, at least 1.
-    :param scope: the budget's name, as in `SMSVERIFY_BUDGETS`.
+    :param retry_after: whole seconds until the limit allows one more, at least 1.
+    :param scope: the limit's name in `SMSVERIFY_LIMITS`.
     """
 
+    code = "rate_limited"
+    values = ("retry_after", "scope")
+    members = ("retry_after",)
+    title = _("Codes are temporarily unavailable")
+    detail = (_("There are more requests than usual."), _TRY_AGAIN)
+
     def __init__(self, retry_after: int, scope: str) -> None:
-        super().__init__(f"the budget {scope!r} is spent for another {retry_after} s")
+        super().__init__(f"the limit {scope!r} is used up for another {retry_after} s")
         self.retry_after = retry_after
         self.scope = scope
 
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        scope = values.get("scope")
+        if scope in ("mobile", "user"):
+            return Description(
+                _("Too many codes requested"),
+                (_("You cannot get more codes for now."), _TRY_AGAIN),
+            )
+        if scope == "mobiles_per_user":
+            return Description(
+                _("Too many different numbers"),
+                (_("You cannot use another number for now."), _TRY_AGAIN),
+            )
+        if scope == "ip":
+            return Description(
+                _("Too many codes requested"),
+                (_("Too many codes were requested from your network."), _TRY_AGAIN),
+            )
+        return super().describe(values)
+
 
 class TooManyAttempts(LimitError):
-    """No guess is left: on this challenge, or for this account, or for the whole site.
+    """No guess is left for this challenge, this account or the whole site.
 
     :param retry_after: whole seconds until a new challenge can be tried.
     """
+
+    code = "too_many_attempts"
+    values = members = ("retry_after",)
+    title = _("Too many wrong codes")
+    detail = (_("To protect your account, we are not accepting codes for now."), _TRY_AGAIN)
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"no attempts left; try again in {retry_after} s")
@@ -134,124 +305,361 @@ class TooManyAttempts(LimitError):
 
 
 class AccountLocked(LimitError):
-    """Too many failures in a row; only staff can unlock the account's verification."""
+    """`SMSVERIFY_CONSECUTIVE_FAILURES` failures in a row. Only staff can unlock the account."""
+
+    code = "account_locked"
+    final = True
+    message = "too many failures in a row; staff must unlock this account"
+    title = _("Verification is locked")
+    detail = (_("There were too many wrong codes for this account. Contact support to unlock it."),)
 
 
-class CodeError(SMSVerifyError):
-    """The code, or the challenge it was for."""
+# --- codes --------------------------------------------------------------------------------------
+
+
+class CodeError(ProblemError):
+    """Base class of errors about a code or its challenge."""
+
+    status = 422
 
 
 class InvalidCode(CodeError):
-    """What was typed cannot be a code. Nothing was compared and nothing was counted.
+    """The input cannot be a code. Nothing was compared and no attempt was counted.
 
     :param problem: `"empty"`, `"not_digits"`, `"too_short"` or `"too_long"`.
     """
+
+    code = "invalid_code"
+    form_field = "code"
+    values = ("problem",)
+    title = _("Check the code")
+    detail = (_("This is not a valid code."),)
+
+    _BY_PROBLEM: ClassVar[Mapping[str, Description]] = {
+        "empty": Description(_("Enter the code"), (_("Enter the code that you received."),)),
+        "not_digits": Description(
+            _("The code must contain only digits"), (_("Remove everything else and try again."),)
+        ),
+        "too_short": Description(
+            _("The code is too short"),
+            (_("Some digits are missing. This did not count as an attempt."),),
+        ),
+        "too_long": Description(
+            _("The code is too long"),
+            (_("There are too many digits. This did not count as an attempt."),),
+        ),
+    }
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"this cannot be a code: {problem}")
         self.problem = problem
 
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        return cls._BY_PROBLEM.get(str(values.get("problem")), super().describe(values))
+
 
 class WrongCode(CodeError):
-    """The code was compared and is not the right one.
+    """The code was compared and is wrong.
 
-    :param attempts_left: how many guesses this challenge still takes.
+    :param attempts_left: how many more guesses this challenge takes.
     """
+
+    code = "wrong_code"
+    form_field = "code"
+    values = members = ("attempts_left",)
+    title = _("The code is wrong")
+    detail = (
+        _("Check the code and try again."),
+        _n(
+            "You have %(attempts_left)s attempt left.",
+            "You have %(attempts_left)s attempts left.",
+            "attempts_left",
+        ),
+    )
 
     def __init__(self, attempts_left: int) -> None:
         super().__init__(f"wrong code; {attempts_left} attempts left")
         self.attempts_left = attempts_left
 
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("attempts_left") == 0:
+            return Description(
+                cls.title, (_("That was your last attempt for this code. Get a new code."),)
+            )
+        return super().describe(values)
+
 
 class CodeExpired(CodeError):
-    """The challenge's time is over, or what it asked about has changed since."""
+    """The challenge has expired, or the user's mobile changed after it began."""
+
+    code = "code_expired"
+    message = "the code has expired"
+    title = _("The code has expired")
+    detail = (_("Get a new code."),)
 
 
 class NoChallenge(CodeError):
     """No challenge is open."""
 
+    code = "no_challenge"
+    status = 404
+    message = "no challenge is open"
+    title = _("There is no active code")
+    detail = (_("Get a new code."),)
 
-class InvalidToken(SMSVerifyError):
-    """A proof token that is forged, too old, used already, or meant for another purpose."""
+
+class InvalidToken(ProblemError):
+    """A proof token that is forged, expired, used, or made for another purpose."""
+
+    code = "invalid_token"
+    status = 422
+    message = "this proof token is not valid"
+    title = _("Your confirmation is no longer valid")
+    detail = (_("Confirm your mobile number again."),)
 
 
-class StoreUnavailable(SMSVerifyError):
-    """The database did not take the ledger's write, so nothing was sent and nothing compared."""
+class StoreUnavailable(ProblemError):
+    """The database did not take the ledger's write: nothing was sent and nothing compared."""
+
+    code = "store_unavailable"
+    status = 503
+    message = "the database did not take the write"
+    title = _("The service is temporarily unavailable")
+    detail = (_("Nothing was sent or checked. Try again in a moment."),)
 
 
 class UncommittedWrites(StoreUnavailable):
-    """SQLite has one writer, and the host's session is holding it; commit before the call."""
+    """The host's session holds SQLite's only write lock. Commit before the call."""
+
+    message = (
+        "the session holds uncommitted writes, and SQLite has one writer: "
+        "call db.session.commit() before the verifier"
+    )
 
 
-def _one_line(said: str) -> str:
-    """A gateway's words without line breaks and control characters: they stand in logs."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(said))
+# --- gateways -----------------------------------------------------------------------------------
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def _one_line(text: object) -> str:
+    """Replace line breaks and control characters: the text goes into logs."""
+    return _CONTROL.sub(" ", str(text))
 
 
 class SenderError(SMSVerifyError):
-    """What a gateway, or the way to it, answered.
+    """A gateway or network failure.
 
-    :param gateway: the sender's name in `SMSVERIFY_SENDERS`.
-    :param reason: why, in words that hold no number, text or code.
-    :param code: the gateway's own error code, where it gave one.
-    :param written: whether any of the request had left us when it failed.
+    :param sender: the sender's name in `SMSVERIFY_SENDERS`.
+    :param reason: the cause, without a number, text or code.
+    :param gateway: the kind of gateway, such as `raygan`.
+    :param code: the gateway's own error code; None where it gave none.
+    :param advice: what the operator of the app can do about it.
+    :param written: whether any part of the request was written to the connection.
     """
 
+    default_advice: ClassVar[str] = ""
+
     def __init__(
-        self, gateway: str, reason: str, *, code: str | None = None, written: bool = True
+        self,
+        sender: str,
+        reason: str,
+        *,
+        gateway: str = "",
+        code: str | None = None,
+        advice: str | None = None,
+        written: bool = True,
     ) -> None:
         reason = _one_line(reason)
         code = _one_line(code) if code else code
-        super().__init__(f"{gateway}: {reason}" + (f" (code {code})" if code else ""))
+        super().__init__(f"{sender}: {reason}" + (f" (code {code})" if code else ""))
+        self.sender = sender
         self.gateway = gateway
         self.reason = reason
         self.code = code
+        self.advice = self.default_advice if advice is None else advice
         self.written = written
 
 
 class Unavailable(SenderError):
-    """The service is down or busy, or our account there cannot send. Nothing went out."""
+    """The service is down or busy, or the account cannot send. Nothing was sent."""
+
+    default_advice = "Check the gateway's status page and the account."
 
 
 class Rejected(SenderError):
-    """The gateway refuses this recipient or this text. Nothing went out."""
+    """The gateway refuses this recipient or this text. Nothing was sent."""
+
+    default_advice = "Check the recipient and the text."
 
 
 class Unknown(SenderError):
-    """No answer after the request was written, or one that could mean either."""
+    """No answer after the request was written, or an answer that could mean either."""
+
+    default_advice = "Check the gateway's panel before sending again."
 
 
 class Misconfigured(SenderError):
-    """The gateway says that what our options made of the request is wrong. Nothing went out."""
+    """The gateway refuses the request because of the sender's options. Nothing was sent."""
+
+    default_advice = "Check the sender's options in SMSVERIFY_SENDERS."
 
 
-class SendFailed(SMSVerifyError):
+class SendFailed(ProblemError):
     """No sender of the route took the message.
 
-    :param causes: one `SenderError` for each sender that was tried, in order.
+    :param causes: one `SenderError` per sender that was tried, in order.
     """
 
+    code = "send_failed"
+    status = 503
+    values = ("maybe_sent",)
+    title = _("The code could not be sent")
+    detail = (_("The messaging service did not accept it. Try again in a minute."),)
+
     def __init__(self, causes: Sequence[SenderError]) -> None:
-        super().__init__("no sender took it: " + ("; ".join(map(str, causes)) or "none was free"))
+        reasons = "; ".join(map(str, causes)) or "no sender was available"
+        super().__init__(f"no sender took it: {reasons}")
         self.causes = tuple(causes)
 
     @property
     def maybe_sent(self) -> bool:
-        """Whether any sender may have sent it after all."""
+        """Whether any sender may have sent the message."""
         return any(isinstance(cause, Unknown) for cause in self.causes)
 
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("maybe_sent"):
+            return Description(
+                _("We do not know whether the code was sent"),
+                (_("If it does not arrive within a minute, try again."),),
+            )
+        return super().describe(values)
 
-class CheckFailed(SMSVerifyError):
-    """The gateway that made the code gave no verdict on it.
+
+class CheckFailed(ProblemError):
+    """The gateway that generated the code gave no verdict.
 
     :param cause: what its sender raised.
     """
+
+    code = "check_failed"
+    status = 503
+    title = _("The code could not be checked")
+    detail = (_("The messaging service did not respond. Try again in a moment."),)
 
     def __init__(self, cause: SenderError) -> None:
         super().__init__(f"no verdict: {cause}")
         self.cause = cause
 
 
-def place_of(error: BaseException) -> str:
-    """What kind of error it is and where it was raised, for a log. Its words may hold anything."""
+# --- requests -----------------------------------------------------------------------------------
+
+
+class RequestError(ProblemError):
+    """Base class of errors that only the web layer raises."""
+
+
+class LoginRequired(RequestError):
+    """The visitor is not logged in."""
+
+    code = "login_required"
+    status = 401
+    message = "login required"
+    title = _("Sign in first")
+    detail = (_("You must be signed in to do this."),)
+
+
+class VerificationRequired(RequestError):
+    """The view is guarded and the user is not verified."""
+
+    code = "verification_required"
+    status = 403
+    message = "verification required"
+    title = _("Confirm your mobile number first")
+    detail = (_("You need a confirmed mobile number to continue."),)
+
+
+class FreshLoginRequired(RequestError):
+    """Changing a proved mobile requires a fresh login (OWASP ASVS 5.0, 7.5.1)."""
+
+    code = "fresh_login_required"
+    status = 403
+    message = "fresh login required"
+    title = _("Sign in again")
+    detail = (_("To protect your account, sign in again before you change a confirmed number."),)
+
+
+class CsrfFailed(RequestError):
+    """The CSRF token is missing or invalid.
+
+    :param status_url: where a program gets a token; None for a browser.
+    :param header: the header in which a program sends it.
+    """
+
+    code = "csrf"
+    status = 400
+    values = ("status_url", "header")
+    title = _("This page has expired")
+    detail = (_("For your security, we did not accept the form. Go back and submit it again."),)
+
+    def __init__(self, status_url: str | None = None, header: str | None = None) -> None:
+        super().__init__("the CSRF token is missing or invalid")
+        self.status_url = status_url
+        self.header = header
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("status_url"):
+            return Description(
+                _("The CSRF token is missing or invalid"),
+                (_("Send the `csrf_token` of %(status_url)s in the header %(header)s."),),
+            )
+        return super().describe(values)
+
+
+class InvalidRequest(RequestError):
+    """The body is no form and no JSON object, or it is too large or too deeply nested."""
+
+    code = "invalid_request"
+    status = 422
+    message = "the request cannot be read"
+    title = _("The request could not be read")
+    detail = (_("The data does not have the expected form. Try again."),)
+
+
+#: Every problem code → its class.
+PROBLEMS: Mapping[str, type[ProblemError]] = {
+    cls.code: cls
+    for cls in (
+        MobileRequired,
+        InvalidMobile,
+        RegionNotAllowed,
+        MobileTaken,
+        ChannelUnavailable,
+        TooSoon,
+        RateLimited,
+        TooManyAttempts,
+        AccountLocked,
+        InvalidCode,
+        WrongCode,
+        CodeExpired,
+        NoChallenge,
+        InvalidToken,
+        SendFailed,
+        CheckFailed,
+        StoreUnavailable,
+        LoginRequired,
+        VerificationRequired,
+        FreshLoginRequired,
+        CsrfFailed,
+        InvalidRequest,
+    )
+}
+
+
+def locate(error: BaseException) -> str:
+    """Return an error's class and traceback without its message, which may hold anything."""
     return f"{type(error).__name__} at\n{''.join(format_tb(error.__traceback__)).rstrip()}"

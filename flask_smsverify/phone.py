@@ -1,7 +1,9 @@
-"""Mobiles: read them in every spelling, compare them, hide them.
+"""Mobiles: parse every spelling into one form, and mask that form for display.
 
-A mobile is E.164 text (`+989123456789`) everywhere behind this door. What a number is, and which
-numbers are mobiles, is phonenumbers' knowledge; here stands only what we refuse before asking it.
+Everywhere else in this package a mobile is E.164 text (`+989123456789`), so two mobiles are the
+same if their texts are equal. The library phonenumbers knows what a valid number is and which
+numbers are mobiles; its metadata is loaded with the first number. This module adds what is refused
+before the library is asked: extensions, letters and other text around a number.
 """
 
 from __future__ import annotations
@@ -10,68 +12,71 @@ import functools
 import re
 import unicodedata
 
-import phonenumbers
-from phonenumbers import PhoneNumberType
-
 from .errors import InvalidMobile, MobileRequired, RegionNotAllowed
 
-#: E.164 has 15 digits at most; this leaves room for `00`, spaces, brackets and bidi marks.
+#: E.164 has at most 15 digits; the rest is for `00`, spaces, brackets and direction marks.
 MAX_TYPED_LENGTH = 48
 
 _TYPABLE = re.compile(r"\+?[0-9 ().\-]+\Z")
-_MOBILE_TYPES = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
-_DASHES_AND_SPACES = str.maketrans({"‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "−": "-"})
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
 
 
 def parse(typed: object, *, default_region: str, allowed_regions: tuple[str, ...]) -> str:
-    """A mobile in any spelling as E.164.
+    """Return a mobile in E.164.
 
-    Digits may be Persian, Arabic or full-width; spaces, hyphens, brackets and bidi marks pass.
+    Digits may be ASCII, Persian, Arabic or full-width. Spaces, hyphens, dots, brackets and
+    direction marks are ignored.
 
-    :param default_region: the two letters of the region whose national form is understood.
-    :param allowed_regions: two letters each; a mobile of any other region is refused.
-    :raises MobileRequired: nothing was typed.
-    :raises InvalidMobile: not a number, or one that is no mobile: landline, premium, satellite …
+    :param default_region: the region of numbers in national form (ISO 3166-1, two letters).
+    :param allowed_regions: the regions that are accepted.
+    :raises MobileRequired: the input is empty.
+    :raises InvalidMobile: not a number, or not a mobile's: landline, premium, satellite …
     :raises RegionNotAllowed: a mobile of another region.
     """
     if typed is None or typed == "":
-        raise MobileRequired("a mobile is required")
+        raise MobileRequired
     if not isinstance(typed, str) or len(typed) > MAX_TYPED_LENGTH:
-        raise InvalidMobile("this is not a mobile")
+        raise InvalidMobile
     return _parse(typed, default_region, allowed_regions)
 
 
 @functools.lru_cache(maxsize=4096)
 def _parse(typed: str, default_region: str, allowed_regions: tuple[str, ...]) -> str:
-    plain = ascii_digits(typed).translate(_DASHES_AND_SPACES).strip(" ")
+    import phonenumbers
+
+    plain = ascii_digits(typed).translate(_DASHES).strip(" ")
     if not plain:
-        raise MobileRequired("a mobile is required")
+        raise MobileRequired
     if not _TYPABLE.match(plain):
-        raise InvalidMobile("this is not a mobile")
+        raise InvalidMobile
     try:
         number = phonenumbers.parse(plain, default_region)
     except phonenumbers.NumberParseException:
         number = None
     if number is None or not phonenumbers.is_valid_number(number):
-        raise InvalidMobile("this is not a mobile")
-    if phonenumbers.number_type(number) not in _MOBILE_TYPES:
-        raise InvalidMobile("this number cannot get messages as a mobile does")
-    region = phonenumbers.region_code_for_number(number)
-    if region not in allowed_regions:
-        raise RegionNotAllowed("mobiles of this region are not served here")
+        raise InvalidMobile
+    if phonenumbers.number_type(number) not in (
+        phonenumbers.PhoneNumberType.MOBILE,
+        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # some regions do not tell them apart
+    ):
+        raise InvalidMobile("this number is not a mobile's")
+    if phonenumbers.region_code_for_number(number) not in allowed_regions:
+        raise RegionNotAllowed
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def region_of(mobile: str) -> str | None:
-    """The two letters of a mobile's region.
+    """Return the two letters of a mobile's region.
 
     :param mobile: E.164.
     """
+    import phonenumbers
+
     return phonenumbers.region_code_for_number(phonenumbers.parse(mobile, None))
 
 
 def mask(mobile: str) -> str:
-    """The mobile as others may see it: `+98912•••4567`; fewer digits where numbers are shorter.
+    """Return a mobile without its middle digits: `+98912•••4567`, and `+49•••678` elsewhere.
 
     :param mobile: E.164.
     """
@@ -80,15 +85,15 @@ def mask(mobile: str) -> str:
     return f"{mobile[:3]}•••{mobile[-3:]}"
 
 
-def ascii_digits(typed: str) -> str:
-    """The same text with every decimal digit in ASCII and without invisible format marks.
+def ascii_digits(text: str) -> str:
+    """Return a text with all decimal digits in ASCII and without invisible format characters.
 
-    Full-width letters and signs become ASCII too, so that `＋９８` reads like `+98`.
+    Full-width letters and signs become ASCII as well, so that `＋９８` equals `+98`.
     """
-    if typed.isascii():
-        return typed
+    if text.isascii():
+        return text
     plain = []
-    for char in unicodedata.normalize("NFKC", typed):
+    for char in unicodedata.normalize("NFKC", text):
         if unicodedata.category(char) == "Cf":
             continue
         plain.append(str(unicodedata.decimal(char)) if char.isdecimal() else char)

@@ -1,6 +1,7 @@
-"""The signals, each with what it carries. None carries a code or a text.
+"""The signals and the values that each carries.
 
-The sender of every signal is the Flask app. Mobiles in them are masked.
+The sender of every signal, in blinker's sense, is the Flask app. The value `sender` is the name of
+a sender in `SMSVERIFY_SENDERS`. No signal carries a code or a text, and mobiles are masked.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-#: A code went out. `challenge_id`, `user_id` (or None), `mobile` (masked), `channel`, `gateway`.
+#: A code was sent. `challenge_id`, `user_id` (or None), `mobile`, `channel`, `sender`.
 code_sent = _signals.signal("code-sent")
-#: A user proved a mobile. `user_id` (or None), `mobile` (masked), `channel`, `purpose`.
+#: A mobile was proved. `user_id` (or None), `mobile`, `channel`, `purpose`.
 mobile_verified = _signals.signal("mobile-verified")
-#: A compared code was wrong. `user_id` (or None), `mobile` (masked), `attempts_left`.
+#: A wrong code was compared. `user_id` (or None), `mobile`, `attempts_left`.
 verification_failed = _signals.signal("verification-failed")
-#: A verification was taken back. `user_id`, `by`.
+#: A verification was revoked. `user_id`, `by`.
 verification_revoked = _signals.signal("verification-revoked")
-#: A message was handed to a gateway. `message_id`, `kind`, `gateway`, `mobile` (masked).
+#: A gateway accepted a message. `message_id`, `kind`, `sender`, `mobile`.
 message_sent = _signals.signal("message-sent")
-#: A gateway did not take a message, and another may have; or it reports that the message will not
-#: arrive. `message_id`, `kind`, `gateway`, `mobile` (masked).
+#: An attempt failed: the gateway refused it, or reported later that the message will not arrive.
+#: Another sender may still send the message. `message_id`, `kind`, `sender`, `mobile`.
 message_failed = _signals.signal("message-failed")
-#: A gateway reports a message on the phone, at times before we announce that it was sent.
-#: `message_id`, `kind`, `gateway`, `mobile` (masked).
+#: A gateway reported that a message has arrived. This signal can precede `message_sent`.
+#: `message_id`, `kind`, `sender`, `mobile`.
 message_delivered = _signals.signal("message-delivered")
-#: A message from a phone came in. `incoming_id`, `gateway`, `mobile` (masked).
+#: A message from a phone arrived. `incoming_id`, `sender`, `mobile`.
 message_received = _signals.signal("message-received")
-#: A budget has nothing left, or the site's failures passed half of theirs. `scope`, `limit`.
-budget_spent = _signals.signal("budget-spent")
+#: A rate limit is used up (`limit` is `whole`), or half of `site_failures` is (`half`). `scope`,
+#: `limit`.
+limit_reached = _signals.signal("limit-reached")

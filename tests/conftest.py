@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from hostapp import User, create_app, db
 from sqlalchemy import make_url
 
-from flask_smsverify.simulator import Pace, Simulator, running
+from flask_smsverify.simulator import Simulator, Timing, running
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 
@@ -162,7 +162,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture(scope="session")
 def _simulator() -> Iterator[Simulator]:
-    with running(pace=Pace(slow=0.2, hang=20)) as simulator:
+    with running(timing=Timing(slow=0.2, timeout=20)) as simulator:
         yield simulator
 
 

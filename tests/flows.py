@@ -11,16 +11,16 @@ from clocks import Clock
 from flask import Flask
 from hostapp import User, db
 
+from flask_smsverify.db.models import Challenge, Verification
 from flask_smsverify.delivery import Routes
-from flask_smsverify.models import Challenge, Verification
-from flask_smsverify.senders.base import Capability, Receipt, Sender, Status
+from flask_smsverify.limits.usage import Charge
+from flask_smsverify.senders.base import Capability, DeliveryState, Receipt, Sender
 from flask_smsverify.senders.memory import Memory
-from flask_smsverify.verification.budgets import Claim
 from flask_smsverify.verification.verifier import Verifier
 
 MEMORY = {"memory": {"gateway": "memory"}}
 #: Every budget lifted, for tests of something else.
-NO_BUDGETS = dict.fromkeys(
+NO_LIMITS = dict.fromkeys(
     (
         "mobile",
         "user",
@@ -65,7 +65,7 @@ class Native(Sender):
             if self.sending:
                 raise self.sending.popleft()
             self.sent.append((to, f"{1234 + len(self.sent)}"))
-        return Receipt(to, Status.SENT)
+        return Receipt(to, DeliveryState.SENT)
 
     def check_native_code(self, to: str, code: str) -> bool:
         with self._lock:
@@ -80,7 +80,7 @@ class Native(Sender):
             if self.sending:
                 raise self.sending.popleft()
             self.own.append(message)
-        return Receipt(message.to, Status.SENT)
+        return Receipt(message.to, DeliveryState.SENT)
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Flow:
 
     def route(self, *senders: Sender, **order: list[str]) -> None:
         """Send through these instead of what was configured."""
-        self.state.delivery._use(Routes({sender.name: sender for sender in senders}, order))
+        self.state.delivery.use_routes(Routes({sender.name: sender for sender in senders}, order))
 
     def user(self, number: int = 1) -> User:
         user = db.session.get(User, number)
@@ -133,6 +133,10 @@ class Flow:
     def standing(self, number: int = 1) -> Verification | None:
         return self.state.ledger.read(lambda session: session.get(Verification, str(number)))
 
+    def use_keys(self, *secrets: str) -> None:
+        """Derive codes and digests from other secrets from now on."""
+        self.state.keyring.__init__(secrets)
+
     def move(self, number: int, mobile: str | None) -> None:
         """Change a user's mobile in the host."""
         self.user(number).mobile = mobile
@@ -140,8 +144,8 @@ class Flow:
 
     def used(self, scope: str, key: str = "") -> int:
         """The units that a budget's key holds now, in the longest of its windows."""
-        claim = Claim(scope, key, self.state.settings.budgets[scope][-1:])
-        [usage] = self.state.budgets.usage([claim], self.clock())
+        charge = Charge(scope, key, self.state.settings.limits[scope][-1:])
+        [usage] = self.state.usage.usage([charge], self.clock())
         return usage.used
 
 
@@ -149,6 +153,5 @@ def flow_of(app: Flask, clock: Clock | None = None) -> Flow:
     """A flow over an app, whose verifier and delivery go by the clock from now on."""
     clock = clock or Clock()
     state = app.extensions["smsverify"]
-    state.verifier._parts.clock = clock
-    state.delivery._clock = clock
+    state.clock.source = clock
     return Flow(app, clock)

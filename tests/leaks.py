@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from flask_smsverify.delivery import CodeOrder, Delivery
+from flask_smsverify.delivery.failover import Delivery
 from flask_smsverify.errors import SMSVerifyError
+from flask_smsverify.verification.code_job import CodeJob
 
 #: Shorter ones, which tests have too, are found in anything.
 _SHORTEST_CODE = 6
@@ -91,7 +92,7 @@ def listening(*, wire: bool = True) -> Iterator[Leaks]:
     """
     leaks = Leaks()
     with pytest.MonkeyPatch.context() as patched:
-        _wrap(patched, Delivery, "send_code", lambda _, order: leaks.note_code(_own(order)))
+        _wrap(patched, CodeJob, "call", lambda job, *_: leaks.note_code(job._code.code))
         _wrap(patched, Delivery, "check_native_code", lambda *args: leaks.note_code(args[-1]))
 
         def made(cls: type[SMSVerifyError], *_: object, **__: object) -> SMSVerifyError:
@@ -121,10 +122,6 @@ def listening(*, wire: bool = True) -> Iterator[Leaks]:
             root.removeHandler(leaks)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _own(order: CodeOrder) -> str:
-    return order.own.code
 
 
 def _wrap(patched: pytest.MonkeyPatch, owner: type, name: str, hear: Callable[..., object]) -> None:

@@ -37,8 +37,11 @@ def outcome(act: Callable[[], object]) -> str:
     return "ok"
 
 
-def race(count: int, act: Callable[[int], object]) -> Counter[str]:
-    """Let so many threads act at one moment; count how they ended."""
+def race(count: int, act: Callable[[int], object], *, patience: float = _PATIENCE) -> Counter[str]:
+    """Let so many threads act at one moment; count how they ended.
+
+    :param patience: how many seconds a thread may take. It detects deadlocks.
+    """
     barrier = threading.Barrier(count)
     ends: Counter[str] = Counter()
     lock = threading.Lock()
@@ -53,7 +56,7 @@ def race(count: int, act: Callable[[int], object]) -> Counter[str]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(_PATIENCE)
+        thread.join(patience)
     assert not any(thread.is_alive() for thread in threads), "somebody hangs"
     return ends
 

@@ -1,4 +1,4 @@
-"""A sender at fault rests, is probed by one call, and comes back by itself."""
+"""Circuit breakers: a failing sender is skipped, probed by one call, and used again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from contextlib import ExitStack
 import pytest
 from clocks import Stopwatch
 
-from flask_smsverify.breaker import FAILURES, REST, Breakers
-from flask_smsverify.errors import (
-    Misconfigured,
-    Rejected,
-    SenderError,
-    Unavailable,
-    Unknown,
-)
+from flask_smsverify.delivery.breaker import FAILURE_THRESHOLD, OPEN_SECONDS, Breakers
+from flask_smsverify.errors import Misconfigured, Rejected, Unavailable, Unknown
 
 NAME = "acme"
 
@@ -34,204 +28,203 @@ def breakers(clock: Stopwatch) -> Breakers:
 
 
 def call(breakers: Breakers, error: BaseException | None = None, name: str = NAME) -> None:
-    with contextlib.suppress(BaseException), breakers.watching(name):
+    with contextlib.suppress(BaseException), breakers.watch(name):
         if error is not None:
             raise error
 
 
-def break_down(breakers: Breakers, name: str = NAME) -> None:
-    for _ in range(FAILURES):
+def open_breaker(breakers: Breakers, name: str = NAME) -> None:
+    for _ in range(FAILURE_THRESHOLD):
         call(breakers, Unavailable(name, "down"), name)
 
 
-def may(breakers: Breakers, name: str = NAME) -> bool:
-    with breakers.turn(name) as in_use:
-        return in_use
+def is_admitted(breakers: Breakers, name: str = NAME) -> bool:
+    with breakers.admit(name) as admitted:
+        return admitted
 
 
-@pytest.mark.parametrize("kind", [Unavailable, Unknown])
-def test_faults_in_a_row_make_a_sender_rest(breakers: Breakers, kind: type[SenderError]) -> None:
-    for _ in range(FAILURES - 1):
+def test_consecutive_failures_open_the_breaker(clock: Stopwatch) -> None:
+    for kind in (Unavailable, Unknown):
+        breakers = Breakers(clock=clock)
+        for _ in range(FAILURE_THRESHOLD - 1):
+            call(breakers, kind(NAME, "no answer"))
+        assert is_admitted(breakers), kind
+        assert breakers.state(NAME) == "closed", kind
         call(breakers, kind(NAME, "no answer"))
-    assert may(breakers)
-    assert breakers.state(NAME) == "closed"
-    call(breakers, kind(NAME, "no answer"))
-    assert not may(breakers)
-    assert breakers.state(NAME) == "opened"
+        assert not is_admitted(breakers), kind
+        assert breakers.state(NAME) == "open", kind
 
 
-@pytest.mark.parametrize("kind", [Rejected, Misconfigured])
-def test_what_is_refused_is_no_fault_of_the_service(
-    breakers: Breakers, kind: type[SenderError]
-) -> None:
-    for _ in range(100):
-        call(breakers, kind(NAME, "this number"))
-    assert may(breakers)
+def test_refusals_are_not_failures(breakers: Breakers) -> None:
+    for kind in (Rejected, Misconfigured):
+        for _ in range(100):
+            call(breakers, kind(NAME, "this number"))
+        assert is_admitted(breakers), kind
 
 
-@pytest.mark.parametrize("between", [None, Rejected(NAME, "this number")])
-def test_a_sender_that_works_now_and_then_stays_in_use(
-    breakers: Breakers, between: SenderError | None
-) -> None:
-    for _ in range(20):
-        for _ in range(FAILURES - 1):
-            call(breakers, Unavailable(NAME, "down"))
-        call(breakers, between)
-    assert may(breakers)
+def test_any_success_or_refusal_resets_the_count_of_failures(breakers: Breakers) -> None:
+    for between in (None, Rejected(NAME, "this number")):
+        for _ in range(20):
+            for _ in range(FAILURE_THRESHOLD - 1):
+                call(breakers, Unavailable(NAME, "down"))
+            call(breakers, between)
+        assert is_admitted(breakers), between
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), ValueError()])
-def test_a_call_that_is_cut_short_here_says_nothing_about_the_gateway(
-    breakers: Breakers, clock: Stopwatch, error: BaseException
-) -> None:
-    for _ in range(FAILURES * 2):
+def test_an_interrupted_call_counts_as_neither_success_nor_failure(clock: Stopwatch) -> None:
+    for error in (KeyboardInterrupt(), SystemExit(), ValueError()):
+        breakers = Breakers(clock=clock)
+        for _ in range(FAILURE_THRESHOLD * 2):
+            call(breakers, error)
+        assert is_admitted(breakers), error
+        open_breaker(breakers)
+        clock.advance(OPEN_SECONDS)
         call(breakers, error)
-    assert may(breakers)
-    break_down(breakers)
-    clock.advance(REST)
-    call(breakers, error)
-    assert breakers.state(NAME) != "closed"
-    assert may(breakers)
-    call(breakers)
-    assert breakers.state(NAME) == "closed"
+        assert breakers.state(NAME) == "open", error
+        assert is_admitted(breakers), error
+        call(breakers)
+        assert breakers.state(NAME) == "closed", error
 
 
-def test_one_sender_at_fault_leaves_the_others_alone(breakers: Breakers) -> None:
-    break_down(breakers)
-    assert may(breakers, "other")
+def test_senders_have_separate_breakers(breakers: Breakers) -> None:
+    open_breaker(breakers)
+    assert is_admitted(breakers, "other")
 
 
-def test_a_rest_lasts_its_time(breakers: Breakers, clock: Stopwatch) -> None:
-    break_down(breakers)
-    clock.advance(REST - 0.001)
-    assert not may(breakers)
+def test_an_open_breaker_admits_a_probe_after_its_time(
+    breakers: Breakers, clock: Stopwatch
+) -> None:
+    open_breaker(breakers)
+    clock.advance(OPEN_SECONDS - 0.001)
+    assert not is_admitted(breakers)
     clock.advance(0.001)
-    assert may(breakers)
+    assert is_admitted(breakers)
 
 
-def test_a_probe_that_does_well_ends_the_rest(
+def test_a_successful_probe_closes_the_breaker(
     breakers: Breakers, clock: Stopwatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    break_down(breakers)
-    clock.advance(REST)
-    with breakers.turn(NAME) as in_use, breakers.watching(NAME):
-        assert in_use
-        assert breakers.state(NAME) == "half-opened"
+    open_breaker(breakers)
+    clock.advance(OPEN_SECONDS)
+    with breakers.admit(NAME) as admitted, breakers.watch(NAME):
+        assert admitted
+        assert breakers.state(NAME) == "half_open"
     assert breakers.state(NAME) == "closed"
     assert [record.getMessage() for record in caplog.records] == [
-        "acme is at fault and rests for 30 s",
-        "acme works again",
+        "the sender acme fails; skipped for 30 s",
+        "the sender acme has recovered",
     ]
     call(breakers, Unavailable(NAME, "down"))
-    assert may(breakers), "the failures before the rest are forgotten"
+    assert is_admitted(breakers), "earlier failures were counted"
 
 
-def test_a_probe_that_fails_begins_the_rest_anew(breakers: Breakers, clock: Stopwatch) -> None:
-    break_down(breakers)
-    clock.advance(REST)
-    call(breakers, Unknown(NAME, "no answer"))
-    clock.advance(REST - 1)
-    assert not may(breakers)
-    clock.advance(1)
-    assert may(breakers)
-
-
-def test_a_probe_whose_number_is_refused_shows_that_the_service_works(
+def test_a_failed_probe_opens_the_breaker_for_the_whole_time_again(
     breakers: Breakers, clock: Stopwatch
 ) -> None:
-    break_down(breakers)
-    clock.advance(REST)
+    open_breaker(breakers)
+    clock.advance(OPEN_SECONDS)
+    call(breakers, Unknown(NAME, "no answer"))
+    clock.advance(OPEN_SECONDS - 1)
+    assert not is_admitted(breakers)
+    clock.advance(1)
+    assert is_admitted(breakers)
+
+
+def test_a_probe_that_is_refused_closes_the_breaker(breakers: Breakers, clock: Stopwatch) -> None:
+    open_breaker(breakers)
+    clock.advance(OPEN_SECONDS)
     call(breakers, Rejected(NAME, "this number"))
     assert breakers.state(NAME) == "closed"
 
 
-def test_of_many_callers_one_gets_the_turn_to_probe(breakers: Breakers, clock: Stopwatch) -> None:
-    break_down(breakers)
-    clock.advance(REST)
+def test_only_one_of_many_callers_is_admitted_to_probe(
+    breakers: Breakers, clock: Stopwatch
+) -> None:
+    open_breaker(breakers)
+    clock.advance(OPEN_SECONDS)
     callers = 32
-    barrier, decided = threading.Barrier(callers), threading.Barrier(callers)
+    start, all_decided = threading.Barrier(callers), threading.Barrier(callers)
 
     def ask(_: int) -> bool:
-        barrier.wait()
-        with breakers.turn(NAME) as in_use:
-            decided.wait()  # nobody gives the turn up before everybody has asked
-            return in_use
+        start.wait()
+        with breakers.admit(NAME) as admitted:
+            all_decided.wait()  # the admission lasts until every caller has asked
+            return admitted
 
     with ThreadPoolExecutor(callers) as threads:
         assert sum(threads.map(ask, range(callers))) == 1
 
 
-def test_a_turn_that_was_not_used_is_free_again(breakers: Breakers, clock: Stopwatch) -> None:
-    break_down(breakers)
-    clock.advance(REST)
-    with breakers.turn(NAME) as first, breakers.turn(NAME) as second:
+def test_an_admission_that_was_not_used_is_free_again(breakers: Breakers, clock: Stopwatch) -> None:
+    open_breaker(breakers)
+    clock.advance(OPEN_SECONDS)
+    with breakers.admit(NAME) as first, breakers.admit(NAME) as second:
         assert (first, second) == (True, False)
-    assert may(breakers)
+    assert is_admitted(breakers)
 
 
-def test_a_call_made_in_spite_of_a_rest_counts_as_a_probe(breakers: Breakers) -> None:
-    break_down(breakers)
+def test_a_call_without_admission_counts_as_a_probe(breakers: Breakers) -> None:
+    open_breaker(breakers)
     call(breakers)
     assert breakers.state(NAME) == "closed"
 
 
-def test_the_last_word_of_two_probes_counts(breakers: Breakers) -> None:
-    break_down(breakers)
+def test_of_two_probes_the_later_outcome_counts(breakers: Breakers) -> None:
+    open_breaker(breakers)
     with ExitStack() as first, ExitStack() as second:
-        first.enter_context(breakers.watching(NAME))
-        second.enter_context(breakers.watching(NAME))
+        first.enter_context(breakers.watch(NAME))
+        second.enter_context(breakers.watch(NAME))
         with pytest.raises(Unavailable), first.pop_all():
             raise Unavailable(NAME, "down")
-        assert breakers.state(NAME) == "opened"
+        assert breakers.state(NAME) == "open"
         second.pop_all().close()
     assert breakers.state(NAME) == "closed"
 
 
-@pytest.mark.parametrize("error", [None, Unavailable(NAME, "down")])
-def test_a_call_that_began_before_the_rest_does_not_speak_for_the_probe(
-    breakers: Breakers, error: SenderError | None
+def test_a_call_that_began_before_the_breaker_opened_does_not_count_as_a_probe(
+    clock: Stopwatch,
 ) -> None:
-    with ExitStack() as old, ExitStack() as probe:
-        old.enter_context(breakers.watching(NAME))
-        break_down(breakers)
-        probe.enter_context(breakers.watching(NAME))
-        if error is None:
-            old.pop_all().close()
-        else:
-            with pytest.raises(Unavailable), old.pop_all():
-                raise error
-        assert breakers.state(NAME) == "half-opened"
-        probe.pop_all().close()
-    assert breakers.state(NAME) == "closed"
+    for error in (None, Unavailable(NAME, "down")):
+        breakers = Breakers(clock=clock)
+        with ExitStack() as old, ExitStack() as probe:
+            old.enter_context(breakers.watch(NAME))
+            open_breaker(breakers)
+            probe.enter_context(breakers.watch(NAME))
+            if error is None:
+                old.pop_all().close()
+            else:
+                with pytest.raises(Unavailable), old.pop_all():
+                    raise error
+            assert breakers.state(NAME) == "half_open", error
+            probe.pop_all().close()
+        assert breakers.state(NAME) == "closed", error
 
 
-def test_threads_break_no_count(breakers: Breakers, clock: Stopwatch) -> None:
-    barrier = threading.Barrier(8)
+def test_no_lock_is_held_during_a_call(breakers: Breakers) -> None:
+    """A second sender's call, and a second call to the same sender, run inside the first."""
+    with breakers.admit(NAME), breakers.watch(NAME), ThreadPoolExecutor(1) as thread:
+        for name in (NAME, "other"):
+            thread.submit(open_breaker, breakers, name).result(30)
+            assert breakers.state(name) == "open"
+
+
+def test_parallel_calls_leave_a_breaker_that_can_close(
+    breakers: Breakers, clock: Stopwatch
+) -> None:
+    start = threading.Barrier(8)
 
     def work(number: int) -> None:
-        barrier.wait()
+        start.wait()
         for turn in range(200):
-            good = (number + turn) % 3 == 0
-            with breakers.turn(NAME):
-                call(breakers, None if good else Unavailable(NAME, "down"))
-            clock.advance(REST / 7)
+            is_success = (number + turn) % 3 == 0
+            with breakers.admit(NAME):
+                call(breakers, None if is_success else Unavailable(NAME, "down"))
+            clock.advance(OPEN_SECONDS / 7)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
     call(breakers)
     assert breakers.state(NAME) == "closed"
-    assert may(breakers)
-
-
-def test_nothing_piles_up_over_a_long_life(breakers: Breakers, clock: Stopwatch) -> None:
-    for _ in range(50):
-        break_down(breakers)
-        for error in (ValueError(), Unknown(NAME, "no answer"), None):
-            clock.advance(REST)
-            with breakers.turn(NAME):
-                call(breakers, error)
-    context = breakers._factory.get_breaker(NAME).context
-    assert len(context.messages) == 0
-    assert not breakers._probed
-    assert list(breakers._rested_at) == [NAME]
+    assert is_admitted(breakers)
+    assert list(breakers._breakers) == [NAME], "state was kept beside the sender's own"

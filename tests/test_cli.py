@@ -98,7 +98,7 @@ def test_senders_tells_of_each_that_it_is_there_and_what_it_can_do(
         "fifth (smsir)",
     ]
     assert "hook" not in main
-    assert block(output, "fourth")["hook"] == "off, since SMSVERIFY_HOOK_SECRET is not set"
+    assert block(output, "fourth")["hook"] == "off, since SMSVERIFY_WEBHOOK_SECRET is not set"
     assert simulator.messages() == [], "asking sends nothing"
 
 
@@ -107,25 +107,25 @@ def test_senders_tells_where_a_gateway_may_call_and_not_the_secret(
 ) -> None:
     secret = "a-secret-of-the-hooks"
     config = {"SMSVERIFY_SENDERS": SENDERS, "SMSVERIFY_SIMULATOR_URL": simulator.url}
-    output = run(make_app(sqlite, **config, SMSVERIFY_HOOK_SECRET=secret), "senders")
+    output = run(make_app(sqlite, **config, SMSVERIFY_WEBHOOK_SECRET=secret), "senders")
     said = block(output, "fourth")["hook"]
-    assert said == "/verify-mobile/hooks/fourth/SMSVERIFY_HOOK_SECRET"
+    assert said == "/verify-mobile/webhooks/fourth/SMSVERIFY_WEBHOOK_SECRET"
     assert secret not in output
 
 
 @pytest.mark.parametrize(
     ("gateway", "name", "fault", "said"),
     [
-        ("raygan", "main", "bad_credentials", "refused: our credentials were refused (code 401)"),
-        ("wikipayam", "second", "bad_credentials", "refused: our credentials were refused"),
+        ("raygan", "main", "bad_credentials", "refused: the credentials were refused (code 401)"),
+        ("wikipayam", "second", "bad_credentials", "refused: the credentials were refused"),
         ("melipayamak", "third", "bad_credentials", "check the credentials"),
         ("asanak", "fourth", "bad_credentials", "refused: wrong username or password"),
         ("smsir", "fifth", "bad_credentials", "refused: the API key is not valid (code 10)"),
         ("raygan", "main", "no_credit", "no credit left"),
         ("smsir", "fifth", "no_credit", "no credit left"),
         ("raygan", "main", "http_500", "refused: the service failed (code 500)"),
-        ("raygan", "main", "down", "unclear: no whole answer (ReadError)"),
-        ("raygan", "main", "timeout", "unclear: no whole answer (ReadTimeout)"),
+        ("raygan", "main", "down", "unclear: no complete answer (ReadError)"),
+        ("raygan", "main", "timeout", "unclear: no complete answer (ReadTimeout)"),
     ],
 )
 def test_senders_names_the_fault_and_ends_with_1(
@@ -176,12 +176,12 @@ def odd_shop(
     make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Flask]:
     def make(**senders: dict[str, object]) -> Flask:
-        from flask_smsverify import senders as package
+        from flask_smsverify.senders import registry
 
-        real = package._class
+        real = registry._find_class
         monkeypatch.setattr(
-            package,
-            "_class",
+            registry,
+            "_find_class",
             lambda name, kind, registered: Odd if kind == "odd" else real(name, kind, registered),
         )
         return make_app(
@@ -392,9 +392,9 @@ def test_without_a_store_a_command_says_so_and_shows_no_traceback(tmp_path: Path
 
     app = create_app(f"sqlite:///{tmp_path / 'empty.sqlite'}")
     try:
-        result = app.test_cli_runner().invoke(args=["smsverify", "budgets"])
+        result = app.test_cli_runner().invoke(args=["smsverify", "limits"])
         assert result.exit_code == 1
-        assert result.output.startswith("Error: the tables of flask_smsverify are not in the")
+        assert result.output.startswith("Error: The tables of flask_smsverify are not in the")
     finally:
         app.extensions["smsverify"].close()
         with app.app_context():
@@ -428,7 +428,7 @@ def send(app: Flask, ip: str | None = None) -> None:
 
 def test_budgets_shows_the_sites(app: Flask) -> None:
     send(app)
-    rows = table(run(app, "budgets"))
+    rows = table(run(app, "limits"))
     assert rows["site 1000 in day"] == ["1", "999", "now"]
     assert rows["foreign 50 in day"] == ["0", "50", "now"]
     assert rows["site_failures 300 in hour"] == ["0", "300", "now"]
@@ -437,41 +437,41 @@ def test_budgets_shows_the_sites(app: Flask) -> None:
 
 def test_budgets_shows_those_of_a_mobile_a_user_an_address(app: Flask) -> None:
     send(app, ip="192.0.2.7")
-    rows = table(run(app, "budgets", "--mobile", "0912 345 0001"))
+    rows = table(run(app, "limits", "--mobile", "0912 345 0001"))
     assert rows["mobile 5 in hour"] == ["1", "4", "now"]
     assert rows["mobile (strangers) 3 in hour"][1] == "3"
-    assert table(run(app, "budgets", "--user", "1"))["mobiles_per_user 3 in day"][0] == "1"
-    assert table(run(app, "budgets", "--ip", "192.0.2.7"))["ip 20 in hour"][0] == "1"
-    assert table(run(app, "budgets", "--ip", "192.0.2.8"))["ip 20 in hour"][0] == "0"
-    every = run(app, "budgets", "--mobile", "09123450001", "--user", "1", "--ip", "192.0.2.7")
+    assert table(run(app, "limits", "--user", "1"))["mobiles_per_user 3 in day"][0] == "1"
+    assert table(run(app, "limits", "--ip", "192.0.2.7"))["ip 20 in hour"][0] == "1"
+    assert table(run(app, "limits", "--ip", "192.0.2.8"))["ip 20 in hour"][0] == "0"
+    every = run(app, "limits", "--mobile", "09123450001", "--user", "1", "--ip", "192.0.2.7")
     assert {"mobile", "user", "ip", "failures"} <= {row.split()[0] for row in table(every)}
 
 
 def test_a_spent_budget_says_when_its_next_unit_comes(make_app: MakeApp, sqlite: str) -> None:
-    app = make_app(sqlite, SMSVERIFY_BUDGETS={"mobile": "1/hour", "site": "1/minute"})
+    app = make_app(sqlite, SMSVERIFY_LIMITS={"mobile": "1/hour", "site": "1/minute"})
     send(app)
     [row] = [
         value
-        for key, value in table(run(app, "budgets", "--mobile", "09123450001")).items()
+        for key, value in table(run(app, "limits", "--mobile", "09123450001")).items()
         if key == "mobile 1 in hour"
     ]
     assert row[:2] == ["1", "0"]
     assert re.fullmatch(r"in 6\d min", row[2])
-    assert re.fullmatch(r"in \d\d s", table(run(app, "budgets"))["site 1 in minute"][2])
+    assert re.fullmatch(r"in \d\d s", table(run(app, "limits"))["site 1 in minute"][2])
 
 
 def test_lifting_asks_and_lets_a_budget_begin_anew(app: Flask) -> None:
     send(app)
-    mobile = ["budgets", "--mobile", "09123450001"]
-    refused = run(app, *mobile, "--lift", answer="n\n")
+    mobile = ["limits", "--mobile", "09123450001"]
+    refused = run(app, *mobile, "--reset", answer="n\n")
     assert "Let these begin anew?" in refused
     assert "lifted" not in refused
     assert table(run(app, *mobile))["mobile 5 in hour"][0] == "1"
-    assert run(app, *mobile, "--lift", answer="y\n").endswith("lifted\n")
+    assert run(app, *mobile, "--reset", answer="y\n").endswith("lifted\n")
     assert table(run(app, *mobile))["mobile 5 in hour"][0] == "0"
-    assert table(run(app, "budgets"))["site 1000 in day"][0] == "1", "the site's stays"
-    run(app, "budgets", "--lift", "--yes")
-    assert table(run(app, "budgets"))["site 1000 in day"][0] == "0"
+    assert table(run(app, "limits"))["site 1000 in day"][0] == "1", "the site's stays"
+    run(app, "limits", "--reset", "--yes")
+    assert table(run(app, "limits"))["site 1000 in day"][0] == "0"
 
 
 @pytest.mark.parametrize(
@@ -479,13 +479,13 @@ def test_lifting_asks_and_lets_a_budget_begin_anew(app: Flask) -> None:
     [(["--ip", "somewhere"], 2), (["--mobile", "12"], 1), (["--user", "99"], 1)],
 )
 def test_whose_budgets_must_be_somebodys(app: Flask, arguments: list[str], ends: int) -> None:
-    assert "Error: " in run(app, "budgets", *arguments, ends=ends)
+    assert "Error: " in run(app, "limits", *arguments, ends=ends)
 
 
 def test_budgets_that_are_all_lifted_are_said_to_be(make_app: MakeApp, sqlite: str) -> None:
     lifted = dict.fromkeys(["ip", "failures"])
-    app = make_app(sqlite, SMSVERIFY_BUDGETS=lifted)
-    assert "all lifted" in run(app, "budgets", "--ip", "192.0.2.7")
+    app = make_app(sqlite, SMSVERIFY_LIMITS=lifted)
+    assert "all lifted" in run(app, "limits", "--ip", "192.0.2.7")
 
 
 def test_a_wrong_setting_is_an_error_and_no_traceback(tmp_path: Path) -> None:
@@ -502,7 +502,9 @@ def test_a_wrong_setting_is_an_error_and_no_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
-    assert "SMSVERIFY_CODE_LENGHT; did you mean SMSVERIFY_CODE_LENGTH?" in done.stdout
+    assert (
+        "SMSVERIFY_CODE_LENGHT is not a setting; did you mean SMSVERIFY_CODE_LENGTH?" in done.stdout
+    )
     assert ConfigurationError.__name__ not in done.stdout
 
 

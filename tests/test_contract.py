@@ -16,7 +16,7 @@ from flask_login import LoginManager, UserMixin, login_required, login_user
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_smsverify import SMSVerify, errors, require_verified_mobile, signals
-from flask_smsverify.settings import Settings
+from flask_smsverify.settings.schema import Settings
 from flask_smsverify.testing import SenderContract, outbox
 
 # --- an app written from the contract alone ----------------------------------------------------
@@ -218,7 +218,7 @@ ERRORS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "MobileTaken": (("m",), {}),
     "ChannelUnavailable": (("voice",), {}),
     "TooSoon": ((7,), {"retry_after": 7}),
-    "BudgetSpent": ((7, "ip"), {"retry_after": 7, "scope": "ip"}),
+    "RateLimited": ((7, "ip"), {"retry_after": 7, "scope": "ip"}),
     "InvalidCode": (("empty",), {}),
     "WrongCode": ((3,), {"attempts_left": 3}),
     "CodeExpired": (("m",), {}),
@@ -259,7 +259,7 @@ def test_a_gateways_error_says_which_gateway_and_why(name: str) -> None:
         "message_failed",
         "message_delivered",
         "message_received",
-        "budget_spent",
+        "rate_limited",
     ],
 )
 def test_a_signal_has_its_name(name: str) -> None:
@@ -304,7 +304,7 @@ SENDERS ROUTES CODE_LENGTH CODE_LIFETIME MAX_ATTEMPTS RESEND RESEND_DELAYS REVAL
 EXEMPT_GROUPS AREAS LOGIN_GATE MOBILE_FIELD EMAIL_FIELD GROUPS_FIELD ACCOUNTS_PER_MOBILE
 MOBILE_POLICY DEFAULT_REGION ALLOWED_REGIONS BUDGETS SEND_DEADLINE RECHECK_SECONDS
 CONSECUTIVE_FAILURES SIGNATURE SITE_NAME CODE_TEXT WEBOTP_HOST URL_PREFIX ADMIN_URL NEXT_URL QUEUE
-STAFF_MOBILES TEST_NUMBERS TEST_NUMBERS_UNTIL HOOK_SECRET SIMULATOR_URL
+STAFF_MOBILES TEST_NUMBERS TEST_NUMBERS_UNTIL WEBHOOK_SECRET SIMULATOR_URL
 """
 
 
@@ -350,21 +350,21 @@ STATUSES = {
         "code_expired",
         "invalid_request",
     ],
-    429: ["too_soon", "budget_spent", "too_many_attempts", "account_locked"],
+    429: ["too_soon", "rate_limited", "too_many_attempts", "account_locked"],
     503: ["send_failed", "check_failed", "store_unavailable"],
 }
 
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_error_of_the_verifier_has_a_status_and_a_code(error: str) -> None:
-    from flask_smsverify.web.answers import problem_of
+    from flask_smsverify.web.problems import problem_from_error
 
     if error == "ConfigurationError":
         with pytest.raises(errors.ConfigurationError):
-            problem_of(errors.ConfigurationError("the host's to mend"))
+            problem_from_error(errors.ConfigurationError("the host's to mend"))
         return
-    found = problem_of(getattr(errors, error)(*ERRORS[error][0]))
-    assert found.code in STATUSES[found.status]
+    found = problem_from_error(getattr(errors, error)(*ERRORS[error][0]))
+    assert found.code in STATUSES[found.error.status]
     assert found.code == "".join(
         f"_{letter.lower()}" if letter.isupper() else letter for letter in error
     ).lstrip("_")
@@ -372,13 +372,11 @@ def test_every_error_of_the_verifier_has_a_status_and_a_code(error: str) -> None
 
 @pytest.mark.parametrize("code", [code for codes in STATUSES.values() for code in codes])
 def test_every_code_has_words_of_its_own(code: str) -> None:
-    from flask_smsverify.web.problems import problem_text
+    from flask_smsverify.i18n.catalogue import Translator
+    from flask_smsverify.i18n.problems import problem_text
 
-    def as_it_is(message: str, /, **values: object) -> str:
-        return message % values if values else message
-
-    title, detail = problem_text(code, {}, as_it_is)
-    unknown = problem_text("nothing of the kind", {}, as_it_is)
+    title, detail = problem_text(errors.PROBLEMS[code], {}, Translator("en"))
+    unknown = problem_text(errors.ProblemError, {}, Translator("en"))
     assert title
     assert detail.endswith(".")
     assert title != unknown.title

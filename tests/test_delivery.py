@@ -21,8 +21,10 @@ from hostapp import User, db
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from flask_smsverify.breaker import FAILURES, REST, Breakers
-from flask_smsverify.delivery import CodeOrder, Delivered, Delivery, Routes
+from flask_smsverify.db.ledger import Ledger
+from flask_smsverify.db.models import Message
+from flask_smsverify.delivery.breaker import FAILURES, REST, Breakers
+from flask_smsverify.delivery.failover import CodeOrder, Delivered, Delivery, Routes
 from flask_smsverify.errors import (
     ChannelUnavailable,
     ConfigurationError,
@@ -34,19 +36,17 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.ledger import Ledger
-from flask_smsverify.models import Message
-from flask_smsverify.senders import build
 from flask_smsverify.senders.base import (
     Capability,
     CodeMessage,
+    DeliveryState,
     Receipt,
     Sender,
-    Status,
     Text,
 )
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.senders.raygan import Raygan
+from flask_smsverify.senders.registry import build
 from flask_smsverify.simulator import Simulator
 from flask_smsverify.testing import (
     LoopbackGateway,
@@ -68,7 +68,7 @@ OWN = frozenset({Capability.CODE_SMS, Capability.CODE_VOICE, Capability.TEXT})
 NATIVE = frozenset({Capability.NATIVE_CODE})
 
 #: What a fake does when it is asked: raise an error, give a receipt, or be called.
-Answer = SenderError | Exception | Status | Receipt | Callable[[], Receipt]
+Answer = SenderError | Exception | DeliveryState | Receipt | Callable[[], Receipt]
 
 
 class Fake(Sender):
@@ -81,7 +81,7 @@ class Fake(Sender):
     ) -> None:
         super().__init__(name=name)
         self.can = can
-        self.answers: list[Answer] = list(answers) or [Status.SENT]
+        self.answers: list[Answer] = list(answers) or [DeliveryState.SENT]
         self.verdict = verdict
         self.calls: list[str] = []
         self.references: list[str] = []
@@ -99,7 +99,7 @@ class Fake(Sender):
             raise answer
         if isinstance(answer, Receipt):
             return answer
-        if isinstance(answer, Status):
+        if isinstance(answer, DeliveryState):
             return Receipt(MOBILE, answer, f"{self.name}-{len(self.calls)}")
         return answer()
 
@@ -236,10 +236,10 @@ def office(app: Flask) -> Iterator[Office]:
 
 
 def test_the_first_sender_that_takes_a_code_is_the_only_one_asked(office: Office) -> None:
-    one, other = Fake("one", Status.QUEUED), Fake("other")
+    one, other = Fake("one", DeliveryState.QUEUED), Fake("other")
     delivered = office.sends(one, other)
     [message] = office.messages()
-    assert delivered == Delivered(Status.QUEUED, "one", native=False, message_id=message.id)
+    assert delivered == Delivered(DeliveryState.QUEUED, "one", native=False, message_id=message.id)
     assert (one.calls, other.calls) == (["sms"], [])
     assert (message.kind, message.state, message.gateway_id) == ("code", "queued", "one-1")
     assert (message.recipient, message.channel, message.parts) == (MOBILE, "sms", 1)
@@ -292,7 +292,7 @@ def test_a_code_that_may_be_out_goes_once_more_by_another_sender(office: Office)
 def test_a_third_copy_never_goes_out(office: Office) -> None:
     third = Fake("three")
     delivered = office.sends(Fake("one", unknown("one")), Fake("two", unknown("two")), third)
-    assert (delivered.state, delivered.sender) == (Status.UNKNOWN, "one")
+    assert (delivered.state, delivered.sender) == (DeliveryState.UNKNOWN, "one")
     assert third.calls == []
     assert (office.desk.asked_to_pay, office.desk.repaid) == (1, 0)
 
@@ -309,14 +309,14 @@ def test_a_second_copy_that_nobody_took_is_repaid(office: Office) -> None:
     delivered = office.sends(
         Fake("one", unknown("one")), Fake("two", unavailable("two")), Fake("three", rejected("x"))
     )
-    assert (delivered.state, delivered.sender) == (Status.UNKNOWN, "one")
+    assert (delivered.state, delivered.sender) == (DeliveryState.UNKNOWN, "one")
     assert (office.desk.asked_to_pay, office.desk.repaid) == (1, 1)
 
 
 def test_without_a_budget_for_it_no_second_copy_goes_out(office: Office) -> None:
     office.desk.pays = False
     other = Fake("other")
-    assert office.sends(Fake("one", unknown("one")), other).state is Status.UNKNOWN
+    assert office.sends(Fake("one", unknown("one")), other).state is DeliveryState.UNKNOWN
     assert other.calls == []
     assert office.desk.repaid == 0
 
@@ -330,16 +330,16 @@ def test_after_a_certain_failure_and_an_open_end_a_second_copy_goes_out(office: 
 @pytest.mark.parametrize(
     ("receipt", "state"),
     [
-        (Receipt(MOBILE, Status.REJECTED, error=rejected("one")), None),
-        (Receipt(MOBILE, Status.SENT, error=rejected("one")), None),
-        (Receipt(MOBILE, Status.REJECTED), None),
-        (Receipt(MOBILE, Status.UNDELIVERED), None),
-        (Receipt(MOBILE, Status.UNKNOWN), Status.UNKNOWN),
-        (Receipt(MOBILE, Status.UNKNOWN, error=unknown("one")), Status.UNKNOWN),
+        (Receipt(MOBILE, DeliveryState.REJECTED, error=rejected("one")), None),
+        (Receipt(MOBILE, DeliveryState.SENT, error=rejected("one")), None),
+        (Receipt(MOBILE, DeliveryState.REJECTED), None),
+        (Receipt(MOBILE, DeliveryState.UNDELIVERED), None),
+        (Receipt(MOBILE, DeliveryState.UNKNOWN), DeliveryState.UNKNOWN),
+        (Receipt(MOBILE, DeliveryState.UNKNOWN, error=unknown("one")), DeliveryState.UNKNOWN),
     ],
 )
 def test_a_receipt_that_is_not_a_yes_is_not_taken_for_one(
-    office: Office, receipt: Receipt, state: Status | None
+    office: Office, receipt: Receipt, state: DeliveryState | None
 ) -> None:
     if state is None:
         with pytest.raises(SendFailed) as failed:
@@ -367,7 +367,7 @@ def test_a_mistake_in_a_hosts_gateway_means_what_no_answer_means(
 
 def test_no_receipt_at_all_is_no_answer(office: Office) -> None:
     nothing = Fake("one", lambda: None)  # type: ignore[arg-type, return-value] -- a host's mistake
-    assert office.sends(nothing).state is Status.UNKNOWN
+    assert office.sends(nothing).state is DeliveryState.UNKNOWN
 
 
 def test_a_wrong_configuration_is_not_passed_over(office: Office) -> None:
@@ -511,9 +511,9 @@ class Failing(Ledger):
 def test_a_try_is_in_the_ledger_before_the_gateway_is_asked(office: Office) -> None:
     def look() -> Receipt:
         assert office.tries() == [("one", "sending")]
-        return Receipt(MOBILE, Status.SENT)
+        return Receipt(MOBILE, DeliveryState.SENT)
 
-    assert office.sends(Fake("one", look)).state is Status.SENT
+    assert office.sends(Fake("one", look)).state is DeliveryState.SENT
     assert office.tries() == [("one", "sent")]
 
 
@@ -532,9 +532,9 @@ def test_a_send_counts_though_its_outcome_could_not_be_noted(
 ) -> None:
     real = office.ledger
     office.ledger = Failing(real, 1)
-    assert office.sends(Fake("one")).state is Status.SENT
+    assert office.sends(Fake("one")).state is DeliveryState.SENT
     office.ledger = Failing(real, 1)
-    assert send_text(office, Fake("one")).status is Status.SENT
+    assert send_text(office, Fake("one")).status is DeliveryState.SENT
     assert caplog.text.count("could not be written down") == 2
     assert MOBILE not in caplog.text
     office.ledger = real
@@ -550,7 +550,7 @@ def test_a_ledger_that_fails_later_does_not_deny_a_copy_that_may_be_out(
     else:
         office.ledger = Failing(office.ledger, 2)
     other = Fake("other")
-    assert office.sends(Fake("one", unknown("one")), other).state is Status.UNKNOWN
+    assert office.sends(Fake("one", unknown("one")), other).state is DeliveryState.UNKNOWN
     assert other.calls == []
 
 
@@ -559,7 +559,10 @@ def test_an_id_that_no_column_holds_does_not_undo_a_send(database: str, make_app
     office = Office(make_app(database).extensions["smsverify"].ledger)
     ids = ["x" * 5000, "x" * 128, "شناسه", ""]
     for number in ids:
-        assert office.sends(Fake("one", Receipt(MOBILE, Status.SENT, number))).state is Status.SENT
+        assert (
+            office.sends(Fake("one", Receipt(MOBILE, DeliveryState.SENT, number))).state
+            is DeliveryState.SENT
+        )
     assert [message.state for message in office.messages()] == ["sent"] * 4
     assert {message.gateway_id for message in office.messages()} == {None, *ids[1:]}
 
@@ -569,7 +572,10 @@ def test_what_a_database_refuses_of_an_outcome_is_logged_alone(
     database: str, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     office = Office(make_app(database).extensions["smsverify"].ledger)
-    assert office.sends(Fake("one", Receipt(MOBILE, Status.SENT, "a\x00b\ud800"))).sender == "one"
+    assert (
+        office.sends(Fake("one", Receipt(MOBILE, DeliveryState.SENT, "a\x00b\ud800"))).sender
+        == "one"
+    )
     assert MOBILE not in caplog.text
     with pytest.raises(SendFailed):
         office.sends(Fake("one", Rejected("one", "é" * 500)))
@@ -616,7 +622,7 @@ def test_one_deadline_spans_a_route_of_hanging_gateways(
         gateway.misbehave = misbehaviour
         senders = [raygan(f"r{number}", gateway.url) for number in range(4)]
         began = time.monotonic()
-        assert office.sends(*senders).state is Status.UNKNOWN
+        assert office.sends(*senders).state is DeliveryState.UNKNOWN
         assert time.monotonic() - began < 0.7 + SLACK
     assert office.tries() == [("r0", "unknown")]
 
@@ -672,7 +678,7 @@ def test_a_full_house_goes_to_the_next_sender(office: Office) -> None:
     def wait() -> Receipt:
         inside.release()
         assert leave.wait(10)
-        return Receipt(MOBILE, Status.SENT)
+        return Receipt(MOBILE, DeliveryState.SENT)
 
     slow, other = Fake("slow", wait), Fake("other")
     delivery = office.opens(slow, other)
@@ -696,14 +702,14 @@ def test_a_full_house_goes_to_the_next_sender(office: Office) -> None:
 )
 def test_a_call_that_fails_gives_its_place_back(office: Office, error: Exception) -> None:
     office.in_flight = 1
-    one = Fake("one", error, error, error, Status.SENT)
+    one = Fake("one", error, error, error, DeliveryState.SENT)
     delivery = office.opens(one)
     for _ in range(3):
         try:
             delivery.send_code(office.desk.order())
         except SendFailed as failed:
             assert failed.causes == (error,)  # noqa: PT017 -- and not a full house
-    assert delivery.send_code(office.desk.order()).state is Status.SENT
+    assert delivery.send_code(office.desk.order()).state is DeliveryState.SENT
 
 
 # --- senders at fault -----------------------------------------------------------------------------
@@ -716,7 +722,7 @@ def with_clock(delivery: Delivery) -> Stopwatch:
 
 
 def test_a_sender_at_fault_is_left_alone_until_a_probe_does_well(office: Office) -> None:
-    one, other = Fake("one", *[unavailable("one")] * FAILURES, Status.SENT), Fake("other")
+    one, other = Fake("one", *[unavailable("one")] * FAILURES, DeliveryState.SENT), Fake("other")
     delivery = office.opens(one, other)
     clock = with_clock(delivery)
     order = office.desk.order()
@@ -730,8 +736,8 @@ def test_a_sender_at_fault_is_left_alone_until_a_probe_does_well(office: Office)
 
 
 def test_a_sender_that_rests_is_better_than_nobody(office: Office) -> None:
-    one = Fake("one", *[unavailable("one")] * FAILURES, Status.SENT)
-    other = Fake("other", *[Status.SENT] * FAILURES, unavailable("other"))
+    one = Fake("one", *[unavailable("one")] * FAILURES, DeliveryState.SENT)
+    other = Fake("other", *[DeliveryState.SENT] * FAILURES, unavailable("other"))
     delivery = office.opens(one, other)
     for _ in range(FAILURES):
         delivery.send_code(office.desk.order())
@@ -742,11 +748,11 @@ def test_a_sender_that_rests_is_better_than_nobody(office: Office) -> None:
 
 def test_nobody_waits_for_a_sender_at_fault_where_a_copy_may_be_out(office: Office) -> None:
     one = Fake("one", unavailable("one"))
-    other = Fake("other", *[Status.SENT] * FAILURES, unknown("other"))
+    other = Fake("other", *[DeliveryState.SENT] * FAILURES, unknown("other"))
     delivery = office.opens(one, other)
     for _ in range(FAILURES + 1):
         delivered = delivery.send_code(office.desk.order())
-    assert delivered.state is Status.UNKNOWN
+    assert delivered.state is DeliveryState.UNKNOWN
     assert len(one.calls) == FAILURES
     assert office.desk.asked_to_pay == 0
 
@@ -758,7 +764,7 @@ def test_a_whole_route_at_fault_is_tried_all_the_same_and_comes_back(office: Off
         with pytest.raises(SendFailed) as failed:
             delivery.send_code(office.desk.order())
         assert [cause.gateway for cause in failed.value.causes] == ["one", "other"]
-    one.answers = other.answers = [Status.SENT]
+    one.answers = other.answers = [DeliveryState.SENT]
     assert [delivery.send_code(office.desk.order()).sender for _ in range(2)] == ["one", "one"]
     assert delivery.breaker_state("one") == "closed"
 
@@ -769,7 +775,7 @@ def test_bad_numbers_leave_a_sender_in_use(
 ) -> None:
     answers: list[Answer] = []
     for _ in range(FAILURES):
-        answers += [make("one")] * FAILURES + [Status.SENT]
+        answers += [make("one")] * FAILURES + [DeliveryState.SENT]
     other = Fake("other")
     delivery = office.opens(Fake("one", *answers), other)
     for number in range(len(answers)):
@@ -790,7 +796,7 @@ def test_a_rested_sender_is_probed_by_one_call_of_many(office: Office) -> None:
     def probe() -> Receipt:
         probing.set()
         assert leave.wait(20)
-        return Receipt(MOBILE, Status.SENT)
+        return Receipt(MOBILE, DeliveryState.SENT)
 
     one, other = Fake("one", *[unavailable("one")] * FAILURES, probe), Fake("other")
     office.in_flight = callers
@@ -848,7 +854,7 @@ def test_settling_waits_also_for_what_the_background_begins(office: Office) -> N
         done.append(left)
 
     delivery.in_background(work, 5)
-    delivery.settle()
+    workers.wait()
     assert sorted(done) == [0, 1, 2, 3, 4, 5]
 
 
@@ -862,7 +868,7 @@ def test_what_fails_in_the_background_is_logged(
 
     delivery.in_background(fail, SendFailed([unavailable("one")]))
     delivery.in_background(fail, ValueError("a mistake"))
-    delivery.settle()
+    workers.wait()
     told = [(record.levelname, record.exc_info is None) for record in caplog.records]
     assert sorted(told) == [("ERROR", False), ("WARNING", True)]
     assert "no sender took it: one: it is down" in caplog.text
@@ -918,7 +924,7 @@ def shop(make_app: MakeApp, sqlite: str, simulator: Simulator) -> Iterator[Flask
         sqlite,
         SMSVERIFY_SENDERS=SENDERS,
         SMSVERIFY_SIMULATOR_URL=simulator.url,
-        SMSVERIFY_BUDGETS={"mobile": None, "user": None},
+        SMSVERIFY_LIMITS={"mobile": None, "user": None},
         SMSVERIFY_RESEND_DELAYS=(1,),
     )
     with app.app_context():
@@ -996,7 +1002,7 @@ def test_all_gateways_down_and_back_need_no_restart(shop: Flask, simulator: Simu
             start(shop)
     delivery = shop.extensions["smsverify"].delivery
     assert delivery.breaker_state("main") == delivery.breaker_state("spare") == "opened"
-    simulator.world.switch_off()
+    simulator.clear_faults()
     assert start(shop) == "main native_code sent"
     check(shop, str(simulator.messages()[0]["code"]))
 
@@ -1026,7 +1032,7 @@ def test_a_gateways_reason_is_one_line_of_the_log_and_of_the_ledger(
         office.sends(Fake("one", kind("one", said, code="7\r\n8")))
     delivery = office.opens(Fake("two", kind("two", said)))
     delivery.in_background(delivery.send_code, office.desk.order())
-    delivery.settle()
+    workers.wait()
     assert [record for record in caplog.records if "forged" in record.getMessage()]
     written = [record.getMessage() for record in caplog.records]
     written += [message.reason or "" for message in office.messages()]

@@ -15,7 +15,7 @@ ERRORS = [
     errors.InvalidMobile("too short"),
     errors.ChannelUnavailable("voice"),
     errors.TooSoon(17),
-    errors.BudgetSpent(17, "site"),
+    errors.RateLimited(17, "site"),
     errors.InvalidCode("empty"),
     errors.WrongCode(3),
     errors.Unavailable("gate", "down", code="5", written=False),

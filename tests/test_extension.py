@@ -18,7 +18,7 @@ from visiting import CHECK, PAGE, SEND, STATUS, browser, last_code, phone, prove
 from flask_smsverify import SMSVerify
 from flask_smsverify.errors import ConfigurationError, NoChallenge
 from flask_smsverify.senders.base import Capability, CodeMessage, Receipt, Sender
-from flask_smsverify.senders.base import Status as ReceiptStatus
+from flask_smsverify.senders.base import DeliveryState as ReceiptStatus
 
 
 def bare(**config: Any) -> Flask:

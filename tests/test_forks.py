@@ -1,4 +1,4 @@
-"""Servers that fork after the app was made, as `gunicorn --preload` does."""
+"""Servers that fork after the app was created, as `gunicorn --preload` does."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 
-#: The parent sends codes in the background until it has all its threads, then forks; the child
-#: sends some too, and says how many arrived and whether the ledger's connections are its own.
+#: The parent sends codes in the background with all its threads and forks. Then both send codes.
+#: Each prints how many its own senders hold.
 SCRIPT = """
 import os, signal, sys, threading
-from flows import MEMORY, NO_BUDGETS
+from flows import MEMORY, NO_LIMITS
 from hostapp import User, create_app, db
 
-app = create_app(sys.argv[1], SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_BUDGETS=NO_BUDGETS)
+app = create_app(sys.argv[1], SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_LIMITS=NO_LIMITS)
 state = app.extensions["smsverify"]
 memory = state.delivery.routes.senders["memory"]
-real, together = memory.send_code, threading.Barrier(4)
+send_code, all_started = memory.send_code, threading.Barrier(4)
 
-def at_once(message):
-    together.wait(20)
-    return real(message)
+def wait_for_the_others(message):
+    all_started.wait(60)
+    return send_code(message)
 
-memory.send_code = at_once
+memory.send_code = wait_for_the_others
 with app.app_context():
     db.create_all()
     for number in range(4):
         state.verifier.start_for(f"0912111{number:04}", purpose="sign-up")
     state.delivery.settle()
-    memory.send_code = real
+    memory.send_code = send_code
     db.session.remove()
     db.engine.dispose()
     child = os.fork()
@@ -43,7 +43,7 @@ with app.app_context():
         state.delivery.settle()
         print(len(memory.messages), os.waitstatus_to_exitcode(status))
         sys.exit()
-    signal.alarm(30)  # should it wait for its parent's threads, nobody would end it
+    signal.alarm(120)  # a child that waits for its parent's threads would never end
     for number in range(10, 14):
         state.verifier.start_for(f"0912111{number:04}", purpose="sign-up")
     state.delivery.settle()
@@ -52,14 +52,14 @@ with app.app_context():
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
-def test_a_forked_process_sends_and_writes_by_itself(database: str) -> None:
-    ran = subprocess.run(
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_uses_its_own_threads_and_connections(database: str) -> None:
+    done = subprocess.run(
         [sys.executable, "-c", SCRIPT, database],
         cwd=TESTS,
         capture_output=True,
         text=True,
-        timeout=60,
-        check=True,
+        timeout=300,  # for a deadlock, not for a slow machine
+        check=False,
     )
-    assert ran.stdout.split() == ["8", "5", "0"], ran.stderr
+    assert done.stdout.split() == ["8", "5", "0"], done.stderr

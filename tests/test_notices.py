@@ -1,4 +1,4 @@
-"""What people are told by the way: old numbers, earlier holders, the staff."""
+"""Notices: to a replaced mobile, to an earlier holder of a mobile, and to the staff."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_login import current_user
 from hostapp import User, db
 
 from flask_smsverify import signals
-from flask_smsverify.errors import BudgetSpent, Rejected
+from flask_smsverify.errors import RateLimited, Rejected
 from flask_smsverify.testing import Outbox, outbox
 
 MakeApp = Callable[..., Flask]
@@ -19,13 +19,13 @@ NEW = "+989129998877"
 
 
 def verify(verifier: Any, box: Outbox, user: Any, mobile: str | None = None) -> None:
-    """Prove a number for a user, whatever the pauses."""
+    """Prove a mobile for a user."""
     challenge = verifier.start(user, mobile=mobile)
     [*_, message] = [kept for kept in box.messages if kept.code]
     verifier.check(challenge, message.code)
 
 
-def test_the_old_number_is_told_when_another_is_proved(app: Flask) -> None:
+def test_the_old_mobile_gets_a_notice_when_another_is_proved(app: Flask) -> None:
     verifier = app.extensions["smsverify"].verifier
     with app.app_context(), outbox(app) as box:
         user = db.session.get(User, 1)
@@ -39,25 +39,21 @@ def test_the_old_number_is_told_when_another_is_proved(app: Flask) -> None:
     assert NEW not in notice.text
 
 
-@pytest.mark.parametrize(
-    ("mobile", "ending"), [("+989129998877", "in 8877."), ("+4915112345678", "in 678.")]
-)
-def test_a_new_number_is_told_by_its_last_digits(
-    make_app: MakeApp, sqlite: str, mobile: str, ending: str
-) -> None:
-    """A masked number would be drawn with its signs in disorder inside a Persian SMS."""
+def test_a_notice_names_the_new_mobile_by_its_last_digits(make_app: MakeApp, sqlite: str) -> None:
+    """The signs of a masked mobile would be reordered in a Persian text."""
     app = make_app(sqlite, SMSVERIFY_ALLOWED_REGIONS=["IR", "DE"])
     app.extensions["test_smsverify"].locale_getter(lambda: "en")
     verifier = app.extensions["smsverify"].verifier
     with app.app_context(), outbox(app) as box:
         user = db.session.get(User, 1)
         verify(verifier, box, user)
-        verify(verifier, box, user, mobile)
-    assert ending in box.last.text
-    assert "•" not in box.last.text
+        for mobile, ending in (("+989129998877", "in 8877."), ("+4915112345678", "in 678.")):
+            verify(verifier, box, user, mobile)
+            assert ending in box.last.text
+            assert "•" not in box.last.text
 
 
-def test_proving_the_same_number_again_tells_nobody(app: Flask) -> None:
+def test_proving_the_same_mobile_again_sends_no_notice(app: Flask) -> None:
     verifier = app.extensions["smsverify"].verifier
     with app.app_context(), outbox(app) as box:
         user = db.session.get(User, 1)
@@ -66,7 +62,7 @@ def test_proving_the_same_number_again_tells_nobody(app: Flask) -> None:
         assert all(message.code for message in box.messages)
 
 
-def test_a_transfer_tells_the_number_and_takes_the_earlier_verification(
+def test_a_transfer_sends_a_notice_and_ends_the_earlier_verification(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(sqlite, users=2, SMSVERIFY_MOBILE_POLICY="transfer")
@@ -83,68 +79,68 @@ def test_a_transfer_tells_the_number_and_takes_the_earlier_verification(
         assert verifier.status(second).state == "verified"
 
 
-def test_the_staff_are_told_once_that_the_site_has_nothing_left(
+def test_the_staff_get_one_notice_a_day_when_the_sites_limit_is_used_up(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(
         sqlite,
         users=4,
-        SMSVERIFY_BUDGETS={"site": "2/day"},
+        SMSVERIFY_LIMITS={"site": "2/day"},
         SMSVERIFY_STAFF_MOBILES=["09121110000", "09121110001"],
     )
     state = app.extensions["smsverify"]
-    spent: list[str] = []
+    reached: list[str] = []
 
-    def note(_app: Flask, scope: str, limit: str) -> None:
-        spent.append(f"{scope} {limit}")
+    def receive(_app: Flask, scope: str, limit: str) -> None:
+        reached.append(f"{scope} {limit}")
 
-    with app.app_context(), outbox(app) as box, signals.budget_spent.connected_to(note, app):
+    with app.app_context(), outbox(app) as box, signals.limit_reached.connected_to(receive, app):
         for number in (1, 2):
             state.verifier.start(db.session.get(User, number))
         for number in (3, 4):
-            with pytest.raises(BudgetSpent) as refused:
+            with pytest.raises(RateLimited) as refused:
                 state.verifier.start(db.session.get(User, number))
             assert refused.value.scope == "site"
-        told = [message.to for message in box.messages if not message.code]
-        assert sorted(told) == ["+989121110000", "+989121110001"]
-        assert spent == ["site whole"]
-        # Lifted and spent again on the same day: a signal again, the staff not.
+        recipients = [message.to for message in box.messages if not message.code]
+        assert sorted(recipients) == ["+989121110000", "+989121110001"]
+        assert reached == ["site whole"]
+        # The limit is reset and used up again on the same day: a second signal, no second notice.
         state.budgets.lift(state.verifier.budget_claims())
         for number in (3, 4):
             state.verifier.start(db.session.get(User, number))
-        assert spent == ["site whole"] * 2
+        assert reached == ["site whole"] * 2
         assert len([message for message in box.messages if not message.code]) == 2
 
 
-def test_the_staff_are_told_though_the_hosts_language_cannot_be_asked_in_the_background(
-    make_app: MakeApp, sqlite: str
-) -> None:
-    """A sign-up spends the last unit; a getter that looks at the user fails outside a request."""
+def test_a_notice_is_in_persian_if_the_locale_getter_fails(make_app: MakeApp, sqlite: str) -> None:
+    """A locale_getter that needs a request fails in a worker thread."""
     app = make_app(
-        sqlite, SMSVERIFY_BUDGETS={"site": "1/day"}, SMSVERIFY_STAFF_MOBILES=["09121110000"]
+        sqlite, SMSVERIFY_LIMITS={"site": "1/day"}, SMSVERIFY_STAFF_MOBILES=["09121110000"]
     )
     app.extensions["test_smsverify"].locale_getter(
         lambda: current_user.locale if current_user.is_authenticated else "en"
     )
     state = app.extensions["smsverify"]
-    sent: list[str] = []
+    senders: list[str] = []
 
-    def note(_app: Flask, **values: str) -> None:
-        sent.append(values["gateway"])
+    def receive(_app: Flask, **values: str) -> None:
+        senders.append(values["sender"])
 
     with (
         app.app_context(),
         outbox(app) as box,
-        signals.code_sent.connected_to(note, app),
+        signals.code_sent.connected_to(receive, app),
         app.test_request_context("/", environ_base={"REMOTE_ADDR": "192.0.2.1"}),
     ):
         state.verifier.start_for("09129990000", purpose="sign-up")
         state.delivery.settle()
-        assert [message.to for message in box.messages if not message.code] == ["+989121110000"]
-        assert sent == ["outbox"]
+        [notice] = [message for message in box.messages if not message.code]
+        assert notice.to == "+989121110000"
+        assert "سقف" in notice.text
+        assert senders == ["outbox"]
 
 
-def test_a_notice_that_cannot_go_out_does_not_spoil_the_proof(
+def test_a_notice_that_fails_does_not_affect_the_proof(
     app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     verifier = app.extensions["smsverify"].verifier
@@ -164,8 +160,8 @@ def test_a_notice_that_cannot_go_out_does_not_spoil_the_proof(
     assert "the notice mobile.changed was not sent" in caplog.text
 
 
-def test_notices_are_counted_by_the_budget_for_messages(make_app: MakeApp, sqlite: str) -> None:
-    app = make_app(sqlite, SMSVERIFY_BUDGETS={"messages": "1/day", "mobiles_per_user": None})
+def test_notices_use_the_limit_for_messages(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_LIMITS={"messages": "1/day", "mobiles_per_user": None})
     verifier = app.extensions["smsverify"].verifier
     with app.app_context(), outbox(app) as box:
         user = db.session.get(User, 1)
@@ -173,3 +169,16 @@ def test_notices_are_counted_by_the_budget_for_messages(make_app: MakeApp, sqlit
         for mobile in ("+989129998801", "+989129998802", "+989129998803"):
             verify(verifier, box, user, mobile)
         assert len([message for message in box.messages if not message.code]) == 1
+
+
+def test_a_notice_uses_the_settings_of_the_moment(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_LIMITS={"mobiles_per_user": None})
+    state = app.extensions["smsverify"]
+    app.extensions["test_smsverify"].locale_getter(lambda: "en")
+    with app.app_context(), outbox(app) as box:
+        user = db.session.get(User, 1)
+        verify(state.verifier, box, user)
+        state.live.update(site_name="Chenar", signature="opt-out: 11")
+        verify(state.verifier, box, user, NEW)
+        assert "Chenar" in box.last.text
+        assert box.last.text.endswith("\nopt-out: 11")

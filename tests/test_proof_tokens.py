@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from flask_smsverify import SMSVerify, signals
 from flask_smsverify.errors import InvalidToken, MobileTaken, NoChallenge
 from flask_smsverify.testing import outbox
-from flask_smsverify.verification.checking import Proof
+from flask_smsverify.verification.check import Proof
 
 MOBILE = "+989121112233"
 
@@ -154,7 +154,7 @@ def test_a_token_for_a_number_that_another_account_holds_is_refused(
 
 def test_each_start_for_is_a_challenge_of_its_own_whose_code_works_once(app: Flask) -> None:
     verifier = app.extensions["smsverify"].verifier
-    app.extensions["smsverify"].delivery.settle()
+    app.extensions["smsverify"].workers.wait()
     with outbox(app) as box:
         challenge = verifier.start_for(MOBILE, purpose="sign-up")
         code = box.last.code

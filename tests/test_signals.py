@@ -1,4 +1,4 @@
-"""Signals: who hears what, and that nothing secret is in it."""
+"""Signals: what each step emits, and that no signal carries a secret."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from flask import Flask
 from hostapp import User, db
 
 from flask_smsverify import signals
-from flask_smsverify.errors import Unavailable, WrongCode
+from flask_smsverify.errors import SendFailed, Unavailable, WrongCode
 
 MOBILE = "+98912•••0001"
 
 
 @pytest.fixture
-def heard(app: Flask) -> Iterator[list[Any]]:
-    """Every signal of a run as (name, values), in order."""
-    said: list[tuple[str, dict[str, Any]]] = []
+def emitted(app: Flask) -> Iterator[list[Any]]:
+    """Every signal of a test as (name, values), in order."""
+    emitted: list[tuple[str, dict[str, Any]]] = []
     names = [name for name in vars(signals) if hasattr(getattr(signals, name), "connect")]
-    receivers = []
+    receivers = []  # blinker holds receivers weakly
     for name in names:
 
         def receive(_app: Flask, name: str = name, **values: Any) -> None:
-            said.append((name, values))
+            emitted.append((name, values))
 
         getattr(signals, name).connect(receive, app)
         receivers.append(receive)
-    yield said
-    receivers.clear()  # blinker holds them weakly; until here this list held them
+    yield emitted
+    receivers.clear()
 
 
-def test_a_proof_is_told_step_by_step(app: Flask, heard: list[Any]) -> None:
+def test_each_step_of_a_verification_emits_its_signal(app: Flask, emitted: list[Any]) -> None:
     state = app.extensions["smsverify"]
     memory = state.delivery.routes.senders["memory"]
     with app.app_context():
@@ -44,16 +44,16 @@ def test_a_proof_is_told_step_by_step(app: Flask, heard: list[Any]) -> None:
             state.verifier.check(user, wrong)
         state.verifier.check(user, code)
         state.verifier.revoke(user, by="staff")
-    assert [name for name, _ in heard] == [
+    assert [name for name, _ in emitted] == [
         "message_sent",
         "code_sent",
         "verification_failed",
         "mobile_verified",
         "verification_revoked",
     ]
-    values = dict(heard)
+    values = dict(emitted)
     assert values["message_sent"]["mobile"] == MOBILE
-    assert values["code_sent"]["gateway"] == "memory"
+    assert values["message_sent"]["sender"] == values["code_sent"]["sender"] == "memory"
     assert values["verification_failed"]["attempts_left"] == 4
     assert values["mobile_verified"] == {
         "user_id": "1",
@@ -61,24 +61,27 @@ def test_a_proof_is_told_step_by_step(app: Flask, heard: list[Any]) -> None:
         "channel": "sms",
         "purpose": "verify",
     }
-    assert code not in str(heard)
-    assert "9123450001" not in str(heard)
+    assert code not in str(emitted)
+    assert "9123450001" not in str(emitted)
 
 
-def test_a_message_that_no_gateway_took_is_told(app: Flask, heard: list[Any]) -> None:
+def test_a_failed_attempt_emits_message_failed(app: Flask, emitted: list[Any]) -> None:
     state = app.extensions["smsverify"]
     memory = state.delivery.routes.senders["memory"]
     memory.fail_with(Unavailable("memory", "down", written=False))
-    with app.app_context(), pytest.raises(Exception, match="no sender took it"):
+    with app.app_context(), pytest.raises(SendFailed):
         state.verifier.start(db.session.get(User, 1))
-    assert [name for name, _ in heard] == ["message_failed"]
+    [(name, values)] = emitted
+    assert name == "message_failed"
+    assert values["sender"] == "memory"
+    assert values["mobile"] == MOBILE
 
 
-def test_a_receiver_that_fails_spoils_neither_send_nor_proof(
+def test_a_failing_receiver_affects_neither_the_send_nor_the_proof(
     app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_app: Flask, **_values: Any) -> None:
-        raise RuntimeError("a mistake of the host's")
+        raise RuntimeError("a bug of the host app")
 
     state = app.extensions["smsverify"]
     memory = state.delivery.routes.senders["memory"]

@@ -1,10 +1,18 @@
-"""Acme, a gateway that we do not ship: `POST messages` and `GET credit`, by its API guide."""
+"""Acme, a gateway that this package does not include: `POST messages` and `GET credit`."""
 
 from decimal import Decimal
 
-from flask_smsverify.errors import Rejected, Unknown
-from flask_smsverify.senders.base import Capability, Credit, Receipt, Sender, Status, credential
-from flask_smsverify.senders.http import HttpTransport
+from flask_smsverify import (
+    Capability,
+    Credit,
+    DeliveryState,
+    HttpTransport,
+    Receipt,
+    Rejected,
+    Sender,
+    Unknown,
+    parse_credential,
+)
 
 
 class Acme(Sender):
@@ -14,44 +22,44 @@ class Acme(Sender):
 
     def __init__(self, *, key, base_url="https://api.acme.example/v1", name=None):
         super().__init__(name=name)
-        self._key = credential(self.name, "key", key)
-        self._http = HttpTransport(self.name, base_url)
+        self._key = parse_credential(self.name, "key", key)
+        self._http = HttpTransport(self.identity, base_url)
 
     @property
     def capabilities(self):
         return frozenset({Capability.TEXT, Capability.CODE_SMS, Capability.CREDIT})
 
-    def _send_batch(self, batch):
-        return [self._send(text) for text in batch]  # never more than `batch_limit`, which is 1
+    def send_batch(self, batch):
+        return [self._send(text) for text in batch]  # at most `batch_limit` texts, which is 1
 
     def send_code(self, message):
         if message.channel != "sms":
-            raise self._unable("codes by call")
+            raise self.not_supported("codes by phone call")
         return self.send_text(message.to, message.text, reference=message.reference)
 
     def credit(self):
-        left = self._ask("GET", "/credit").get("credit")
-        if type(left) is not int:
-            raise Unknown(self.name, "its credit is not a number")
-        return Credit(Decimal(left), "IRR")
+        amount = self._call("GET", "/credit").get("credit")
+        if type(amount) is not int:
+            raise self.make_error(Unknown, "the credit is not a number")
+        return Credit(Decimal(amount), "IRR")
 
     def close(self):
         self._http.close()
 
     def _send(self, text):
-        sent = self._ask("POST", "/messages", {"to": text.to, "text": text.text}).get("id")
-        if not isinstance(sent, str) or not sent:
-            raise Unknown(self.name, "its answer holds no id")
-        return Receipt(text.to, Status.QUEUED, sent, reference=text.reference)
+        id_ = self._call("POST", "/messages", {"to": text.to, "text": text.text}).get("id")
+        if not isinstance(id_, str) or not id_:
+            raise self.make_error(Unknown, "the answer has no id")
+        return Receipt(text.to, DeliveryState.QUEUED, id_, reference=text.reference)
 
-    def _ask(self, method, path, body=None):
+    def _call(self, method, path, body=None):
         headers = {"Authorization": f"Key {self._key}"}
         answer = self._http.request(method, path, json=body, headers=headers)
-        answer.refuse_service_faults()  # 401, 402, 403, 429, redirects and 5xx: Unavailable
-        answer.refuse_wrong_address()  # 404 and 405: Misconfigured
-        if answer.status == 422:  # Acme's guide: this number, or this text
-            raise Rejected(self.name, "it refuses the number or the text", code="422")
-        found = answer.json()  # Unknown where it is no JSON
-        if answer.status not in (200, 201) or not isinstance(found, dict):
-            answer.unreadable("an object")  # Unknown: it may have been sent
-        return found
+        answer.raise_for_service_error()  # 401, 402, 403, 429, redirects and 5xx: Unavailable
+        answer.raise_for_wrong_url()  # 404 and 405: Misconfigured
+        if answer.status == 422:  # Acme's API guide, "Errors"
+            raise self.make_error(Rejected, "the number or the text is refused", code="422")
+        result = answer.json()  # raises Unknown where the body is not JSON
+        if answer.status not in (200, 201) or not isinstance(result, dict):
+            answer.raise_unreadable("an object")  # Unknown: it may have been sent
+        return result

@@ -1,4 +1,4 @@
-"""Acme's sender is held to what every sender must do."""
+"""Acme's sender passes the contract of senders."""
 
 from acme import Acme
 

@@ -1,1 +1,4 @@
-"""Everything that is told to a person beside codes. It knows no request and no Flask."""
+"""Messages other than codes: notices, delivery reports and messages from phones.
+
+Nothing here knows a request or Flask.
+"""

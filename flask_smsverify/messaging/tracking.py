@@ -1,136 +1,137 @@
-"""Tracking: what gateways say of a message after its receipt, and messages from phones.
+"""Delivery reports and messages from phones, as gateways' webhooks bring them.
 
-A report moves a message's state forward, never back, and never out of a final state; it proves no
-mobile. One that comes before the receipt is written down waits for it.
+A delivery report moves the state of an attempt forward, never back, and never out of a final state.
+It proves no mobile. A report that arrives before the receipt of its attempt is written is kept for
+a few minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from .. import models, signals
-from ..ledger import Ledger
-from ..models import EarlyReport, Message
+from .. import signals
+from ..db import models
+from ..db.ledger import Ledger
+from ..db.models import Attempt, EarlyReport, Message
+from ..delivery.states import best, further, progress
 from ..phone import ascii_digits, mask
-from ..senders.base import Incoming, Report, Status, e164, own_id
+from ..senders.base import DeliveryReport, DeliveryState, ReceivedText
+from ..senders.convert import derived_id, to_e164
 
-#: How far along each state of a message is; those that are not here are final.
-_PROGRESS = {Message.SENDING: 0, Status.UNKNOWN: 0, Status.QUEUED: 1, Status.SENT: 2}
-_FINAL = 3
-#: So long a report waits for its message. A receipt is written down within `SEND_DEADLINE`.
-_WAITS = timedelta(minutes=5)
-#: In characters of four bytes each, what the smallest of the databases' text columns holds.
-_LONGEST_TEXT = 16_000
-_LONGEST_NAME = 64
+#: How long a report is kept for its attempt. Receipts are written within `SEND_DEADLINE`.
+_EARLY_REPORT_LIFETIME = timedelta(minutes=5)
+#: The shortest text column of the databases (MariaDB's TEXT), in characters of four bytes.
+_MAX_TEXT_LENGTH = 16_000
+_MAX_NUMBER_LENGTH = 64
 
 
 class Tracker:
-    """Notes what gateways say.
+    """Records delivery reports and messages from phones.
 
     :param emit: sends a signal.
     """
 
-    def __init__(
-        self, ledger: Ledger, *, emit: Callable[..., None], clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, ledger: Ledger, *, emit: Callable[..., None]) -> None:
         self._ledger = ledger
         self._emit = emit
-        self._clock = clock
 
-    def take(self, sender: str, told: Iterable[Incoming | Report]) -> None:
-        """Note all that a gateway told us; to be told the same again changes nothing.
+    def record(self, sender: str, items: Iterable[ReceivedText | DeliveryReport]) -> None:
+        """Record what one call of a webhook contains. Recording it again changes nothing.
 
         :param sender: the sender's name.
-        :raises StoreUnavailable: the database did not take it; being told again helps.
+        :raises StoreUnavailable: the gateway should call again.
         """
-        messages, furthest = [], dict[str, str]()
-        for item in told:
-            if isinstance(item, Incoming):
+        messages: list[ReceivedText] = []
+        states: dict[str, str] = {}
+        for item in items:
+            if isinstance(item, ReceivedText):
                 messages.append(item)
-            elif item.status is not Status.UNKNOWN:
-                furthest[item.id] = _further(furthest.get(item.id), item.status)
-        if furthest:
-            self._report(sender, furthest)
+            elif item.status is not DeliveryState.UNKNOWN:
+                states[item.id] = further(states.get(item.id), item.status)
+        if states:
+            self._record_reports(sender, states)
         if messages:
-            self._receive(sender, messages)
+            self._record_messages(sender, messages)
 
     # --- delivery reports ------------------------------------------------------------------------
 
-    def _report(self, sender: str, states: Mapping[str, str]) -> None:
-        """Move messages on to the states that their gateway reports.
+    def _record_reports(self, sender: str, states: Mapping[str, str]) -> None:
+        """Move attempts to the states that their gateway reports.
 
-        Where no message has an id, its report is kept before another look: the receipt may be
-        written down at this moment, and who writes it looks for reports after that. One of the two
-        sees the other.
+        The receipt of an attempt may be written at this moment. A report without an attempt is
+        therefore kept first and applied again after that; delivery writes the receipt first and
+        looks for kept reports after that. One of the two finds the other.
 
         :param states: by the gateway's ids.
         """
         known = self._move(sender, states)
-        early = {id_: state for id_, state in states.items() if id_ not in known}
+        early = {
+            gateway_id: state for gateway_id, state in states.items() if gateway_id not in known
+        }
         if early:
             self._keep(sender, early)
-            self.catch_up(sender, early)
+            self.apply_early_reports(sender, early)
 
-    def catch_up(self, sender: str, ids: Iterable[str]) -> None:
-        """Apply the reports that came before the receipts of these messages were written down.
-
-        :param ids: the gateway's.
-        """
-        now = self._clock()
-        keys = {own_id(sender, id_): id_ for id_ in ids}
-        waiting = select(EarlyReport).where(EarlyReport.id.in_(keys), EarlyReport.until >= now)
-        early = self._ledger.read(lambda session: session.scalars(waiting).all())
+    def apply_early_reports(self, sender: str, gateway_ids: Iterable[str]) -> None:
+        """Apply the reports that arrived before the receipts of these attempts were written."""
+        now = self._ledger.clock()
+        by_key = {derived_id(sender, gateway_id): gateway_id for gateway_id in gateway_ids}
+        kept = select(EarlyReport).where(EarlyReport.id.in_(by_key), EarlyReport.until >= now)
+        early = self._ledger.read(lambda session: session.scalars(kept).all())
         if early:
-            self._move(sender, {keys[report.id]: report.state for report in early})
+            self._move(sender, {by_key[report.id]: report.state for report in early})
 
     def _move(self, sender: str, states: Mapping[str, str]) -> set[str]:
-        """Bring messages as far as these states, or as far as reports that wait for them.
+        """Move attempts to these states, or further where a kept report says so.
 
-        :returns: those of the gateway's ids that any message has.
+        :returns: the gateway's ids for which there is an attempt.
         """
-        now = self._clock()
-        keys = {own_id(sender, id_): id_ for id_ in states}
-        # Used and taken away in one transaction, so that what comes meanwhile stays.
-        waiting = select(EarlyReport).where(EarlyReport.id.in_(keys)).order_by(EarlyReport.id)
-        named = (
-            select(Message)
-            .where(Message.gateway_id.in_(states), Message.sender == sender)
-            .order_by(Message.id)
-        )
+        now = self._ledger.clock()
+        by_key = {derived_id(sender, gateway_id): gateway_id for gateway_id in states}
+        # Applied and deleted in one transaction, so that a report that arrives meanwhile stays.
+        kept = select(EarlyReport).where(EarlyReport.id.in_(by_key)).order_by(EarlyReport.id)
 
-        def work(session: Session) -> tuple[set[str], list[Message]]:
+        def work(session: Session) -> tuple[set[str], list[tuple[Message, Attempt]]]:
             early = {
-                keys[report.id]: report for report in session.scalars(waiting.with_for_update())
+                by_key[report.id]: report for report in session.scalars(kept.with_for_update())
             }
-            known, moved = set[str](), []
-            for message in session.scalars(named.with_for_update()):
-                id_ = message.gateway_id or ""
-                if id_ not in states:
-                    continue  # MariaDB takes an id with spaces at its end for the one without
-                known.add(id_)
-                report = early.get(id_)
-                before = report.state if report is not None and report.until >= now else None
-                state = _further(before, states[id_])
-                if _progress(message.state) < _progress(state):
-                    message.state, message.updated_at = state, now
-                    moved.append(message)
-            for id_ in known & early.keys():
-                session.delete(early[id_])
+            known: set[str] = set()
+            moved: list[tuple[Message, Attempt]] = []
+            for message, attempts in _lock_messages(session, sender, states):
+                before = message.state
+                for attempt in attempts:
+                    gateway_id = attempt.gateway_id or ""
+                    # MariaDB finds an id with trailing spaces for the one without them.
+                    if attempt.sender != sender or gateway_id not in states:
+                        continue
+                    known.add(gateway_id)
+                    report = early.get(gateway_id)
+                    if report is not None and report.until < now:
+                        report = None  # deleted below, but too old to be applied
+                    state = further(report.state if report else None, states[gateway_id])
+                    if progress(attempt.state) < progress(state):
+                        attempt.state, attempt.updated_at = state, now
+                        moved.append((message, attempt))
+                message.state = best(attempt.state for attempt in attempts)
+                if message.state != before:
+                    message.updated_at = now
+            for gateway_id in known & early.keys():
+                session.delete(early[gateway_id])
             return known, moved
 
         known, moved = self._ledger.run(work)
-        for message in moved:
-            self._announce(message)
+        for message, attempt in moved:
+            self._announce(message, attempt)
         return known
 
-    def _announce(self, message: Message) -> None:
-        if message.state == Status.DELIVERED:
+    def _announce(self, message: Message, attempt: Attempt) -> None:
+        if attempt.state == DeliveryState.DELIVERED:
             signal = signals.message_delivered
-        elif message.state in (Status.UNDELIVERED, Status.REJECTED):
+        elif attempt.state in (DeliveryState.UNDELIVERED, DeliveryState.REJECTED):
             signal = signals.message_failed
         else:
             return
@@ -138,43 +139,46 @@ class Tracker:
             signal,
             message_id=message.id,
             kind=message.kind,
-            gateway=message.sender,
+            sender=attempt.sender,
             mobile=mask(message.recipient),
         )
 
     def _keep(self, sender: str, states: Mapping[str, str]) -> None:
-        """Keep reports until their messages are there, and the furthest one of several."""
-        now = self._clock()
-        keys = {own_id(sender, id_): state for id_, state in states.items()}
-        waiting = select(EarlyReport).where(EarlyReport.id.in_(keys)).order_by(EarlyReport.id)
+        """Keep reports until their attempts exist; of several for one attempt, the furthest."""
+        now = self._ledger.clock()
+        keys = {derived_id(sender, gateway_id): state for gateway_id, state in states.items()}
+        kept = select(EarlyReport).where(EarlyReport.id.in_(keys)).order_by(EarlyReport.id)
 
         def work(session: Session) -> None:
             session.execute(delete(EarlyReport).where(EarlyReport.until < now))
-            there = {report.id: report for report in session.scalars(waiting.with_for_update())}
+            reports = {report.id: report for report in session.scalars(kept.with_for_update())}
             for key, state in sorted(keys.items()):
-                if key in there:
-                    there[key].state = _further(there[key].state, state)
+                if key in reports:
+                    reports[key].state = further(reports[key].state, state)
                 else:
-                    session.add(EarlyReport(id=key, state=str(state), until=now + _WAITS))
+                    until = now + _EARLY_REPORT_LIFETIME
+                    session.add(EarlyReport(id=key, state=str(state), until=until))
 
         self._ledger.run(work)
 
     # --- messages from phones --------------------------------------------------------------------
 
     def incoming(self, incoming_id: str) -> models.Incoming | None:
-        """A message from a phone, by the id that the signal `message_received` carries."""
+        """Return a message from a phone by the id that the signal `message_received` carries."""
         return self._ledger.read(lambda session: session.get(models.Incoming, incoming_id))
 
-    def _receive(self, sender: str, messages: Iterable[Incoming]) -> None:
-        """Note messages from phones, each once however often it is told."""
-        now = self._clock()
+    def _record_messages(self, sender: str, messages: Iterable[ReceivedText]) -> None:
+        """Insert messages from phones. One that is there already is left alone."""
+        now = self._ledger.clock()
         rows = {
-            (id_ := own_id(sender, message.id)): {
-                "id": id_,
+            (key := derived_id(sender, message.id)): {
+                "id": key,
                 "sender": sender,
-                "originator": _storable(e164(ascii_digits(message.sender)), _LONGEST_NAME),
-                "line": _storable(message.line, _LONGEST_NAME),
-                "text": _storable(message.text, _LONGEST_TEXT),
+                "originator": _storable(
+                    to_e164(ascii_digits(message.originator)), _MAX_NUMBER_LENGTH
+                ),
+                "line": _storable(message.line, _MAX_NUMBER_LENGTH),
+                "text": _storable(message.text, _MAX_TEXT_LENGTH),
                 "received_at": message.received_at or now,
             }
             for message in messages
@@ -188,21 +192,35 @@ class Tracker:
             self._emit(
                 signals.message_received,
                 incoming_id=row["id"],
-                gateway=sender,
+                sender=sender,
                 mobile=mask(str(row["originator"])),
             )
 
 
-def _progress(state: str) -> int:
-    return _PROGRESS.get(state, _FINAL)
+def _lock_messages(
+    session: Session, sender: str, gateway_ids: Iterable[str]
+) -> list[tuple[Message, list[Attempt]]]:
+    """Lock the messages of these attempts, and return each with all its attempts.
+
+    The message's row is the lock of all its attempts: a transaction that changes an attempt's state
+    locks the message first and computes the message's state from all of them.
+    """
+    found = select(Attempt.message_id).where(
+        Attempt.gateway_id.in_(gateway_ids), Attempt.sender == sender
+    )
+    message_ids = session.scalars(found).all()
+    if not message_ids:
+        return []
+    locked = select(Message).where(Message.id.in_(message_ids)).order_by(Message.id)
+    messages = session.scalars(locked.with_for_update()).all()
+    attempts: dict[str, list[Attempt]] = {message.id: [] for message in messages}
+    siblings = select(Attempt).where(Attempt.message_id.in_(attempts)).order_by(Attempt.id)
+    for attempt in session.scalars(siblings.with_for_update()):
+        attempts[attempt.message_id].append(attempt)
+    return [(message, attempts[message.id]) for message in messages]
 
 
-def _further(first: str | None, then: str) -> str:
-    """The state that is further along; of two final ones, the one that was told first."""
-    return str(then if first is None or _progress(first) < _progress(then) else first)
-
-
-def _storable(text: str, longest: int) -> str:
-    """Text as every database takes it: PostgreSQL refuses NUL, and all refuse half characters."""
-    whole = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return whole.encode("utf-8", "replace").decode()[:longest]
+def _storable(text: str, max_length: int) -> str:
+    """Return text that every database accepts: without NUL and lone surrogates, and cut short."""
+    without_nul = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return without_nul.encode("utf-8", "replace").decode()[:max_length]

@@ -1,60 +1,63 @@
-"""What a sender is: the words, the shapes, and what a gateway's file has to write.
+"""The interface of a sender, and the values that go in and out of it.
 
-A sender speaks one gateway's API with one account. A gateway's file subclasses `Sender`, says in
-`capabilities` what it can do, and writes the methods that belong to those: `_send_batch` for
-texts, `send_code` for codes of our own, `send_native_code` and `check_native_code` where the
-gateway makes and checks the code itself, `credit`, `statuses`, `received`, and `read_push` where
-the gateway calls us. Everything raises `SenderError`s and nothing else. How bytes travel is the
-transports' business.
+A sender speaks one gateway's API with one account. A gateway's file subclasses `Sender`, lists in
+`capabilities` what it supports, and overrides the methods of those capabilities: `send_batch` for
+texts, `send_code` for own codes, `send_native_code` and `check_native_code` for codes that the
+gateway generates and checks, then `credit`, `statuses`, `received`, and `parse_push` for webhooks.
+These methods raise `SenderError` subclasses and nothing else.
+
+How bytes travel is in `http` and `soap`, how values are converted in `convert`.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
-import logging
-import re
-import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar, Literal
+from itertools import islice
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
-from ..errors import ConfigurationError, Rejected, SenderError, Unavailable, Unknown
+from ..errors import SenderError, Unavailable, Unknown
+
+_E = TypeVar("_E", bound=SenderError)
 
 Channel = Literal["sms", "voice"]
 
-logger = logging.getLogger(__name__)
+# --- values --------------------------------------------------------------------------------------
 
 
 class Capability(enum.StrEnum):
-    """What a sender can do. A route is made of the senders that can do its part."""
+    """A feature of a sender. Routes are built from the senders that have the feature."""
 
     TEXT = "text"  #: ordinary texts: `send_text`, `send_many`
-    CODE_SMS = "code_sms"  #: a code of ours by SMS: `send_code`
-    CODE_VOICE = "code_voice"  #: a code of ours by a call: `send_code`
-    NATIVE_CODE = "native_code"  #: a code the gateway makes and checks
+    CODE_SMS = "code_sms"  #: an own code by SMS: `send_code`
+    CODE_VOICE = "code_voice"  #: an own code by a phone call: `send_code`
+    NATIVE_CODE = "native_code"  #: a code that the gateway generates and checks
     CREDIT = "credit"  #: `credit`
     STATUS = "status"  #: `statuses`
     INCOMING = "incoming"  #: `received`
 
 
-class Status(enum.StrEnum):
-    """Where a message is. The last four never change again, save `unknown`."""
+class DeliveryState(enum.StrEnum):
+    """The state of a sent message."""
 
-    QUEUED = "queued"  #: taken, not yet at the operator
+    QUEUED = "queued"  #: accepted by the gateway, not yet at the operator
     SENT = "sent"  #: at the operator
     DELIVERED = "delivered"  #: on the phone
-    UNDELIVERED = "undelivered"  #: given up by the operator
-    REJECTED = "rejected"  #: filtered, black-listed or refused
-    UNKNOWN = "unknown"  #: nobody can say
+    UNDELIVERED = "undelivered"  #: the operator gave up
+    REJECTED = "rejected"  #: filtered, blacklisted or refused
+    UNKNOWN = "unknown"  #: not known
 
     @property
     def final(self) -> bool:
-        """Whether a later report can no longer change it."""
-        return self in (Status.DELIVERED, Status.UNDELIVERED, Status.REJECTED)
+        """Whether later reports cannot change this state."""
+        return self in (
+            DeliveryState.DELIVERED,
+            DeliveryState.UNDELIVERED,
+            DeliveryState.REJECTED,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Text:
     """An ordinary text to one mobile.
 
     :param to: E.164.
-    :param reference: our own id of it, passed on where the gateway takes one.
+    :param reference: the app's id of the message, passed on where the gateway takes one.
     """
 
     to: str
@@ -75,13 +78,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class CodeMessage:
-    """A code of ours to one mobile.
+    """An own code to one mobile.
 
     :param to: E.164.
-    :param text: the whole text with the code in it, for gateways that take a text; a gateway with
-        a pattern or a voice takes `code` alone.
+    :param text: the whole text including the code, for gateways that take a text. Gateways with a
+        pattern or a phone call take `code` alone.
     :param locale: `"fa"` or `"en"`.
-    :param reference: our own id of it.
+    :param reference: the app's id of the message.
     """
 
     to: str
@@ -99,14 +102,15 @@ class CodeMessage:
 class Receipt:
     """A gateway's answer to a send, for one recipient.
 
-    :param to: the mobile as it was asked for, E.164.
+    :param to: the mobile as the caller gave it, E.164.
     :param id: the gateway's id of the message; None where it gave none.
-    :param error: why this recipient got nothing, where that is known.
-    :param cost: in the gateway's own unit.
+    :param reference: the reference of the message that was sent.
+    :param error: the failure for this recipient; None where the gateway accepted the message.
+    :param cost: in the gateway's unit.
     """
 
     to: str
-    status: Status
+    status: DeliveryState
     id: str | None = None
     reference: str = ""
     error: SenderError | None = None
@@ -115,12 +119,19 @@ class Receipt:
     def __repr__(self) -> str:
         return f"<Receipt {self.status} {self.id or '-'}>"
 
+    @classmethod
+    def failed(cls, text: Text, error: SenderError, *, id: str | None = None) -> Receipt:  # noqa: A002 -- the field's name
+        """Return the receipt of a text that failed: unknown after `Unknown`, else rejected."""
+        unknown = isinstance(error, Unknown)
+        status = DeliveryState.UNKNOWN if unknown else DeliveryState.REJECTED
+        return cls(text.to, status, id, text.reference, error)
+
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What is left on the account, in the gateway's own unit.
+    """The credit of an account, in the gateway's unit.
 
-    :param currency: `"IRR"`, or `"messages"` or None where the gateway does not say.
+    :param currency: `"IRR"` or `"messages"`; None where the gateway does not say.
     """
 
     amount: Decimal
@@ -128,45 +139,100 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message from a phone to one of our lines.
+class ReceivedText:
+    """A text from a phone to one of the account's lines.
 
-    :param sender: E.164 where it is a mobile, else as the gateway gave it.
+    :param id: the gateway's id, or `derived_id` where it gives none.
+    :param originator: the phone that wrote it: E.164 for a mobile, else as the gateway gave it.
+    :param line: the number that received it.
     :param received_at: aware, UTC; None where the gateway gave no readable time.
     """
 
     id: str
-    sender: str
+    originator: str
     line: str
     text: str
     received_at: datetime | None
 
     def __repr__(self) -> str:
-        return f"<Incoming {self.id}>"
+        return f"<ReceivedText {self.id}>"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A gateway's word, unasked, on where a message is.
+class DeliveryReport:
+    """A delivery state that a gateway pushed to the webhook.
 
-    :param id: the gateway's id of the message, as its receipt gave it.
+    :param id: the gateway's id of the message, as in its receipt.
     """
 
     id: str
-    status: Status
+    status: DeliveryState
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+class KnownError(NamedTuple):
+    """A row of a gateway's error table.
+
+    :param kind: the error to raise.
+    :param reason: the meaning of the gateway's code.
+    :param advice: what the operator of the app can do; None for the advice of `kind`.
+    """
+
+    kind: type[SenderError]
+    reason: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SenderIdentity:
+    """The two names that every error of a sender carries. Clients and transports hold it.
+
+    :param name: the sender's name in `SMSVERIFY_SENDERS`.
+    :param gateway: the kind of gateway, such as `raygan`.
+    """
+
+    name: str
+    gateway: str
+
+    def make_error(
+        self,
+        kind: type[_E],
+        reason: str,
+        *,
+        code: str | None = None,
+        advice: str | None = None,
+        written: bool = True,
+    ) -> _E:
+        """Return an error of this sender. The parameters are those of `SenderError`."""
+        return kind(
+            self.name, reason, gateway=self.gateway, code=code, advice=advice, written=written
+        )
+
+    def make_known_error(self, error: KnownError, *, code: object = None) -> SenderError:
+        """Return the error of a row of an error table."""
+        text = None if code is None else str(code)
+        return self.make_error(error.kind, error.reason, code=text, advice=error.advice)
+
+
+# --- the interface -------------------------------------------------------------------------------
 
 
 class Sender:
-    """One account at one gateway.
+    """One account at one gateway. Subclass it to add a gateway.
 
-    Calls are thread-safe, may be made outside a request, and raise `SenderError`s only. `name` is
-    the sender's name in `SMSVERIFY_SENDERS` and the `gateway` of its errors.
+    Methods are thread-safe, may be called outside a request, and raise only `SenderError`
+    subclasses.
+
+    :param name: the sender's name in `SMSVERIFY_SENDERS`; the gateway's kind by default.
     """
 
+    #: The kind of gateway, such as `raygan`.
     gateway: ClassVar[str]
-    #: The most recipients that one call of `_send_batch` may get.
+    #: The most texts that one call of `send_batch` gets.
     batch_limit: ClassVar[int] = 1
-    #: The HTTP methods by which the gateway calls our hook; empty where it never does.
+    #: The HTTP methods with which the gateway calls the webhook; empty where it never does.
     push_methods: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, name: str | None = None) -> None:
@@ -176,210 +242,130 @@ class Sender:
         return f"<{type(self).__name__} {self.name!r}>"
 
     @property
+    def identity(self) -> SenderIdentity:
+        """The sender's name and gateway, for transports and errors."""
+        return SenderIdentity(self.name, self.gateway)
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
-        """What this sender, with the options it has, can do."""
+        """What this sender supports with its options."""
         return frozenset()
 
+    # --- sending ---------------------------------------------------------------------------------
+
     def send_text(self, to: str, text: str, *, reference: str = "") -> Receipt:
-        """Send one ordinary text; raises what stands in the way."""
-        [receipt] = self._send_batch([Text(to, text, reference)])
+        """Send one ordinary text.
+
+        :param to: E.164.
+        :raises SenderError: the text was not accepted, or its fate is unknown.
+        """
+        [receipt] = self.send_batch([Text(to, text, reference)])
         if receipt.error is not None:
             raise receipt.error
         return receipt
 
     def send_many(self, texts: Iterable[Text]) -> Iterator[Receipt]:
-        """Send texts in the gateway's batches; a receipt for each, in order.
+        """Send texts in batches of `batch_limit`, and yield a receipt for each, in order.
 
-        A batch that fails as a whole gives its recipients receipts with that error, and the rest
-        goes on: `Unavailable` for one batch says nothing about receipts already given.
+        An error of one batch is written into the receipts of its texts. The next batches are sent.
         """
-        for batch in batched(texts, self.batch_limit):
+        source = iter(texts)
+        while batch := list(islice(source, self.batch_limit)):
             try:
-                yield from self._send_batch(batch)
+                yield from self.send_batch(batch)
             except SenderError as error:
-                yield from lost(batch, error)
+                yield from (Receipt.failed(text, error) for text in batch)
 
-    def _send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send at most `batch_limit` texts, the texts alike or not; a receipt each, in order."""
-        raise self._unable("ordinary texts")
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        """Send at most `batch_limit` texts, equal or different, and return a receipt for each.
+
+        Override it for `Capability.TEXT`. The receipts are in the order of the texts.
+
+        :raises SenderError: the failure of the whole batch.
+        """
+        raise self.not_supported("ordinary texts")
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Bring a code of ours by the message's channel."""
-        raise self._unable(f"codes by {message.channel}")
+        """Send an own code over the message's channel.
+
+        Override it for `Capability.CODE_SMS` and `Capability.CODE_VOICE`.
+        """
+        raise self.not_supported(f"codes by {message.channel}")
 
     def send_native_code(self, to: str) -> Receipt:
-        """Have the gateway make a code and bring it by SMS."""
-        raise self._unable("codes of its own")
+        """Ask the gateway to generate a code and to send it by SMS.
+
+        Override it and `check_native_code` for `Capability.NATIVE_CODE`.
+
+        :param to: E.164.
+        """
+        raise self.not_supported("native codes")
 
     def check_native_code(self, to: str, code: str) -> bool:
-        """The gateway's verdict on a code it made for this mobile."""
-        raise self._unable("codes of its own")
+        """Return whether the gateway accepts a code that it generated for this mobile.
+
+        :param to: E.164.
+        :raises SenderError: the gateway gave no verdict.
+        """
+        raise self.not_supported("native codes")
+
+    # --- reading ---------------------------------------------------------------------------------
 
     def credit(self) -> Credit:
-        """What is left on the account."""
-        raise self._unable("telling its credit")
+        """Return the credit of the account. Override it for `Capability.CREDIT`."""
+        raise self.not_supported("credit")
 
-    def statuses(self, ids: Sequence[str]) -> dict[str, Status]:
-        """Where these messages are, by the gateway's ids; who is missing is `unknown`."""
-        raise self._unable("telling where a message is")
+    def statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
+        """Return the delivery states of messages. Override it for `Capability.STATUS`.
 
-    def received(self, since: datetime) -> Iterator[Incoming]:
-        """Messages from phones since then, page by page as they are asked for."""
-        raise self._unable("telling received messages")
-
-    def read_push(self, said: object) -> Sequence[Incoming | Report]:
-        """What the gateway tells by calling our hook, by one of `push_methods`.
-
-        :param said: the fields of a GET's query or of a form, text by name, of which the first
-            counts where one comes twice; or what a JSON body holds.
-        :raises Unknown: it is nothing that this gateway says.
+        :param ids: the gateway's ids, as in receipts.
+        :returns: a state for every id; `UNKNOWN` for ids that the gateway leaves out.
         """
-        raise self._unable("pushing")
+        raise self.not_supported("delivery states")
+
+    def received(self, since: datetime) -> Iterator[ReceivedText]:
+        """Yield texts from phones since then. Override it for `Capability.INCOMING`.
+
+        Pages are requested when the iteration reaches them.
+
+        :param since: aware.
+        """
+        raise self.not_supported("received texts")
+
+    def parse_push(self, payload: object) -> Sequence[ReceivedText | DeliveryReport]:
+        """Parse a webhook call. Override it together with `push_methods`.
+
+        :param payload: the query of a GET or the fields of a form, text by name, the first value
+            of a repeated name; or the value of a JSON body.
+        :raises Unknown: the gateway does not send such a payload.
+        """
+        raise self.not_supported("webhooks")
 
     def close(self) -> None:
-        """Let go of connections. A closed sender may not be used again."""
+        """Close connections. A closed sender cannot be used again."""
 
-    def _unable(self, what: str) -> Unavailable:
-        return Unavailable(self.name, f"this sender does not do {what}", written=False)
+    # --- for subclasses --------------------------------------------------------------------------
 
+    def make_error(
+        self,
+        kind: type[_E],
+        reason: str,
+        *,
+        code: str | None = None,
+        advice: str | None = None,
+        written: bool = True,
+    ) -> _E:
+        """Return an error of this sender. The parameters are those of `SenderError`."""
+        return self.identity.make_error(kind, reason, code=code, advice=advice, written=written)
 
-def batched(items: Iterable[Text], size: int) -> Iterator[list[Text]]:
-    """Cut into lists of at most `size`, streaming."""
-    batch: list[Text] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    def not_supported(self, feature: str) -> Unavailable:
+        """Return the error of a method that this sender does not support.
 
-
-def lost(batch: Sequence[Text], error: SenderError) -> list[Receipt]:
-    """Receipts for a batch that failed as a whole."""
-    status = Status.UNKNOWN if isinstance(error, Unknown) else Status.REJECTED
-    return [Receipt(text.to, status, reference=text.reference, error=error) for text in batch]
-
-
-def send_alike(batch: Sequence[Text], send: Callable[[list[Text]], list[Receipt]]) -> list[Receipt]:
-    """Send a batch through a gateway that takes one text for many recipients.
-
-    :param send: gets the texts that are alike and gives a receipt for each, in order. Where it
-        raises, only its own texts are lost, since those of another call may be on their way.
-    :returns: a receipt for each text of the batch, in the batch's order.
-    """
-    places: dict[str, list[int]] = {}
-    for place, text in enumerate(batch):
-        places.setdefault(text.text, []).append(place)
-    receipts: dict[int, Receipt] = {}
-    for alike in places.values():
-        texts = [batch[place] for place in alike]
-        try:
-            answered = send(texts)
-        except SenderError as error:
-            answered = lost(texts, error)
-        receipts.update(zip(alike, answered, strict=True))
-    return [receipts[place] for place in range(len(batch))]
-
-
-def isolate(
-    texts: Sequence[Text],
-    send: Callable[[Sequence[Text]], list[Receipt]],
-    culprits: frozenset[str],
-) -> list[Receipt]:
-    """Send; where a call is refused for one recipient's sake, halve it until that one is alone.
-
-    For gateways that refuse a whole call for one bad number. Nothing went out then, so nobody gets
-    the text twice.
-
-    :param culprits: the codes of a `Rejected` that mean a recipient rather than the text.
-    """
-    try:
-        return send(texts)
-    except Rejected as error:
-        if len(texts) == 1 or error.code not in culprits:
-            raise
-    receipts: list[Receipt] = []
-    for half in (texts[: len(texts) // 2], texts[len(texts) // 2 :]):
-        try:
-            receipts += isolate(half, send, culprits)
-        except SenderError as error:
-            receipts += lost(half, error)
-    return receipts
-
-
-def own_id(*parts: str) -> str:
-    """An id for a received message whose gateway gives none: the same for the same message."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def national(mobile: str) -> str:
-    """An Iranian mobile as its gateways write it: `09123456789`; others keep `00` and country.
-
-    :param mobile: E.164.
-    """
-    return "0" + mobile[3:] if mobile.startswith("+98") else "00" + mobile[1:]
-
-
-def e164(mobile: str) -> str:
-    """What a gateway wrote (`0912…`, `98912…`, `912…`) as E.164; anything else as it came."""
-    digits = mobile.strip().lstrip("+")
-    for prefix, cut in (("0098", 4), ("98", 2), ("0", 1), ("", 0)):
-        if digits.startswith(prefix + "9") and len(digits) == cut + 10 and digits.isdecimal():
-            return "+98" + digits[cut:]
-    return mobile
-
-
-def credential(gateway: str, option: str, value: object) -> str:
-    """A credential as text. The environment turns digits into `int`, which is taken as its text.
-
-    :raises ConfigurationError: missing, or of a type whose text is a guess (`float`, `bool`).
-    """
-    if isinstance(value, bool | float) or not isinstance(value, str | int):
-        raise ConfigurationError(
-            f"{gateway}: the option {option!r} must be text, not {type(value).__name__}; "
-            "in the environment, put it in double quotes"
+        :param feature: a plural noun or a phrase, such as `"codes by voice"`.
+        """
+        return self.make_error(
+            Unavailable,
+            f"this sender does not support {feature}",
+            advice="Use another sender for this, or complete this sender's options.",
+            written=False,
         )
-    text = str(value)
-    if not text.strip():
-        raise ConfigurationError(f"{gateway}: the option {option!r} is missing or empty")
-    return text
-
-
-def safe_reason(text: object, *, limit: int = 160, sent: Iterable[str] = ()) -> str:
-    """A gateway's own words, fit for a log: no long run of digits, no control characters, short.
-
-    Gateways echo numbers, and some echo the text with the code in it, so every run of three or
-    more digits is hidden.
-
-    :param sent: what the request held, text and credentials. Where the words repeat one of these,
-        or any longer word in them, none of them is shown.
-    """
-    raw = str(text)[:2000]
-    folded = raw.casefold()
-    said = set(_WORD.findall(folded))
-    if any(
-        (part and part.casefold() in folded) or said.intersection(_WORD.findall(part.casefold()))
-        for part in sent
-    ):
-        return "its words repeat what was sent, so they are not shown"
-    printable = "".join(" " if unicodedata.category(char).startswith("C") else char for char in raw)
-    short = re.sub(r"\s+", " ", re.sub(r"\d[\d\s-]{1,}\d", "•••", printable)).strip()
-    return short[:limit] or "no reason given"
-
-
-_WORD = re.compile(r"\w{4,}")
-
-
-def status_of(table: Mapping[object, Status], value: object, *, gateway: str = "") -> Status:
-    """A gateway's state by its table; what the table does not know is `unknown`, logged once."""
-    if isinstance(value, Hashable) and value in table:
-        return table[value]
-    seen = (gateway, safe_reason(value, limit=40))
-    if seen not in _unknown_states and len(_unknown_states) < 1000:
-        _unknown_states.add(seen)
-        logger.warning("%s: a state that no table knows: %s", *seen)
-    return Status.UNKNOWN
-
-
-_unknown_states: set[tuple[str, str]] = set()

@@ -1,6 +1,6 @@
-"""The console: what would be sent is written to the log, for a developer's own machine.
+"""The console: writes messages to the log, for development.
 
-The log then holds codes, so it works in debug only.
+The log then holds codes, so this sender works in debug mode only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from ..errors import ConfigurationError
-from .base import Capability, CodeMessage, Receipt, Sender, Status, Text
+from .base import Capability, CodeMessage, DeliveryState, Receipt, Sender, Text
 
 logger = logging.getLogger("flask_smsverify.console")
 
@@ -17,10 +17,10 @@ logger = logging.getLogger("flask_smsverify.console")
 class Console(Sender):
     """Writes messages to the logger `flask_smsverify.console`.
 
-    As warnings, because those show also where no logging is set up.
+    Messages are logged as warnings, which appear also where logging is not configured.
 
-    :param enabled: whether this is debug.
-    :raises ConfigurationError: it is not.
+    :param enabled: whether the app runs in debug mode.
+    :raises ConfigurationError: it does not.
     """
 
     gateway = "console"
@@ -30,24 +30,25 @@ class Console(Sender):
         super().__init__(name=name)
         if enabled is not True:
             raise ConfigurationError(
-                f"{self.name}: the console shows codes in the log, so it works in debug only; "
-                "take it out of SMSVERIFY_SENDERS or turn debug on"
+                f"{self.name}: the console writes codes to the log, so it works in debug mode "
+                "only. Remove it from SMSVERIFY_SENDERS, or run with --debug."
             )
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         return frozenset({Capability.TEXT, Capability.CODE_SMS, Capability.CODE_VOICE})
 
-    def _send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        """Log each text."""
         receipts = []
         for text in batch:
-            # As a literal, so that a text's line break makes no line of the log.
+            # %r, so that a line break in a text cannot start a forged log line.
             logger.warning("sms to %s: %r", text.to, text.text)
-            receipts.append(Receipt(text.to, Status.SENT, reference=text.reference))
+            receipts.append(Receipt(text.to, DeliveryState.SENT, reference=text.reference))
         return receipts
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Show a code: the whole text for an SMS, the code alone for a call."""
-        said = message.text if message.channel == "sms" else message.code
-        logger.warning("%s to %s: %r", message.channel, message.to, said)
-        return Receipt(message.to, Status.SENT, reference=message.reference)
+        """Log a code: the whole text for an SMS, the code alone for a call."""
+        shown = message.text if message.channel == "sms" else message.code
+        logger.warning("%s to %s: %r", message.channel, message.to, shown)
+        return Receipt(message.to, DeliveryState.SENT, reference=message.reference)

@@ -1,4 +1,4 @@
-"""The memory: what is sent is kept in a list, for tests."""
+"""The memory: keeps messages in a list, for tests."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import SenderError
-from .base import Capability, Channel, CodeMessage, Receipt, Sender, Status, Text, lost
+from .base import Capability, Channel, CodeMessage, DeliveryState, Receipt, Sender, Text
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A message that arrived.
+class SentMessage:
+    """A message that was sent.
 
     :param to: E.164.
-    :param text: the whole text; of a call too, though only its code was to be read out.
+    :param text: the whole text, also of a call, which would read out the code alone.
     :param code: None for an ordinary text.
     """
 
@@ -26,11 +26,13 @@ class Kept:
     reference: str
 
     def __repr__(self) -> str:
-        return f"<Kept by {self.channel} {self.reference or 'without reference'}>"
+        return f"<SentMessage by {self.channel} {self.reference or 'without reference'}>"
 
 
 @dataclass(slots=True)
 class _Failure:
+    """A failure that a test asked for; see `Memory.fail_with`."""
+
     error: SenderError
     times: int | None
     to: str | None
@@ -46,7 +48,7 @@ class Memory(Sender):
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__(name=name)
         self._lock = threading.Lock()
-        self._messages: list[Kept] = []
+        self._messages: list[SentMessage] = []
         self._failures: list[_Failure] = []
         self._count = 0
 
@@ -55,22 +57,22 @@ class Memory(Sender):
         return frozenset({Capability.TEXT, Capability.CODE_SMS, Capability.CODE_VOICE})
 
     @property
-    def messages(self) -> list[Kept]:
-        """A copy of what has arrived."""
+    def messages(self) -> list[SentMessage]:
+        """A copy of the messages, oldest first."""
         with self._lock:
             return list(self._messages)
 
     @property
-    def last(self) -> Kept:
-        """What arrived last.
+    def last(self) -> SentMessage:
+        """The last message.
 
-        :raises IndexError: nothing has.
+        :raises IndexError: there is no message.
         """
         with self._lock:
             return self._messages[-1]
 
     def clear(self) -> None:
-        """Forget what has arrived, and every failure that was asked for."""
+        """Remove all messages and all failures."""
         with self._lock:
             self._messages.clear()
             self._failures.clear()
@@ -83,43 +85,52 @@ class Memory(Sender):
         to: str | None = None,
         arrives: bool = False,
     ) -> None:
-        """Let the next messages fail. Several calls are used up in their order.
+        """Make the next messages fail. Several failures are used in the order of the calls.
 
-        :param times: for how many messages; None until `clear`.
-        :param to: only for this mobile.
-        :param arrives: the message arrives all the same, as when an answer is lost.
+        :param error: the error to raise; it is raised as a copy.
+        :param times: the number of messages that fail; None: until `clear`.
+        :param to: fail messages to this mobile only.
+        :param arrives: keep the message although the send fails, as when an answer is lost.
         """
         with self._lock:
             self._failures.append(_Failure(error, times, to, arrives))
 
-    def _send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        """Keep each text."""
         receipts = []
         for text in batch:
             try:
-                kept = Kept(text.to, text.text, None, "sms", text.reference)
-                receipts.append(self._take(kept))
+                message = SentMessage(text.to, text.text, None, "sms", text.reference)
+                receipts.append(self._keep(message))
             except SenderError as error:
-                receipts += lost([text], error)
+                receipts.append(Receipt.failed(text, error))
         return receipts
 
     def send_code(self, message: CodeMessage) -> Receipt:
         """Keep a code."""
-        return self._take(
-            Kept(message.to, message.text, message.code, message.channel, message.reference)
+        return self._keep(
+            SentMessage(message.to, message.text, message.code, message.channel, message.reference)
         )
 
-    def _take(self, kept: Kept) -> Receipt:
+    def _keep(self, message: SentMessage) -> Receipt:
         with self._lock:
-            failure = self._next_failure(kept.to)
+            failure = self._next_failure(message.to)
             if failure is None or failure.arrives:
-                self._messages.append(kept)
+                self._messages.append(message)
                 self._count += 1
             number = self._count
         if failure is not None:
-            # A new one each time: raising one error in two threads would mix their tracebacks.
             error = failure.error
-            raise type(error)(error.gateway, error.reason, code=error.code, written=error.written)
-        return Receipt(kept.to, Status.SENT, str(number), reference=kept.reference)
+            # A copy each time, because one error raised in two threads would mix tracebacks.
+            raise type(error)(
+                error.sender,
+                error.reason,
+                gateway=error.gateway or self.gateway,
+                code=error.code,
+                advice=error.advice,
+                written=error.written,
+            )
+        return Receipt(message.to, DeliveryState.SENT, str(number), reference=message.reference)
 
     def _next_failure(self, to: str) -> _Failure | None:
         for failure in self._failures:

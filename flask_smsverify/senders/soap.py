@@ -1,11 +1,11 @@
-"""The SOAP transport: one operation of a service that we describe ourselves, over `HttpTransport`.
+"""The SOAP transport: one operation of a service, over `HttpTransport`.
 
-zeep writes the envelope and reads the answer; bytes travel by our HTTP transport, so its deadline,
-its cap on an answer's size, its refusal of redirects and its errors hold here too. The service's
-description is a WSDL file of ours: no other document is ever loaded, neither by the WSDL nor by an
-answer, and an answer with a DTD is refused.
+zeep writes the envelope and reads the answer. The bytes go through `HttpTransport`, so its
+deadline, size limit and errors hold here too, and redirects are not followed. The service is
+described by a WSDL file that ships with this package. No other document is ever loaded, and an
+answer with a DTD is refused.
 
-zeep is imported on the first call, and a WSDL is read once per process.
+zeep is imported on the first call, because that takes long. A WSDL is read once per process.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
-from ..errors import ConfigurationError, Misconfigured, Rejected, SenderError, Unavailable, Unknown
-from .base import safe_reason
+from ..errors import (
+    ConfigurationError,
+    Misconfigured,
+    Rejected,
+    SenderError,
+    Unavailable,
+    Unknown,
+)
+from .convert import redact_reason
 from .http import Answer, HttpTransport
 
 if TYPE_CHECKING:
@@ -30,64 +37,76 @@ if TYPE_CHECKING:
     from zeep.wsdl import Document
 
 
+class WsdlFile(NamedTuple):
+    """A WSDL file that ships with a package.
+
+    :param package: the package's full name.
+    :param name: the file's name in it.
+    """
+
+    package: str
+    name: str
+
+
 class SoapTransport:
     """Calls the operations of one service for one sender. Thread-safe.
 
-    :param http: how bytes travel; its `base_url` is everything before `path`.
-    :param path: the service's address below `base_url`, for instance `/Send.asmx`.
-    :param wsdl: the name of the WSDL file beside this module.
+    :param http: the transport of the bytes; its `base_url` is everything before `path`.
+    :param path: the service's path below `base_url`, such as `/Send.asmx`.
     :param binding: the binding to use, as `{namespace}name`.
     """
 
-    def __init__(self, http: HttpTransport, path: str, *, wsdl: str, binding: str) -> None:
+    def __init__(self, http: HttpTransport, path: str, *, wsdl: WsdlFile, binding: str) -> None:
         self._http = http
         self._path = path
         self._wsdl = wsdl
         self._binding = binding
 
     def __repr__(self) -> str:
-        return f"<SoapTransport of {self._http.gateway!r}>"
+        return f"<SoapTransport of {self._http.sender.name!r}>"
 
     def call(
         self, operation: str, fields: dict[str, object], *, sent: tuple[str, ...] = ()
     ) -> object:
         """Call one operation.
 
-        :param fields: what the operation takes; arrays as `{"string": [...]}`, since zeep makes
-            one element of a bare list.
-        :param sent: what must not show in the reason of an error, should the gateway echo it.
-        :returns: what the answer holds: its value where it has one field, else a `dict`. An array
-            is `{"string": [...]}` in a `dict`, and a bare list alone. A field that is missing, or
-            whose value is not of its type, is None.
-        :raises Rejected: a field holds what XML cannot carry; nothing was written.
-        :raises Misconfigured: a SOAP Fault that blames the caller (SOAP 1.1 §4.4.1 `Client`): the
-            request is made of our options, and the service did not take it.
-        :raises Unavailable: a Fault that blames the server, and whatever the HTTP transport or the
-            HTTP status say is the service's trouble.
-        :raises Unknown: an answer that is not this operation's.
+        :param fields: the operation's parameters. An array is `{"string": [...]}`, because zeep
+            writes one element for a bare list.
+        :param sent: texts and credentials that an error's reason must not repeat.
+        :returns: the value of the answer's field if it has one field, else a `dict`. An array is
+            `{"string": [...]}` inside a `dict` and a bare list alone. A field that is missing or
+            has the wrong type is None.
+        :raises Rejected: a parameter cannot be written as XML; nothing was written.
+        :raises Misconfigured: a SOAP Fault that blames the caller (SOAP 1.1, 4.4.1 `Client`),
+            because the request is made from the sender's options.
+        :raises Unavailable: a SOAP Fault that blames the server, and every error of
+            `HttpTransport.request` and `Answer.raise_for_service_error`.
+        :raises Unknown: the answer is not an answer to this operation.
         """
-        exchange = _exchange(self._http, self._path)
-        document = _document(self._wsdl)
+        exchange = _make_exchange(self._http, self._path)
+        document = _load_document(self._wsdl)
         fault = None
         with _own_call():
             try:
-                return self._exchanged(document, exchange, operation, fields)
+                return self._call(document, exchange, operation, fields)
             except SenderError:
                 raise
-            except Exception as error:  # noqa: BLE001 -- strange XML makes zeep and lxml raise anything
-                fault = _fault_of(error)
-        # Raised out here: zeep's exceptions hold the answer, and some hold what was sent.
+            except Exception as error:  # noqa: BLE001 -- zeep and lxml raise anything on malformed XML
+                fault = _read_fault(error)
+        # Raised outside the block: zeep's exceptions hold the answer, and some hold the request.
         if exchange.answer is None:
-            raise Rejected(
-                self._http.gateway, "what is to be sent cannot be written as XML", written=False
+            raise self._http.sender.make_error(
+                Rejected, "the message cannot be written as XML", written=False
             )
         if fault is not None:
-            code, words = fault
-            raise self._of_fault(code, safe_reason(words, sent=sent))
-        return _refuse_strange(exchange.answer)
+            code, message = fault
+            raise self._make_fault_error(code, redact_reason(message, sent=sent))
+        exchange.answer.raise_for_service_error()
+        exchange.answer.raise_for_wrong_url()
+        return exchange.answer.raise_unreadable("a SOAP answer")
 
-    def _exchanged(
-        self, document: Document, exchange: OneExchange, operation: str, fields: dict[str, object]
+    def _call(
+        self, document: Document, exchange: _Exchange, operation: str, fields: dict[str, object]
     ) -> object:
         from zeep import Client
         from zeep.helpers import serialize_object
@@ -96,23 +115,23 @@ class SoapTransport:
         service = client.create_service(self._binding, self._http.base_url + self._path)  # type: ignore[no-untyped-call]  # zeep's own
         return serialize_object(service[operation](**fields), dict)  # type: ignore[no-untyped-call]  # zeep's own
 
-    def _of_fault(self, code: str, words: str) -> SenderError:
-        """What a SOAP Fault means, by SOAP 1.1 §4.4.1 and SOAP 1.2 part 1 §5.4.6."""
-        blamed = code.rpartition(":")[2].partition(".")[0]
-        gateway, reason = self._http.gateway, f"SOAP Fault: {words}"
-        if blamed in _FAULTS_OF_CALLER:
-            return Misconfigured(gateway, reason, code=blamed)
-        if blamed in _FAULTS_OF_SERVER:
-            return Unavailable(gateway, reason, code=blamed)
-        return Unknown(gateway, reason)
+    def _make_fault_error(self, code: str, message: str) -> SenderError:
+        """Return the error of a SOAP Fault (SOAP 1.1, 4.4.1; SOAP 1.2 part 1, 5.4.6)."""
+        name = code.rpartition(":")[2].partition(".")[0]
+        sender, reason = self._http.sender, f"SOAP Fault: {message}"
+        if name in _CALLER_FAULTS:
+            return sender.make_error(Misconfigured, reason, code=name)
+        if name in _SERVER_FAULTS:
+            return sender.make_error(Unavailable, reason, code=name)
+        return sender.make_error(Unknown, reason)
 
 
-_FAULTS_OF_CALLER = {"Client", "Sender", "VersionMismatch", "MustUnderstand"}
-_FAULTS_OF_SERVER = {"Server", "Receiver"}
+_CALLER_FAULTS = {"Client", "Sender", "VersionMismatch", "MustUnderstand"}
+_SERVER_FAULTS = {"Server", "Receiver"}
 
 
-def _fault_of(error: Exception) -> tuple[str, str] | None:
-    """The code and the words of a SOAP Fault; None for any other failure to read."""
+def _read_fault(error: Exception) -> tuple[str, str] | None:
+    """Return the code and the message of a SOAP Fault; None for other exceptions."""
     from zeep.exceptions import Fault
 
     if isinstance(error, Fault) and error.code:
@@ -120,19 +139,15 @@ def _fault_of(error: Exception) -> tuple[str, str] | None:
     return None
 
 
-def _refuse_strange(answer: Answer) -> NoReturn:
-    """Raise what an answer means that is neither this operation's nor a Fault."""
-    answer.refuse_service_faults()
-    answer.refuse_wrong_address()
-    answer.unreadable("a SOAP answer")
-
-
-# --- zeep, tamed --------------------------------------------------------------------------------
+# --- zeep without network access -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What zeep reads of an HTTP answer. The type is fixed: it would unpack a multipart one."""
+    """The parts of an HTTP response that zeep reads.
+
+    The content type is fixed, because zeep would unpack a multipart one.
+    """
 
     status_code: int
     content: bytes
@@ -156,26 +171,26 @@ def _settings() -> Settings:
     )
 
 
-def _exchange(http: HttpTransport | None, path: str) -> OneExchange:
+def _make_exchange(http: HttpTransport | None, path: str) -> _Exchange:
     return _exchange_class()(http, path)
 
 
-class OneExchange(Protocol):
-    """What posts one envelope; `answer` is None as long as nothing was written."""
+class _Exchange(Protocol):
+    """A zeep transport for one envelope. `answer` is None until an answer arrived."""
 
     answer: Answer | None
 
 
 @cache
-def _exchange_class() -> Callable[[HttpTransport | None, str], OneExchange]:
+def _exchange_class() -> Callable[[HttpTransport | None, str], _Exchange]:
     from zeep.transports import Transport
 
-    _silence_own_calls()
+    _filter_zeep_logs()
 
-    class ExchangeOverHttp(Transport):
-        """Posts one envelope by our transport and keeps the answer; loads nothing.
+    class HttpExchange(Transport):
+        """Posts one envelope over `HttpTransport`, keeps the answer, and loads no documents.
 
-        It does not call its parent's `__init__`, which opens a requests session.
+        It does not call the `__init__` of its base class, which opens a requests session.
         """
 
         _close_session = False
@@ -190,36 +205,36 @@ def _exchange_class() -> Callable[[HttpTransport | None, str], OneExchange]:
                 self.load(address)
             answer = self._http.request("POST", self._path, content=message, headers=headers)
             self.answer = answer
-            # SOAP 1.1 §6.2 sends a Fault as HTTP 500, so that one is read first.
+            # A Fault comes with HTTP 500 (SOAP 1.1, 6.2), so zeep has to read that body first.
             if answer.status != 500:
-                answer.refuse_service_faults()
+                answer.raise_for_service_error()
             return _Reply(answer.status, answer.body, {"Content-Type": "text/xml"})
 
         def get(self, address: str, params: object, headers: object) -> NoReturn:  # noqa: ARG002 -- zeep's signature
             self.load(address)
 
         def load(self, url: object) -> NoReturn:  # noqa: ARG002 -- zeep's signature
-            raise ConfigurationError("a WSDL or an answer asked for another document")
+            raise ConfigurationError("a WSDL file or an answer refers to another document")
 
-    return ExchangeOverHttp
+    return HttpExchange
 
 
-def _document(wsdl: str) -> Document:
-    """The WSDL, read once per process however many threads ask at once."""
+def _load_document(wsdl: WsdlFile) -> Document:
+    """Return the parsed WSDL, which is read once per process."""
     with _lock:
         return _read_document(wsdl)
 
 
 @cache
-def _read_document(wsdl: str) -> Document:
+def _read_document(wsdl: WsdlFile) -> Document:
     from zeep.wsdl import Document
 
-    content = files(__package__).joinpath(wsdl).read_bytes()
+    content = files(wsdl.package).joinpath(wsdl.name).read_bytes()
     with _own_call():
-        return Document(io.BytesIO(content), _exchange(None, ""), settings=_settings())  # type: ignore[arg-type]  # zeep means an instance
+        return Document(io.BytesIO(content), _make_exchange(None, ""), settings=_settings())  # type: ignore[arg-type]  # zeep means an instance
 
 
-# --- zeep logs what it sends at DEBUG, and a value it cannot read, with a traceback, at ERROR -----
+# --- logging: zeep logs envelopes at DEBUG and unreadable values at ERROR ------------------------
 
 _in_own_call: ContextVar[bool] = ContextVar("smsverify_own_soap_call", default=False)
 
@@ -233,12 +248,15 @@ def _own_call() -> Iterator[None]:
         _in_own_call.reset(token)
 
 
-def _silence_own_calls() -> None:
-    """Filter zeep's loggers during our calls. A logger's filter does not hold for its children."""
+def _filter_zeep_logs() -> None:
+    """Hide zeep's log records during calls of this module.
+
+    A logger's filter does not apply to its children, so every zeep logger gets one.
+    """
     for name in ("zeep", *logging.root.manager.loggerDict):
         if name.partition(".")[0] == "zeep":
-            logging.getLogger(name).addFilter(_not_in_own_call)
+            logging.getLogger(name).addFilter(_is_not_own_call)
 
 
-def _not_in_own_call(_record: logging.LogRecord) -> bool:
+def _is_not_own_call(_record: logging.LogRecord) -> bool:
     return not _in_own_call.get()

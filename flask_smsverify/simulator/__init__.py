@@ -1,12 +1,15 @@
-"""The other party: five SMS gateways as their clients see them, and the phone that they reach.
+"""A simulator of five SMS gateways and of the phones that receive their messages.
 
-It imports nothing of the rest of the package, so that a mistake in what is sent cannot be made good
-by the same mistake in what is understood. Start it by `flask smsverify simulator`, or in a test by
-`running()`. Each gateway is a file; `state` is what they all remember; `server` runs it.
+It imports nothing from the rest of the package, so that a bug in the senders cannot be hidden by
+the same bug here. Start it with `flask smsverify simulator`, or in a test with `running()`.
+
+`gateways` has one module or package for each gateway. `state` holds what they record, `app` builds
+the Flask app and `server` runs it.
 """
 
 from .app import create_simulator
+from .faults import FAULTS
 from .server import Simulator, running, serve
-from .state import FAULTS, Pace
+from .timing import Timing
 
-__all__ = ["FAULTS", "Pace", "Simulator", "create_simulator", "running", "serve"]
+__all__ = ["FAULTS", "Simulator", "Timing", "create_simulator", "running", "serve"]

@@ -1,7 +1,7 @@
-"""The JSON interface under `/_api`: what tests and other programs ask of the phone and switch.
+"""The JSON API under `/_api`, which tests and other programs use.
 
-Times are ISO 8601 with Z, mobiles E.164. What is wrong in a request is answered 422 with `error`,
-and with `allowed` where there is a list to choose from.
+Times are ISO 8601 in UTC and mobiles are E.164. An invalid request is answered with HTTP 422 and
+`error`, and with `allowed` if there is a list to choose from.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,150 +10,158 @@ from datetime import UTC, datetime
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
-from .bodies import Fields, form_fields, json_fields
-from .gateway import Gateway, Pushing
-from .numbers import read_mobile
-from .push import check_address, push
-from .state import FAULTS, Fault, Message, Received, World
+from .faults import FAULTS, Fault
+from .gateways.base import Gateway, PushesIncoming
+from .http_data import Fields, form_fields, json_fields
+from .messages import Message
+from .phone_numbers import parse_mobile
+from .push import check_url, push
+from .recording import RecordedRequest
+from .state import SimulatorState
 
 
-class Wrong(ValueError):
-    """A request that cannot be meant; `allowed` is what could be."""
+class InvalidInput(ValueError):
+    """A request with an invalid value. `allowed` lists the valid ones if there is such a list."""
 
     def __init__(self, error: str, allowed: Iterable[str] = ()) -> None:
         super().__init__(error)
         self.allowed = list(allowed)
 
 
-def blueprint(world: World, gateways: Mapping[str, Gateway]) -> Blueprint:
-    """The routes under `/_api`."""
-    routes = Blueprint("api", __name__, url_prefix="/_api")
+def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> Blueprint:
+    """Create the routes under `/_api`."""
+    api = Blueprint("api", __name__, url_prefix="/_api")
 
-    @routes.errorhandler(Wrong)
-    def wrong(error: Wrong) -> ResponseReturnValue:
+    @api.errorhandler(InvalidInput)
+    def invalid_input(error: InvalidInput) -> ResponseReturnValue:
         body: dict[str, object] = {"error": str(error)}
         if error.allowed:
             body["allowed"] = error.allowed
         return body, 422
 
-    @routes.get("/messages")
+    @api.get("/messages")
     def messages() -> ResponseReturnValue:
-        found = world.arrived(_mobile_asked(), request.args.get("limit", type=int))
-        return [message_view(message, world) for message in found]
+        found = state.phones.messages(
+            state.clock(), _requested_mobile(), request.args.get("limit", type=int)
+        )
+        return [message_json(message, state) for message in found]
 
-    @routes.delete("/messages")
-    def forget_messages() -> ResponseReturnValue:
-        world.clear_phone(_mobile_asked())
+    @api.delete("/messages")
+    def delete_messages() -> ResponseReturnValue:
+        state.phones.delete(_requested_mobile())
         return "", 204
 
-    @routes.get("/requests")
+    @api.get("/requests")
     def requests() -> ResponseReturnValue:
         gateway = request.args.get("gateway")
         return [
-            request_view(received)
-            for received in reversed(list(world.requests))
-            if gateway in (None, received.gateway)
+            request_json(recorded)
+            for recorded in reversed(list(state.requests))
+            if gateway in (None, recorded.gateway)
         ]
 
-    @routes.delete("/requests")
-    def forget_requests() -> ResponseReturnValue:
-        world.requests.clear()
+    @api.delete("/requests")
+    def delete_requests() -> ResponseReturnValue:
+        state.requests.clear()
         return "", 204
 
-    @routes.get("/faults")
+    @api.get("/faults")
     def faults() -> ResponseReturnValue:
-        return [fault_view(fault) for fault in world.faults()]
+        return [fault_json(fault) for fault in state.faults.active()]
 
-    @routes.post("/faults")
-    def switch_on() -> ResponseReturnValue:
-        return fault_view(switch_fault(world, _body())), 201
+    @api.post("/faults")
+    def post_fault() -> ResponseReturnValue:
+        return fault_json(enable_fault(state, _body())), 201
 
-    @routes.delete("/faults")
-    def switch_off() -> ResponseReturnValue:
-        fields = _body() if request.get_data() else form_fields(request)
-        world.switch_off(*fault_named(world, fields))
+    @api.delete("/faults")
+    def delete_faults() -> ResponseReturnValue:
+        disable_faults(state, _body() if request.get_data() else form_fields(request))
         return "", 204
 
-    @routes.post("/incoming")
+    @api.post("/incoming")
     def incoming() -> ResponseReturnValue:
-        return receive(world, gateways, _body()), 201
+        return receive_message(state, gateways, _body()), 201
 
-    @routes.post("/push")
-    def configure_push() -> ResponseReturnValue:
+    @api.post("/push")
+    def set_push_url() -> ResponseReturnValue:
         fields = _body()
-        gateway = _pushing(world, gateways, fields)
-        account = world.accounts[gateway]
-        account.push_url = _address(fields.text("push_url")) if fields.text("push_url") else ""
+        gateway = _pushing_gateway(state, gateways, fields)
+        account = state.accounts[gateway]
+        account.push_url = _push_url(fields)
         return {"gateway": gateway, "push_url": account.push_url or None}
 
-    @routes.post("/reset")
+    @api.post("/reset")
     def reset() -> ResponseReturnValue:
-        world.reset()
+        state.reset()
         return "", 204
 
-    @routes.after_request
-    def not_stored(response: Response) -> Response:
+    @api.after_request
+    def forbid_caching(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    return routes
+    return api
 
 
-def switch_fault(world: World, fields: Fields) -> Fault:
-    """Switch on what `{"gateway", "fault", "times"}` says; raises `Wrong`."""
-    gateway = _one_of("gateway", fields.text("gateway"), world.accounts)
-    fault = _one_of("fault", fields.text("fault"), FAULTS)
-    times = fields.whole("times")
+def enable_fault(state: SimulatorState, fields: Fields) -> Fault:
+    """Switch on the fault in `{"gateway", "fault", "times"}`; raise `InvalidInput`."""
+    gateway = _choice("gateway", fields.text("gateway"), state.accounts)
+    fault = _choice("fault", fields.text("fault"), FAULTS)
+    times = fields.integer("times")
     if fields.value("times") not in (None, "") and (times is None or times < 1):
-        raise Wrong("times must be a whole number from 1, or null until it is deleted")
-    return world.switch_on(gateway, fault, times)
+        raise InvalidInput("times must be a whole number from 1, or null until it is deleted")
+    return state.faults.enable(gateway, fault, times)
 
 
-def fault_named(world: World, fields: Fields) -> tuple[str | None, str | None]:
-    """The gateway and the fault in `{"gateway", "fault"}`, None for one that is left out; raises
-    `Wrong`."""
+def disable_faults(state: SimulatorState, fields: Fields) -> None:
+    """Switch off the faults that `{"gateway", "fault"}` selects; raise `InvalidInput`.
+
+    A missing member selects every gateway, or every fault.
+    """
     gateway, fault = fields.text("gateway"), fields.text("fault")
-    return (
-        _one_of("gateway", gateway, world.accounts) if gateway else None,
-        _one_of("fault", fault, FAULTS) if fault else None,
+    state.faults.disable(
+        _choice("gateway", gateway, state.accounts) if gateway else None,
+        _choice("fault", fault, FAULTS) if fault else None,
     )
 
 
-def receive(world: World, gateways: Mapping[str, Gateway], fields: Fields) -> dict[str, object]:
-    """Take `{"gateway", "from", "to", "text"}` from a phone, and push it on where the gateway
-    pushes: to `push_url`, or to the address configured before. Raises `Wrong`."""
-    gateway = _one_of("gateway", fields.text("gateway"), world.accounts)
-    sender = read_mobile(fields.text("from"))
+def receive_message(
+    state: SimulatorState, gateways: Mapping[str, Gateway], fields: Fields
+) -> dict[str, object]:
+    """Receive `{"gateway", "from", "to", "text"}` from a phone; raise `InvalidInput`.
+
+    A gateway that pushes received messages then calls `push_url`, or the URL set before.
+    """
+    gateway = _choice("gateway", fields.text("gateway"), state.accounts)
+    sender = parse_mobile(fields.text("from"))
     if sender is None:
-        raise Wrong("from must be an Iranian mobile such as +989123456789")
-    if not fields.text("to").strip():
-        raise Wrong("to must be the line that the message is for")
-    url = fields.text("push_url")
+        raise InvalidInput("from must be an Iranian mobile such as +989123456789")
+    line = fields.text("to").strip()
+    if not line:
+        raise InvalidInput("to must be the line that receives the message")
+    url = _push_url(fields)
     if url:
-        _pushing(world, gateways, fields)
-        url = _address(url)
-    account = world.accounts[gateway]
-    message = account.take_incoming(
-        sender=sender, line=fields.text("to").strip(), text=fields.text("text")
-    )
-    speaker = gateways[gateway]
+        _pushing_gateway(state, gateways, fields)
+    account = state.accounts[gateway]
+    message = account.add_incoming(sender=sender, line=line, text=fields.text("text"))
+    receiver = gateways[gateway]
     url = url or account.push_url
     pushed = None
-    if url and isinstance(speaker, Pushing):
-        pushed = push(url, speaker.push_query(message))
+    if url and isinstance(receiver, PushesIncoming):
+        pushed = push(url, receiver.push_query(message))
     return {
-        "id": message.ref,
+        "id": message.message_id,
         "gateway": gateway,
         "from": message.sender,
         "to": message.line,
         "text": message.text,
-        "at": iso(message.at),
+        "at": iso_time(message.at),
         "pushed": pushed,
     }
 
 
-def message_view(message: Message, world: World) -> dict[str, object]:
-    """A message as `/_api/messages` shows it."""
+def message_json(message: Message, state: SimulatorState) -> dict[str, object]:
+    """Return a message in the format of `/_api/messages`."""
     return {
         "id": message.id,
         "gateway": message.gateway,
@@ -162,75 +170,77 @@ def message_view(message: Message, world: World) -> dict[str, object]:
         "to": message.to,
         "text": message.text,
         "code": message.code,
-        "state": message.state(world.clock(), world.pace),
-        "at": iso(message.arrives_at),
+        "state": message.state_at(state.clock(), state.timing),
+        "at": iso_time(message.arrives_at),
     }
 
 
-def request_view(received: Received) -> dict[str, object]:
-    """A request as `/_api/requests` shows it. `status` is null where no answer went out."""
+def request_json(recorded: RecordedRequest) -> dict[str, object]:
+    """Return a request in the format of `/_api/requests`."""
     return {
-        "id": received.id,
-        "at": iso(received.at),
-        "gateway": received.gateway,
-        "method": received.method,
-        "host": received.host,
-        "path": received.path,
-        "query": received.query,
-        "headers": received.headers,
-        "body": received.body,
-        "status": received.status,
-        "faults": received.faults,
+        "id": recorded.id,
+        "at": iso_time(recorded.at),
+        "gateway": recorded.gateway,
+        "method": recorded.method,
+        "host": recorded.host,
+        "path": recorded.path,
+        "query": recorded.query,
+        "headers": recorded.headers,
+        "body": recorded.body,
+        "status": recorded.status,
+        "faults": recorded.faults,
     }
 
 
-def fault_view(fault: Fault) -> dict[str, object]:
-    """A fault as `/_api/faults` takes and shows it."""
-    return {"gateway": fault.gateway, "fault": fault.fault, "times": fault.times}
+def fault_json(fault: Fault) -> dict[str, object]:
+    """Return a fault in the format of `/_api/faults`."""
+    return {"gateway": fault.gateway, "fault": fault.name, "times": fault.times}
 
 
-def iso(moment: datetime) -> str:
-    """ISO 8601 with milliseconds and Z."""
+def iso_time(moment: datetime) -> str:
+    """Return a time as ISO 8601 in UTC with milliseconds and Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _body() -> Fields:
-    """The body: JSON, or a form where that is what came."""
     if request.mimetype in ("application/x-www-form-urlencoded", "multipart/form-data"):
         return form_fields(request)
     fields = json_fields(request)
     if fields is None:
-        raise Wrong("the body must be a JSON object")
+        raise InvalidInput("the body must be a JSON object")
     return fields
 
 
-def _one_of(name: str, given: str, allowed: Iterable[str]) -> str:
-    if given in allowed:
-        return given
-    raise Wrong(f"{name} is unknown: {given!r}", allowed)
+def _choice(name: str, value: str, allowed: Iterable[str]) -> str:
+    if value in allowed:
+        return value
+    raise InvalidInput(f"{name} is unknown: {value!r}", allowed)
 
 
-def _mobile_asked() -> str | None:
+def _requested_mobile() -> str | None:
+    # An unescaped plus sign in a query arrives as a space; parse_mobile accepts that.
     to = request.args.get("to")
     if not to:
         return None
-    # A plus sign that a client left unescaped in the query arrives as a space.
-    mobile = read_mobile(to)
+    mobile = parse_mobile(to)
     if mobile is None:
-        raise Wrong("to must be an Iranian mobile such as 09123456789")
+        raise InvalidInput("to must be an Iranian mobile such as 09123456789")
     return mobile
 
 
-def _address(url: str) -> str:
-    try:
-        return check_address(url)
-    except ValueError as error:
-        raise Wrong(str(error)) from error
+def _push_url(fields: Fields) -> str:
+    url = fields.text("push_url")
+    if url:
+        try:
+            check_url(url)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+    return url
 
 
-def _pushing(world: World, gateways: Mapping[str, Gateway], fields: Fields) -> str:
-    pushing = [name for name, gateway in gateways.items() if isinstance(gateway, Pushing)]
-    name = _one_of("gateway", fields.text("gateway"), world.accounts)
+def _pushing_gateway(state: SimulatorState, gateways: Mapping[str, Gateway], fields: Fields) -> str:
+    name = _choice("gateway", fields.text("gateway"), state.accounts)
+    pushing = [key for key, gateway in gateways.items() if isinstance(gateway, PushesIncoming)]
     if name not in pushing:
-        raise Wrong(f"{name} does not push received messages", pushing)
+        raise InvalidInput(f"{name} does not push received messages", pushing)
     return name

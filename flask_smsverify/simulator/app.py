@@ -1,137 +1,108 @@
-"""The factory: gateways, phone page and JSON interface in one Flask app.
+"""The app factory: the gateways, the phone page and the JSON API in one Flask app.
 
-It is an app of its own and has no blueprint to mount, so it cannot become part of another app by
-accident; called from inside a production app it refuses.
+It is a whole app without a blueprint to mount, so it cannot become part of another app by accident.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 from flask import Blueprint, Flask, Response, current_app, g, has_app_context, request
 from flask.typing import ResponseReturnValue
 
-from . import api, line, page
-from .asanak import Asanak
-from .gateway import Gateway
-from .hosts import ORIGINAL_PATH, SOAP_ENCODING_HOST, Door
-from .masking import mask_body, mask_form, mask_headers
-from .melipayamak import MeliPayamak, soap_encoding_schema
-from .raygan import Raygan
-from .smsir import SMSIr
-from .state import Clock, Pace, Received, World, utc_now
-from .wikipayam import WikiPayam
+from . import api, network_faults, page
+from .gateways.asanak import Asanak
+from .gateways.base import Gateway
+from .gateways.melipayamak import MeliPayamak
+from .gateways.raygan import Raygan
+from .gateways.smsir import SMSIr
+from .gateways.wikipayam import WikiPayam
+from .hosts import SOAP_ENCODING_HOST, HostRouter
+from .recording import RecordedRequest, record
+from .soap import ENCODING_SCHEMA
+from .state import Clock, SimulatorState, utc_now
+from .timing import Timing
 
-GATEWAYS: Sequence[type[Gateway]] = (Raygan, WikiPayam, MeliPayamak, Asanak, SMSIr)
-KEPT_BODY = 65_536
-LARGEST_BODY = 64 * 1024 * 1024
+GATEWAYS: Final[Sequence[type[Gateway]]] = (Raygan, WikiPayam, MeliPayamak, Asanak, SMSIr)
+MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
 
 
-def create_simulator(*, clock: Clock = utc_now, pace: Pace | None = None) -> Flask:
-    """The simulator as a Flask app. Its memory is `app.extensions["simulator"]`, a `World`.
+def create_simulator(*, clock: Clock = utc_now, timing: Timing | None = None) -> Flask:
+    """Create the simulator's Flask app. Its `SimulatorState` is `app.extensions["simulator"]`.
 
-    `clock` returns the present as an aware datetime; message states, tokens and late deliveries
-    follow it. `pace` says how long things take. Raises RuntimeError where an app is active that
-    is neither debugging nor testing.
+    :param clock: returns the current time, with its zone. Message states, token lifetimes and late
+        deliveries follow it.
+    :param timing: the simulator's delays.
+    :raises RuntimeError: if another app is active and neither debugs nor tests.
     """
     if has_app_context() and not (current_app.debug or current_app.testing):
         raise RuntimeError(
-            "The SMS simulator does not run inside a production app: it takes any credentials "
-            "and shows every code. Start it on its own with 'flask smsverify simulator'."
+            "The SMS simulator does not run inside a production app: it accepts any credentials "
+            "and shows every code. Run it on its own with 'flask smsverify simulator'."
         )
-    app = Flask("flask_smsverify.simulator", root_path=_here())
-    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=True)
+    app = Flask("flask_smsverify.simulator", root_path=str(Path(__file__).parent))
+    app.config.update(MAX_CONTENT_LENGTH=MAX_REQUEST_BYTES, PROPAGATE_EXCEPTIONS=True)
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # the default provider has it
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # likewise
-    world = World([gateway.name for gateway in GATEWAYS], clock, pace or Pace())
-    app.extensions["simulator"] = world
-    gateways = {kind.name: kind(world.accounts[kind.name]) for kind in GATEWAYS}
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    state = SimulatorState([gateway.name for gateway in GATEWAYS], clock, timing or Timing())
+    app.extensions["simulator"] = state
+    gateways = {gateway.name: gateway(state.accounts[gateway.name]) for gateway in GATEWAYS}
     for gateway in gateways.values():
-        app.register_blueprint(_blueprint(gateway))
-    app.register_blueprint(api.blueprint(world, gateways))
-    app.register_blueprint(page.blueprint(world, gateways))
-    app.add_url_rule(f"/{SOAP_ENCODING_HOST}/soap/encoding/", "soap_encoding", soap_encoding_schema)
+        app.register_blueprint(_create_blueprint(gateway))
+    app.register_blueprint(api.create_blueprint(state, gateways))
+    app.register_blueprint(page.create_blueprint(state, gateways))
+    app.add_url_rule(
+        f"/{SOAP_ENCODING_HOST}/soap/encoding/", "soap_encoding", _soap_encoding_schema
+    )
     app.before_request(_refuse_other_sites)
-    _watch(app, world, gateways)
-    app.wsgi_app = Door(app.wsgi_app, GATEWAYS)  # type: ignore[method-assign]  # Flask's own advice
+    _add_gateway_hooks(app, state, gateways)
+    app.wsgi_app = HostRouter(app.wsgi_app, GATEWAYS)  # type: ignore[method-assign]  # as in Flask's docs
     return app
 
 
-def _here() -> str:
-    return __file__.rpartition("app.py")[0]
-
-
-def _refuse_other_sites() -> ResponseReturnValue | None:
-    """A web page on another site may not press our buttons: browsers say where they come from."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
-        return None
-    origin = request.headers.get("Origin")
-    ours = origin in (None, request.host_url.rstrip("/"))
-    if ours and request.headers.get("Sec-Fetch-Site") != "cross-site":
-        return None
-    return Response("Not from another site.\n", 403, content_type="text/plain; charset=utf-8")
-
-
-def _blueprint(gateway: Gateway) -> Blueprint:
+def _create_blueprint(gateway: Gateway) -> Blueprint:
     blueprint = Blueprint(gateway.name, __name__, url_prefix=f"/{gateway.name}")
-    gateway.routes(blueprint)
+    gateway.add_routes(blueprint)
     return blueprint
 
 
-def _watch(app: Flask, world: World, gateways: Mapping[str, Gateway]) -> None:
-    """Record what comes to a gateway's paths, known ones or not, and let its line fail."""
+def _soap_encoding_schema() -> Response:
+    return Response(ENCODING_SCHEMA, content_type="text/xml; charset=utf-8")
 
-    def arrive() -> ResponseReturnValue | None:
-        account = world.accounts.get(request.path.split("/")[1])
-        if account is None:
-            return None
-        received = _record(account.gateway, world)
-        g.received = received
-        if account.strikes("down"):
-            received.faults.append("down")
-            raise line.reset()
-        if account.strikes("timeout"):
-            received.faults.append("timeout")
-            line.keep_waiting(world)
-            raise line.hang_up()
-        if account.strikes("slow"):
-            received.faults.append("slow")
-            world.closing.wait(world.pace.slow)
-        if account.strikes("http_500"):
-            received.faults.append("http_500")
-            return Response(
-                "<html><head><title>500</title></head><body>Internal Server Error</body></html>",
-                500,
-                content_type="text/html; charset=utf-8",
-            )
+
+def _refuse_other_sites() -> ResponseReturnValue | None:
+    """Refuse a form that a page of another site posts. Browsers send its origin with it."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
         return None
+    is_same_origin = request.headers.get("Origin") in (None, request.host_url.rstrip("/"))
+    if is_same_origin and request.headers.get("Sec-Fetch-Site") != "cross-site":
+        return None
+    return Response(
+        "Requests from another site are refused.\n", 403, content_type="text/plain; charset=utf-8"
+    )
 
-    def leave(response: Response) -> Response:
-        received: Received | None = g.get("received")
-        if received is None:
+
+def _add_gateway_hooks(app: Flask, state: SimulatorState, gateways: Mapping[str, Gateway]) -> None:
+    """Record every request under a gateway's path, known or not, and apply the network faults."""
+
+    def before() -> ResponseReturnValue | None:
+        gateway = request.path.split("/")[1]
+        if gateway not in gateways:
+            return None
+        recorded = record(request, gateway, number=state.next_id(), clock=state.clock)
+        state.requests.append(recorded)
+        g.recorded = recorded
+        return network_faults.apply_before(recorded, state)
+
+    def after(response: Response) -> Response:
+        recorded: RecordedRequest | None = g.get("recorded")
+        if recorded is None:
             return response
         endpoint = (request.endpoint or "").rpartition(".")[2]
-        prepares = not endpoint or endpoint in gateways[received.gateway].preparations
-        if not prepares and world.accounts[received.gateway].strikes("lost_answer"):
-            received.faults.append("lost_answer")
-            raise line.hang_up()
-        received.status = response.status_code
+        if endpoint and endpoint not in gateways[recorded.gateway].setup_endpoints:
+            network_faults.drop_response(recorded, state)
+        recorded.status = response.status_code
         return response
 
-    app.before_request(arrive)
-    app.after_request(leave)
-
-
-def _record(gateway: str, world: World) -> Received:
-    query = request.environ.get("QUERY_STRING", "")
-    received = Received(
-        id=world.next_number(),
-        at=world.clock(),
-        gateway=gateway,
-        method=request.method,
-        host=request.headers.get("Host", ""),
-        path=request.environ[ORIGINAL_PATH].encode("latin-1").decode("utf-8", "replace"),
-        query=mask_form(query),
-        headers=mask_headers(request.headers.items()),
-        body=mask_body(request.get_data().decode("utf-8", "replace"))[:KEPT_BODY],
-    )
-    world.requests.append(received)
-    return received
+    app.before_request(before)
+    app.after_request(after)

@@ -1,31 +1,31 @@
-"""Which requests the simulator takes, by their `Host`, and where they go.
+"""Routing by the `Host` header.
 
-A loopback name reaches the phone page and the gateways by path. A gateway's real host name (a
-client that uses the simulator as its `http_proxy`, or a changed hosts file) reaches that gateway
-alone. Any other name is refused: a web page whose name was rebound to 127.0.0.1 would come with
-its own.
+A loopback name reaches the phone page, and the gateways by path. A gateway's real host name reaches
+that gateway only; a client sends it if the simulator is its `http_proxy` or the hosts file points
+here. All other names are refused: otherwise a web page could reach the simulator through DNS
+rebinding.
 """
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from werkzeug.wrappers import Response
 
-from .gateway import Gateway
+from .gateways.base import Gateway
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-SOAP_ENCODING_HOST = "schemas.xmlsoap.org"
-"""WSDLs that import SOAP's encoding schema send their readers here."""
+SOAP_ENCODING_HOST: Final = "schemas.xmlsoap.org"
+"""The host of SOAP's encoding schema, which clients fetch when a WSDL imports it."""
 
-ORIGINAL_PATH = "simulator.path"
-"""The key of the environ under which the path as received is kept."""
+ORIGINAL_PATH: Final = "simulator.path"
+"""The WSGI environ key of the path as it was received."""
 
 
 def host_name(host: str) -> str:
-    """The name in a `Host` value, lowered, without port and brackets."""
+    """Return the name in a `Host` header, in lower case, without port and brackets."""
     host = host.strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]
@@ -33,7 +33,7 @@ def host_name(host: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host name or address is this machine's own and nobody else's."""
+    """Return whether a host name or an IP address is loopback."""
     if name == "localhost":
         return True
     try:
@@ -42,15 +42,15 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-class Door:
-    """WSGI middleware: turns strangers away and real host names into paths."""
+class HostRouter:
+    """WSGI middleware that turns gateways' host names into paths and refuses unknown hosts."""
 
     def __init__(self, app: "WSGIApplication", gateways: Sequence[type[Gateway]]) -> None:
         self._app = app
-        self._by_host: Mapping[str, str] = {
+        self._gateway_by_host: Mapping[str, str] = {
             host: gateway.name for gateway in gateways for host in gateway.hosts
         }
-        self._folding = {gateway.name for gateway in gateways if gateway.folds_case}
+        self._case_insensitive = {g.name for g in gateways if g.is_case_insensitive}
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -59,25 +59,27 @@ class Door:
         path = environ.get("PATH_INFO", "") or "/"
         environ[ORIGINAL_PATH] = path
         if environ["REQUEST_METHOD"] == "CONNECT":
-            return _say(
-                501, "The simulator cannot carry https. Use http, or the client's base URL."
+            return _text_response(
+                501,
+                "The simulator does not support https. Use http, or set the client's base URL.",
             )(environ, start_response)
-        if name in self._by_host:
-            path = f"/{self._by_host[name]}{path}"
+        if name in self._gateway_by_host:
+            path = f"/{self._gateway_by_host[name]}{path}"
         elif name == SOAP_ENCODING_HOST:
             path = f"/{SOAP_ENCODING_HOST}{path}"
         elif not is_loopback(name):
-            return _say(421, "The simulator answers to loopback and the gateways' names only.")(
-                environ, start_response
-            )
-        environ["PATH_INFO"] = self._folded(path)
+            return _text_response(
+                421, "The simulator serves loopback hosts and the gateways' hosts only."
+            )(environ, start_response)
+        environ["PATH_INFO"] = self._normalized(path)
         return self._app(environ, start_response)
 
-    def _folded(self, path: str) -> str:
-        """Lower case and no slash at the end, for the gateways that do not care."""
+    def _normalized(self, path: str) -> str:
         gateway = path.split("/", 2)[1] if path.startswith("/") else ""
-        return path.lower().rstrip("/") if gateway in self._folding else path
+        return path.lower().rstrip("/") if gateway in self._case_insensitive else path
 
 
-def _say(status: int, text: str) -> "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]":
+def _text_response(
+    status: int, text: str
+) -> "Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]":
     return Response(text + "\n", status, content_type="text/plain; charset=utf-8")

@@ -1,62 +1,67 @@
-"""Hides the credentials in a request before it is remembered or shown.
+"""Masking of credentials in requests, before the simulator keeps or shows them.
 
-What is hidden: `Authorization` and the gateways' key headers, and the values of passwords, tokens
-and keys in queries, forms, JSON and XML. User names, numbers and texts stay; they are why one
-looks. Everything else of the request is kept as it was received.
+Masked are `Authorization`, the gateways' key headers, and the values of passwords, tokens and keys
+in queries, forms, JSON and XML. User names, phone numbers and texts stay readable, because the page
+is there to show them.
 """
 
 import re
 from collections.abc import Iterable
+from typing import Final
 from urllib.parse import unquote_plus
 
-HIDDEN = "•••"
+MASK: Final = "•••"
 
-_HEADERS = frozenset({"x-api-key", "x-sms-ir-secure-token", "cookie", "proxy-authorization"})
-_NAMES = (
+_SECRET_HEADERS = frozenset({"x-api-key", "x-sms-ir-secure-token", "cookie", "proxy-authorization"})
+_SECRET_FIELDS = (
     "password", "passwd", "token", "tokenkey", "apikey", "api_key", "x-api-key", "userapikey",
     "secretkey", "secret_key", "secret",
 )  # fmt: skip
-_NAME = "|".join(_NAMES)
+_SECRET_FIELD = "|".join(_SECRET_FIELDS)
 _JSON = re.compile(
-    rf'("(?:{_NAME})"\s*:\s*)(?:"(?:\\.|[^"\\])*"?|[^\s,"\[\]{{}}]+)', re.IGNORECASE | re.DOTALL
+    rf'("(?:{_SECRET_FIELD})"\s*:\s*)(?:"(?:\\.|[^"\\])*"?|[^\s,"\[\]{{}}]+)',
+    re.IGNORECASE | re.DOTALL,
 )
 _XML = re.compile(
-    rf"(<(?P<name>(?:[\w.\-]+:)?(?:{_NAME}))(?:\s(?:[^>]*[^/>])?)?>).*?(</(?P=name)\s*>|\Z)",
+    rf"(<(?P<name>(?:[\w.\-]+:)?(?:{_SECRET_FIELD}))(?:\s(?:[^>]*[^/>])?)?>).*?(</(?P=name)\s*>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _MULTIPART = re.compile(
-    rf'(\bname="?(?:{_NAME})"?[^\n]*\n(?:[^\n]+\n)*?\r?\n).*?(?=\r?\n--|\Z)',
+    rf'(\bname="?(?:{_SECRET_FIELD})"?[^\n]*\n(?:[^\n]+\n)*?\r?\n).*?(?=\r?\n--|\Z)',
     re.IGNORECASE | re.DOTALL,
 )
 _SCHEMES = frozenset({"basic", "bearer", "digest"})
 
 
 def mask_header(name: str, value: str) -> str:
-    """The header's value, or what may be shown of it: the scheme of an `Authorization`."""
+    """Return a header's value, masked if it is secret. An `Authorization` keeps its scheme."""
     lowered = name.lower()
     if lowered == "authorization":
         scheme = value.partition(" ")[0]
-        return f"{scheme} {HIDDEN}" if scheme.lower() in _SCHEMES else HIDDEN
-    return HIDDEN if lowered in _HEADERS else value
+        return f"{scheme} {MASK}" if scheme.lower() in _SCHEMES else MASK
+    return MASK if lowered in _SECRET_HEADERS else value
 
 
 def mask_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The headers with credentials hidden."""
+    """Return headers with credentials masked."""
     return {name: mask_header(name, value) for name, value in headers}
 
 
 def mask_form(encoded: str) -> str:
-    """A query or form body with the values of secret fields hidden."""
+    """Return a query or a form body with the values of secret fields masked."""
     return "&".join(_mask_pair(pair) for pair in encoded.split("&"))
 
 
 def mask_body(body: str) -> str:
-    """A body with its credentials hidden, whatever its type and whatever type it claims."""
-    hidden = _JSON.sub(rf'\1"{HIDDEN}"', mask_form(body))
-    return _MULTIPART.sub(rf"\1{HIDDEN}", _XML.sub(rf"\1{HIDDEN}\3", hidden))
+    """Return a body with credentials masked.
+
+    All formats are tried, because a wrong Content-Type must not expose a password.
+    """
+    masked = _JSON.sub(rf'\1"{MASK}"', mask_form(body))
+    return _MULTIPART.sub(rf"\1{MASK}", _XML.sub(rf"\1{MASK}\3", masked))
 
 
 def _mask_pair(pair: str) -> str:
     name, equals, _ = pair.partition("=")
-    secret = unquote_plus(name).strip().casefold() in _NAMES
-    return f"{name}={HIDDEN}" if equals and secret else pair
+    is_secret = unquote_plus(name).strip().casefold() in _SECRET_FIELDS
+    return f"{name}={MASK}" if equals and is_secret else pair

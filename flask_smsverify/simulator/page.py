@@ -1,7 +1,7 @@
-"""The phone page: what phones received, what gateways were sent, and a switch for every fault.
+"""The phone page: the messages on phones, and the requests and faults of each gateway.
 
-It works without JavaScript: lists are rendered here and switches are plain forms. The script only
-fetches this page again every second and moves what is new into place. Nothing comes from outside.
+It works without JavaScript: the server renders the lists, and the switches are plain forms. The
+script only fetches the page again every second and replaces what changed.
 """
 
 from collections.abc import Mapping
@@ -11,196 +11,148 @@ from typing import Final
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from .api import Wrong, fault_named, iso, receive, switch_fault
-from .bodies import form_fields
-from .gateway import Gateway
-from .state import FAULTS, World
+from .api import InvalidInput, disable_faults, enable_fault, iso_time, receive_message
+from .faults import FAULTS
+from .gateways.base import Gateway
+from .http_data import form_fields
+from .messages import Message
+from .page_texts import FAULT_DESCRIPTIONS_FA, PAGE_TEXTS
+from .phone_numbers import national, parse_mobile
+from .state import SimulatorState
 
-SHOWN_MESSAGES: Final = 60
-SHOWN_REQUESTS: Final = 25
+MAX_SHOWN_MESSAGES: Final = 60
+MAX_SHOWN_REQUESTS: Final = 25
 
-_POLICY: Final = (
+_PERSIAN_DIGITS: Final = str.maketrans("0123456789,", "۰۱۲۳۴۵۶۷۸۹٬")
+
+_CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-WORDS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "title": "SMS simulator",
-        "lead": "Five gateways and the phone they reach. Nothing leaves this machine.",
-        "phone": "Messages",
-        "empty": "No message yet. Point a sender here and send one.",
-        "call": "Voice call",
-        "play": "Answer and listen",
-        "copy_code": "Copy code",
-        "copied": "Copied",
-        "gateways": "Gateways",
-        "requests": "Requests",
-        "none": "No request yet.",
-        "credit": "Credit",
-        "on": "on",
-        "off": "off",
-        "no_answer": "no answer",
-        "write": "Write from the phone",
-        "from": "From",
-        "to": "To line",
-        "text": "Text",
-        "send": "Send",
-        "forget": "Clear the lists",
-        "language": "فارسی",
-        "queued": "queued",
-        "sent": "at the operator",
-        "delivered": "delivered",
-        "slow": "Slow",
-        "timeout": "Timeout",
-        "http_500": "HTTP 500",
-        "down": "Down",
-        "refuse": "Refuse number",
-        "no_credit": "No credit",
-        "bad_credentials": "Bad credentials",
-        "late_delivery": "Late delivery",
-        "lost_answer": "Lost answer",
-    },
-    "fa": {
-        "title": "شبیه‌ساز پیامک",
-        "lead": "پنج درگاه پیامک و گوشی گیرنده. چیزی از این دستگاه بیرون نمی‌رود.",
-        "phone": "پیام‌ها",
-        "empty": "هنوز پیامی نرسیده است. یک فرستنده را به اینجا وصل کنید.",
-        "call": "تماس صوتی",
-        "play": "پاسخ و شنیدن",
-        "copy_code": "رونوشت کد",
-        "copied": "رونوشت شد",
-        "gateways": "درگاه‌ها",
-        "requests": "درخواست‌ها",
-        "none": "هنوز درخواستی نیامده است.",
-        "credit": "اعتبار",
-        "on": "روشن",
-        "off": "خاموش",
-        "no_answer": "بی‌پاسخ",
-        "write": "نوشتن از گوشی",
-        "from": "از",
-        "to": "به خط",
-        "text": "متن",
-        "send": "فرستادن",
-        "forget": "پاک کردن فهرست‌ها",
-        "language": "English",
-        "queued": "در صف",
-        "sent": "نزد اپراتور",
-        "delivered": "رسید",
-        "slow": "کند",
-        "timeout": "بی‌پاسخ",
-        "http_500": "خطای ۵۰۰",
-        "down": "قطع",
-        "refuse": "رد شماره",
-        "no_credit": "بدون اعتبار",
-        "bad_credentials": "نام یا رمز نادرست",
-        "late_delivery": "تحویل با تأخیر",
-        "lost_answer": "پاسخ گم‌شده",
-    },
-}
 
+def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> Blueprint:
+    """Create the page at `/` and the routes of its forms."""
+    page = Blueprint("page", __name__)
 
-def blueprint(world: World, gateways: Mapping[str, Gateway]) -> Blueprint:
-    """The page at `/` and the forms on it."""
-    routes = Blueprint("page", __name__)
-
-    @routes.get("/")
+    @page.get("/")
     def phone() -> ResponseReturnValue:
         language = _language()
-        switched = {(fault.gateway, fault.fault): fault for fault in world.faults()}
-        now = world.clock()
-        recent = list(reversed(list(world.requests)))
         return render_template(
             "simulator/phone.html",
-            words=WORDS[language],
+            texts=PAGE_TEXTS[language],
             language=language,
-            other="en" if language == "fa" else "fa",
+            other_language="en" if language == "fa" else "fa",
             messages=[
-                {
-                    "message": message,
-                    "state": message.state(now, world.pace),
-                    "at": iso(message.arrives_at),
-                    "clock": _clock(message.arrives_at),
-                    "pieces": _around(message.text, message.code),
-                }
-                for message in world.arrived(limit=SHOWN_MESSAGES)
+                _message_item(message, state, language)
+                for message in state.phones.messages(state.clock(), limit=MAX_SHOWN_MESSAGES)
             ],
             gateways=[
-                {
-                    "name": name,
-                    "title": gateway.title,
-                    "credit": f"{world.accounts[name].credit:,.0f}",
-                    "faults": [
-                        {
-                            "name": fault,
-                            "means": means,
-                            "on": (name, fault) in switched,
-                            "times": switched[name, fault].times
-                            if (name, fault) in switched
-                            else None,
-                        }
-                        for fault, means in FAULTS.items()
-                    ],
-                    "requests": [
-                        {"received": each, "clock": _clock(each.at)}
-                        for each in recent
-                        if each.gateway == name
-                    ][:SHOWN_REQUESTS],
-                    "count": sum(each.gateway == name for each in recent),
-                }
-                for name, gateway in gateways.items()
+                _gateway_item(name, gateway, state, language) for name, gateway in gateways.items()
             ],
         )
 
-    @routes.post("/faults")
-    def switch() -> ResponseReturnValue:
+    @page.post("/faults")
+    def switch_fault() -> ResponseReturnValue:
         fields = form_fields(request)
         if fields.text("on") == "1":
-            switch_fault(world, fields)
+            enable_fault(state, fields)
         else:
-            world.switch_off(*fault_named(world, fields))
-        return _back()
+            disable_faults(state, fields)
+        return _redirect_to_page()
 
-    @routes.post("/incoming")
-    def write() -> ResponseReturnValue:
-        receive(world, gateways, form_fields(request))
-        return _back()
+    @page.post("/incoming")
+    def incoming() -> ResponseReturnValue:
+        receive_message(state, gateways, form_fields(request))
+        return _redirect_to_page()
 
-    @routes.post("/forget")
-    def forget() -> ResponseReturnValue:
-        world.clear_phone()
-        world.requests.clear()
-        return _back()
+    @page.post("/clear")
+    def clear() -> ResponseReturnValue:
+        state.phones.delete()
+        state.requests.clear()
+        return _redirect_to_page()
 
-    @routes.errorhandler(Wrong)
-    def wrong(error: Wrong) -> ResponseReturnValue:
+    @page.errorhandler(InvalidInput)
+    def invalid_input(error: InvalidInput) -> ResponseReturnValue:
         return Response(f"{error}\n", 422, content_type="text/plain; charset=utf-8")
 
-    @routes.after_request
-    def guarded(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = _POLICY
+    @page.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    return routes
+    return page
+
+
+def _message_item(message: Message, state: SimulatorState, language: str) -> dict[str, object]:
+    return {
+        "message": message,
+        "sender": _localized(message.sender, language),
+        "to": _recipient(message.to, language),
+        "state": message.state_at(state.clock(), state.timing),
+        "at": iso_time(message.arrives_at),
+        "time": _localized(_local_time_of_day(message.arrives_at), language),
+        "text_parts": _split_at_code(message.text, message.code),
+    }
+
+
+def _gateway_item(
+    name: str, gateway: Gateway, state: SimulatorState, language: str
+) -> dict[str, object]:
+    active = {fault.name: fault for fault in state.faults.active() if fault.gateway == name}
+    requests = [each for each in reversed(list(state.requests)) if each.gateway == name]
+    descriptions = FAULT_DESCRIPTIONS_FA if language == "fa" else FAULTS
+    return {
+        "name": name,
+        "title": gateway.title,
+        "credit": _localized(f"{state.accounts[name].credit:,.0f}", language),
+        "faults": [
+            {
+                "name": fault,
+                "description": descriptions[fault],
+                "is_on": fault in active,
+                "times": _localized(active[fault].times or "", language) if fault in active else "",
+            }
+            for fault in FAULTS
+        ],
+        "requests": [
+            {"request": each, "time": _local_time_of_day(each.at)}
+            for each in requests[:MAX_SHOWN_REQUESTS]
+        ],
+        "request_count": _localized(len(requests), language),
+    }
 
 
 def _language() -> str:
     return "fa" if request.values.get("lang") == "fa" else "en"
 
 
-def _back() -> ResponseReturnValue:
+def _redirect_to_page() -> ResponseReturnValue:
     language = _language()
     return redirect(url_for("page.phone", lang=language if language == "fa" else None), 303)
 
 
-def _clock(moment: datetime) -> str:
-    """The time of day where the simulator runs."""
+def _local_time_of_day(moment: datetime) -> str:
     return moment.astimezone().strftime("%H:%M:%S")
 
 
-def _around(text: str, code: str | None) -> tuple[str, str, str]:
-    """The text before the code, the code, and the text after it."""
+def _localized(value: str | int, language: str) -> str:
+    """Return a value with the digits of the language."""
+    return str(value).translate(_PERSIAN_DIGITS) if language == "fa" else str(value)
+
+
+def _recipient(to: str, language: str) -> str:
+    """Return a recipient, on the Persian page in national form: «۰۹۱۲ ۳۴۵ ۶۷۸۹»."""
+    mobile = parse_mobile(to)
+    if language != "fa" or mobile is None:
+        return to
+    number = national(mobile)
+    return _localized(f"{number[:4]} {number[4:7]} {number[7:]}", language)
+
+
+def _split_at_code(text: str, code: str | None) -> tuple[str, str, str]:
+    """Return the text before the code, the code, and the text after it."""
     if not code or code not in text:
         return text, "", ""
     before, _, after = text.partition(code)

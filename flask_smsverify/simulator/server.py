@@ -1,63 +1,67 @@
-"""Runs the simulator: on a port of this machine's own, for a person or for a test.
+"""The server that runs the simulator on a loopback port, for a person or for a test.
 
-werkzeug's threaded server does the serving. Nothing but a loopback address is listened on: whoever
-reaches the simulator reads every code.
+It binds to loopback addresses only, because everyone who reaches the simulator can read every code.
 """
 
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from .api import message_view
+from .api import message_json
 from .app import create_simulator
 from .hosts import host_name, is_loopback
-from .line import resets_on_close
-from .numbers import read_mobile
-from .state import Clock, Pace, World, utc_now
+from .network_faults import is_reset_on_close
+from .phone_numbers import parse_mobile
+from .state import Clock, SimulatorState, utc_now
+from .timing import Timing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-POLL_SECONDS = 0.02
+_POLL_SECONDS: Final = 0.02
 
 
-class _Handler(WSGIRequestHandler):
-    """Speaks HTTP/1.1 as the gateways do, and writes no log: queries hold passwords."""
+class _RequestHandler(WSGIRequestHandler):
+    """Speaks HTTP/1.1, as the gateways do, and logs nothing: queries contain passwords."""
 
     protocol_version = "HTTP/1.1"
 
     def connection_dropped(
         self,
         error: BaseException,  # noqa: ARG002  # werkzeug's signature
-        environ: "WSGIEnvironment | None" = None,  # noqa: ARG002  # likewise
+        environ: "WSGIEnvironment | None" = None,  # noqa: ARG002  # werkzeug's signature
     ) -> None:
-        """Wait for no further request on a connection that was given up."""
+        """Stop reading requests from a dropped connection."""
         self.close_connection = True
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing: the requests are on the page, with their credentials masked."""
+        """Log nothing. The phone page shows the requests with credentials masked."""
 
 
 class _Server(ThreadedWSGIServer):
-    """werkzeug's server, save that a connection can be reset."""
+    """werkzeug's threaded server, which can also reset a connection."""
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection; without the polite end where `line.reset` was called for it."""
-        if isinstance(request, socket.socket) and resets_on_close(request):
+        """Close a connection, without the usual shutdown if the fault `down` marked it."""
+        if isinstance(request, socket.socket) and is_reset_on_close(request):
             self.close_request(request)
         else:
             super().shutdown_request(request)
 
 
 class Simulator:
-    """The simulator on a port. `port` 0 takes a free one; `url` then says which.
+    """The simulator on a port. `url` is its address and `state` is what it keeps.
 
-    Raises ValueError for an address that is not loopback, OSError for a port that is taken.
+    :param port: the port to listen on; 0 chooses a free one.
+    :param clock: returns the current time, with its zone.
+    :param timing: the simulator's delays.
+    :raises ValueError: if `host` is not loopback.
+    :raises OSError: if the port is in use.
     """
 
     def __init__(
@@ -66,34 +70,37 @@ class Simulator:
         port: int = 0,
         *,
         clock: Clock = utc_now,
-        pace: Pace | None = None,
+        timing: Timing | None = None,
     ) -> None:
         if not is_loopback(host_name(host) if host.startswith("[") else host.lower()):
             raise ValueError(f"The simulator listens on loopback only, not on {host!r}.")
         address = host.strip("[]")
-        self.app = create_simulator(clock=clock, pace=pace)
-        self.world: World = self.app.extensions["simulator"]
+        self.app = create_simulator(clock=clock, timing=timing)
+        self.state: SimulatorState = self.app.extensions["simulator"]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.create_server((address, port), family=family, backlog=128) as listening:
-            self._server = _Server(address, port, self.app, handler=_Handler, fd=listening.fileno())
+        # Given a taken port, werkzeug would exit the process; create_server raises OSError.
+        with socket.create_server((address, port), family=family, backlog=128) as listener:
+            self._server = _Server(
+                address, port, self.app, handler=_RequestHandler, fd=listener.fileno()
+            )
         port = self._server.server_address[1]
         self.url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
         self._thread: threading.Thread | None = None
 
     def serve_forever(self) -> None:
-        """Serve until `stop` is called from another thread, or Ctrl-C."""
-        self._server.serve_forever(poll_interval=POLL_SECONDS)
+        """Serve until `stop` is called from another thread, or until Ctrl-C."""
+        self._server.serve_forever(poll_interval=_POLL_SECONDS)
 
     def start(self) -> None:
-        """Serve in a thread."""
+        """Serve in a new thread."""
         self._thread = threading.Thread(
             target=self.serve_forever, name="sms-simulator", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and let go of whoever is kept waiting. Twice does no harm."""
-        self.world.closing.set()
+        """Stop serving and end all delayed responses. A second call does nothing."""
+        self.state.closing.set()
         if self._thread is not None:
             self._server.shutdown()
             self._thread.join()
@@ -101,23 +108,33 @@ class Simulator:
         self._server.server_close()
 
     def messages(self, to: str | None = None) -> list[dict[str, object]]:
-        """What is on the phones, newest first, as `/_api/messages` shows it."""
-        mobile = read_mobile(to) if to else None
-        return [message_view(message, self.world) for message in self.world.arrived(mobile)]
+        """Return the messages on the phones, newest first, in the format of `/_api/messages`.
+
+        :param to: a mobile in any spelling; None for all phones.
+        """
+        mobile = parse_mobile(to) if to else None
+        return [
+            message_json(message, self.state)
+            for message in self.state.phones.messages(self.state.clock(), mobile)
+        ]
 
     def fault(self, gateway: str, fault: str, times: int | None = None) -> None:
-        """Switch a fault on, for so many calls or until it is switched off."""
-        self.world.switch_on(gateway, fault, times)
+        """Switch a fault on, for `times` calls or until it is switched off."""
+        self.state.faults.enable(gateway, fault, times)
+
+    def clear_faults(self) -> None:
+        """Switch all faults off."""
+        self.state.faults.disable()
 
     def reset(self) -> None:
-        """Forget everything that happened and switch all faults off."""
-        self.world.reset()
+        """Delete all messages, requests and codes, and switch all faults off."""
+        self.state.reset()
 
 
 def serve(host: str = "127.0.0.1", port: int = 8025) -> None:
-    """Serve until Ctrl-C, saying where."""
+    """Print the address and serve until Ctrl-C."""
     simulator = Simulator(host, port)
-    click.echo(f"The gateways and the phone are at {simulator.url}/  (Ctrl-C ends it)")
+    click.echo(f"The SMS simulator runs at {simulator.url}/  (press Ctrl-C to stop)")
     try:
         simulator.serve_forever()
     except KeyboardInterrupt:
@@ -128,15 +145,15 @@ def serve(host: str = "127.0.0.1", port: int = 8025) -> None:
 
 @contextmanager
 def running(
-    port: int = 0, *, clock: Clock = utc_now, pace: Pace | None = None
+    port: int = 0, *, clock: Clock = utc_now, timing: Timing | None = None
 ) -> Iterator[Simulator]:
-    """A simulator on a loopback port while the block runs.
+    """Run a simulator on a loopback port while the block runs.
 
     >>> with running() as simulator:
     ...     simulator.url.startswith("http://127.0.0.1:")
     True
     """
-    simulator = Simulator(port=port, clock=clock, pace=pace)
+    simulator = Simulator(port=port, clock=clock, timing=timing)
     simulator.start()
     try:
         yield simulator

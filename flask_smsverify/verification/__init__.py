@@ -1,1 +1,5 @@
-"""The rules of proof. They know no request, no configuration object and no Flask."""
+"""Verification: challenges, codes and proofs.
+
+Read `verifier` first: it is the public API. `issue` tells how a code is sent and `check` how it is
+checked, each from top to bottom. Nothing here knows Flask, a request or the configuration.
+"""

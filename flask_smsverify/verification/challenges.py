@@ -1,25 +1,32 @@
-"""Challenges as they stand: whom one is about, which code is its own, when it is over."""
+"""Challenges: loading them, their predicates, and the secrets that belong to one."""
 
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ..db.ledger import Ledger
+from ..db.models import Challenge
 from ..errors import NoChallenge
-from ..models import Challenge, UsedToken
-from .parts import Parts
-from .policy import CLOCK_SKEW
+from ..keyring import Keyring
+from .rules import CLOCK_SKEW, Rules
 
 _CHALLENGE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom a challenge is about: a user, or whoever holds the mobile."""
+    """What a challenge is about.
+
+    :param user_id: None for a mobile that is proved before there is an account.
+    :param user_mobile: the user's mobile when the challenge began.
+    :param mobile: the mobile to prove.
+    """
 
     user_id: str | None
     user_mobile: str | None = field(repr=False)
@@ -28,38 +35,66 @@ class Subject:
 
 
 class Challenges:
-    """Finds challenges, and knows their secrets."""
+    """Loads and creates challenges, and derives their codes."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, ledger: Ledger, keyring: Keyring, rules: Rules) -> None:
+        self._ledger = ledger
+        self._keyring = keyring
+        self._rules = rules
 
     def load(self, challenge_id: str) -> Challenge:
-        """A challenge by its public id, as it stands now.
+        """Return a challenge in its current state.
 
-        :raises NoChallenge: there is none.
+        :raises NoChallenge: there is none with this id.
         """
-        # What cannot be an id is not asked for: databases refuse some of it with errors.
-        known = isinstance(challenge_id, str) and bool(_CHALLENGE_ID.fullmatch(challenge_id))
-        challenge = known and self._parts.ledger.read(
+        # Some databases raise errors for text that cannot be an id, such as NUL.
+        is_id = isinstance(challenge_id, str) and bool(_CHALLENGE_ID.fullmatch(challenge_id))
+        challenge = is_id and self._ledger.read(
             lambda session: session.get(Challenge, challenge_id)
         )
         if not challenge:
             raise NoChallenge("there is no such challenge")
         return challenge
 
-    def latest(self, user: object, *, purpose: str = "verify") -> Challenge | None:
-        """A user's last challenge for a purpose, whatever its state; None before the first."""
-        user_id = self._parts.users.id_of(user)
-        now = self._parts.clock()
-        return self._parts.ledger.read(lambda session: latest_of(session, user_id, purpose, now))
+    def latest(self, user_id: str, purpose: str) -> Challenge | None:
+        """Return a user's latest challenge for a purpose in any state; None before the first."""
+        now = self._ledger.clock()
+        return self._ledger.read(lambda session: latest_challenge(session, user_id, purpose, now))
+
+    def new(self, subject: Subject, channel: str, now: datetime) -> Challenge:
+        """Return a new pending challenge that is not stored yet."""
+        return Challenge(
+            id=secrets.token_hex(16),
+            user_id=subject.user_id,
+            user_mobile=subject.user_mobile,
+            mobile=subject.mobile,
+            purpose=subject.purpose,
+            key_id=self._keyring.current_id,
+            code_length=self._rules.code_length,
+            generation=0,
+            own_sent=False,
+            channel=channel,
+            attempts=0,
+            sends=0,
+            state=Challenge.PENDING,
+            created_at=now,
+            expires_at=now + self._rules.code_lifetime,
+            resend_at=now,
+            open_key=self.open_key(subject) if subject.user_id is not None else None,
+            refundable="[]",
+        )
+
+    def open_key(self, subject: Subject) -> str:
+        """Return the key that is unique among open challenges: one for each user and purpose."""
+        return self._keyring.digest("open", subject.user_id or "", subject.purpose)
 
     def own_code(self, challenge: Challenge) -> str:
-        """The code of ours that is right for a challenge now.
+        """Return the current own code of a challenge.
 
-        :raises KeyError: the key that it was derived from is gone.
+        :raises KeyError: its key was removed from the configuration.
         """
-        fixed = self._parts.rules.test_numbers.get(challenge.mobile)
-        return fixed or self._parts.keyring.code(
+        fixed = self._rules.test_numbers.get(challenge.mobile)
+        return fixed or self._keyring.code(
             challenge.key_id,
             challenge.id,
             challenge.mobile,
@@ -68,49 +103,32 @@ class Challenges:
             challenge.code_length,
         )
 
-    def native_digest(self, challenge: Challenge, code: str) -> str:
-        """What is kept of a native code that was accepted, so that it is accepted once."""
-        sender = challenge.native_sender or ""
-        # A gateway that reads codes as numbers takes `01234` for `1234`.
-        return self._parts.keyring.digest("native code", sender, challenge.mobile, code.lstrip("0"))
+    def has_key(self, challenge: Challenge) -> bool:
+        """Return whether the key of its own code is still configured."""
+        return challenge.key_id in self._keyring
 
-    def outliving_digest(self, mobile: str, sender: str | None) -> str:
-        """What is noted while a sender's native codes for a mobile may outlive their challenge."""
-        return self._parts.keyring.digest("outliving", sender or "", mobile)
-
-    def open_key(self, subject: Subject) -> str:
-        """The same for all challenges of which one at a time may be open."""
-        return self._parts.keyring.digest("open", subject.user_id or "", subject.purpose)
+    def is_test_number(self, mobile: str) -> bool:
+        """Return whether the mobile is in `SMSVERIFY_TEST_NUMBERS`."""
+        return mobile in self._rules.test_numbers
 
 
-def locked(session: Session, challenge_id: str) -> Challenge:
-    """A challenge, locked.
+def lock_challenge(session: Session, challenge_id: str) -> Challenge:
+    """Return a challenge, locked until the transaction ends.
 
-    :raises NoChallenge: it was erased meanwhile.
+    :raises NoChallenge: it was erased.
     """
     row = session.get(Challenge, challenge_id, with_for_update=True)
     if row is None:
-        raise NoChallenge("this challenge is not there any more")
+        raise NoChallenge("the challenge no longer exists")
     return row
 
 
-def is_void(challenge: Challenge, user_mobile: str | None) -> bool:
-    """Whether the user's mobile is neither what it was at the start nor what is being proved."""
-    if challenge.user_id is None:
-        return False
-    return user_mobile not in (challenge.user_mobile, challenge.mobile)
+def latest_challenge(
+    session: Session, user_id: str, purpose: str, now: datetime
+) -> Challenge | None:
+    """Return a user's latest challenge for a purpose in any state.
 
-
-def is_over(challenge: Challenge, now: datetime) -> bool:
-    """Whether its time is over; also where the clock was set back to long before its start."""
-    return now >= challenge.expires_at or now < challenge.created_at - CLOCK_SKEW
-
-
-def latest_of(session: Session, user_id: str, purpose: str, now: datetime) -> Challenge | None:
-    """A user's last challenge for a purpose, whatever its state.
-
-    One that began in the future, by a clock that was set back since, is none: it would hide those
-    that begin now.
+    Challenges dated in the future were written by a wrong clock and are ignored.
     """
     return session.scalars(
         select(Challenge)
@@ -122,11 +140,17 @@ def latest_of(session: Session, user_id: str, purpose: str, now: datetime) -> Ch
 
 
 def subject_of(challenge: Challenge) -> Subject:
-    """Whom a challenge is about, as it was when it began."""
+    """Return the subject that a challenge was created for."""
     return Subject(challenge.user_id, challenge.user_mobile, challenge.mobile, challenge.purpose)
 
 
-def is_used(session: Session, digest: str, now: datetime) -> bool:
-    """Whether what has this digest was used up, and the note of that still counts."""
-    row = session.get(UsedToken, digest)
-    return row is not None and row.until > now
+def is_void(challenge: Challenge, user_mobile: str | None) -> bool:
+    """Return whether the user's mobile changed to one that the challenge is not about."""
+    if challenge.user_id is None:
+        return False
+    return user_mobile not in (challenge.user_mobile, challenge.mobile)
+
+
+def is_expired(challenge: Challenge, now: datetime) -> bool:
+    """Return whether the lifetime is over, or the clock was set back to before the challenge."""
+    return now >= challenge.expires_at or now < challenge.created_at - CLOCK_SKEW

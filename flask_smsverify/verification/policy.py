@@ -1,24 +1,23 @@
-"""Who must verify, and for how long a proof holds. Pure: times and rows come in as arguments."""
+"""Who must verify, and how long a proof is valid. Pure functions of rows, times and settings."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from ..models import Challenge
+from ..db.models import Challenge
 from ..phone import mask
+from ..settings.runtime import LiveSettings
+from .rules import CLOCK_SKEW
 
 State = Literal["verified", "unverified", "expired", "pending", "exempt"]
 
-#: A proof dated further ahead than this comes from a clock that was wrong, and does not count.
-CLOCK_SKEW = timedelta(minutes=1)
 
-
-class Held(Protocol):
-    """What the rules read of a verification, or of a row with the same columns."""
+class VerificationColumns(Protocol):
+    """The columns of a verification that the policy reads."""
 
     @property
     def mobile(self) -> str | None: ...
@@ -30,13 +29,13 @@ class Held(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a user stands.
+    """A user's verification status.
 
-    :param mobile: E.164, the user's own as the host has it; None without a valid one.
-    :param verified_at: when it was proved; None where it is not.
-    :param expires_at: when that proof ages out; None where it never does.
-    :param challenge: the open challenge, where one was looked for and is open.
-    :param locked: whether only staff can let this user try again.
+    :param mobile: the user's mobile in E.164; None where it is missing or invalid.
+    :param verified_at: when the mobile was proved; None if it is not.
+    :param expires_at: when the proof expires; None if it never does.
+    :param challenge: the open challenge, if the caller looked for one.
+    :param locked: whether only staff can unlock the account.
     """
 
     state: State
@@ -53,10 +52,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a guard found.
+    """A guard's decision.
 
-    :param reason: `off`, `exempt` and `verified` let through; `unverified`, `expired` and
-        `too_old` (the proof holds, but is older than `within`) do not.
+    :param reason: the view runs for `off`, `exempt` and `verified`. `too_old` means that the proof
+        is valid but older than `within`.
     """
 
     reason: Literal["off", "exempt", "verified", "unverified", "expired", "too_old"]
@@ -70,57 +69,57 @@ class Decision:
         return self.reason in ("off", "exempt", "verified")
 
 
-@dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules.
+    """The rules, read from the run-time settings at each call."""
 
-    :param areas: area → on, off, or the endpoint patterns it guards by itself (and is on).
-    :param lifetime: how long a proof holds; None: for ever.
-    """
-
-    areas: Mapping[str, bool | tuple[str, ...]]
-    exempt_groups: frozenset[str]
-    lifetime: timedelta | None
+    def __init__(self, live: LiveSettings) -> None:
+        self._live = live
 
     def is_on(self, area: str | None) -> bool:
-        """Whether an area demands verification. One that nobody listed does."""
-        return area is None or self.areas.get(area, True) is not False
+        """Return whether an area demands verification. An area that is not listed does."""
+        return area is None or self._live.current.areas.get(area, True) is not False
 
     def areas_of(self, endpoint: str) -> list[str]:
-        """The areas that guard an endpoint by a pattern."""
+        """Return the areas whose patterns match an endpoint."""
         return [
             area
-            for area, patterns in self.areas.items()
+            for area, patterns in self._live.current.areas.items()
             if not isinstance(patterns, bool)
             and any(fnmatch.fnmatchcase(endpoint, pattern) for pattern in patterns)
         ]
 
+    @property
+    def has_exempt_groups(self) -> bool:
+        """Whether any group is exempt."""
+        return bool(self._live.current.exempt_groups)
+
     def exempts(self, groups: Iterable[str]) -> bool:
-        """Whether any of these groups need not verify."""
-        return not self.exempt_groups.isdisjoint(groups)
+        """Return whether any of these groups is exempt."""
+        return not set(groups).isdisjoint(self._live.current.exempt_groups)
 
     def expiry(self, verified_at: datetime) -> datetime | None:
-        """When a proof of that time ages out. Days are 24 hours, whatever the clocks do."""
-        return None if self.lifetime is None else verified_at + self.lifetime
+        """Return when a proof expires; None if proofs never do. A day has 24 hours."""
+        days = self._live.current.revalidation_days
+        return verified_at + timedelta(days=days) if days else None
 
-    def proof_holds(self, row: Held, now: datetime) -> bool:
-        """Whether a row is a proof that is in force, whoever has that mobile today."""
+    def is_proof(self, row: VerificationColumns, now: datetime) -> bool:
+        """Return whether a row is a valid proof, whatever mobile its user has today."""
         if row.verified_at is None or row.revoked_at is not None:
             return False
         expiry = self.expiry(row.verified_at)
         return row.verified_at <= now + CLOCK_SKEW and (expiry is None or now < expiry)
 
-    def standing(self, row: Held | None, mobile: str | None, now: datetime) -> Status:
-        """A user's state by their row and the mobile that the host has for them today."""
+    def status(self, row: VerificationColumns | None, mobile: str | None, now: datetime) -> Status:
+        """Return a user's status from their row and the mobile that the host has today."""
         if row is None or row.verified_at is None or row.revoked_at or row.mobile != mobile:
             return Status("unverified", mobile)
-        state: State = "verified" if self.proof_holds(row, now) else "expired"
+        state: State = "verified" if self.is_proof(row, now) else "expired"
         return Status(state, mobile, row.verified_at, self.expiry(row.verified_at))
 
-    def judge(
+    def decide(
         self, status: Status, now: datetime, *, area: str | None, within: timedelta | None
     ) -> Decision:
-        """What a guard does with somebody of that status."""
+        """Return a guard's decision about a user with this status."""
         if status.exempt:
             return Decision("exempt", area, within, status)
         if status.state != "verified" or status.verified_at is None:
@@ -131,3 +130,26 @@ class Policy:
         if within is not None and now - status.verified_at > within:
             return Decision("too_old", area, within, status)
         return Decision("verified", area, within, status)
+
+    def is_complete(
+        self,
+        status: Status,
+        now: datetime,
+        *,
+        within: timedelta | None,
+        new_mobile: str | None,
+        is_login_pending: bool,
+    ) -> bool:
+        """Return whether a user has nothing left to prove.
+
+        :param within: the maximal age of the proof.
+        :param new_mobile: a mobile that the user entered and has not proved yet.
+        :param is_login_pending: whether a login waits for the code; then only a proof completes it.
+        """
+        if new_mobile:
+            return False
+        if status.exempt:
+            return True
+        if status.state != "verified" or status.verified_at is None or is_login_pending:
+            return False
+        return within is None or now - status.verified_at <= within

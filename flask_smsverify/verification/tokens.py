@@ -1,49 +1,64 @@
-"""Proof tokens: what somebody without an account carries from a proof to their sign-up.
+"""Proof tokens: a proved mobile as signed text, for a sign-up form or a program to carry.
 
-A token is itsdangerous's: signed, dated, and bound to its purpose. It is used up once, in the
-host's own transaction, so that a sign-up that is rolled back leaves it usable.
+A token is made by itsdangerous: signed, dated and bound to its purpose.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from ..errors import InvalidToken
-from .codes import Keyring
+from ..keyring import Keyring
+
+_MAX_LENGTH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenContent:
+    """A valid token.
+
+    :param mobile: E.164.
+    :param proved_at: when the code was right.
+    :param digests: what is recorded when the token is used: one digest per key, the current key's
+        first, so that a change of keys makes no token usable again.
+    """
+
+    mobile: str = field(repr=False)
+    proved_at: datetime
+    digests: tuple[str, ...]
 
 
 class ProofTokens:
-    """Writes and reads proof tokens."""
+    """Dumps and loads proof tokens."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
     def dump(self, mobile: str, purpose: str, challenge_id: str, proved_at: datetime) -> str:
-        """A token for a proved mobile, fit for a form field or a URL."""
-        said = [mobile, challenge_id, proved_at.timestamp()]
-        return str(self._serializer(purpose).dumps(said))
+        """Return a token for a proved mobile that fits into a form field or a URL."""
+        content = [mobile, challenge_id, proved_at.timestamp()]
+        return str(self._serializer(purpose).dumps(content))
 
-    def load(self, token: object, purpose: str, max_age: int) -> tuple[str, datetime, list[str]]:
-        """The mobile, when it was proved, and the digests that note the token once it is used.
+    def load(self, token: object, purpose: str, max_age: int) -> TokenContent:
+        """Verify a token. Does not check whether it was used.
 
-        One digest under each key, today's first, so that a change of keys revives no token.
-
-        :param max_age: seconds.
+        :param max_age: seconds since the token was made.
         :raises InvalidToken: forged, for another purpose, or too old.
-        :raises TypeError: `max_age` is no whole number.
+        :raises TypeError: `max_age` is not a whole number.
         """
-        if not isinstance(max_age, int):  # None, to itsdangerous, is any age
+        if not isinstance(max_age, int):  # itsdangerous takes None as "any age"
             raise TypeError("max_age must be whole seconds")
-        if not isinstance(token, str) or len(token) > 1000:
+        if not isinstance(token, str) or len(token) > _MAX_LENGTH:
             raise InvalidToken("this is not a proof token")
         try:
             mobile, challenge_id, proved = self._serializer(purpose).loads(token, max_age=max_age)
         except (BadSignature, ValueError, TypeError):
-            raise InvalidToken("this proof token is not valid here, or not any more") from None
+            raise InvalidToken("this proof token is forged, expired or for another use") from None
         digests = self._keyring.digests("token", purpose, challenge_id)
-        return mobile, datetime.fromtimestamp(proved, UTC), digests
+        return TokenContent(mobile, datetime.fromtimestamp(proved, UTC), tuple(digests))
 
     def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(

@@ -1,4 +1,4 @@
-"""What a user's browser sees: pages, JSON, guards' answers. No rule of proof lives here."""
+"""The users' pages, their JSON, guard responses and webhooks. No rules live here."""
 
 from __future__ import annotations
 
@@ -7,44 +7,48 @@ from dataclasses import replace
 
 from flask import Flask
 
-from ..extension import State, installs
-from ..host import plain
+from ..guard import current_status
+from ..i18n.catalogue import default_locale
 from ..phone import mask
+from ..state import get_state
+from ..users import Callbacks, unwrap
 from ..verification.policy import Status
-from . import hooks
-from .answers import keep_private
-from .guards import GuardAnswers, guard_patterns
-from .i18n import Interface
+from . import webhooks
+from .caching import no_store_below
+from .guard_responses import GuardResponses
+from .interface import Interface
 from .pages import blueprint
-from .targets import Demands
-from .visitors import Web
+
+__all__ = ["GuardResponses", "Interface", "make_interface", "register"]
 
 
-@installs
-def _install(app: Flask, state: State) -> None:
-    """Attach the pages, the guards' answers and the templates' `smsverify_ui` to an app."""
+def make_interface(callbacks: Callbacks, *, default_region: str) -> Interface:
+    """Return the Jinja global `smsverify_ui` of an app.
+
+    :param default_region: its first official language is the default.
+    """
 
     def locale() -> str | None:
-        getter = state.functions.locale_getter
+        getter = callbacks.locale_getter
         return getter() if getter is not None else None
 
-    def status(user: object) -> Status:
-        if not plain(user).is_authenticated:  # a layout shows its widgets to strangers too
-            return Status("unverified")
-        found = state.standing(user)
-        return replace(found, mobile=mask(found.mobile) if found.mobile else None)
+    return Interface(locale, default_locale=default_locale(default_region), status=_widget_status)
 
-    ui = Interface(locale, status=status)
-    demands = Demands(state)
-    guard = GuardAnswers(state, ui, demands)
-    state.locale = lambda: ui.locale
-    state.answer = guard.unverified
-    state.answer_login = guard.login_waits
-    state.answer_anonymous = guard.anonymous
-    app.extensions["smsverify_web"] = Web(state, ui, demands, guard)
+
+def _widget_status(user: object) -> Status:
+    """Return the status that a widget shows, with a masked mobile."""
+    if not unwrap(user).is_authenticated:  # a layout shows its widgets to anonymous visitors too
+        return Status("unverified")
+    status = current_status(user)
+    return replace(status, mobile=mask(status.mobile) if status.mobile else None)
+
+
+def register(app: Flask, ui: Interface) -> None:
+    """Attach the pages, the webhooks and the Jinja global to an app."""
+    settings = get_state(app).settings
+    app.extensions["smsverify_ui"] = ui
     app.jinja_env.globals["smsverify_ui"] = ui
-    app.register_blueprint(blueprint, url_prefix=state.settings.url_prefix)
-    if state.settings.hook_secret is not None:
-        app.register_blueprint(hooks.blueprint, url_prefix=state.settings.url_prefix)
-    app.after_request(functools.partial(keep_private, state.settings.url_prefix))
-    guard_patterns(app, state)
+    app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
+    if settings.webhook_secret is not None:
+        app.register_blueprint(webhooks.blueprint, url_prefix=settings.url_prefix)
+    app.after_request(functools.partial(no_store_below, settings.url_prefix))

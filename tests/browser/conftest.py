@@ -219,13 +219,15 @@ class Visitor:
         self.page.locator("main form button").click()
 
     def send(self) -> None:
-        """Presses "send the code by SMS"."""
-        self.page.get_by_role("button", name=re.compile("ارسال کد با پیامک|code by SMS")).click()
+        """Press "Send the code by text message"."""
+        self.page.get_by_role(
+            "button", name=re.compile("ارسال کد با پیامک|code by text message")
+        ).click()
         expect(self.code_field).to_be_focused()
 
     @property
     def code_field(self) -> Locator:
-        return self.page.get_by_label(re.compile("^(کد|Code)$"))
+        return self.page.get_by_label(re.compile("^(کد تأیید|Code)$"))
 
     def type_code(self, code: str) -> None:
         """Types a code and confirms it."""

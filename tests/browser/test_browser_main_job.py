@@ -13,7 +13,7 @@ from flask import Flask
 from playwright.sync_api import Page, expect
 
 from example_app.extensions import db
-from flask_smsverify.models import Verification
+from flask_smsverify.db.models import Verification
 
 pytestmark = needs("chromium")
 
@@ -29,6 +29,12 @@ def in_persian(code: str) -> str:
     return f"{code[:3]} {code[3:]}".translate(PERSIAN)
 
 
+def national(mobile: str) -> str:
+    """Return a mobile as Persian pages show it: «۰۹۱۲ ۳۴۵ ۶۷۸۹»."""
+    number = "0" + mobile.removeprefix("+98")
+    return f"{number[:4]} {number[4:7]} {number[7:]}".translate(PERSIAN)
+
+
 def wrong(code: str) -> str:
     """Another code of the same length."""
     return code[:-1] + str((int(code[-1]) + 1) % 10)
@@ -41,14 +47,12 @@ def test_sara_proves_her_mobile_and_gets_to_the_page_she_wanted(visit, shop, scr
     expect(sara.page.get_by_role("heading", level=1)).to_have_text("تأیید شمارهٔ موبایل")
     assert shop.simulator.messages() == []
     sara.send()
-    expect(sara.page.get_by_role("heading", level=1)).to_have_text(
-        "کدی را که پیامک کردیم وارد کنید"
-    )
+    expect(sara.page.get_by_role("heading", level=1)).to_have_text("کد تأیید را وارد کنید")
     expect(sara.page.locator(".sv-mobile")).to_have_text("+98912•••6789")
 
     phone = sara.look_at_phone()
     expect(phone.messages).to_have_count(1)
-    expect(phone.messages).to_contain_text(SARA)
+    expect(phone.messages).to_contain_text(national(SARA))
     [code] = phone.codes()
 
     sara.type_code(in_persian(code))
@@ -60,7 +64,7 @@ def test_a_call_instead_says_a_code_that_works(visitor, shop):
     visitor.log_in("sara", "/invoices")
     visitor.page.get_by_role("button", name="دریافت کد با تماس").click()
     heading = visitor.page.get_by_role("heading", level=1)
-    expect(heading).to_have_text("کدی را که می‌شنوید وارد کنید")
+    expect(heading).to_have_text("کدی را که در تماس شنیدید وارد کنید")
     code = visitor.look_at_phone().listen()
     visitor.type_code(code.translate(PERSIAN))
     expect(visitor.page).to_have_url(f"{shop.url}/invoices")
@@ -68,7 +72,7 @@ def test_a_call_instead_says_a_code_that_works(visitor, shop):
 
 def test_when_the_first_gateway_is_down_the_other_sends_and_nobody_notices(visitor, shop):
     visitor.log_in("sara", "/orders")
-    visitor.look_at_phone().switch("raygan", "قطع")
+    visitor.look_at_phone().switch("raygan", "قطعی")
     visitor.send()
     expect(visitor.page.get_by_role("alert")).to_have_count(0)
     phone = visitor.look_at_phone()
@@ -81,14 +85,14 @@ def test_when_the_first_gateway_is_down_the_other_sends_and_nobody_notices(visit
 @pytest.mark.parametrize("gateway", ["raygan", "wikipayam"])
 def test_when_the_gateways_answer_is_lost_either_of_the_two_codes_works(visitor, shop, gateway):
     visitor.log_in("sara", "/orders")
-    visitor.look_at_phone().switch("raygan", "پاسخ گم‌شده")
+    visitor.look_at_phone().switch("raygan", "پاسخ ازدست‌رفته")
     visitor.send()
     phone = visitor.look_at_phone()
     expect(phone.messages).to_have_count(2)
     expect(phone.messages.locator(".tag")).to_have_text(["wikipayam", "raygan"])
     code = phone.messages.filter(has=phone.page.locator(f".tag.{gateway}")).locator("mark")
     if gateway == "raygan":  # it must be asked whether its own code is right
-        phone.page.locator(".gateway.raygan").get_by_role("button", name="پاسخ گم‌شده").click()
+        phone.page.locator(".gateway.raygan").get_by_role("button", name="پاسخ ازدست‌رفته").click()
     visitor.type_code(code.inner_text())
     expect(visitor.page).to_have_url(f"{shop.url}/orders")
 
@@ -112,15 +116,15 @@ def test_a_newcomer_gives_a_number_and_hears_what_is_wrong_with_it(visit, shop, 
     for typed in ("021 8877 6655", "سلام"):
         newcomer.give_mobile(typed)
         expect(summary).to_be_focused()
-        expect(summary).to_contain_text("این شمارهٔ موبایل درست نیست")
+        expect(summary).to_contain_text("شمارهٔ موبایل معتبر نیست")
         expect(number).to_have_value(typed)
-        expect(number).to_have_accessible_description(re.compile("این شمارهٔ موبایل درست نیست"))
+        expect(number).to_have_accessible_description(re.compile("شمارهٔ موبایل معتبر نیست"))
     newcomer.give_mobile("۰۹۳۵ ۱۱۱ ۲۲۳۳")
     expect(newcomer.page.locator(".sv-mobile")).to_have_text("+98935•••2233")
     assert shop.stored_mobile("newcomer") is None
 
     phone = newcomer.look_at_phone()
-    expect(phone.messages).to_contain_text(NEW_NUMBER)
+    expect(phone.messages).to_contain_text(national(NEW_NUMBER))
     newcomer.type_code(in_persian(phone.codes()[0]))
     expect(newcomer.page).to_have_url(f"{shop.url}/orders")
     assert shop.stored_mobile("newcomer") == NEW_NUMBER
@@ -136,28 +140,32 @@ def test_five_wrong_codes_are_counted_and_then_no_code_is_taken(visit, open_shop
     kept_open = guesser.context.new_page()
     kept_open.goto(guesser.page.url)
     summary = guesser.page.get_by_role("alert")
-    for typed, said in (("", "وارد نکرده‌اید"), ("12", "کامل نیست"), ("abcdef", "فقط رقم دارد")):
+    for typed, said in (
+        ("", "کد را وارد کنید"),
+        ("12", "کامل نیست"),
+        ("abcdef", "باید فقط عدد باشد"),
+    ):
         guesser.type_code(typed)  # cannot be a code, so it costs no try
         expect(summary).to_be_focused()
         expect(summary).to_contain_text(said)
     for left in "۴۳۲۱":
         guesser.type_code(wrong(code))
         expect(summary).to_be_focused()
-        expect(summary).to_contain_text(f"{left} فرصت دیگر دارید")
+        expect(summary).to_contain_text(f"{left} تلاش دیگر باقی مانده است")
         expect(summary.get_by_role("link")).to_have_attribute("href", "#sv-code")
-        expect(guesser.code_field).to_have_accessible_description(re.compile("کد نادرست است"))
+        expect(guesser.code_field).to_have_accessible_description(re.compile("کد اشتباه است"))
         expect(guesser.code_field).to_have_attribute("aria-invalid", "true")
     guesser.type_code(wrong(code))
-    expect(summary).to_contain_text("این آخرین فرصت برای این کد بود")
+    expect(summary).to_contain_text("تعداد تلاش‌های مجاز برای این کد تمام شد")
     expect(guesser.code_field).to_have_count(0)
     guesser.page.reload()
-    expect(guesser.page.get_by_text("این آخرین فرصت برای این کد بود")).to_be_visible()
+    expect(guesser.page.get_by_text("تعداد تلاش‌های مجاز برای این کد تمام شد")).to_be_visible()
 
     guesser.page = kept_open
     guesser.type_code(code)
     summary = kept_open.get_by_role("alert")
-    expect(summary).to_contain_text("تعداد کدهای نادرست از حد مجاز گذشت")
-    expect(summary).to_contain_text(re.compile("[۰-۹]+ (ثانیه|دقیقه)ٔ دیگر می‌توانید"))
+    expect(summary).to_contain_text("تعداد کدهای اشتباه بیش از حد مجاز است")
+    expect(summary).to_contain_text(re.compile("[۰-۹]+ (ثانیه|دقیقه) بعد دوباره تلاش کنید"))
     guesser.go("/orders")
     expect(kept_open).to_have_url(re.compile("/verify-mobile/"))
     assert len(shop.simulator.messages()) == 1
@@ -189,13 +197,13 @@ def test_the_countdown_counts_and_then_the_code_can_be_sent_again(visit, open_sh
     sara = visit(shop)
     sara.log_in("sara", "/orders")
     sara.send()
-    again = sara.page.get_by_role("button", name="ارسال دوبارهٔ پیامک")
+    again = sara.page.get_by_role("button", name="ارسال مجدد کد")
     timer = sara.page.get_by_role("timer")
     expect(again).to_be_disabled()
     expect(timer).to_have_text("۰:۰۱")
     expect(again).to_be_enabled()
     expect(timer).to_be_hidden()
-    expect(sara.page.get_by_role("status")).to_have_text("اکنون می‌توانید دوباره بفرستید.")
+    expect(sara.page.get_by_role("status")).to_have_text("اکنون می‌توانید کد جدید دریافت کنید.")
     again.click()
     expect(again).to_be_disabled()
     phone = sara.look_at_phone()
@@ -208,8 +216,8 @@ def test_without_the_script_sending_again_too_soon_says_when(visit, shop):
     sara = visit(shop, java_script_enabled=False)
     sara.log_in("sara", "/orders")
     sara.send()
-    sara.page.get_by_role("button", name="ارسال دوبارهٔ پیامک").click()
-    expect(sara.page.get_by_role("alert")).to_contain_text(re.compile("[۰-۹]+ ثانیهٔ دیگر"))
+    sara.page.get_by_role("button", name="ارسال مجدد کد").click()
+    expect(sara.page.get_by_role("alert")).to_contain_text(re.compile("[۰-۹]+ ثانیه بعد"))
     expect(sara.code_field).to_be_visible()
     assert len(shop.simulator.messages()) == 1
 
@@ -256,7 +264,7 @@ def test_an_order_is_placed_on_the_way_that_the_code_interrupted(visitor, shop):
     visitor.page.get_by_role("button", name="ثبت سفارش").click()
     expect(visitor.page.get_by_role("status")).to_contain_text("سفارش شما ثبت شد")
     visitor.page.get_by_role("button", name="پرداخت").first.click()
-    expect(visitor.page.get_by_role("status")).to_contain_text("پرداخت شد")
+    expect(visitor.page.get_by_role("status")).to_contain_text("پرداخت با موفقیت انجام شد")
 
 
 def only_remembered(visitor) -> None:
@@ -272,11 +280,11 @@ def test_a_number_is_changed_by_who_has_just_logged_in_and_the_old_one_is_told(v
     visitor.log_in("sara", "/orders")
     visitor.verify()
     only_remembered(visitor)
-    visitor.page.get_by_role("link", name="نمایه").click()
+    visitor.page.get_by_role("link", name="حساب کاربری").click()
     visitor.page.get_by_role("link", name="تغییر شماره").click()
     expect(visitor.page.locator("#sv-mobile")).to_have_count(0)
     expect(visitor.page.get_by_text("دوباره وارد شوید")).to_be_visible()
-    visitor.page.get_by_role("link", name="ورود دوباره").click()
+    visitor.page.get_by_role("link", name="ورود مجدد").click()
     visitor.page.locator("#username").fill("sara")
     visitor.page.locator("#password").fill("sara-demo")
     visitor.page.locator("main form button").click()
@@ -285,7 +293,7 @@ def test_a_number_is_changed_by_who_has_just_logged_in_and_the_old_one_is_told(v
     visitor.give_mobile("0935 111 2233")
     expect(visitor.page.locator(".sv-mobile")).to_have_text("+98935•••2233")
     phone = visitor.look_at_phone()
-    expect(phone.messages.first).to_contain_text(NEW_NUMBER)
+    expect(phone.messages.first).to_contain_text(national(NEW_NUMBER))
     assert shop.stored_mobile("sara") == stored
     visitor.type_code(phone.codes()[0])
     expect(visitor.page).to_have_url(f"{shop.url}/profile")
@@ -293,8 +301,8 @@ def test_a_number_is_changed_by_who_has_just_logged_in_and_the_old_one_is_told(v
         "+98935•••2233"
     )
     assert shop.stored_mobile("sara") == NEW_NUMBER
-    notice = phone.messages.filter(has_text="به شماره‌ای که به 2233 ختم می‌شود تغییر کرد")
-    expect(notice).to_contain_text(SARA)
+    notice = phone.messages.filter(has_text="به شماره‌ای که به ۲۲۳۳ ختم می‌شود تغییر کرد")
+    expect(notice).to_contain_text(national(SARA))
 
 
 def test_the_page_is_persian_or_english_as_the_visitor_chooses(visitor):
@@ -303,9 +311,9 @@ def test_the_page_is_persian_or_english_as_the_visitor_chooses(visitor):
     html, panel = visitor.page.locator("html"), visitor.page.locator(".sv-panel")
     timer = visitor.page.get_by_role("timer")
     for language, direction, digits, heading, switch in (
-        ("fa", "rtl", "[۰-۹]", "کدی را که پیامک کردیم وارد کنید", "English"),
-        ("en", "ltr", "[0-9]", "Type the code we sent you", "فارسی"),
-        ("fa", "rtl", "[۰-۹]", "کدی را که پیامک کردیم وارد کنید", None),
+        ("fa", "rtl", "[۰-۹]", "کد تأیید را وارد کنید", "English"),
+        ("en", "ltr", "[0-9]", "Enter the code from the text message", "فارسی"),
+        ("fa", "rtl", "[۰-۹]", "کد تأیید را وارد کنید", None),
     ):
         for element in (html, panel):
             expect(element).to_have_attribute("lang", language)

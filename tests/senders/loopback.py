@@ -1,4 +1,4 @@
-"""A gateway on loopback that follows a script, a step a request, and helpers to read requests."""
+"""A gateway on 127.0.0.1 that follows a script, and helpers to read requests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qsl
 
-from flask_smsverify.testing import (
-    Exchange,
-    LoopbackGateway,
-    Misbehaviour,
-    Reply,
-    Request,
-)
+from flask_smsverify.testing import Exchange, LoopbackGateway, Misbehaviour, Reply, Request
 
 
 def answer(
     body: bytes | str, *, status: int = 200, kind: str = "application/json", **headers: str
 ) -> Reply:
-    """A step that answers at once."""
+    """Return a step of a script that answers."""
     return Reply(status, body.encode() if isinstance(body, str) else body, kind, headers)
 
 
@@ -30,7 +24,7 @@ def answer_json(value: object, *, status: int = 200) -> Reply:
 
 
 class Script:
-    """What a gateway does, request by request; the last step is repeated."""
+    """A gateway with one step per request. The last step is repeated."""
 
     def __init__(self) -> None:
         self._steps: list[Reply | Misbehaviour] = []
@@ -50,7 +44,7 @@ class Script:
     def _next(self, exchange: Exchange) -> None:
         with self._lock:
             step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
-        # One request a connection, and said so: no step can reach into the next.
+        # Each answer announces the end of its connection, so that no step affects the next.
         return exchange.answer(step) if isinstance(step, Reply) else step(exchange)
 
 
@@ -69,8 +63,8 @@ def query(request: Request) -> dict[str, str]:
     return dict(parse_qsl(request.target.partition("?")[2], keep_blank_values=True))
 
 
-def holds_nothing_of(error: BaseException, *secrets: str) -> None:
-    """An error and its `repr` show no secret, and it carries no library's exception."""
+def check_no_secrets(error: BaseException, *secrets: str) -> None:
+    """Check that an error shows no secret and has no library's exception as its context."""
     assert error.__cause__ is None
     assert error.__context__ is None
     shown = f"{error} {error!r} {vars(error)}"

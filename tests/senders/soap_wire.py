@@ -1,4 +1,4 @@
-"""SOAP answers as MeliPayamak's web-service guide prints them, made by hand."""
+"""SOAP answers as MeliPayamak's web-service guide prints them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENVELOPE = (
 
 
 def parsed(request: bytes) -> ET.Element:
-    """What a sender wrote."""
+    """Return the XML of a request."""
     return ET.fromstring(request)  # noqa: S314 -- it comes from the test itself
 
 
@@ -31,7 +31,7 @@ def whole(document: str, *, status: int = 200, kind: str = "text/xml; charset=ut
 
 
 def sent(result: object, ids: list[object] | None = None, status: bytes | None = None):
-    """`SendSmsResponse`; the lists may be missing."""
+    """Return a `SendSmsResponse` with or without its lists."""
     fields = f"<SendSmsResult>{result}</SendSmsResult>"
     if ids is not None:
         fields += "<recId>" + "".join(f"<long>{one}</long>" for one in ids) + "</recId>"
@@ -63,8 +63,8 @@ BOMB = (
     + "]><response>&i;</response>"
 )  # fmt: skip
 
-#: Answers with HTTP 200 that are no answer of a SOAP service's.
-STRANGE = {
+#: Answers with HTTP 200 that are not answers of the SOAP service.
+INVALID_ANSWERS = {
     "html": whole("<html><body>Welcome</body></html>", kind="text/html"),
     "html that is no XML": whole("<!doctype html><p>busy<br>", kind="text/html"),
     "empty": whole(""),

@@ -1,4 +1,4 @@
-"""Asanak's sender, against a gateway on loopback made from its web-service guide."""
+"""Asanak's sender against a loopback gateway that follows the web-service guide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from senders.loopback import answer, answer_json, form, holds_nothing_of, scripted
+from senders.cases import each_case
+from senders.loopback import answer, answer_json, check_no_secrets, form, scripted
 from senders.soap_wire import BOMB
 
 from flask_smsverify.errors import (
@@ -19,7 +20,7 @@ from flask_smsverify.errors import (
     Unknown,
 )
 from flask_smsverify.senders.asanak import Asanak
-from flask_smsverify.senders.base import Capability, CodeMessage, Status, Text
+from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
 from flask_smsverify.testing import Reply, Request, SenderContract, close_in_body
 
 MOBILES = [f"+98912000000{place}" for place in range(4)]
@@ -60,13 +61,13 @@ def make(gateway):
 def refused(call, *args) -> SenderError:
     with pytest.raises(SenderError) as caught:
         call(*args)
-    holds_nothing_of(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
-    assert caught.value.gateway == "asa"
+    check_no_secrets(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
+    assert caught.value.sender == "asa"
     return caught.value
 
 
 def good(ids):
-    """v2rest's success."""
+    """Return an answer of v2rest for success."""
     return answer_json({"meta": {"status": 200, "message": "success"}, "data": ids})
 
 
@@ -74,10 +75,10 @@ def bad(http: int, code: object, message: str = "bad request"):
     return answer_json({"meta": {"status": code, "message": message}, "data": None}, status=http)
 
 
-# --- v1rest: sendsms --------------------------------------------------------------------------
+# --- v1rest: sendsms -----------------------------------------------------------------------------
 
 
-def test_a_text_goes_out_as_a_form_and_asks_for_json(gateway, make):
+def test_a_text_is_a_form_that_asks_for_json(gateway, make):
     gateway.will(answer("[2456544, 2456545]"))
     receipts = list(make().send_many(Text(mobile, "test & سلام", mobile) for mobile in MOBILES[:2]))
     asked = gateway.last
@@ -94,7 +95,7 @@ def test_a_text_goes_out_as_a_form_and_asks_for_json(gateway, make):
     assert [receipt.id for receipt in receipts] == ["2456544", "2456545"]
     assert [receipt.to for receipt in receipts] == MOBILES[:2]
     assert [receipt.reference for receipt in receipts] == MOBILES[:2]
-    assert {receipt.status for receipt in receipts} == {Status.QUEUED}
+    assert {receipt.status for receipt in receipts} == {DeliveryState.QUEUED}
 
 
 IDS = {
@@ -114,14 +115,14 @@ IDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", IDS)
-def test_ids_are_read_in_whichever_format_they_come(gateway, make, shape):
+@each_case("shape", IDS)
+def test_ids_are_read_in_every_format(gateway, make, shape):
     gateway.will(IDS[shape])
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES[:2]))
     assert [receipt.id for receipt in receipts] == ["2456544", "2456545"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("body", "expected"),
     [
         ("[2456544]", "2456544 - -"),
@@ -138,11 +139,11 @@ def test_a_recipient_without_an_id_is_unknown(gateway, make, body, expected):
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES[:3]))
     assert " ".join(receipt.id or "-" for receipt in receipts) == expected
     for receipt in receipts:
-        assert (receipt.status is Status.UNKNOWN) == (receipt.id is None)
+        assert (receipt.status is DeliveryState.UNKNOWN) == (receipt.id is None)
         assert isinstance(receipt.error, Unknown) == (receipt.id is None)
 
 
-def test_differing_texts_are_several_calls(gateway, make):
+def test_different_texts_are_several_calls(gateway, make):
     gateway.will(answer("[1, 3]"), answer("Source Number is not valid", kind="text/html"))
     texts = [Text(mobile, text) for mobile, text in zip(MOBILES, "abab", strict=True)]
     receipts = list(make().send_many(texts))
@@ -189,14 +190,14 @@ V1_ERRORS = {
 }
 
 
-@pytest.mark.parametrize("name", V1_ERRORS)
-def test_what_is_no_list_of_ids_is_no_success(gateway, make, name):
+@each_case("name", V1_ERRORS)
+def test_any_answer_but_a_list_of_ids_is_an_error(gateway, make, name):
     step, kind = V1_ERRORS[name]
     gateway.will(step)
     assert type(refused(make().send_text, ALI, TEXT)) is kind
 
 
-def test_an_error_code_is_kept_and_words_that_echo_are_not(gateway, make):
+def test_an_error_code_is_kept_and_a_repeated_request_is_hidden(gateway, make):
     gateway.will(answer("-5"), answer(f"the text {TEXT} to {ALI} by {PASSWORD}"), answer("New"))
     sender = make()
     assert refused(sender.send_text, ALI, TEXT).code == "-5"
@@ -204,9 +205,9 @@ def test_an_error_code_is_kept_and_words_that_echo_are_not(gateway, make):
     assert "New" in refused(sender.send_text, ALI, TEXT).reason
 
 
-# --- v1rest: strange answers ------------------------------------------------------------------
+# --- v1rest: invalid answers ---------------------------------------------------------------------
 
-STRANGE = {
+INVALID_ANSWERS = {
     "html": answer("<html><body>Welcome</body></html>", kind="text/html"),
     "html that is no XML": answer("<!doctype html><p>busy<br>", kind="text/html"),
     "empty": answer(""),
@@ -240,30 +241,30 @@ STRANGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", STRANGE)
-@pytest.mark.parametrize("api", ["v1rest", "v2rest"])
-def test_a_strange_answer_to_a_send_is_never_a_success(gateway, make, api, name):
-    gateway.will(STRANGE[name])
+@each_case("name", INVALID_ANSWERS)
+@each_case("api", ["v1rest", "v2rest"])
+def test_an_invalid_answer_to_a_send_is_never_a_success(gateway, make, api, name):
+    gateway.will(INVALID_ANSWERS[name])
     assert type(refused(make(api).send_text, ALI, TEXT)) is Unknown
     assert len(gateway.asked) == 1
 
 
-@pytest.mark.parametrize("name", STRANGE)
-@pytest.mark.parametrize("api", ["v1rest", "v2rest"])
-def test_a_strange_answer_is_no_credit_and_no_state(gateway, make, api, name):
-    gateway.will(STRANGE[name])
+@each_case("name", INVALID_ANSWERS)
+@each_case("api", ["v1rest", "v2rest"])
+def test_an_invalid_answer_is_no_credit_and_no_state(gateway, make, api, name):
+    gateway.will(INVALID_ANSWERS[name])
     sender = make(api)
     assert type(refused(sender.credit)) is Unknown
-    gateway.will(STRANGE[name])
+    gateway.will(INVALID_ANSWERS[name])
     states = {}
     try:
         states = sender.statuses(["1"])
     except SenderError as error:
-        holds_nothing_of(error, PASSWORD)
-    assert states in ({}, {"1": Status.UNKNOWN})
+        check_no_secrets(error, PASSWORD)
+    assert states in ({}, {"1": DeliveryState.UNKNOWN})
 
 
-def test_it_works_again_once_the_gateway_does(gateway, make):
+def test_the_sender_recovers_with_the_gateway(gateway, make):
     gateway.will(answer("", status=503), close_in_body, answer("[5]"))
     sender = make()
     assert type(refused(sender.send_text, ALI, TEXT)) is Unavailable
@@ -271,7 +272,7 @@ def test_it_works_again_once_the_gateway_does(gateway, make):
     assert sender.send_text(ALI, TEXT).id == "5"
 
 
-# --- v1rest: msgstatus, getcredit -------------------------------------------------------------
+# --- v1rest: msgstatus, getcredit ----------------------------------------------------------------
 
 ROWS = [
     {
@@ -298,14 +299,14 @@ STATUS_ANSWERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", STATUS_ANSWERS)
-def test_states_are_read_in_whichever_format_they_come(gateway, make, shape):
+@each_case("shape", STATUS_ANSWERS)
+def test_states_are_read_in_every_format(gateway, make, shape):
     gateway.will(STATUS_ANSWERS[shape])
     states = make().statuses(["4456773", "4456772", "9"])
     assert states == {
-        "4456773": Status.UNDELIVERED,
-        "4456772": Status.DELIVERED,
-        "9": Status.UNKNOWN,
+        "4456773": DeliveryState.UNDELIVERED,
+        "4456772": DeliveryState.DELIVERED,
+        "9": DeliveryState.UNKNOWN,
     }
     assert gateway.last.target == "/webservice/v1rest/msgstatus"
     assert form(gateway.last) == {
@@ -315,7 +316,7 @@ def test_states_are_read_in_whichever_format_they_come(gateway, make, shape):
     }
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("state", "expected"),
     [
         ("-1", "unknown"), ("1", "queued"), ("4", "queued"), ("2", "sent"), ("7", "unknown"),
@@ -325,13 +326,13 @@ def test_states_are_read_in_whichever_format_they_come(gateway, make, shape):
         (None, "unknown"), ([], "unknown"), ({"a": 1}, "unknown"),
     ],
 )  # fmt: skip
-def test_every_state_has_its_meaning(gateway, make, state, expected):
+def test_every_delivery_state_is_mapped(gateway, make, state, expected):
     row = {"MsgID": 7, "Status": state, "DeliverTime": "0000-00-00"}
     gateway.will(answer_json([row]))
     assert make().statuses(["7"]) == {"7": expected}
 
 
-def test_states_are_asked_a_hundred_at_a_time(gateway, make):
+def test_a_status_call_has_at_most_a_hundred_ids(gateway, make):
     gateway.will(answer("[]"))
     ids = [str(id_) for id_ in range(1, 102)]
     assert len(make().statuses(ids)) == 101
@@ -339,7 +340,7 @@ def test_states_are_asked_a_hundred_at_a_time(gateway, make):
     assert make().statuses([]) == {}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "body",
     [
         "15000.5",
@@ -351,7 +352,7 @@ def test_states_are_asked_a_hundred_at_a_time(gateway, make):
         "<response><Credit>15000.5</Credit></response>",
     ],
 )
-def test_credit_is_read_in_whichever_format_it_comes(gateway, make, body):
+def test_credit_is_read_in_every_format(gateway, make, body):
     gateway.will(answer(body))
     credit = make().credit()
     assert (credit.amount, credit.currency) == (Decimal("15000.5"), None)
@@ -359,7 +360,7 @@ def test_credit_is_read_in_whichever_format_it_comes(gateway, make, body):
     assert form(gateway.last) == {"username": "the-user", "password": PASSWORD}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("body", "kind"),
     [
         ("-5", Unknown), ("9" * 100, Unknown),
@@ -368,15 +369,15 @@ def test_credit_is_read_in_whichever_format_it_comes(gateway, make, body):
         ("Username or Password is not valid", Unavailable),
     ],
 )  # fmt: skip
-def test_what_is_no_credit_is_an_error(gateway, make, body, kind):
+def test_an_invalid_credit_is_an_error(gateway, make, body, kind):
     gateway.will(answer(body))
     assert type(refused(make().credit)) is kind
 
 
-# --- v2rest -----------------------------------------------------------------------------------
+# --- v2rest --------------------------------------------------------------------------------------
 
 
-def test_v2_sends_json_with_the_credentials_in_it(gateway, make):
+def test_v2_sends_json_with_the_credentials(gateway, make):
     gateway.will(good([7, 8]))
     receipts = list(make("v2rest").send_many(Text(mobile, "سلام") for mobile in MOBILES[:2]))
     assert (gateway.last.method, gateway.last.target) == ("POST", "/webservice/v2rest/sendsms")
@@ -391,7 +392,7 @@ def test_v2_sends_json_with_the_credentials_in_it(gateway, make):
     assert [receipt.id for receipt in receipts] == ["7", "8"]
 
 
-def test_v2_sends_differing_texts_in_one_call(gateway, make):
+def test_v2_sends_different_texts_in_one_call(gateway, make):
     gateway.will(good([7, 8]))
     texts = [Text(MOBILES[0], "a"), Text(MOBILES[1], "b")]
     receipts = list(make("v2rest").send_many(texts))
@@ -415,17 +416,17 @@ def test_v2_sends_a_code_by_a_template(gateway, make):
         "parameters": {"otp": "481516"},
         "destination": "09120000000",
     }
-    assert (receipt.id, receipt.status, receipt.reference) == ("7", Status.QUEUED, "r1")
+    assert (receipt.id, receipt.status, receipt.reference) == ("7", DeliveryState.QUEUED, "r1")
 
 
-@pytest.mark.parametrize("ids", [[], [None], [0], [1, 2], "7", None, {"id": 7}])
-def test_a_template_without_one_id_is_no_success(gateway, make, ids):
+@each_case("ids", [[], [None], [0], [1, 2], "7", None, {"id": 7}])
+def test_a_template_without_exactly_one_id_is_an_error(gateway, make, ids):
     gateway.will(good(ids))
     assert type(refused(make("v2rest", template_id=55).send_code, CODE)) is Unknown
 
 
-@pytest.mark.parametrize("api", ["v1rest", "v2rest"])
-def test_a_code_without_a_template_goes_as_its_text(gateway, make, api):
+@each_case("api", ["v1rest", "v2rest"])
+def test_a_code_without_a_template_is_sent_as_a_text(gateway, make, api):
     gateway.will(answer("[7]") if api == "v1rest" else good([7]))
     receipt = make(api).send_code(CODE)
     asked = form(gateway.last) if api == "v1rest" else gateway.last.json
@@ -433,7 +434,7 @@ def test_a_code_without_a_template_goes_as_its_text(gateway, make, api):
     assert (receipt.id, receipt.reference) == ("7", "r1")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("step", "kind", "code"),
     [
         (bad(402, 1006), Unavailable, "1006"),
@@ -460,21 +461,21 @@ def test_a_code_without_a_template_goes_as_its_text(gateway, make, api):
         (answer("<html/>", status=400), Unknown, None),
     ],
 )
-def test_every_code_of_v2_has_its_meaning(gateway, make, step, kind, code):
+def test_every_code_of_v2_raises_its_error(gateway, make, step, kind, code):
     gateway.will(step)
     error = refused(make("v2rest").send_text, ALI, TEXT)
     assert (type(error), error.code) == (kind, code)
 
 
-def test_v2_words_are_shown_unless_they_echo(gateway, make):
+def test_the_message_of_v2_is_shown_unless_it_repeats_the_request(gateway, make):
     gateway.will(bad(406, 1999, "no such template"), bad(406, 1999, f"no {TEXT}"))
     sender = make("v2rest")
     assert "no such template" in refused(sender.send_text, ALI, TEXT).reason
     assert "repeat" in refused(sender.send_text, ALI, TEXT).reason
 
 
-@pytest.mark.parametrize("texts", ["aaaa", "abcd"])
-def test_one_bad_number_fails_alone(gateway, make, texts):
+@each_case("texts", ["aaaa", "abcd"])
+def test_one_bad_number_does_not_fail_the_others(gateway, make, texts):
     gateway.will(bad(406, 1010), bad(406, 1010), good([11]), bad(406, 1010), good([13, 14]))
     batch = [Text(mobile, text) for mobile, text in zip(MOBILES, texts, strict=True)]
     receipts = list(make("v2rest").send_many(batch))
@@ -482,17 +483,17 @@ def test_one_bad_number_fails_alone(gateway, make, texts):
     assert isinstance(receipts[1].error, Rejected)
 
 
-def test_v2_states_and_credit(gateway, make):
+def test_states_and_credit_of_v2_are_read(gateway, make):
     gateway.will(good(ROWS), good({"credit": 250}))
     sender = make("v2rest")
-    assert sender.statuses(["4456772"]) == {"4456772": Status.DELIVERED}
+    assert sender.statuses(["4456772"]) == {"4456772": DeliveryState.DELIVERED}
     assert gateway.last.target == "/webservice/v2rest/msgstatus"
     assert gateway.last.json["msgid"] == "4456772"
     assert sender.credit().amount == 250
     assert gateway.last.target == "/webservice/v2rest/getcredit"
 
 
-# --- messages pushed to the hook --------------------------------------------------------------
+# --- pushed texts -- -----------------------------------------------------------------------------
 
 PUSH = {
     "Destination": "982164063188",
@@ -502,61 +503,61 @@ PUSH = {
 }
 
 
-def test_a_pushed_message_is_read(make):
-    [message] = make().read_push(PUSH)
-    assert (message.sender, message.line) == (ALI, "982164063188")
+def test_a_pushed_text_is_parsed(make):
+    [message] = make().parse_push(PUSH)
+    assert (message.originator, message.line) == (ALI, "982164063188")
     assert message.text == "سلام 12 "
     assert message.received_at == datetime(2026, 11, 20, 8, 26, 4, tzinfo=UTC)
     assert PUSH["MsgBody"] not in repr(message)
 
 
-@pytest.mark.parametrize("key", ["Msg Body", "msgbody", "MSGBODY", "Msg+Body", "msg_body"])
-def test_the_body_of_a_pushed_message_has_its_name_in_any_spelling(make, key):
+@each_case("key", ["Msg Body", "msgbody", "MSGBODY", "Msg+Body", "msg_body"])
+def test_the_body_of_a_pushed_text_is_found_in_any_spelling(make, key):
     push = {name.upper(): value for name, value in PUSH.items() if name != "MsgBody"}
-    [message] = make().read_push(push | {key: "x"})
+    [message] = make().parse_push(push | {key: "x"})
     assert message.text == "x"
 
 
-def test_the_same_message_pushed_twice_has_the_same_id_and_another_has_not(make):
+def test_a_text_that_is_pushed_twice_has_the_same_id(make):
     sender = make()
-    [first] = sender.read_push(PUSH)
-    assert sender.read_push(PUSH | {"Source": "09120000000"}) == [first]
+    [first] = sender.parse_push(PUSH)
+    assert sender.parse_push(PUSH | {"Source": "09120000000"}) == [first]
     others = [
         PUSH | {"MsgBody": "x"},
         PUSH | {"Source": "989120000001"},
         PUSH | {"ReceiveTime": "2026-11-20 11:56:05"},
         PUSH | {"Destination": "1", "Source": "982164063188989120000000"},
     ]
-    ids = {message.id for push in others for message in sender.read_push(push)}
+    ids = {message.id for push in others for message in sender.parse_push(push)}
     assert len({first.id, *ids}) == 5
 
 
-@pytest.mark.parametrize("time", ["", "yesterday", "1405-08-29 11:56:04", "0000-00-00 00:00:00"])
-def test_a_time_that_is_none_is_none(make, time):
-    [message] = make().read_push(PUSH | {"ReceiveTime": time})
+@each_case("time", ["", "yesterday", "1405-08-29 11:56:04", "0000-00-00 00:00:00"])
+def test_an_unreadable_time_is_none(make, time):
+    [message] = make().parse_push(PUSH | {"ReceiveTime": time})
     assert message.received_at is None
 
 
-@pytest.mark.parametrize("missing", ["Source", "MsgBody"])
-def test_a_push_without_a_source_or_a_body_is_no_message(make, missing):
+@each_case("missing", ["Source", "MsgBody"])
+def test_a_push_without_a_source_or_a_body_is_refused(make, missing):
     push = {name: value for name, value in PUSH.items() if name != missing}
-    assert isinstance(refused(make().read_push, push), Unknown)
+    assert isinstance(refused(make().parse_push, push), Unknown)
 
 
-@pytest.mark.parametrize("said", [None, [], "x", 7, {}, {"Source": None}, {1: 2}])
-def test_what_has_no_fields_is_no_message(make, said):
-    assert isinstance(refused(make().read_push, said), Unknown)
+@each_case("shown", [None, [], "x", 7, {}, {"Source": None}, {1: 2}])
+def test_a_push_without_fields_is_refused(make, shown):
+    assert isinstance(refused(make().parse_push, shown), Unknown)
 
 
-def test_a_pushed_message_may_be_empty(make):
-    [message] = make().read_push(PUSH | {"MsgBody": ""})
+def test_a_pushed_text_can_be_empty(make):
+    [message] = make().parse_push(PUSH | {"MsgBody": ""})
     assert message.text == ""
 
 
-# --- options ----------------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------
 
 
-def test_capabilities(make):
+def test_the_capabilities_are_listed(make):
     assert make().capabilities == {
         Capability.TEXT,
         Capability.CODE_SMS,
@@ -567,15 +568,15 @@ def test_capabilities(make):
     assert type(refused(make().send_code, call)) is Unavailable
 
 
-@pytest.mark.parametrize("api", ["v1rest", "v2rest"])
-def test_each_interface_has_its_own_address(api):
+@each_case("api", ["v1rest", "v2rest"])
+def test_each_api_has_its_own_url(api):
     sender = Asanak("u", "p", "021", api)
     hosts = {"v1rest": "https://panel.asanak.com", "v2rest": "https://sms.asanak.ir"}
     assert sender._http.base_url == f"{hosts[api]}/webservice/{api}"
     sender.close()
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options",
     [
         {"username": ""}, {"password": True}, {"line": ""}, {"api": "v3rest"},
@@ -583,13 +584,13 @@ def test_each_interface_has_its_own_address(api):
         {"base_url": "http://panel.asanak.com/webservice/v1rest"},
     ],
 )  # fmt: skip
-def test_an_option_that_cannot_work_is_refused_at_once(options):
+def test_an_invalid_option_is_refused(options):
     good_options = {"username": "u", "password": "p", "line": "021"}
     with pytest.raises(ConfigurationError):
         Asanak(**good_options | options)
 
 
-def test_a_text_that_no_encoding_can_carry_is_rejected(gateway, make):
+def test_a_text_that_is_not_unicode_is_rejected(gateway, make):
     for api in ("v1rest", "v2rest"):
         error = refused(make(api).send_text, ALI, "a\ud800")
         assert isinstance(error, Rejected)
@@ -597,11 +598,11 @@ def test_a_text_that_no_encoding_can_carry_is_rejected(gateway, make):
     assert not gateway.asked
 
 
-def test_a_sender_shows_its_name_alone(make):
+def test_the_repr_shows_only_the_name(make):
     assert repr(make()) == "<Asanak 'asa'>"
 
 
-# --- what every sender must do ----------------------------------------------------------------
+# --- the contract --------------------------------------------------------------------------------
 
 
 class TestV1(SenderContract):

@@ -1,37 +1,40 @@
-"""The contract notices the mistakes that a new gateway's file is likely to have."""
+"""The contract finds the mistakes that a new gateway is likely to have."""
 
 import logging
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
+from senders.cases import each_case
 
 from flask_smsverify.errors import Unavailable, Unknown
 from flask_smsverify.senders.base import (
     Capability,
     CodeMessage,
+    DeliveryState,
     Receipt,
+    ReceivedText,
     Sender,
-    Status,
     Text,
 )
 from flask_smsverify.senders.http import HttpTransport
 from flask_smsverify.testing import (
     LoopbackGateway,
+    Misbehaviour,
     Reply,
     Request,
     SenderContract,
     close,
+    contract,
     drip_head,
 )
 
 
 class Acme(Sender):
-    """A good sender, from which each test makes a bad one."""
+    """A correct sender, which each test breaks in one way."""
 
     gateway = "acme"
     batch_limit = 10
@@ -39,7 +42,7 @@ class Acme(Sender):
     def __init__(self, *, key: str, base_url: str) -> None:
         super().__init__()
         self._key = key
-        self._http = HttpTransport(self.name, base_url)
+        self._http = HttpTransport(self.identity, base_url)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -48,25 +51,26 @@ class Acme(Sender):
     def close(self) -> None:
         self._http.close()
 
-    def _send_batch(self, batch: list[Text]) -> list[Receipt]:  # type: ignore[override] -- a test's own sender
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
         return [self._send(text) for text in batch]
 
     def _send(self, text: Text) -> Receipt:
         body = {"key": self._key, "to": text.to, "text": text.text}
         answer = self._http.request("POST", "/send", json=body)
-        answer.refuse_service_faults()
+        answer.raise_for_service_error()
         parsed = answer.json()
         if answer.status != 200 or not isinstance(parsed, dict) or "sent" not in parsed:
-            answer.unreadable("a number")
-        return Receipt(text.to, Status.SENT, str(parsed["sent"]), reference=text.reference)
+            answer.raise_unreadable("a number")
+        return Receipt(text.to, DeliveryState.SENT, str(parsed["sent"]), reference=text.reference)
 
 
 class AcmeContract(SenderContract):
     credentials = ("open-sesame",)
-    sender_class: type[Sender] = Acme
+    sender_class: Any = Acme
 
     def make_sender(self, base_url: str) -> Sender:
-        return self.sender_class(key="open-sesame", base_url=base_url)  # type: ignore[call-arg] -- a test's own sender
+        sender: Sender = self.sender_class(key="open-sesame", base_url=base_url)
+        return sender
 
     def answer(self, request: Request) -> Reply:
         return Reply(200, b'{"sent": 17}')
@@ -76,57 +80,114 @@ class TestAcmeContract(AcmeContract):
     pass
 
 
-def broken(call: Callable[..., object], sender_class: type[Sender], *args: object) -> str:
-    """Hold a bad sender to one test of the contract, and have it fail; says how."""
-    contract = AcmeContract()
-    contract.sender_class = sender_class  # type: ignore[misc] -- for this one object
+def failure_of(test: Callable[..., object], sender_class: type[Sender], *extra: object) -> str:
+    """Run one test of the contract with a broken sender, and return the message of its failure.
+
+    :param extra: the test's other arguments, with `LoopbackGateway` in place of the gateway.
+    """
+    suite = AcmeContract()
+    suite.sender_class = sender_class
     with (
-        LoopbackGateway(contract.answer) as gateway,
-        closing(contract.make_sender(gateway.url)) as sender,
+        LoopbackGateway(suite.answer, patience=1.5) as gateway,
+        closing(suite.make_sender(gateway.url)) as sender,
         pytest.raises((AssertionError, pytest.fail.Exception)) as failed,
     ):
-        call(contract, sender, *(gateway if one is LoopbackGateway else one for one in args))
+        test(suite, sender, *(gateway if one is LoopbackGateway else one for one in extra))
     return str(failed.value)
 
 
-class Trusting(Acme):
+class AcceptsEverything(Acme):
     def _send(self, text: Text) -> Receipt:
         answer = self._http.request("POST", "/send", json={"text": text.text})
-        return Receipt(text.to, Status.SENT, answer.text[:5] or None, reference=text.reference)
+        id_ = answer.text[:5] or None
+        return Receipt(text.to, DeliveryState.SENT, id_, reference=text.reference)
 
 
-def test_taking_any_answer_for_success_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
-    test = SenderContract.test_wire_a_strange_answer_is_an_error
-    for name in ("html", "empty", "half_json", "deep_list", "null"):
-        broken(test, Trusting, LoopbackGateway, name, caplog)
-    broken(
-        SenderContract.test_wire_a_good_body_under_a_bad_status_is_an_error,
-        Trusting,
-        LoopbackGateway,
-        500,
-    )
-
-
-class Plain(Acme):
-    def _send(self, text: Text) -> Receipt:
-        with httpx.Client(trust_env=False, timeout=1) as client:
-            sent = client.post(f"{self._http.base_url}/send", json={"text": text.text})
-        return Receipt(text.to, Status.SENT, str(sent.json()["sent"]), reference=text.reference)
-
-
-@pytest.mark.parametrize("misbehaviour", [drip_head, close])
-def test_a_client_without_a_deadline_or_errors_of_ours_is_noticed(
-    misbehaviour: Callable[..., None],
+@each_case("name", ["html", "empty", "half_json", "deep_list", "null"])
+def test_accepting_an_invalid_answer_fails_and_names_the_call_and_the_answer(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken(
-        SenderContract.test_wire_a_lost_answer_is_unknown_and_in_time,
-        Plain,
-        LoopbackGateway,
-        misbehaviour,
-    )
+    answers = {**contract.INVALID_ANSWERS, **contract.EMPTY_ANSWERS}
+    with monkeypatch.context() as patch:
+        patch.setattr(contract, "INVALID_ANSWERS", {name: answers[name]})
+        patch.setattr(contract, "EMPTY_ANSWERS", {})
+        test = SenderContract.test_wire_an_invalid_answer_is_an_error
+        message = failure_of(test, AcceptsEverything, LoopbackGateway, caplog)
+    assert message.startswith(f"send_text with the answer {name}: it was taken for success")
 
 
-class Talkative(Acme):
+@each_case("status", [400, 500])
+def test_accepting_an_error_status_fails_and_names_the_call_and_the_status(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(contract, "ERROR_STATUSES", (status,))
+        test = SenderContract.test_wire_an_error_status_is_an_error_whatever_the_body
+        message = failure_of(test, AcceptsEverything, LoopbackGateway)
+    assert message.startswith(f"send_text with HTTP {status}: it was taken for success")
+
+
+def lost_answer_failure(
+    sender_class: type[Sender], misbehaviour: Misbehaviour, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    with monkeypatch.context() as patch:
+        patch.setattr(contract, "LOST_ANSWERS", (misbehaviour,))
+        test = SenderContract.test_wire_a_lost_answer_is_unknown_within_the_deadline
+        return failure_of(test, sender_class, LoopbackGateway)
+
+
+class RaisesHttpxErrors(Acme):
+    def _send(self, text: Text) -> Receipt:
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            sent = client.post(f"{self._http.base_url}/send", json={"text": text.text})
+        id_ = str(sent.json()["sent"])
+        return Receipt(text.to, DeliveryState.SENT, id_, reference=text.reference)
+
+
+class HasNoDeadline(RaisesHttpxErrors):
+    def _send(self, text: Text) -> Receipt:
+        try:
+            return super()._send(text)
+        except httpx.HTTPError:
+            raise self.make_error(Unknown, "no complete answer") from None
+
+
+def test_a_client_without_a_deadline_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = lost_answer_failure(HasNoDeadline, drip_head, monkeypatch)
+    assert message.startswith("send_text with drip_head: took ")
+    assert "with a deadline of 0.4 s" in message
+
+
+def test_an_error_that_is_no_sender_error_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = lost_answer_failure(RaisesHttpxErrors, close, monkeypatch)
+    assert message.startswith("send_text with close: raised RemoteProtocolError, which is no Sen")
+
+
+class CallsUnknownUnavailable(Acme):
+    def _send(self, text: Text) -> Receipt:
+        try:
+            return super()._send(text)
+        except Unknown as error:
+            raise self.make_error(Unavailable, error.reason) from None
+
+
+class DeniesTheWrite(Acme):
+    def _send(self, text: Text) -> Receipt:
+        try:
+            return super()._send(text)
+        except Unknown as error:
+            raise self.make_error(Unavailable, error.reason, written=False) from None
+
+
+@each_case("broken", [CallsUnknownUnavailable, DeniesTheWrite])
+def test_calling_a_lost_answer_unavailable_fails(
+    broken: type[Sender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = lost_answer_failure(broken, close, monkeypatch)
+    assert "the message may have been sent" in message
+
+
+class ShowsSecrets(Acme):
     def __repr__(self) -> str:
         return f"<Acme with {self._key}>"
 
@@ -135,95 +196,88 @@ class Talkative(Acme):
         try:
             return super()._send(text)
         except Exception as error:
-            raise Unavailable(self.name, f"{text.to}: {error}") from error
+            raise self.make_error(Unavailable, f"{text.to}: {error}") from error
 
 
 @pytest.mark.talks
-def test_showing_secrets_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
-    broken(SenderContract.test_it_has_a_name_and_shows_no_credential, Talkative)
-    broken(SenderContract.test_the_log_shows_no_message_and_no_credential, Talkative, caplog)
-    broken(
-        SenderContract.test_wire_an_answer_that_repeats_the_request_is_not_repeated,
-        Talkative,
-        LoopbackGateway,
-        500,
-        caplog,
-    )
+def test_showing_secrets_fails(caplog: pytest.LogCaptureFixture) -> None:
+    repr_test = SenderContract.test_the_sender_has_a_name_and_its_repr_shows_no_credential
+    assert "the sender's repr shows 'open-sesame'" in failure_of(repr_test, ShowsSecrets)
+    log_test = SenderContract.test_the_log_shows_no_message_and_no_credential
+    assert "send_text: the log shows" in failure_of(log_test, ShowsSecrets, caplog)
+    echo_test = SenderContract.test_wire_an_error_does_not_repeat_the_request
+    message = failure_of(echo_test, ShowsSecrets, LoopbackGateway, caplog)
+    assert message.startswith("send_text with an echo with HTTP 200: the error shows")
 
 
-class Hopeful(Acme):
+class ForgetsTheGateway(Acme):
     def _send(self, text: Text) -> Receipt:
-        try:
-            return super()._send(text)
-        except Exception as error:
-            raise Unavailable(self.name, "try another") from error
+        raise Unavailable(self.name, "down")
 
 
-class Denying(Acme):
+class GivesNoAdvice(Acme):
     def _send(self, text: Text) -> Receipt:
-        try:
-            return super()._send(text)
-        except Unknown as error:
-            raise Unavailable(self.name, error.reason, written=False) from None
+        raise self.make_error(Unavailable, "down", advice="")
 
 
-@pytest.mark.parametrize("bad", [Hopeful, Denying])
-def test_calling_a_lost_answer_unavailable_is_noticed(bad: type[Sender]) -> None:
-    said = broken(
-        SenderContract.test_wire_a_lost_answer_is_unknown_and_in_time,
-        bad,
-        LoopbackGateway,
-        close,
-    )
-    assert "it may have been sent" in said
+class NamesAnotherSender(Acme):
+    def _send(self, text: Text) -> Receipt:
+        raise Unavailable("another", "down", gateway="acme")
 
 
-class Boastful(Acme):
+def test_an_error_without_sender_gateway_or_advice_fails(caplog: pytest.LogCaptureFixture) -> None:
+    test = SenderContract.test_wire_an_invalid_answer_is_an_error
+    for broken, expected in {
+        ForgetsTheGateway: "the error's gateway is ''",
+        GivesNoAdvice: "the error has no advice",
+        NamesAnotherSender: "the error's sender is 'another'",
+    }.items():
+        message = failure_of(test, broken, LoopbackGateway, caplog)
+        assert message.startswith("send_text with the answer html: " + expected)
+
+
+class ListsTooMuch(Acme):
     @property
     def capabilities(self) -> frozenset[Capability]:
         return frozenset({Capability.TEXT, Capability.CREDIT})
 
 
-class Modest(Acme):
+class ListsTooLittle(Acme):
     def send_code(self, message: CodeMessage) -> Receipt:
         return self._send(Text(message.to, message.text, message.reference))
 
-    def received(self, since: datetime):  # type: ignore[no-untyped-def] -- a test's own sender
+    def received(self, since: datetime) -> Iterator[ReceivedText]:
         return iter(())
 
 
-def test_capabilities_that_are_not_so_are_noticed() -> None:
-    broken(SenderContract.test_its_capabilities_are_methods_that_it_writes, Boastful)
-    broken(SenderContract.test_what_it_cannot_do_it_refuses_with_nothing_written, Modest)
+def test_wrong_capabilities_fail_and_name_the_method() -> None:
+    overrides = SenderContract.test_the_sender_overrides_the_methods_of_its_capabilities
+    assert "credit is not overridden" in failure_of(overrides, ListsTooMuch)
+    unsupported = SenderContract.test_calls_without_their_capability_raise_unavailable
+    assert failure_of(unsupported, ListsTooLittle).startswith("send_code by sms: it works")
 
 
-class Muddled(Acme):
-    def _send_batch(self, batch: list[Text]) -> list[Receipt]:  # type: ignore[override] -- a test's own sender
-        return list(reversed(super()._send_batch(batch)))
+class ReversesReceipts(Acme):
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        return list(reversed(super().send_batch(batch)))
 
 
-class Short(Acme):
-    def _send_batch(self, batch: list[Text]) -> list[Receipt]:  # type: ignore[override] -- a test's own sender
-        return super()._send_batch(batch)[:1]
+class OmitsReceipts(Acme):
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        return super().send_batch(batch)[:1]
 
 
-@pytest.mark.parametrize("bad", [Muddled, Short])
-def test_receipts_out_of_order_or_left_out_are_noticed(bad: type[Sender]) -> None:
-    broken(SenderContract.test_many_texts_give_a_receipt_each_in_order, bad)
+@each_case("broken", [ReversesReceipts, OmitsReceipts])
+def test_receipts_in_the_wrong_order_or_number_fail(broken: type[Sender]) -> None:
+    test = SenderContract.test_many_texts_get_receipts_in_their_order
+    assert failure_of(test, broken).startswith("send_many with equal texts: ")
 
 
-def test_the_package_needs_no_pytest() -> None:
-    """And what does, says so."""
-    script = """
-import sys
-sys.modules["pytest"] = None
-import flask_smsverify, flask_smsverify.senders.raygan
-assert "flask_smsverify.testing" not in sys.modules
-try:
-    import flask_smsverify.testing
-except ImportError as error:
-    assert "pip install pytest" in str(error), error
-else:
-    raise SystemExit("it was imported")
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
+class AcceptsEveryPush(Acme):
+    def parse_push(self, payload: object) -> list[Any]:
+        return []
+
+
+def test_accepting_an_invalid_push_fails() -> None:
+    test = SenderContract.test_an_invalid_push_raises_unknown_or_unavailable
+    assert failure_of(test, AcceptsEveryPush).startswith("parse_push(None): it accepts")

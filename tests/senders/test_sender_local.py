@@ -1,4 +1,4 @@
-"""The two senders that talk to nobody."""
+"""The senders without a gateway: the console and the memory."""
 
 import logging
 import threading
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from senders.cases import each_case
 
 from flask_smsverify.errors import ConfigurationError, Rejected, Unavailable, Unknown
-from flask_smsverify.senders.base import CodeMessage, Sender, Status, Text
+from flask_smsverify.senders.base import CodeMessage, DeliveryState, Sender, Text
 from flask_smsverify.senders.console import Console
-from flask_smsverify.senders.memory import Kept, Memory
+from flask_smsverify.senders.memory import Memory, SentMessage
 from flask_smsverify.testing import SenderContract
 
 TO, OTHER = "+989123456789", "+989356789012"
@@ -35,16 +36,16 @@ class TestConsoleContract(SenderContract):
         return Console(enabled=True)
 
 
-# --- the console ----------------------------------------------------------------------------
+# --- the console ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("enabled", [False, None, "yes", 1])
-def test_the_console_works_in_debug_only(enabled: object) -> None:
-    with pytest.raises(ConfigurationError, match="debug only"):
+@each_case("enabled", [False, None, "yes", 1])
+def test_the_console_works_in_debug_mode_only(enabled: object) -> None:
+    with pytest.raises(ConfigurationError, match="debug mode only"):
         Console(enabled=enabled)  # type: ignore[arg-type] -- on purpose
 
 
-def test_the_console_shows_each_message_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_console_logs_each_message_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     console = Console(enabled=True)
     console.send_code(CODE)
     console.send_code(CALL)
@@ -59,7 +60,7 @@ def test_the_console_shows_each_message_in_one_line(caplog: pytest.LogCaptureFix
     ]
 
 
-# --- the memory -----------------------------------------------------------------------------
+# --- the memory ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -69,18 +70,21 @@ def memory() -> Iterator[Memory]:
     memory.close()
 
 
-def test_the_memory_keeps_what_was_sent_in_order(memory: Memory) -> None:
+def test_the_memory_keeps_messages_in_order(memory: Memory) -> None:
     memory.send_code(CODE)
     memory.send_code(CALL)
     receipts = list(memory.send_many([Text(TO, "a", "r3"), Text(OTHER, "b", "r4")]))
     assert memory.messages == [
-        Kept(TO, CODE.text, "123456", "sms", "r1"),
-        Kept(TO, CALL.text, "123456", "voice", "r2"),
-        Kept(TO, "a", None, "sms", "r3"),
-        Kept(OTHER, "b", None, "sms", "r4"),
+        SentMessage(TO, CODE.text, "123456", "sms", "r1"),
+        SentMessage(TO, CALL.text, "123456", "voice", "r2"),
+        SentMessage(TO, "a", None, "sms", "r3"),
+        SentMessage(OTHER, "b", None, "sms", "r4"),
     ]
     assert memory.last.text == "b"
-    assert [(one.id, one.status) for one in receipts] == [("3", Status.SENT), ("4", Status.SENT)]
+    assert [(one.id, one.status) for one in receipts] == [
+        ("3", DeliveryState.SENT),
+        ("4", DeliveryState.SENT),
+    ]
     assert "123456" not in repr(memory.messages)
     memory.clear()
     assert memory.messages == []
@@ -88,7 +92,7 @@ def test_the_memory_keeps_what_was_sent_in_order(memory: Memory) -> None:
         memory.last  # noqa: B018 -- reading it is the test
 
 
-def test_failures_are_used_up_in_their_order(memory: Memory) -> None:
+def test_failures_are_used_in_their_order(memory: Memory) -> None:
     memory.fail_with(Unavailable("box", "down", code="7"), times=2)
     memory.fail_with(Rejected("box", "this number"))
     for kind in (Unavailable, Unavailable, Rejected):
@@ -98,7 +102,7 @@ def test_failures_are_used_up_in_their_order(memory: Memory) -> None:
     assert memory.send_code(CODE).id == "1"
 
 
-def test_a_failure_without_end_ends_when_cleared(memory: Memory) -> None:
+def test_a_failure_without_end_lasts_until_clear(memory: Memory) -> None:
     memory.fail_with(Unavailable("box", "down", code="7", written=False), times=None)
     raised = []
     for _ in range(3):
@@ -111,22 +115,22 @@ def test_a_failure_without_end_ends_when_cleared(memory: Memory) -> None:
     assert memory.send_text(TO, "a").error is None
 
 
-def test_a_failure_may_be_of_one_mobile(memory: Memory) -> None:
+def test_a_failure_can_apply_to_one_mobile(memory: Memory) -> None:
     memory.fail_with(Rejected("box", "black list"), to=OTHER)
     first, second, third = memory.send_many([Text(to, "a") for to in (TO, OTHER, TO)])
     assert (first.error, third.error) == (None, None)
     assert isinstance(second.error, Rejected)
-    assert second.status is Status.REJECTED
+    assert second.status is DeliveryState.REJECTED
 
 
-def test_a_message_may_arrive_and_its_answer_be_lost(memory: Memory) -> None:
+def test_a_message_can_arrive_although_the_send_fails(memory: Memory) -> None:
     memory.fail_with(Unknown("box", "no whole answer"), arrives=True)
     with pytest.raises(Unknown):
         memory.send_code(CODE)
     assert memory.last.code == "123456"
 
 
-def test_the_memory_may_be_shared_by_threads(memory: Memory) -> None:
+def test_threads_can_share_the_memory(memory: Memory) -> None:
     memory.fail_with(Unavailable("box", "down"), times=50)
     barrier = threading.Barrier(8)
 

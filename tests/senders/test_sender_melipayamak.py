@@ -1,4 +1,4 @@
-"""MeliPayamak's sender, against a service on loopback made from its web-service guide."""
+"""MeliPayamak's sender against a loopback service that follows the web-service guide."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from contextlib import suppress
 from decimal import Decimal
 
 import pytest
-from senders.loopback import holds_nothing_of, scripted
-from senders.soap_wire import STRANGE, fault, parsed, result, sent, whole, xml
+from senders.cases import each_case
+from senders.loopback import check_no_secrets, scripted
+from senders.soap_wire import INVALID_ANSWERS, fault, parsed, result, sent, whole, xml
 
 from flask_smsverify.errors import (
     ConfigurationError,
@@ -17,7 +18,7 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.senders.base import Capability, CodeMessage, Status, Text
+from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
 from flask_smsverify.senders.melipayamak import MeliPayamak
 from flask_smsverify.testing import Reply, Request, SenderContract, close_in_body
 
@@ -57,7 +58,7 @@ def make(gateway):
 
 
 def asked(gateway, place=-1):
-    """The operation of a request and its fields; an array as the texts in it."""
+    """Return the operation of a request, and its fields by name."""
     [operation] = parsed(gateway.asked[place].body)[0]
     fields = {}
     for field in operation:
@@ -69,15 +70,15 @@ def asked(gateway, place=-1):
 def refused(call, *args) -> SenderError:
     with pytest.raises(SenderError) as caught:
         call(*args)
-    holds_nothing_of(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
-    assert caught.value.gateway == "meli"
+    check_no_secrets(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
+    assert caught.value.sender == "meli"
     return caught.value
 
 
-# --- texts ------------------------------------------------------------------------------------
+# --- texts ---------------------------------------------------------------------------------------
 
 
-def test_a_text_goes_out_with_every_field_of_the_guide(gateway, make):
+def test_a_text_has_every_field_of_the_guide(gateway, make):
     gateway.will(sent(1, [5_021_000_000_000_001], b"\0"))
     receipt = make().send_text(ALI, "سلام <&>", reference="r9")
     assert asked(gateway) == (
@@ -96,7 +97,7 @@ def test_a_text_goes_out_with_every_field_of_the_guide(gateway, make):
     )
     assert gateway.last.target == "/post/Send.asmx"
     assert gateway.last.headers["soapaction"] == '"http://tempuri.org/SendSms"'
-    assert (receipt.to, receipt.status, receipt.id) == (ALI, Status.SENT, "5021000000000001")
+    assert (receipt.to, receipt.status, receipt.id) == (ALI, DeliveryState.SENT, "5021000000000001")
     assert (receipt.reference, receipt.error) == ("r9", None)
 
 
@@ -108,14 +109,14 @@ def test_every_recipient_of_a_text_is_in_the_request(gateway, make):
     assert [receipt.id for receipt in receipts] == ["11", "12", "13", "14"]
 
 
-def test_a_flash_text_and_its_header_are_passed_on(gateway, make):
+def test_flash_and_udh_are_sent(gateway, make):
     gateway.will(sent(1, [11], b"\0"))
-    make().send_sms([ALI], "x", flash=True, udh="060504")
+    make().client.send_sms([ALI], "x", flash=True, udh="060504")
     assert asked(gateway)[1]["isflash"] == "true"
     assert asked(gateway)[1]["udh"] == "060504"
 
 
-def test_differing_texts_are_several_calls_with_receipts_in_the_order_asked(gateway, make):
+def test_different_texts_are_several_calls_with_receipts_in_order(gateway, make):
     gateway.will(sent(1, [11, 12], b"\0\0"), sent(2), sent(1, [14], b"\0"))
     texts = [Text(mobile, text) for mobile, text in zip(MOBILES, "abac", strict=True)]
     receipts = list(make().send_many(texts))
@@ -123,7 +124,7 @@ def test_differing_texts_are_several_calls_with_receipts_in_the_order_asked(gate
     assert [receipt.id for receipt in receipts] == ["11", None, "12", "14"]
     assert [receipt.to for receipt in receipts] == MOBILES
     assert isinstance(receipts[1].error, Unavailable)
-    assert receipts[1].status is Status.REJECTED
+    assert receipts[1].status is DeliveryState.REJECTED
 
 
 def test_more_than_a_hundred_recipients_are_several_calls(gateway, make):
@@ -131,10 +132,10 @@ def test_more_than_a_hundred_recipients_are_several_calls(gateway, make):
     texts = [Text(f"+98912{number:07}", "alike") for number in range(101)]
     receipts = list(make().send_many(texts))
     assert [len(asked(gateway, place)[1]["to"]) for place in range(2)] == [100, 1]
-    assert all(receipt.status is Status.SENT for receipt in receipts)
+    assert all(receipt.status is DeliveryState.SENT for receipt in receipts)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("ids", "status", "expected"),
     [
         ([11, 12, 13], b"\0\1\0", "sent rejected sent"),
@@ -151,33 +152,35 @@ def test_more_than_a_hundred_recipients_are_several_calls(gateway, make):
         ([11, 12, 13, 14], b"\0\0\0\0", "sent sent sent"),
     ],
 )
-def test_the_lists_speak_for_those_they_hold_and_the_others_are_unknown(
-    gateway, make, ids, status, expected
-):
+def test_each_list_entry_decides_the_receipt_of_its_recipient(gateway, make, ids, status, expected):
     gateway.will(sent(1, ids, status))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES[:3]))
     assert [receipt.status for receipt in receipts] == expected.split()
     for receipt in receipts:
-        kinds = {Status.UNKNOWN: Unknown, Status.REJECTED: Rejected, Status.SENT: type(None)}
+        kinds = {
+            DeliveryState.UNKNOWN: Unknown,
+            DeliveryState.REJECTED: Rejected,
+            DeliveryState.SENT: type(None),
+        }
         assert type(receipt.error) is kinds[receipt.status]
 
 
-@pytest.mark.parametrize("status", [None, b""])
-def test_done_for_one_recipient_is_enough_without_any_list(gateway, make, status):
+@each_case("status", [None, b""])
+def test_success_without_lists_is_enough_for_one_recipient(gateway, make, status):
     gateway.will(sent(1, None, status))
     receipt = make().send_text(MOBILES[0], "alone")
-    assert (receipt.status, receipt.id, receipt.error) == (Status.SENT, None, None)
+    assert (receipt.status, receipt.id, receipt.error) == (DeliveryState.SENT, None, None)
 
 
-def test_one_bad_number_fails_alone(gateway, make):
-    # Four are refused, two are refused, the first of them goes, the second is the bad one.
+def test_one_bad_number_does_not_fail_the_others(gateway, make):
+    # The calls: all four (refused), each half, and the two of the refused half.
     gateway.will(sent(35), sent(35), sent(1, [11], b"\0"), sent(35), sent(1, [13, 14], b"\0\0"))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
     assert [receipt.id for receipt in receipts] == ["11", None, "13", "14"]
     assert isinstance(receipts[1].error, Rejected)
 
 
-def test_a_bad_text_is_not_tried_again_in_halves(gateway, make):
+def test_a_call_refused_for_its_text_is_not_halved(gateway, make):
     gateway.will(sent(7))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
     assert len(gateway.asked) == 1
@@ -187,25 +190,23 @@ def test_a_bad_text_is_not_tried_again_in_halves(gateway, make):
 CODES = {
     Unavailable: [0, 2, 3, 4, 5, 6, 9, 10, 11, 12, -108, -109, -110, -111],
     Rejected: [7, 14, 15, 16, 17, 18, 35],
-    # In no table, or large: an id where a verdict should stand.
+    # Not in the table, or so large that it could be an id.
     Unknown: [-1, 8, 13, 99, 1000, 2_000_000_000],
 }
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"), [(code, kind) for kind, codes in CODES.items() for code in codes]
-)
-def test_every_return_code_of_a_text_has_its_meaning(gateway, make, code, kind):
+@each_case(("code", "kind"), [(code, kind) for kind, codes in CODES.items() for code in codes])
+def test_every_return_code_of_a_text_raises_its_error(gateway, make, code, kind):
     gateway.will(sent(code))
     error = refused(make().send_text, ALI, TEXT)
     assert type(error) is kind
     assert error.code == (str(code) if abs(code) < 1000 else None)
 
 
-# --- codes ------------------------------------------------------------------------------------
+# --- codes ---------------------------------------------------------------------------------------
 
 
-def test_a_code_without_a_pattern_goes_as_its_text(gateway, make):
+def test_a_code_without_a_pattern_is_sent_as_a_text(gateway, make):
     gateway.will(sent(1, [11], b"\0"))
     receipt = make().send_code(CODE)
     assert asked(gateway)[0] == "SendSms"
@@ -226,7 +227,7 @@ def test_a_code_by_a_pattern_fills_its_variables_in_order(gateway, make):
             "bodyId": "1234",
         },
     )
-    assert (receipt.status, receipt.id) == (Status.QUEUED, "4512345678901234567")
+    assert (receipt.status, receipt.id) == (DeliveryState.QUEUED, "4512345678901234567")
     assert receipt.reference == "r1"
 
 
@@ -238,40 +239,40 @@ PATTERN_CODES = {
 }
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("code", "kind"), [(code, kind) for kind, codes in PATTERN_CODES.items() for code in codes]
 )
-def test_every_return_code_of_a_pattern_has_its_meaning(gateway, make, code, kind):
+def test_every_return_code_of_a_pattern_raises_its_error(gateway, make, code, kind):
     gateway.will(result("SendByBaseNumber2", str(code)))
     assert type(refused(make(body_id=1).send_code, CODE)) is kind
 
 
-@pytest.mark.parametrize("content", ["", "ok", "۴۵۱۲۳۴۵۶۷۸۹۰۱۲۳۴۵", "1e20", "-" * 20, "45 " * 9])
-def test_a_pattern_answer_that_is_no_id_is_not_a_success(gateway, make, content):
+@each_case("content", ["", "ok", "۴۵۱۲۳۴۵۶۷۸۹۰۱۲۳۴۵", "1e20", "-" * 20, "45 " * 9])
+def test_a_pattern_answer_without_an_id_is_unknown(gateway, make, content):
     gateway.will(result("SendByBaseNumber2", content))
     assert type(refused(make(body_id=1).send_code, CODE)) is Unknown
 
 
-def test_a_value_that_would_be_two_is_not_sent(gateway, make):
-    error = refused(make().send_by_base_number, ALI, 1, ["a;b"])
+def test_a_pattern_value_with_a_separator_is_refused(gateway, make):
+    error = refused(make().client.send_by_base_number, ALI, 1, ["a;b"])
     assert isinstance(error, Misconfigured)
     assert not gateway.asked
 
 
-def test_a_call_is_not_among_what_it_can_do(gateway, make):
+def test_a_phone_call_is_not_supported(gateway, make):
     error = refused(make().send_code, CodeMessage(ALI, "481516", TEXT, channel="voice"))
     assert isinstance(error, Unavailable)
     assert not error.written
 
 
-def test_capabilities_follow_the_options(make):
+def test_the_options_decide_the_capabilities(make):
     always = {Capability.CODE_SMS, Capability.CREDIT, Capability.STATUS}
     assert make().capabilities == always | {Capability.TEXT}
     assert make(line="", body_id=1).capabilities == always
     assert isinstance(refused(make(line="", body_id=1).send_text, ALI, "x"), Unavailable)
 
 
-# --- credit and states ------------------------------------------------------------------------
+# --- credit and states ---------------------------------------------------------------------------
 
 
 def test_credit_is_a_number_without_a_currency(gateway, make):
@@ -281,13 +282,13 @@ def test_credit_is_a_number_without_a_currency(gateway, make):
     assert (credit.amount, credit.currency) == (Decimal("1234.5"), None)
 
 
-@pytest.mark.parametrize("content", ["", "NaN", "INF", "-1", "much"])
-def test_a_credit_that_is_no_credit_is_an_error(gateway, make, content):
+@each_case("content", ["", "NaN", "INF", "-1", "much"])
+def test_an_invalid_credit_is_unknown(gateway, make, content):
     gateway.will(result("GetCredit", content))
     assert isinstance(refused(make().credit), Unknown)
 
 
-def test_states_are_asked_by_ids_and_read_in_order(gateway, make):
+def test_states_are_read_in_the_order_of_the_ids(gateway, make):
     states = {
         0: "sent", 1: "delivered", 2: "undelivered", 3: "undelivered", 5: "unknown", 8: "sent",
         16: "undelivered", 35: "rejected", 100: "unknown", 200: "sent", 300: "rejected",
@@ -301,7 +302,7 @@ def test_states_are_asked_by_ids_and_read_in_order(gateway, make):
     assert fields["recId"] == [("string", id_) for id_ in ids]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "expected"),
     [
         ("<int>1</int>", "delivered unknown"),
@@ -309,23 +310,23 @@ def test_states_are_asked_by_ids_and_read_in_order(gateway, make):
         ("<int>x</int><int>1</int>", "unknown delivered"),
     ],
 )
-def test_states_that_the_answer_leaves_out_are_unknown(gateway, make, content, expected):
+def test_a_state_that_the_answer_omits_is_unknown(gateway, make, content, expected):
     gateway.will(result("GetDeliveries3", content))
     assert list(make().statuses(["1", "2"]).values()) == expected.split()
 
 
-def test_states_of_no_ids_ask_nothing(gateway, make):
+def test_no_ids_need_no_request(gateway, make):
     assert make().statuses([]) == {}
     assert not gateway.asked
 
 
-# --- a gateway on a bad day -------------------------------------------------------------------
+# --- invalid answers -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", STRANGE)
-@pytest.mark.parametrize("method", ["text", "pattern", "credit"])
-def test_a_strange_answer_is_an_error_of_ours(gateway, make, name, method):
-    gateway.will(STRANGE[name])
+@each_case("name", INVALID_ANSWERS)
+@each_case("method", ["text", "pattern", "credit"])
+def test_an_invalid_answer_raises_a_sender_error(gateway, make, name, method):
+    gateway.will(INVALID_ANSWERS[name])
     sender = make(body_id=1)
     calls = {
         "text": lambda: sender.send_text(ALI, TEXT),
@@ -335,16 +336,16 @@ def test_a_strange_answer_is_an_error_of_ours(gateway, make, name, method):
     assert isinstance(refused(calls[method]), Unknown)
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_answer_tells_no_state(gateway, make, name):
-    gateway.will(STRANGE[name])
-    states = {"1": Status.UNKNOWN}
+@each_case("name", INVALID_ANSWERS)
+def test_an_invalid_answer_gives_no_state(gateway, make, name):
+    gateway.will(INVALID_ANSWERS[name])
+    states = {"1": DeliveryState.UNKNOWN}
     with suppress(Unknown):
         states = make().statuses(["1"])
-    assert states == {"1": Status.UNKNOWN}
+    assert states == {"1": DeliveryState.UNKNOWN}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("step", "kind"),
     [
         (whole("<html/>", status=503), Unavailable),
@@ -355,12 +356,12 @@ def test_a_strange_answer_tells_no_state(gateway, make, name):
         (close_in_body, Unknown),
     ],
 )
-def test_the_services_trouble_is_told_apart_from_a_maybe(gateway, make, step, kind):
+def test_a_service_failure_is_unavailable_and_a_lost_answer_unknown(gateway, make, step, kind):
     gateway.will(step)
     assert type(refused(make().send_text, ALI, TEXT)) is kind
 
 
-def test_a_sender_works_again_after_the_service_was_down(gateway, make):
+def test_the_sender_recovers_with_the_service(gateway, make):
     gateway.will(whole("", status=503), close_in_body, sent(1, [11], b"\0"))
     sender = make()
     for kind in (Unavailable, Unknown):
@@ -368,17 +369,17 @@ def test_a_sender_works_again_after_the_service_was_down(gateway, make):
     assert sender.send_text(ALI, TEXT).id == "11"
 
 
-def test_a_batch_that_fails_as_a_whole_gives_each_of_its_recipients_the_error(gateway, make):
+def test_a_failed_batch_gives_its_error_to_each_recipient(gateway, make):
     gateway.will(xml(""))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
-    assert [receipt.status for receipt in receipts] == [Status.UNKNOWN] * 4
+    assert [receipt.status for receipt in receipts] == [DeliveryState.UNKNOWN] * 4
     assert all(isinstance(receipt.error, Unknown) for receipt in receipts)
 
 
-# --- options ----------------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options",
     [
         {"username": ""},
@@ -399,13 +400,13 @@ def test_a_batch_that_fails_as_a_whole_gives_each_of_its_recipients_the_error(ga
         {"timeout": 5},
     ],
 )
-def test_an_option_that_cannot_work_is_refused_at_once(options):
+def test_an_invalid_option_is_refused(options):
     good = {"username": "u", "password": "p", "line": "3000"}
     with pytest.raises(ConfigurationError):
         MeliPayamak(**good | options)
 
 
-def test_credentials_of_digits_come_as_numbers_from_the_environment(gateway, make):
+def test_credentials_of_digits_can_be_numbers(gateway, make):
     gateway.will(result("GetCredit", "1"))
     sender = MeliPayamak(9120000000, 123456, 50004001, base_url=gateway.url + "/post")
     sender.credit()
@@ -413,11 +414,11 @@ def test_credentials_of_digits_come_as_numbers_from_the_environment(gateway, mak
     assert asked(gateway)[1] == {"username": "9120000000", "password": "123456"}
 
 
-def test_a_sender_shows_its_name_alone(make):
+def test_the_repr_shows_only_the_name(make):
     assert repr(make()) == "<MeliPayamak 'meli'>"
 
 
-# --- what every sender must do ----------------------------------------------------------------
+# --- the contract --------------------------------------------------------------------------------
 
 
 class TestTexts(SenderContract):

@@ -1,4 +1,4 @@
-"""SMS.ir's sender, against a gateway on loopback that answers as its two interfaces do."""
+"""SMS.ir's sender against a loopback gateway, over both APIs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
-from senders.loopback import answer, answer_json, holds_nothing_of, query, scripted
+from senders.cases import each_case
+from senders.loopback import answer, answer_json, check_no_secrets, query, scripted
 
 from flask_smsverify.errors import (
     ConfigurationError,
@@ -19,10 +20,10 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.senders import smsir
-from flask_smsverify.senders.base import Capability, CodeMessage, Status, Text
+from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
 from flask_smsverify.senders.http import DEFAULT_TIMEOUT, deadline
-from flask_smsverify.senders.smsir import Contact, SmsIr
+from flask_smsverify.senders.smsir import SmsIr, legacy
+from flask_smsverify.senders.smsir.legacy import Contact
 from flask_smsverify.testing import Reply, Request, SenderContract, close_in_body, hang
 
 MOBILES = [f"+98912000000{place}" for place in range(4)]
@@ -64,13 +65,13 @@ def make(gateway):
 def refused(call, *args) -> SenderError:
     with pytest.raises(SenderError) as caught:
         call(*args)
-    holds_nothing_of(caught.value, KEY, SECRET, "481516", ALI[-10:], TEXT, "the-token")
-    assert caught.value.gateway == "sir"
+    check_no_secrets(caught.value, KEY, SECRET, "481516", ALI[-10:], TEXT, "the-token")
+    assert caught.value.sender == "sir"
     return caught.value
 
 
 def good(data):
-    """v1's success."""
+    """Return an answer of v1 for success."""
     return answer_json({"status": 1, "message": "موفق", "data": data})
 
 
@@ -82,10 +83,10 @@ def pack(*ids):
     return good({"packId": "2b99e7a1-0000", "messageIds": list(ids), "cost": 2.5})
 
 
-# --- v1: texts --------------------------------------------------------------------------------
+# --- v1: texts -----------------------------------------------------------------------------------
 
 
-def test_alike_texts_are_one_bulk(gateway, make):
+def test_equal_texts_are_one_bulk_call(gateway, make):
     gateway.will(pack(89545112, 89545113))
     texts = [Text(mobile, "سلام", mobile) for mobile in MOBILES[:2]]
     receipts = list(make().send_many(texts))
@@ -102,10 +103,10 @@ def test_alike_texts_are_one_bulk(gateway, make):
     }
     assert [receipt.id for receipt in receipts] == ["89545112", "89545113"]
     assert [receipt.reference for receipt in receipts] == MOBILES[:2]
-    assert {receipt.status for receipt in receipts} == {Status.QUEUED}
+    assert {receipt.status for receipt in receipts} == {DeliveryState.QUEUED}
 
 
-def test_differing_texts_are_one_like_to_like(gateway, make):
+def test_different_texts_are_one_like_to_like_call(gateway, make):
     gateway.will(pack(1, 2))
     texts = [Text(MOBILES[0], "a"), Text(MOBILES[1], "b")]
     receipts = list(make().send_many(texts))
@@ -119,10 +120,10 @@ def test_differing_texts_are_one_like_to_like(gateway, make):
     assert [receipt.id for receipt in receipts] == ["1", "2"]
 
 
-def test_a_send_may_be_for_later(gateway, make):
+def test_a_send_can_be_scheduled(gateway, make):
     gateway.will(pack(1))
     later = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-    sent = make().v1.bulk(3000, "x", [ALI], at=later)
+    sent = make().v1.send_bulk(3000, "x", [ALI], at=later)
     assert gateway.last.json["sendDateTime"] == int(later.timestamp())
     assert (sent.id, sent.ids, sent.cost) == ("2b99e7a1-0000", ("1",), Decimal("2.5"))
 
@@ -132,7 +133,7 @@ def test_the_cost_of_one_text_is_on_its_receipt(gateway, make):
     assert make().send_text(ALI, "x").cost == Decimal("2.5")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("ids", "expected"),
     [
         ([1, 0, 3], "queued rejected queued"),
@@ -145,17 +146,21 @@ def test_the_cost_of_one_text_is_on_its_receipt(gateway, make):
         ([1, 2, 3, 4], "unknown unknown unknown"),
     ],
 )
-def test_ids_speak_for_those_they_hold(gateway, make, ids, expected):
+def test_each_id_decides_the_receipt_of_its_recipient(gateway, make, ids, expected):
     gateway.will(pack(*ids))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES[:3]))
     assert [receipt.status for receipt in receipts] == expected.split()
-    kinds = {Status.UNKNOWN: Unknown, Status.REJECTED: Rejected, Status.QUEUED: type(None)}
+    kinds = {
+        DeliveryState.UNKNOWN: Unknown,
+        DeliveryState.REJECTED: Rejected,
+        DeliveryState.QUEUED: type(None),
+    }
     for receipt in receipts:
         assert type(receipt.error) is kinds[receipt.status]
 
 
-@pytest.mark.parametrize("texts", ["aaaa", "abcd"])
-def test_one_bad_number_fails_alone(gateway, make, texts):
+@each_case("texts", ["aaaa", "abcd"])
+def test_one_bad_number_does_not_fail_the_others(gateway, make, texts):
     gateway.will(bad(400, 104), bad(400, 115), pack(11), bad(400, 104), pack(13, 14))
     batch = [Text(mobile, text) for mobile, text in zip(MOBILES, texts, strict=True)]
     receipts = list(make().send_many(batch))
@@ -171,17 +176,15 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"), [(code, kind) for kind, codes in CODES.items() for code in codes]
-)
-@pytest.mark.parametrize("http", [400, 200])
-def test_every_status_of_v1_has_its_meaning(gateway, make, code, kind, http):
+@each_case(("code", "kind"), [(code, kind) for kind, codes in CODES.items() for code in codes])
+@each_case("http", [400, 200])
+def test_every_status_of_v1_raises_its_error(gateway, make, code, kind, http):
     gateway.will(bad(http, code))
     error = refused(make().send_text, ALI, TEXT)
     assert (type(error), error.code) == (kind, str(code))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("step", "kind"),
     [
         (bad(401, 10), Unavailable), (bad(401, 77), Unavailable), (bad(403, 77), Unavailable),
@@ -193,13 +196,13 @@ def test_every_status_of_v1_has_its_meaning(gateway, make, code, kind, http):
         (close_in_body, Unknown),
     ],
 )  # fmt: skip
-def test_the_services_trouble_is_told_apart_from_a_maybe(gateway, make, step, kind):
+def test_a_service_failure_is_unavailable_and_a_lost_answer_unknown(gateway, make, step, kind):
     gateway.will(step)
     assert type(refused(make().send_text, ALI, TEXT)) is kind
     assert len(gateway.asked) == 1
 
 
-STRANGE = {
+INVALID_ANSWERS = {
     "html": answer("<html>Welcome</html>", kind="text/html"),
     "empty": answer(""),
     "half": answer('{"status": 1, "data": {"messageIds": [1'),
@@ -222,29 +225,29 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_answer_to_a_send_is_never_a_success(gateway, make, name):
-    gateway.will(STRANGE[name])
+@each_case("name", INVALID_ANSWERS)
+def test_an_invalid_answer_to_a_send_is_never_a_success(gateway, make, name):
+    gateway.will(INVALID_ANSWERS[name])
     sender = make(template_id=5)
     assert type(refused(sender.send_text, ALI, TEXT)) is Unknown
     assert type(refused(sender.send_code, CODE)) is Unknown
 
 
-@pytest.mark.parametrize("name", STRANGE)
-@pytest.mark.parametrize(
+@each_case("name", INVALID_ANSWERS)
+@each_case(
     "call",
     [
         lambda sender: sender.credit(),
         lambda sender: sender.statuses(["1"]),
         lambda sender: list(sender.received(datetime(2020, 1, 1, tzinfo=UTC))),
-        lambda sender: sender.v1.lines(),
-        lambda sender: sender.v1.pack_report("x"),
-        lambda sender: sender.v1.live_report(),
+        lambda sender: sender.v1.get_lines(),
+        lambda sender: sender.v1.get_pack_report("x"),
+        lambda sender: sender.v1.get_live_report(),
         lambda sender: sender.v1.cancel("x"),
     ],
 )
-def test_a_strange_answer_to_a_question_raises_nothing_but_ours(gateway, make, name, call):
-    gateway.will(STRANGE[name])
+def test_an_invalid_answer_to_a_query_raises_a_sender_error(gateway, make, name, call):
+    gateway.will(INVALID_ANSWERS[name])
     error = None
     try:
         call(make())
@@ -253,14 +256,14 @@ def test_a_strange_answer_to_a_question_raises_nothing_but_ours(gateway, make, n
     assert error is None or type(error) is Unknown
 
 
-def test_words_are_shown_unless_they_echo(gateway, make):
+def test_the_gateways_message_is_shown_unless_it_repeats_the_request(gateway, make):
     gateway.will(bad(400, 199, "خطای تازه"), bad(400, 199, f"متن {TEXT} با {KEY}"))
     sender = make()
     assert "خطای تازه" in refused(sender.send_text, ALI, TEXT).reason
     assert "repeat" in refused(sender.send_text, ALI, TEXT).reason
 
 
-def test_it_works_again_once_the_gateway_does(gateway, make):
+def test_the_sender_recovers_with_the_gateway(gateway, make):
     gateway.will(answer("", status=503), close_in_body, pack(5))
     sender = make()
     assert type(refused(sender.send_text, ALI, TEXT)) is Unavailable
@@ -268,10 +271,10 @@ def test_it_works_again_once_the_gateway_does(gateway, make):
     assert sender.send_text(ALI, TEXT).id == "5"
 
 
-# --- v1: codes --------------------------------------------------------------------------------
+# --- v1: codes -----------------------------------------------------------------------------------
 
 
-def test_a_code_goes_by_its_template(gateway, make):
+def test_a_code_is_sent_by_its_template(gateway, make):
     gateway.will(good({"messageId": 89545112, "cost": 1.0}))
     receipt = make(template_id="100000", code_parameter="OTP", line="").send_code(CODE)
     assert (gateway.last.method, gateway.last.target) == ("POST", "/v1/send/verify")
@@ -280,26 +283,26 @@ def test_a_code_goes_by_its_template(gateway, make):
         "templateId": 100000,
         "parameters": [{"name": "OTP", "value": "481516"}],
     }
-    assert (receipt.id, receipt.status) == ("89545112", Status.QUEUED)
+    assert (receipt.id, receipt.status) == ("89545112", DeliveryState.QUEUED)
     assert (receipt.reference, receipt.cost) == ("r1", Decimal("1.0"))
 
 
-@pytest.mark.parametrize("id_", [0, None])
-def test_a_code_with_an_id_that_is_none_was_not_sent(gateway, make, id_):
+@each_case("id_", [0, None])
+def test_a_code_with_the_id_zero_or_null_is_rejected(gateway, make, id_):
     gateway.will(good({"messageId": id_, "cost": 0}))
     assert type(refused(make(template_id=5).send_code, CODE)) is Rejected
 
 
-def test_a_code_without_a_template_goes_as_its_text(gateway, make):
+def test_a_code_without_a_template_is_sent_as_a_text(gateway, make):
     gateway.will(pack(7))
     assert make().send_code(CODE).id == "7"
     assert gateway.last.json["messageText"] == TEXT
 
 
-# --- v1: questions ----------------------------------------------------------------------------
+# --- v1: queries ---------------------------------------------------------------------------------
 
 
-def test_a_scheduled_pack_can_be_called_back(gateway, make):
+def test_a_scheduled_pack_can_be_cancelled(gateway, make):
     gateway.will(good({"returnedCreditCount": 2.5, "smsCount": 3}))
     cancelled = make().v1.cancel("2b99e7a1/../x")
     assert gateway.last.method == "DELETE"
@@ -307,18 +310,18 @@ def test_a_scheduled_pack_can_be_called_back(gateway, make):
     assert (cancelled.credit, cancelled.messages) == (Decimal("2.5"), 3)
 
 
-def test_credit_and_lines(gateway, make):
+def test_credit_and_lines_are_read(gateway, make):
     gateway.will(good(4321.5), good([30007732, "30004505"]))
     sender = make()
     credit = sender.credit()
     assert (credit.amount, credit.currency) == (Decimal("4321.5"), None)
     assert (gateway.last.method, gateway.last.target) == ("GET", "/v1/credit")
-    assert sender.v1.lines() == ["30007732", "30004505"]
+    assert sender.v1.get_lines() == ["30007732", "30004505"]
     assert gateway.last.target == "/v1/line"
 
 
-@pytest.mark.parametrize("amount", [-1, "12", True, None, [], {}])
-def test_a_credit_that_is_no_credit_is_an_error(gateway, make, amount):
+@each_case("amount", [-1, "12", True, None, [], {}])
+def test_an_invalid_credit_is_unknown(gateway, make, amount):
     gateway.will(good(amount))
     assert type(refused(make().credit)) is Unknown
 
@@ -336,7 +339,7 @@ def report(id_, state):
     }
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("state", "expected"),
     [
         (1, "delivered"), (2, "undelivered"), (3, "sent"), (4, "undelivered"), (5, "sent"),
@@ -344,44 +347,44 @@ def report(id_, state):
         (True, "unknown"), ("1", "unknown"), ([], "unknown"),
     ],
 )  # fmt: skip
-def test_every_delivery_state_has_its_meaning(gateway, make, state, expected):
+def test_every_delivery_state_is_mapped(gateway, make, state, expected):
     gateway.will(good(report(7, state)))
     assert make().statuses(["7"]) == {"7": expected}
     assert (gateway.last.method, gateway.last.target) == ("GET", "/v1/send/7")
 
 
-def test_a_message_that_is_not_there_is_unknown_and_the_rest_goes_on(gateway, make):
+def test_a_missing_message_is_unknown_and_does_not_fail_the_others(gateway, make):
     gateway.will(bad(400, 111), good(report(8, 1)), bad(500, 0))
     states = make().statuses(["7", "../x", "8", "9", "10"])
     assert list(states.values()) == ["unknown", "unknown", "delivered", "unknown", "unknown"]
     assert [asked.target for asked in gateway.asked] == ["/v1/send/7", "/v1/send/8", "/v1/send/9"]
 
 
-def test_states_that_cannot_be_asked_at_all_are_an_error(gateway, make):
+def test_an_error_of_the_first_status_call_is_raised(gateway, make):
     gateway.will(bad(401, 10))
     assert type(refused(make().statuses, ["7", "8"])) is Unavailable
     assert make().statuses([]) == {}
 
 
-def test_reports_of_a_pack_and_of_today(gateway, make):
+def test_reports_of_a_pack_and_of_today_are_read(gateway, make):
     gateway.will(good([report(7, 1), "x", report(8, None)]))
     sender = make()
-    first, second = sender.v1.pack_report("2b99e7a1-0000")
+    first, second = sender.v1.get_pack_report("2b99e7a1-0000")
     assert gateway.last.target == "/v1/send/pack/2b99e7a1-0000"
-    assert (first.id, first.mobile, first.status) == ("7", ALI, Status.DELIVERED)
+    assert (first.id, first.mobile, first.status) == ("7", ALI, DeliveryState.DELIVERED)
     assert first.sent_at == datetime.fromtimestamp(1_700_000_000, UTC)
     assert (first.delivered_at, first.cost) == (None, Decimal("1.1"))
-    assert second.status is Status.QUEUED
+    assert second.status is DeliveryState.QUEUED
     assert ALI not in repr(first)
     assert TEXT not in repr(first)
-    assert len(sender.v1.live_report(page=2, size=50)) == 2
+    assert len(sender.v1.get_live_report(page=2, size=50)) == 2
     assert (gateway.last.path, query(gateway.last)) == (
         "/v1/send/live",
         {"pageNumber": "2", "pageSize": "50"},
     )
 
 
-def test_received_messages_since_a_time(gateway, make):
+def test_received_texts_since_a_time_are_returned(gateway, make):
     row = {"messageText": "سلام", "number": 30007732, "mobile": 9120000000}
     times = [1_700_000_000, 1_700_000_100, None, "x", 10**30]
     gateway.will(good([row | {"receivedDateTime": at} for at in times] + ["x"]))
@@ -389,7 +392,7 @@ def test_received_messages_since_a_time(gateway, make):
     messages = list(make().received(since))
     assert (gateway.last.path, query(gateway.last)) == ("/v1/receive/latest", {"count": "100"})
     assert [message.received_at for message in messages] == [since, None, None, None]
-    assert {(message.sender, message.line, message.text) for message in messages} == {
+    assert {(message.originator, message.line, message.text) for message in messages} == {
         (ALI, "30007732", "سلام")
     }
     assert len({message.id for message in messages}) == 4
@@ -397,7 +400,7 @@ def test_received_messages_since_a_time(gateway, make):
     assert [message.id for message in again] == [message.id for message in messages]
 
 
-# --- legacy -----------------------------------------------------------------------------------
+# --- legacy --------------------------------------------------------------------------------------
 
 
 def token(name="the-token"):
@@ -412,11 +415,11 @@ def failed(http=201, message="ناموفق"):
     return answer_json({"IsSuccessful": False, "Message": message}, status=http)
 
 
-def test_a_token_is_fetched_once_and_sent_with_every_call(gateway, make):
+def test_one_token_is_requested_and_sent_with_every_call(gateway, make):
     gateway.will(token(), done(Credit=12.5), done(SMSLines=[{"ID": 1, "LineNumber": 30007732}]))
     sender = make(api="legacy")
     assert sender.credit().amount == Decimal("12.5")
-    assert sender.legacy.lines() == ["30007732"]
+    assert sender.legacy.get_lines() == ["30007732"]
     first, second, third = gateway.asked
     assert (first.method, first.target) == ("POST", "/api/Token")
     assert first.json == {"UserApiKey": KEY, "SecretKey": SECRET}
@@ -426,14 +429,14 @@ def test_a_token_is_fetched_once_and_sent_with_every_call(gateway, make):
     assert "x-sms-ir-secure-token" not in first.headers
 
 
-def test_a_token_is_renewed_before_its_half_hour_is_over(gateway, make, monkeypatch):
-    assert 20 * 60 < smsir.TOKEN_SECONDS < 30 * 60 - DEFAULT_TIMEOUT.whole
+def test_a_token_is_renewed_before_it_expires(gateway, make, monkeypatch):
+    assert 20 * 60 < legacy.TOKEN_SECONDS < 30 * 60 - DEFAULT_TIMEOUT.whole
     now = 1000.0
-    monkeypatch.setattr(smsir, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(legacy, "time", SimpleNamespace(monotonic=lambda: now))
     gateway.will(token("one"), done(Credit=1), done(Credit=1), token("two"), done(Credit=1))
     sender = make(api="legacy")
     sender.credit()
-    now += smsir.TOKEN_SECONDS - 1
+    now += legacy.TOKEN_SECONDS - 1
     sender.credit()
     now += 1
     sender.credit()
@@ -441,7 +444,7 @@ def test_a_token_is_renewed_before_its_half_hour_is_over(gateway, make, monkeypa
     assert tokens == [None, "one", "one", None, "two"]
 
 
-def test_a_refused_token_is_fetched_anew_once(gateway, make):
+def test_a_refused_token_is_renewed_once(gateway, make):
     gateway.will(token("one"), answer("", status=401), token("two"), done(Credit=3), done(Credit=4))
     sender = make(api="legacy")
     assert sender.credit().amount == 3
@@ -450,13 +453,13 @@ def test_a_refused_token_is_fetched_anew_once(gateway, make):
     assert tokens == [None, "one", None, "two", "two"]
 
 
-def test_a_token_refused_twice_is_our_account(gateway, make):
+def test_a_token_that_is_refused_twice_is_unavailable(gateway, make):
     gateway.will(token("one"), answer("", status=401), token("two"), answer("", status=401))
     assert type(refused(make(api="legacy").send_text, ALI, TEXT)) is Unavailable
     assert len(gateway.asked) == 4
 
 
-@pytest.mark.parametrize(
+@each_case(
     "step",
     [
         failed(), failed(400), failed(401), answer("", status=500), answer("<html>"), answer(""),
@@ -465,14 +468,14 @@ def test_a_token_refused_twice_is_our_account(gateway, make):
         token("ت"), answer_json([]), close_in_body,
     ],
 )  # fmt: skip
-def test_without_a_token_nothing_was_sent(gateway, make, step):
+def test_a_call_without_a_token_is_unavailable_and_nothing_is_written(gateway, make, step):
     gateway.will(step)
     error = refused(make(api="legacy").send_text, ALI, TEXT)
     assert type(error) is Unavailable
     assert {asked.target for asked in gateway.asked} == {"/api/Token"}
 
 
-def test_a_token_that_does_not_come_in_time_means_that_nothing_was_sent(gateway, make):
+def test_a_late_token_is_unavailable_and_nothing_is_written(gateway, make):
     gateway.will(hang)
     with deadline(0.2):
         error = refused(make(api="legacy").send_text, ALI, TEXT)
@@ -480,7 +483,7 @@ def test_a_token_that_does_not_come_in_time_means_that_nothing_was_sent(gateway,
     assert not error.written
 
 
-def test_threads_that_start_together_fetch_one_token(gateway, make):
+def test_threads_that_start_together_request_one_token(gateway, make):
     def slow_token(exchange):
         exchange.wait(0.05)
         exchange.answer(token())
@@ -502,7 +505,7 @@ def test_threads_that_start_together_fetch_one_token(gateway, make):
     assert [asked.target for asked in gateway.asked].count("/api/Token") == 1
 
 
-def test_a_thread_waits_for_anothers_token_no_longer_than_its_deadline(make):
+def test_a_thread_waits_for_a_token_within_its_deadline(make):
     sender = make(api="legacy")
     began = time.monotonic()
     with sender.legacy._lock, deadline(0.1):
@@ -512,7 +515,7 @@ def test_a_thread_waits_for_anothers_token_no_longer_than_its_deadline(make):
     assert time.monotonic() - began < 1
 
 
-def test_a_legacy_text_has_one_entry_a_recipient_and_ids_are_matched_by_mobile(gateway, make):
+def test_legacy_ids_are_matched_by_mobile(gateway, make):
     ids = [
         {"ID": 12, "MobileNo": "9120000001"},
         {"ID": 11, "MobileNo": "09120000000"},
@@ -535,7 +538,7 @@ def test_a_legacy_text_has_one_entry_a_recipient_and_ids_are_matched_by_mobile(g
     assert isinstance(receipts[3].error, Unknown)
 
 
-def test_the_customer_club_sends_by_its_own_line(gateway, make):
+def test_the_customer_club_sends_from_its_own_line(gateway, make):
     gateway.will(token(), done(Ids=[{"ID": 11, "MobileNo": "9120000000"}]))
     sender = make(api="legacy", customer_club=True, line="")
     assert sender.send_text(ALI, "x").id == "11"
@@ -548,12 +551,12 @@ def test_the_customer_club_sends_by_its_own_line(gateway, make):
     }
 
 
-def test_a_legacy_code_goes_by_a_template_or_as_the_accounts_own_text(gateway, make):
+def test_a_legacy_code_is_sent_by_a_template_or_in_the_accounts_text(gateway, make):
     gateway.will(token(), done(VerificationCodeId=501), done(VerificationCodeId=0))
     plain = make(api="legacy").send_code(CODE)
     assert gateway.last.target == "/api/VerificationCode"
     assert gateway.last.json == {"Code": "481516", "MobileNumber": "09120000000"}
-    assert (plain.id, plain.status, plain.reference) == ("501", Status.QUEUED, "r1")
+    assert (plain.id, plain.status, plain.reference) == ("501", DeliveryState.QUEUED, "r1")
     gateway.will(token(), done(VerificationCodeId=0))
     by_template = make(api="legacy", template_id=77, code_parameter="OTP").send_code(CODE)
     assert gateway.last.target == "/api/UltraFastSend"
@@ -565,7 +568,7 @@ def test_a_legacy_code_goes_by_a_template_or_as_the_accounts_own_text(gateway, m
     assert by_template.id is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("step", "kind"),
     [
         (failed(), Unknown), (failed(400), Unknown), (failed(message=f"{TEXT} {SECRET}"), Unknown),
@@ -581,12 +584,12 @@ def test_a_legacy_code_goes_by_a_template_or_as_the_accounts_own_text(gateway, m
         (close_in_body, Unknown),
     ],
 )  # fmt: skip
-def test_what_legacy_does_not_call_a_success_is_none(gateway, make, step, kind):
+def test_an_unsuccessful_legacy_answer_is_an_error(gateway, make, step, kind):
     gateway.will(token(), step)
     assert type(refused(make(api="legacy").send_text, ALI, TEXT)) is kind
 
 
-def test_the_customer_clubs_contacts_come_page_by_page(gateway, make):
+def test_contacts_of_the_customer_club_are_requested_page_by_page(gateway, make):
     def page(*mobiles, pages: object = 2.0):
         rows = [
             {"Id": 5, "FirstName": "علی", "LastName": None, "Mobile": mobile, "IsActive": True}
@@ -595,7 +598,7 @@ def test_the_customer_clubs_contacts_come_page_by_page(gateway, make):
         return done(ContactsCustomerClubResponseDetails=rows, AllPages=pages, AllRecords=3)
 
     gateway.will(token(), page(9120000000, 9120000001), page(9120000002), page(9120000003))
-    contacts = list(make(api="legacy").legacy.contacts())
+    contacts = list(make(api="legacy").legacy.iter_contacts())
     assert [contact.mobile for contact in contacts] == MOBILES[:3]
     assert (contacts[0].first_name, contacts[0].last_name, contacts[0].id) == ("علی", "", "5")
     assert ALI not in repr(contacts[0])
@@ -606,10 +609,10 @@ def test_the_customer_clubs_contacts_come_page_by_page(gateway, make):
     ]
     assert gateway.last.path == "/api/CustomerClubContact/GetContacts"
     gateway.will(token(), page(9120000000, pages=None), page(pages="x"))
-    assert len(list(make(api="legacy").legacy.contacts())) == 1
+    assert len(list(make(api="legacy").legacy.iter_contacts())) == 1
 
 
-def test_a_contact_is_added_and_categories_are_sent_to(gateway, make):
+def test_a_contact_can_be_added_and_categories_can_be_sent_to(gateway, make):
     gateway.will(token(), done(), done(BatchKey="b-7"))
     sender = make(api="legacy")
     sender.legacy.add_contact(Contact(ALI, "علی", "رضایی"), category=3)
@@ -622,7 +625,7 @@ def test_a_contact_is_added_and_categories_are_sent_to(gateway, make):
         "BirthDay": "",
         "CategoryId": 3,
     }
-    assert sender.legacy.club_send_to_categories("سلام", [3, 4]) == "b-7"
+    assert sender.legacy.send_to_club_categories("سلام", [3, 4]) == "b-7"
     assert gateway.last.target == "/api/CustomerClub/SendToCategories"
     assert gateway.last.json == {
         "Messages": "سلام",
@@ -632,21 +635,21 @@ def test_a_contact_is_added_and_categories_are_sent_to(gateway, make):
     }
 
 
-def test_a_legacy_message_is_told_in_the_gateways_own_words(gateway, make):
+def test_the_state_of_a_legacy_message_is_the_gateways_text(gateway, make):
     row = {"ID": 7, "MobileNo": "9120000000", "DeliveryStatus": "رسیده", "NeedsReCheck": False}
     gateway.will(token(), done(Messages=row), done(Messages=None))
     sender = make(api="legacy")
-    message = sender.legacy.message("7")
+    message = sender.legacy.get_message("7")
     assert (gateway.last.path, query(gateway.last)) == ("/api/MessageSend", {"id": "7"})
     assert (message.id, message.mobile, message.state) == ("7", ALI, "رسیده")
     assert message.final
-    assert type(refused(sender.legacy.message, "7")) is Unknown
+    assert type(refused(sender.legacy.get_message, "7")) is Unknown
 
 
-# --- options ----------------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------
 
 
-def test_capabilities_follow_the_options(make):
+def test_the_options_decide_the_capabilities(make):
     codes = {Capability.CODE_SMS, Capability.CREDIT}
     asked = {Capability.STATUS, Capability.INCOMING}
     assert make().capabilities == codes | asked | {Capability.TEXT}
@@ -655,7 +658,7 @@ def test_capabilities_follow_the_options(make):
     assert make(api="legacy", line="").capabilities == codes
 
 
-def test_what_an_interface_cannot_do_is_said_without_a_request(gateway, make):
+def test_an_unsupported_call_is_refused_without_a_request(gateway, make):
     call = CodeMessage(ALI, "481516", TEXT, channel="voice")
     legacy, codes_alone = make(api="legacy"), make(line="", template_id=5)
     for ask in (
@@ -674,8 +677,8 @@ def test_what_an_interface_cannot_do_is_said_without_a_request(gateway, make):
         _ = codes_alone.legacy
 
 
-@pytest.mark.parametrize("api", ["v1", "legacy"])
-def test_each_interface_has_its_own_address(api):
+@each_case("api", ["v1", "legacy"])
+def test_each_api_has_its_own_url(api):
     secret = "s" if api == "legacy" else None
     sender = SmsIr("k", "3000", api=api, secret_key=secret)
     urls = {"v1": "https://api.sms.ir/v1", "legacy": "https://RestfulSms.com/api"}
@@ -683,7 +686,7 @@ def test_each_interface_has_its_own_address(api):
     sender.close()
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options",
     [
         {"api_key": ""}, {"api_key": True}, {"api_key": "a\nb"}, {"api_key": "کلید"},
@@ -693,18 +696,18 @@ def test_each_interface_has_its_own_address(api):
         {"base_url": "http://api.sms.ir/v1"},
     ],
 )  # fmt: skip
-def test_an_option_that_cannot_work_is_refused_at_once(options):
+def test_an_invalid_option_is_refused(options):
     with pytest.raises(ConfigurationError):
         SmsIr(**{"api_key": "k", "line": "3000"} | options)
 
 
-def test_a_sender_shows_its_name_alone(make):
+def test_the_repr_shows_only_the_name(make):
     sender = make(api="legacy")
     shown = [repr(sender), repr(sender.legacy), repr(make().v1)]
-    assert shown == ["<SmsIr 'sir'>", "<Legacy of 'sir'>", "<V1 of 'sir'>"]
+    assert shown == ["<SmsIr 'sir'>", "<LegacyClient of 'sir'>", "<V1Client of 'sir'>"]
 
 
-# --- what every sender must do ----------------------------------------------------------------
+# --- the contract --------------------------------------------------------------------------------
 
 
 class TestV1(SenderContract):

@@ -1,4 +1,4 @@
-"""The SOAP transport, against a service on loopback that answers by a script."""
+"""The SOAP transport against a loopback service that follows a script."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import threading
 from dataclasses import replace
 
 import pytest
-from senders.loopback import holds_nothing_of, scripted
-from senders.soap_wire import STRANGE, fault, parsed, result, sent, whole, xml
+from senders.cases import each_case
+from senders.loopback import check_no_secrets, scripted
+from senders.soap_wire import INVALID_ANSWERS, fault, parsed, result, sent, whole, xml
 
 from flask_smsverify.errors import (
     ConfigurationError,
@@ -21,11 +22,14 @@ from flask_smsverify.errors import (
     Unknown,
 )
 from flask_smsverify.senders import soap
-from flask_smsverify.senders.http import HttpTransport, deadline
+from flask_smsverify.senders.base import SenderIdentity
+from flask_smsverify.senders.deadline import deadline
+from flask_smsverify.senders.http import HttpTransport
 from flask_smsverify.testing import close_in_body, drip_head, hang
 
 CODE = "481516"
 MOBILE = "09121234567"
+WSDL = soap.WsdlFile("flask_smsverify.senders.melipayamak", "service.wsdl")
 SECRETS = ("the-user", "the-password", CODE, MOBILE)
 
 
@@ -37,11 +41,11 @@ def gateway():
 
 @pytest.fixture
 def service(gateway):
-    http = HttpTransport("meli", gateway.url + "/post")
+    http = HttpTransport(SenderIdentity("meli", "melipayamak"), gateway.url + "/post")
     yield soap.SoapTransport(
         http,
         "/Send.asmx",
-        wsdl="melipayamak.wsdl",
+        wsdl=WSDL,
         binding="{http://tempuri.org/}MessagesOverSoap",
     )
     http.close()
@@ -65,12 +69,12 @@ def send(service):
 def failing(service) -> SenderError:
     with pytest.raises(SenderError) as caught:
         send(service)
-    holds_nothing_of(caught.value, *SECRETS)
-    assert caught.value.gateway == "meli"
+    check_no_secrets(caught.value, *SECRETS)
+    assert caught.value.sender == "meli"
     return caught.value
 
 
-def test_importing_the_sender_loads_neither_zeep_nor_what_zeep_needs():
+def test_importing_a_soap_sender_does_not_load_zeep():
     code = (
         "import sys, flask_smsverify.senders.melipayamak as m\n"
         "m.MeliPayamak('u', 'p', '3000')\n"
@@ -102,14 +106,14 @@ def test_the_envelope_is_document_literal_soap_with_its_action(gateway, service)
     ]  # fmt: skip
 
 
-def test_an_operation_with_one_field_gives_its_value(gateway, service):
+def test_an_answer_with_one_field_is_its_value(gateway, service):
     gateway.will(result("GetCredit", "1234.5"))
     assert service.call("GetCredit", {"username": "u", "password": "p"}) == 1234.5
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_answer_is_never_a_success_and_never_another_exception(gateway, service, name):
-    gateway.will(STRANGE[name])
+@each_case("name", INVALID_ANSWERS)
+def test_an_invalid_answer_raises_a_sender_error(gateway, service, name):
+    gateway.will(INVALID_ANSWERS[name])
     error, answered = None, None
     try:
         answered = send(service)
@@ -118,18 +122,18 @@ def test_a_strange_answer_is_never_a_success_and_never_another_exception(gateway
     if error is None:
         assert not isinstance(answered, dict) or answered["SendSmsResult"] is None
     else:
-        holds_nothing_of(error, *SECRETS)
+        check_no_secrets(error, *SECRETS)
         assert isinstance(error, Unknown)
     assert len(gateway.asked) == 1
 
 
-@pytest.mark.parametrize("name", sorted(STRANGE.keys() - {"accepted, and nothing else"}))
-def test_a_strange_answer_with_a_server_error_is_the_services_trouble(gateway, service, name):
-    gateway.will(replace(STRANGE[name], status=500))
+@each_case("name", sorted(INVALID_ANSWERS.keys() - {"accepted, and nothing else"}))
+def test_an_invalid_answer_with_http_500_is_unavailable(gateway, service, name):
+    gateway.will(replace(INVALID_ANSWERS[name], status=500))
     assert isinstance(failing(service), Unavailable)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("code", "status", "kind"),
     [
         ("soap:Client", 500, Misconfigured),
@@ -143,36 +147,36 @@ def test_a_strange_answer_with_a_server_error_is_the_services_trouble(gateway, s
         ("soap:Elsewhere", 500, Unknown),
     ],
 )
-def test_a_fault_blames_the_caller_or_the_server(gateway, service, code, status, kind):
+def test_a_fault_raises_the_error_of_its_code(gateway, service, code, status, kind):
     gateway.will(fault(code, "Server was unable to process request.", status=status))
     error = failing(service)
     assert type(error) is kind
     assert "Server was unable to process request" in error.reason
 
 
-def test_a_fault_that_echoes_what_was_sent_shows_none_of_it(gateway, service):
+def test_a_fault_that_repeats_the_request_is_hidden(gateway, service):
     gateway.will(fault("soap:Server", f"the-password is wrong; your code is {CODE} to {MOBILE}"))
     assert isinstance(failing(service), Unavailable)
 
 
-def test_a_fault_without_a_code_is_not_understood(gateway, service):
+def test_a_fault_without_a_code_is_unknown(gateway, service):
     gateway.will(xml("<soap:Fault><faultstring>x</faultstring></soap:Fault>"))
     assert isinstance(failing(service), Unknown)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("status", "kind"),
     [(301, Unavailable), (401, Unavailable), (403, Unavailable), (429, Unavailable),
      (502, Unavailable), (503, Unavailable), (404, Misconfigured), (405, Misconfigured),
      (400, Unknown), (418, Unknown)],
 )  # fmt: skip
-def test_an_http_status_means_here_what_it_means_everywhere(gateway, service, status, kind):
+def test_an_http_status_raises_its_usual_error(gateway, service, status, kind):
     gateway.will(whole("<html></html>", status=status, kind="text/html"))
     assert type(failing(service)) is kind
 
 
-@pytest.mark.parametrize("step", [hang, drip_head, close_in_body])
-def test_a_service_that_does_not_answer_may_have_sent_it(gateway, service, step):
+@each_case("step", [hang, drip_head, close_in_body])
+def test_a_lost_answer_is_unknown(gateway, service, step):
     gateway.will(step)
     with deadline(0.6):
         error = failing(service)
@@ -180,33 +184,31 @@ def test_a_service_that_does_not_answer_may_have_sent_it(gateway, service, step)
     assert error.written
 
 
-def test_an_answer_larger_than_any_answer_is_not_read(gateway, service):
+def test_an_answer_above_the_size_limit_is_unknown(gateway, service):
     gateway.will(whole("<a>" + "x" * 3_000_000 + "</a>"))
     assert isinstance(failing(service), Unknown)
 
 
-@pytest.mark.parametrize("text", ["a\0b", "a\x1fb", "a\ud800b", "\ufffe"])
-def test_a_text_that_xml_cannot_carry_is_rejected_before_anything_is_written(
-    gateway, service, text
-):
+@each_case("text", ["a\0b", "a\x1fb", "a\ud800b", "\ufffe"])
+def test_a_text_that_xml_cannot_hold_is_rejected_and_nothing_is_written(gateway, service, text):
     gateway.will(sent(1))
     with pytest.raises(Rejected) as caught:
         service.call("SendSms", {"text": text, "isflash": False})
-    holds_nothing_of(caught.value)
+    check_no_secrets(caught.value)
     assert not caught.value.written
     assert not gateway.asked
 
 
-def test_markup_in_a_text_stays_text(gateway, service):
+def test_markup_in_a_text_is_escaped(gateway, service):
     gateway.will(sent(1))
     text = "<b>&amp; ]]> سلام\n🙂</b>"
     service.call("SendSms", {"text": text, "isflash": False})
     assert parsed(gateway.last.body).findtext(".//{http://tempuri.org/}text") == text
 
 
-def test_nothing_but_the_shipped_description_is_ever_loaded():
-    soap._document("melipayamak.wsdl")
-    exchange = soap._exchange(None, "")
+def test_only_the_shipped_wsdl_is_loaded():
+    soap._load_document(WSDL)
+    exchange = soap._make_exchange(None, "")
     for ask in (exchange.load, lambda url: exchange.get(url, {}, {})):
         for url in ("http://schemas.xmlsoap.org/soap/encoding/", "file:///etc/passwd", "x.xsd"):
             with pytest.raises(ConfigurationError):
@@ -215,10 +217,8 @@ def test_nothing_but_the_shipped_description_is_ever_loaded():
         exchange.post("http://127.0.0.1:9", b"", {})
 
 
-@pytest.mark.parametrize(
-    "location", ["http://127.0.0.1:9/other.xsd", "file:///etc/other.xsd", "other.xsd"]
-)
-def test_a_description_that_imports_another_is_refused(monkeypatch, tmp_path, location):
+@each_case("location", ["http://127.0.0.1:9/other.xsd", "file:///etc/other.xsd", "other.xsd"])
+def test_a_wsdl_that_imports_another_document_is_refused(monkeypatch, tmp_path, location):
     (tmp_path / "bad.wsdl").write_text(
         '<definitions xmlns="http://schemas.xmlsoap.org/wsdl/" targetNamespace="urn:x"><types>'
         '<schema xmlns="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:x">'
@@ -226,10 +226,10 @@ def test_a_description_that_imports_another_is_refused(monkeypatch, tmp_path, lo
     )
     monkeypatch.setattr(soap, "files", lambda _package: tmp_path)
     with pytest.raises(Exception, match=r"another document|xternal|Forbidden"):
-        soap._read_document("bad.wsdl")
+        soap._read_document(soap.WsdlFile(location, "bad.wsdl"))
 
 
-def test_zeeps_settings_forbid_what_an_answer_has_no_need_of():
+def test_zeeps_settings_forbid_dtds_entities_and_huge_trees():
     settings = soap._settings()
     assert settings.strict
     assert settings.forbid_dtd
@@ -238,7 +238,7 @@ def test_zeeps_settings_forbid_what_an_answer_has_no_need_of():
     assert not settings.xml_huge_tree
 
 
-def test_threads_that_start_together_read_the_description_once(gateway, service, monkeypatch):
+def test_threads_that_start_together_read_the_wsdl_once(gateway, service, monkeypatch):
     from zeep.wsdl import Document
 
     read = []
@@ -266,10 +266,10 @@ def test_threads_that_start_together_read_the_description_once(gateway, service,
     assert len(read) == 1
 
 
-@pytest.mark.parametrize("name", ["good", "wrong type", "html", "a bomb", "fault"])
-def test_no_log_at_debug_holds_what_was_sent_or_a_traceback(gateway, service, caplog, name):
+@each_case("name", ["good", "wrong type", "html", "a bomb", "fault"])
+def test_the_debug_log_shows_no_request_and_no_traceback(gateway, service, caplog, name):
     steps = {"good": sent(1, [5], b"\0"), "fault": fault("soap:Server", f"code {CODE}")}
-    gateway.will(steps.get(name) or STRANGE[name])
+    gateway.will(steps.get(name) or INVALID_ANSWERS[name])
     with caplog.at_level(logging.DEBUG):
         try:
             send(service)
@@ -282,7 +282,7 @@ def test_no_log_at_debug_holds_what_was_sent_or_a_traceback(gateway, service, ca
     assert not any(record.name.startswith("zeep") for record in caplog.records)
 
 
-def test_the_hosts_own_zeep_keeps_its_log(service, gateway, caplog):
+def test_zeeps_log_is_kept_outside_of_a_call(service, gateway, caplog):
     gateway.will(sent(1))
     send(service)
     with caplog.at_level(logging.DEBUG, logger="zeep"):
@@ -290,5 +290,5 @@ def test_the_hosts_own_zeep_keeps_its_log(service, gateway, caplog):
     assert "the host's own" in caplog.text
 
 
-def test_a_transport_shows_nothing_but_its_name(service):
+def test_the_repr_shows_only_the_name(service):
     assert repr(service) == "<SoapTransport of 'meli'>"

@@ -1,4 +1,4 @@
-"""The page of each gateway has the calls, options and errors that the code has."""
+"""The page of each gateway lists the calls, options and errors of the code."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from senders.cases import each_case
 
-from flask_smsverify.senders import asanak, build, melipayamak, raygan, smsir, wikipayam
-from flask_smsverify.senders.base import Sender
+from flask_smsverify.senders import asanak, melipayamak, raygan, smsir, wikipayam
+from flask_smsverify.senders.asanak import v1rest, v2rest
+from flask_smsverify.senders.asanak.client import AsanakClient
+from flask_smsverify.senders.base import KnownError, Sender
+from flask_smsverify.senders.http import STATUS_ERRORS
+from flask_smsverify.senders.melipayamak.client import PATTERN_CODES, MeliPayamakClient
+from flask_smsverify.senders.raygan.client import ERRORS as RAYGAN_ERRORS
+from flask_smsverify.senders.raygan.client import RayganClient
+from flask_smsverify.senders.registry import build
+from flask_smsverify.senders.smsir import legacy, v1
+from flask_smsverify.senders.wikipayam.client import WikiPayamClient
 from flask_smsverify.simulator import create_simulator
 
 HERE = Path(__file__).parent
@@ -27,20 +36,26 @@ GATEWAYS: dict[str, type[Sender]] = {
     "smsir": smsir.SmsIr,
 }
 
-#: Where a sender keeps calls of its own on an object of its own.
-PARTS: Mapping[str, Mapping[str, type]] = {"smsir": {"v1": smsir.V1, "legacy": smsir.Legacy}}
-
-ERRORS = {
-    "raygan": raygan.ERRORS,
-    "melipayamak": melipayamak.PATTERN_CODES,
-    "asanak": asanak.V2_CODES,
-    "smsir": smsir.V1_CODES,
+#: The objects of a sender that have the gateway's calls.
+PARTS: Mapping[str, Mapping[str, type]] = {
+    "raygan": {"client": RayganClient},
+    "wikipayam": {"client": WikiPayamClient},
+    "melipayamak": {"client": MeliPayamakClient},
+    "asanak": {"client": AsanakClient},
+    "smsir": {"v1": v1.V1Client, "legacy": legacy.LegacyClient},
 }
 
-#: Options that every gateway takes; `docs/configuration.md` has them.
-COMMON = {"timeout", "allow_http", "client", "name"}
+ERRORS: Mapping[str, Mapping[int, KnownError]] = {
+    "raygan": RAYGAN_ERRORS,
+    "melipayamak": PATTERN_CODES,
+    "asanak": v2rest.ERRORS,
+    "smsir": v1.ERRORS,
+}
 
-every_gateway = pytest.mark.parametrize("gateway", GATEWAYS)
+#: The options of every gateway, which `docs/configuration.md` describes.
+COMMON = {"timeout", "allow_http", "http_client", "name"}
+
+every_gateway = each_case("gateway", GATEWAYS)
 
 
 def page(gateway: str) -> str:
@@ -48,7 +63,7 @@ def page(gateway: str) -> str:
 
 
 def rows(text: str, *heading: str) -> Iterator[list[str]]:
-    """The cells of every table with that heading."""
+    """Yield the cells of each row of the tables with this heading."""
     lines = iter(text.splitlines())
     for line in lines:
         if cells(line) == list(heading):
@@ -64,7 +79,7 @@ def cells(line: str) -> list[str]:
 
 
 def words(cell: str) -> list[str]:
-    """What stands in backticks."""
+    """Return the words in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -82,7 +97,7 @@ class Call:
 
 
 def calls(gateway: str) -> list[Call]:
-    heading = ("its call", "our method", "at the simulator", "what it does")
+    heading = ("gateway's call", "method", "simulator", "purpose")
     found = []
     for theirs, method, simulated, what in rows(page(gateway), *heading):
         assert what
@@ -124,15 +139,15 @@ def sources_of_tests() -> str:
 
 
 @every_gateway
-def test_every_call_has_the_method_that_the_table_names(gateway: str) -> None:
+def test_every_call_on_a_page_has_its_method(gateway: str) -> None:
     for call in calls(gateway):
         method = getattr(owner(gateway, call.method), call.name, None)
         assert inspect.isfunction(method), f"{call.theirs}: there is no {call.method}"
-        assert inspect.getdoc(method), f"{call.method} says nothing of itself"
+        assert inspect.getdoc(method), f"{call.method} has no docstring"
 
 
 @every_gateway
-def test_every_call_is_one_that_the_simulator_answers(gateway: str) -> None:
+def test_every_call_on_a_page_is_simulated(gateway: str) -> None:
     for call in calls(gateway):
         assert call.simulated.lower() in simulator_routes(), f"{call.theirs}: {call.simulated}"
         path = call.simulated.partition(" ")[2]
@@ -140,15 +155,15 @@ def test_every_call_is_one_that_the_simulator_answers(gateway: str) -> None:
 
 
 @every_gateway
-def test_every_call_is_tested(gateway: str) -> None:
+def test_every_call_on_a_page_is_tested(gateway: str) -> None:
     for call in calls(gateway):
         assert re.search(rf"\.{call.name}\(", sources_of_tests()), f"no test calls {call.method}"
 
 
 @every_gateway
-def test_every_method_that_calls_a_gateway_is_in_its_tables(gateway: str) -> None:
+def test_every_method_that_calls_a_gateway_is_on_its_page(gateway: str) -> None:
     named = {call.method for call in calls(gateway)}
-    for methods, theirs in rows(page(gateway), "method", "its calls"):
+    for methods, theirs in rows(page(gateway), "method of a sender", "gateway's calls"):
         named.update(words(methods))
         assert theirs
     written = public_methods(GATEWAYS[gateway])
@@ -159,8 +174,8 @@ def test_every_method_that_calls_a_gateway_is_in_its_tables(gateway: str) -> Non
     assert {name for name in named - written if name not in base} == set(), "these do not exist"
 
 
-def test_every_operation_of_melipayamaks_description_is_in_its_table() -> None:
-    description = Path(melipayamak.__file__).with_name("melipayamak.wsdl").read_text()
+def test_every_operation_of_melipayamaks_wsdl_is_on_its_page() -> None:
+    description = Path(melipayamak.__file__).with_name("service.wsdl").read_text()
     operations = set(re.findall(r'<(?:wsdl:)?operation name="(\w+)"', description))
     assert {word for call in calls("melipayamak") for word in words(call.theirs)} == operations
 
@@ -169,7 +184,7 @@ def test_every_operation_of_melipayamaks_description_is_in_its_table() -> None:
 
 
 @every_gateway
-def test_every_option_is_on_the_page_with_its_default(gateway: str) -> None:
+def test_every_option_is_on_its_page_with_its_default(gateway: str) -> None:
     parameters = inspect.signature(GATEWAYS[gateway]).parameters
     told: dict[str, str] = {}
     for options, default, _meaning in rows(page(gateway), "option", "default", "meaning"):
@@ -195,7 +210,7 @@ def _written(value: object) -> str:
 
 
 @every_gateway
-def test_the_example_on_the_page_works(gateway: str) -> None:
+def test_the_example_on_a_page_works(gateway: str) -> None:
     [block] = re.findall(r"```python\n(SMSVERIFY_SENDERS = .*?)```", page(gateway), re.S)
     given: dict[str, Any] = {}
     exec(block.replace("…", "open-sesame"), given)  # noqa: S102 -- the page's own example
@@ -209,22 +224,38 @@ def test_the_example_on_the_page_works(gateway: str) -> None:
 # --- errors --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gateway", ERRORS)
-def test_the_errors_on_the_page_are_those_of_the_code(gateway: str) -> None:
-    told = {
-        int(code): (words(kind)[0], meaning)
-        for code, kind, meaning in rows(page(gateway), "code", "error", "meaning")
+@each_case("gateway", ERRORS)
+def test_the_errors_on_a_page_are_those_of_the_code(gateway: str) -> None:
+    on_page = {
+        int(code): (words(kind)[0], meaning, advice)
+        for code, kind, meaning, advice in rows(
+            page(gateway), "code", "error", "meaning", "what to do"
+        )
     }
-    assert told == {
-        code: (kind.__name__, meaning) for code, (kind, meaning) in ERRORS[gateway].items()
+    assert on_page == {
+        code: (error.kind.__name__, error.reason, advice_of(error))
+        for code, error in ERRORS[gateway].items()
     }
 
 
-# --- words ---------------------------------------------------------------------------------------
+def advice_of(error: KnownError) -> str:
+    return error.kind.default_advice if error.advice is None else error.advice
+
+
+def test_every_known_error_has_advice_in_a_sentence() -> None:
+    tables = [*ERRORS.values(), v1rest.SENTENCES, STATUS_ERRORS]
+    for table in tables:
+        for code, error in table.items():
+            advice = advice_of(error)
+            assert advice.endswith("."), f"{code}: {advice!r}"
+            assert advice[0].isupper(), f"{code}: {advice!r}"
+
+
+# --- prose ---------------------------------------------------------------------------------------
 
 
 @every_gateway
-def test_a_page_names_its_sources_and_no_file_of_ours(gateway: str) -> None:
+def test_a_page_names_its_sources(gateway: str) -> None:
     text = page(gateway)
     assert re.search(r"^Sources?: |[.)] Sources?: ", text, re.M)
     assert "../" not in text

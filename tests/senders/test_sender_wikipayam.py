@@ -1,4 +1,4 @@
-"""WikiPayam against a gateway written from the samples of the vendor's page."""
+"""WikiPayam's sender against a loopback gateway that follows the samples of the vendor's page."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+from senders.cases import each_case
 
 from flask_smsverify.errors import (
     ConfigurationError,
@@ -17,13 +18,13 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.senders.base import Capability, CodeMessage, Status, Text
-from flask_smsverify.senders.wikipayam import (
+from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
+from flask_smsverify.senders.wikipayam import WikiPayam
+from flask_smsverify.senders.wikipayam.client import (
     Marked,
     OutgoingCode,
     OutgoingText,
-    Received,
-    WikiPayam,
+    ReceivedMessage,
 )
 from flask_smsverify.testing import LoopbackGateway, Reply, Request, SenderContract
 
@@ -36,11 +37,11 @@ def data(value: object, status: int = 200) -> Reply:
     return Reply(status, json.dumps({"data": value}, indent=2, ensure_ascii=False).encode())
 
 
-# --- the gateway ----------------------------------------------------------------------------
+# --- the gateway ---------------------------------------------------------------------------------
 
 
 def answer(request: Request) -> Reply:
-    """What the page says it answers, whatever the recipient, text or code."""
+    """Return the page's answer to any recipient, text and code."""
     if request.headers.get("authorization") != f"Bearer {TOKEN}":
         return Reply(401, b'{"message": "Unauthenticated."}')
     match request.method, request.path.removeprefix("/api/v1/"):
@@ -115,14 +116,14 @@ RECEIVES = data(
 )
 
 TWO_RECEIVED = (
-    Received(
+    ReceivedMessage(
         "65109b3030ca072f7a047623",
         "+989127782175",
         "989999159314",
         "۱۱",
         datetime(2023, 9, 24, 20, 25, 20, tzinfo=UTC),
     ),
-    Received(
+    ReceivedMessage(
         "65109b3030ca072f7a047624",
         "+989178100665",
         "989999159314",
@@ -169,7 +170,7 @@ class TestWikiPayamWithoutAPatternContract(SenderContract):
         return answer(request)
 
 
-# --- every call, byte by byte ---------------------------------------------------------------
+# --- every call, byte by byte --------------------------------------------------------------------
 
 Call = Callable[[WikiPayam], object]
 
@@ -183,16 +184,16 @@ def sent(*rows: tuple[str, str, str]) -> Reply:
     )
 
 
-#: method and target; how it is called; the request's body; the answer; what it means.
+#: The method and target, the call, the request's body, the answer, the call's result.
 SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "GET",
         "user/balance",
         lambda s: (
-            s.balance().amount,
-            s.balance().currency,
-            s.balance().user_id,
-            s.balance().user_name,
+            s.client.get_balance().amount,
+            s.client.get_balance().currency,
+            s.client.get_balance().user_id,
+            s.client.get_balance().user_name,
         ),
         "",
         data({"balance": 34359938, "currency": "IRR", "user_id": 1, "user_name": "admin"}),
@@ -203,7 +204,9 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
         "sms/send",
         lambda s: [
             (o.id, o.sender, o.receiver, o.track_id)
-            for o in s.send([OutgoingText(TO, "Your verification code is: 123456", "TRACK_001")])
+            for o in s.client.send(
+                [OutgoingText(TO, "Your verification code is: 123456", "TRACK_001")]
+            )
         ],
         '[{"sender":"100010000","receiver":"09123456789",'
         '"message":"Your verification code is: 123456","track_id":"TRACK_001"}]',
@@ -215,7 +218,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
         "sms/send",
         lambda s: [
             (o.id, o.track_id)
-            for o in s.send(
+            for o in s.client.send(
                 [
                     OutgoingText(TO, "Hello from sender 1", "TRACK_001"),
                     OutgoingText("+989987654321", "Hello from sender 1", "TRACK_002"),
@@ -243,7 +246,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "sms/send",
-        lambda s: len(s.send([OutgoingText(TO, "As a note", "TRACK_004", as_note=True)])),
+        lambda s: len(s.client.send([OutgoingText(TO, "As a note", "TRACK_004", as_note=True)])),
         '[{"sender":"100010000","receiver":"09123456789","note":"As a note",'
         '"track_id":"TRACK_004"}]',
         sent(("69e5eeab439260d336015405", "09123456789", "TRACK_004")),
@@ -254,7 +257,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
         "sms/deliver",
         lambda s: [
             (o.id, o.status, o.deliver_status, o.track_id)
-            for o in s.deliver(["69e5eeab439260d336015405", "507f1f77bcf86cd799439012"])
+            for o in s.client.deliver(["69e5eeab439260d336015405", "507f1f77bcf86cd799439012"])
         ],
         '{"id":["69e5eeab439260d336015405","507f1f77bcf86cd799439012"]}',
         data(
@@ -266,12 +269,12 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
                 }
             ]
         ),
-        [("69e5eeab439260d336015405", Status.SENT, "WAITING_FOR_UPDATE", "")],
+        [("69e5eeab439260d336015405", DeliveryState.SENT, "WAITING_FOR_UPDATE", "")],
     ),
     (
         "POST",
         "sms/receive",
-        lambda s: s.receive(date(2024, 1, 1)),
+        lambda s: s.client.receive(date(2024, 1, 1)),
         '{"from_date":"2024-01-01"}',
         data([{"anything": 1}]),
         [{"anything": 1}],
@@ -279,7 +282,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "GET",
         "receives?limit=20&offset=0&status=all",
-        lambda s: s.receives().messages,
+        lambda s: s.client.get_receives().messages,
         "",
         RECEIVES,
         TWO_RECEIVED,
@@ -289,7 +292,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
         "receives?limit=50&offset=0&status=unread&sender=09123456789&from_date=2024-01-01"
         "&to_date=2024-12-31&search=verification&sort_by=created_at&sort_order=desc",
         lambda s: (
-            s.receives(
+            s.client.get_receives(
                 limit=50,
                 status="unread",
                 sender=TO,
@@ -309,7 +312,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
         "receives/unread?limit=30&offset=0&sender=100020003000&from_date=2024-01-01"
         "&to_date=2024-02-01",
         lambda s: (
-            s.unread(
+            s.client.get_unread(
                 limit=30,
                 sender="100020003000",
                 from_date=date(2024, 1, 1),
@@ -329,7 +332,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "GET",
         "receives/unread/count",
-        lambda s: s.unread_count(),
+        lambda s: s.client.get_unread_count(),
         "",
         data({"unread_count": 178}),
         178,
@@ -337,7 +340,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "GET",
         "receives/statistics?from_date=2024-01-01&to_date=2024-12-31",
-        lambda s: s.statistics(from_date=date(2024, 1, 1), to_date=date(2024, 12, 31)),
+        lambda s: s.client.get_statistics(from_date=date(2024, 1, 1), to_date=date(2024, 12, 31)),
         "",
         data({"total": 5}),
         {"total": 5},
@@ -345,7 +348,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "GET",
         "receives/507f1f77bcf86cd799439011",
-        lambda s: s.received_by_id("507f1f77bcf86cd799439011").id,
+        lambda s: s.client.get_received("507f1f77bcf86cd799439011").id,
         "",
         data({"id": "507f1f77bcf86cd799439011", "sender": "989127782175"}),
         "507f1f77bcf86cd799439011",
@@ -353,7 +356,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "receives/mark-read",
-        lambda s: s.mark_read(["507f1f77bcf86cd799439011", "507f1f77bcf86cd799439012"]),
+        lambda s: s.client.mark_read(["507f1f77bcf86cd799439011", "507f1f77bcf86cd799439012"]),
         '{"receive_ids":["507f1f77bcf86cd799439011","507f1f77bcf86cd799439012"]}',
         data({"marked_count": 1, "requested_count": 1}),
         Marked(1, 1),
@@ -361,7 +364,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "receives/mark-read",
-        lambda s: s.mark_all_read().marked,
+        lambda s: s.client.mark_all_read().marked,
         '{"mark_all":true}',
         data({"marked_count": 3}),
         3,
@@ -370,7 +373,9 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
         "DELETE",
         "receives",
         lambda s: (
-            s.delete_receives(["507f1f77bcf86cd799439011", "507f1f77bcf86cd799439012"]).requested
+            s.client.delete_receives(
+                ["507f1f77bcf86cd799439011", "507f1f77bcf86cd799439012"]
+            ).requested
         ),
         '{"receive_ids":["507f1f77bcf86cd799439011","507f1f77bcf86cd799439012"]}',
         data({"deleted_count": 1, "requested_count": 1}),
@@ -379,7 +384,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "DELETE",
         "receives",
-        lambda s: s.delete_all_read().deleted,
+        lambda s: s.client.delete_all_read().deleted,
         '{"delete_all_read":true}',
         data({"deleted_count": 1, "message": "All read receives have been deleted"}),
         1,
@@ -387,7 +392,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "DELETE",
         "receives",
-        lambda s: s.delete_all_unread().deleted,
+        lambda s: s.client.delete_all_unread().deleted,
         '{"delete_all_unread":true}',
         data({"deleted_count": "4", "message": "..."}),
         4,
@@ -395,7 +400,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "DELETE",
         "receives",
-        lambda s: s.delete_older_than(30).deleted,
+        lambda s: s.client.delete_older_than(30).deleted,
         '{"delete_older_than_days":30}',
         data({"deleted_count": 0}),
         0,
@@ -403,7 +408,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "otp/sms/send",
-        lambda s: [o.id for o in s.send_otp([OutgoingCode(TO, "123456", "OTP_001")])],
+        lambda s: [o.id for o in s.client.send_otp([OutgoingCode(TO, "123456", "OTP_001")])],
         '[{"receiver":"09123456789","code":"123456","otp_pattern_id":13,"track_id":"OTP_001"}]',
         sent(("69e5eeab439260d336015405", "09123456789", "OTP_001")),
         ["69e5eeab439260d336015405"],
@@ -411,7 +416,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "otp/sms/send",
-        lambda s: [o.id for o in s.send_otp([OutgoingCode(TO, "123456", "OTP_001", 14)])],
+        lambda s: [o.id for o in s.client.send_otp([OutgoingCode(TO, "123456", "OTP_001", 14)])],
         '[{"receiver":"09123456789","code":"123456","otp_pattern_id":14,"track_id":"OTP_001"}]',
         data({"message": "queued", "id": "69e5eeab439260d336015405"}),
         ["69e5eeab439260d336015405"],
@@ -419,7 +424,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "voice-otp/send",
-        lambda s: s.send_voice_otp(TO, "123456", "ORDER-1001").id,
+        lambda s: s.client.send_voice_otp(TO, "123456", "ORDER-1001").id,
         '{"receiver":"09123456789","code":"123456","track_id":"ORDER-1001"}',
         data(
             {
@@ -433,7 +438,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "voice-otp/send",
-        lambda s: s.send_voice_otp(TO, "123456").id,
+        lambda s: s.client.send_voice_otp(TO, "123456").id,
         '{"receiver":"09123456789","code":"123456"}',
         data({"message": "Voice OTP queued successfully", "id": 17, "track_id": None}),
         "17",
@@ -441,7 +446,7 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
     (
         "POST",
         "service/holoo",
-        lambda s: s.send_holoo("reza", TO, "This is a test message from Holoo SMS").id,
+        lambda s: s.client.send_holoo("reza", TO, "This is a test message from Holoo SMS").id,
         '{"username":"reza","password":"17|kJsQ0OmpgQxGZv","from":"100010000",'
         '"to":"09123456789","message":"This is a test message from Holoo SMS"}',
         sent(("69e5eeab439260d336015405", "09123456789", "")),
@@ -450,12 +455,11 @@ SAMPLES: list[tuple[str, str, Call, str, Reply, object]] = [
 ]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("method", "target", "call", "request_body", "answered", "means"),
     SAMPLES,
-    ids=lambda one: str(one)[:24],
 )
-def test_each_call_of_the_page(
+def test_every_call_writes_and_reads_what_the_page_prints(
     sender: WikiPayam,
     gateway: LoopbackGateway,
     method: str,
@@ -475,7 +479,7 @@ def test_each_call_of_the_page(
     assert request.headers.get("content-type") == ("application/json" if request_body else None)
 
 
-def test_the_token_is_in_no_address(sender: WikiPayam, gateway: LoopbackGateway) -> None:
+def test_the_token_is_never_in_a_url(sender: WikiPayam, gateway: LoopbackGateway) -> None:
     for *_, call, _, answered, _ in SAMPLES:
         gateway.answer = lambda _, reply=answered: reply
         call(sender)
@@ -483,18 +487,16 @@ def test_the_token_is_in_no_address(sender: WikiPayam, gateway: LoopbackGateway)
     assert len(gateway.requests) >= len(SAMPLES)
 
 
-def test_an_id_stays_inside_its_part_of_the_path(
-    sender: WikiPayam, gateway: LoopbackGateway
-) -> None:
+def test_an_id_is_quoted_in_the_path(sender: WikiPayam, gateway: LoopbackGateway) -> None:
     gateway.answer = lambda _: data({"id": "1"})
-    sender.received_by_id("../user/balance?x=1#y")
+    sender.client.get_received("../user/balance?x=1#y")
     assert gateway.requests[0].target == "/api/v1/receives/..%2Fuser%2Fbalance%3Fx%3D1%23y"
 
 
-# --- its options ----------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "named"),
     [
         ({"token": ""}, "token"),
@@ -507,13 +509,13 @@ def test_an_id_stays_inside_its_part_of_the_path(
         ({"otp_pattern_id": 1.0}, "otp_pattern_id"),
     ],
 )
-def test_an_option_that_cannot_work_is_named(options: dict[str, object], named: str) -> None:
+def test_an_invalid_option_is_refused_by_name(options: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as refused:
         wikipayam("https://a.example", **options)
     assert "Evil" not in str(refused.value)
 
 
-def test_what_it_can_do_follows_its_options(gateway: LoopbackGateway) -> None:
+def test_the_options_decide_the_capabilities(gateway: LoopbackGateway) -> None:
     always = {
         Capability.CODE_VOICE,
         Capability.CREDIT,
@@ -537,32 +539,34 @@ def test_what_it_can_do_follows_its_options(gateway: LoopbackGateway) -> None:
     assert not gateway.requests
 
 
-def test_a_pattern_takes_the_code_alone(sender: WikiPayam, gateway: LoopbackGateway) -> None:
+def test_a_code_by_a_pattern_sends_the_code_alone(
+    sender: WikiPayam, gateway: LoopbackGateway
+) -> None:
     receipt = sender.send_code(CodeMessage(TO, "0123", "code 0123", reference="r1"))
     assert gateway.requests[-1].json == [
         {"receiver": "09123456789", "code": "0123", "otp_pattern_id": 13, "track_id": "r1"}
     ]
-    assert receipt.status is Status.QUEUED
+    assert receipt.status is DeliveryState.QUEUED
 
 
-def test_without_a_pattern_a_code_is_an_ordinary_text(gateway: LoopbackGateway) -> None:
+def test_a_code_without_a_pattern_is_sent_as_a_text(gateway: LoopbackGateway) -> None:
     with closing(wikipayam(gateway.url, otp_pattern_id=None)) as sender:
         sender.send_code(CodeMessage(TO, "0123", "code 0123", reference="r1"))
     [entry] = gateway.requests[-1].json  # type: ignore[misc] -- it is a list
     assert entry["message"] == "code 0123"
 
 
-def test_a_call_has_an_id_that_nothing_is_asked_about(
+def test_the_state_of_a_phone_call_is_unknown_without_a_request(
     sender: WikiPayam, gateway: LoopbackGateway
 ) -> None:
     receipt = sender.send_code(CodeMessage(TO, "0123", "code 0123", channel="voice"))
     assert receipt.id == "voice:6a02f05a3492873a9e086e86"
     asked = len(gateway.requests)
-    assert sender.statuses([receipt.id]) == {receipt.id: Status.UNKNOWN}
+    assert sender.statuses([receipt.id]) == {receipt.id: DeliveryState.UNKNOWN}
     assert len(gateway.requests) == asked
 
 
-# --- errors ---------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 def laravel(*fields: str) -> bytes:
@@ -571,7 +575,7 @@ def laravel(*fields: str) -> bytes:
     ).encode()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("status", "body", "kind", "reason"),
     [
         (401, b'{"message": "Unauthenticated."}', Unavailable, "credentials"),
@@ -587,8 +591,8 @@ def laravel(*fields: str) -> bytes:
         (422, laravel("0.sender"), Misconfigured, "sender"),
         (422, laravel("0.otp_pattern_id", "0.receiver"), Misconfigured, "otp_pattern_id"),
         (422, laravel("0.surprise"), Misconfigured, "surprise"),
-        (422, laravel("0.09123456789"), Misconfigured, "what was sent"),
-        (422, b'{"message": "No."}', Rejected, "what was sent"),
+        (422, laravel("0.09123456789"), Misconfigured, "refuses the request"),
+        (422, b'{"message": "No."}', Rejected, "refuses the request"),
         (404, b'{"message": "Not found"}', Misconfigured, "base_url"),
         (405, b'{"message": "Not allowed"}', Misconfigured, "base_url"),
         (400, b'{"message": "Line 100010000 is not yours"}', Unknown, "••• is not yours"),
@@ -596,22 +600,22 @@ def laravel(*fields: str) -> bytes:
         (404, b"<h1>Not found</h1>", Unknown, "expected JSON"),
         (200, b'{"message": "Unauthenticated."}', Unknown, "data"),
         (200, b'{"data": null}', Unknown, "list"),
-        (200, b'{"data": []}', Unknown, "leaves this recipient out"),
-        (200, b'{"data": {"message": "queued"}}', Unknown, "leaves this recipient out"),
-        (200, b'{"data": [{"id": null, "track_id": "r1"}]}', Unknown, "leaves"),
-        (200, b'{"data": [{"id": true, "track_id": "r1"}]}', Unknown, "leaves"),
-        (200, b'{"data": [{"id": 0, "track_id": "r1"}]}', Unknown, "leaves"),
-        (200, b'{"data": [{"id": "17", "track_id": "r2"}]}', Unknown, "leaves"),
-        (200, b'{"data": [{"id": "17", "receiver": "09350000000"}]}', Unknown, "leaves"),
+        (200, b'{"data": []}', Unknown, "omits this recipient"),
+        (200, b'{"data": {"message": "queued"}}', Unknown, "omits this recipient"),
+        (200, b'{"data": [{"id": null, "track_id": "r1"}]}', Unknown, "omits"),
+        (200, b'{"data": [{"id": true, "track_id": "r1"}]}', Unknown, "omits"),
+        (200, b'{"data": [{"id": 0, "track_id": "r1"}]}', Unknown, "omits"),
+        (200, b'{"data": [{"id": "17", "track_id": "r2"}]}', Unknown, "omits"),
+        (200, b'{"data": [{"id": "17", "receiver": "09350000000"}]}', Unknown, "omits"),
         (
             200,
             b'{"data": [{"id": "17", "track_id": "r1", "receiver": "09350000000"}]}',
             Unknown,
-            "leaves",
+            "omits",
         ),
     ],
 )
-def test_each_refusal_means_what_it_says(
+def test_every_error_answer_raises_its_error(
     sender: WikiPayam,
     gateway: LoopbackGateway,
     status: int,
@@ -627,18 +631,16 @@ def test_each_refusal_means_what_it_says(
         with pytest.raises(SenderError, match=reason) as refused:
             call()
         assert isinstance(refused.value, kind)
-        assert refused.value.gateway == "wikipayam"
+        assert refused.value.sender == "wikipayam"
 
 
-def test_a_received_message_that_is_not_there_is_rejected(
-    sender: WikiPayam, gateway: LoopbackGateway
-) -> None:
-    with pytest.raises(Rejected, match="no message of this id"):
-        sender.received_by_id("507f1f77bcf86cd799439011")
+def test_an_unknown_received_text_is_rejected(sender: WikiPayam, gateway: LoopbackGateway) -> None:
+    with pytest.raises(Rejected, match="no message with this id"):
+        sender.client.get_received("507f1f77bcf86cd799439011")
 
 
-@pytest.mark.parametrize("prefix", ["", "data.", "messages."])
-def test_one_bad_number_fails_alone(
+@each_case("prefix", ["", "data.", "messages."])
+def test_one_bad_number_does_not_fail_the_others(
     sender: WikiPayam, gateway: LoopbackGateway, prefix: str
 ) -> None:
     def picky(request: Request) -> Reply:
@@ -659,11 +661,14 @@ def test_one_bad_number_fails_alone(
         Rejected,
         type(None),
     ]
-    assert [receipt.status for receipt in receipts[:2]] == [Status.REJECTED, Status.QUEUED]
+    assert [receipt.status for receipt in receipts[:2]] == [
+        DeliveryState.REJECTED,
+        DeliveryState.QUEUED,
+    ]
     assert [len(request.json) for request in gateway.requests] == [4, 2]  # type: ignore[arg-type] -- lists
 
 
-def test_after_a_bad_number_the_others_have_their_own_trouble(
+def test_an_error_after_a_bad_number_applies_to_the_others_only(
     sender: WikiPayam, gateway: LoopbackGateway
 ) -> None:
     def worse(_: Request) -> Reply:
@@ -676,7 +681,7 @@ def test_after_a_bad_number_the_others_have_their_own_trouble(
     assert isinstance(second.error, Unknown)
 
 
-def test_a_place_that_the_request_does_not_have_fails_it_whole(
+def test_a_refused_entry_outside_the_request_fails_all(
     sender: WikiPayam, gateway: LoopbackGateway
 ) -> None:
     gateway.answer = lambda _: Reply(422, laravel("7.receiver"))
@@ -685,7 +690,7 @@ def test_a_place_that_the_request_does_not_have_fails_it_whole(
     assert len(gateway.requests) == 1
 
 
-# --- matching -------------------------------------------------------------------------------
+# --- matching ------------------------------------------------------------------------------------
 
 
 def test_receipts_are_matched_by_track_id_in_any_order(
@@ -701,12 +706,12 @@ def test_receipts_are_matched_by_track_id_in_any_order(
     texts = [Text(TO, "a", "r1"), Text(TO, "b", "r2"), Text(TO, "c", "r3")]
     receipts = list(sender.send_many(texts))
     assert [receipt.id for receipt in receipts] == ["id-0", None, "id-2"]
-    assert receipts[1].status is Status.UNKNOWN
+    assert receipts[1].status is DeliveryState.UNKNOWN
     assert isinstance(receipts[1].error, Unknown)
 
 
-@pytest.mark.parametrize("references", [("", "", ""), ("same", "same", "same")])
-def test_texts_without_a_reference_of_their_own_get_a_track_id_of_their_own(
+@each_case("references", [("", "", ""), ("same", "same", "same")])
+def test_texts_without_a_unique_reference_get_a_unique_track_id(
     sender: WikiPayam, gateway: LoopbackGateway, references: tuple[str, ...]
 ) -> None:
     receipts = list(sender.send_many(Text(TO, "a", one) for one in references))
@@ -717,7 +722,7 @@ def test_texts_without_a_reference_of_their_own_get_a_track_id_of_their_own(
     assert tuple(receipt.reference for receipt in receipts) == references
 
 
-def test_an_answer_without_track_ids_is_matched_by_mobile_where_that_is_sure(
+def test_an_answer_without_track_ids_is_matched_by_a_unique_mobile(
     sender: WikiPayam, gateway: LoopbackGateway
 ) -> None:
     mobiles = [TO, "+989121111111", "+989122222222", "+989122222222"]
@@ -731,36 +736,34 @@ def test_an_answer_without_track_ids_is_matched_by_mobile_where_that_is_sure(
     assert [receipt.id for receipt in receipts] == ["id-0", "id-1", None, None]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("word", "status"),
     [
-        ("WAITING_FOR_UPDATE", Status.SENT),
-        ("DELIVERED", Status.DELIVERED),
-        ("UNDELIVERED", Status.UNDELIVERED),
-        ("REJECTED", Status.REJECTED),
-        ("SOMETHING_NEW", Status.UNKNOWN),
-        ("", Status.UNKNOWN),
-        (None, Status.UNKNOWN),
-        (["DELIVERED"], Status.UNKNOWN),
-        (1, Status.UNKNOWN),
+        ("WAITING_FOR_UPDATE", DeliveryState.SENT),
+        ("DELIVERED", DeliveryState.DELIVERED),
+        ("UNDELIVERED", DeliveryState.UNDELIVERED),
+        ("REJECTED", DeliveryState.REJECTED),
+        ("SOMETHING_NEW", DeliveryState.UNKNOWN),
+        ("", DeliveryState.UNKNOWN),
+        (None, DeliveryState.UNKNOWN),
+        (["DELIVERED"], DeliveryState.UNKNOWN),
+        (1, DeliveryState.UNKNOWN),
     ],
 )
-def test_each_state(
-    sender: WikiPayam, gateway: LoopbackGateway, word: object, status: Status
+def test_every_delivery_state_is_mapped(
+    sender: WikiPayam, gateway: LoopbackGateway, word: object, status: DeliveryState
 ) -> None:
     gateway.answer = lambda _: data([{"id": "a1", "deliver_status": word}, {"id": "not-asked"}])
-    assert sender.statuses(["a1", "b2"]) == {"a1": status, "b2": Status.UNKNOWN}
+    assert sender.statuses(["a1", "b2"]) == {"a1": status, "b2": DeliveryState.UNKNOWN}
 
 
-def test_many_ids_are_asked_about_in_several_calls(
-    sender: WikiPayam, gateway: LoopbackGateway
-) -> None:
+def test_many_ids_are_several_status_calls(sender: WikiPayam, gateway: LoopbackGateway) -> None:
     states = sender.statuses([f"a{number}" for number in range(1001)])
-    assert set(states.values()) == {Status.SENT}
+    assert set(states.values()) == {DeliveryState.SENT}
     assert len(gateway.requests) == 3
 
 
-# --- received messages ----------------------------------------------------------------------
+# --- received texts ------------------------------------------------------------------------------
 
 
 def pages(gateway: LoopbackGateway, count: int, *, per_page: int, total: object) -> None:
@@ -773,8 +776,8 @@ def pages(gateway: LoopbackGateway, count: int, *, per_page: int, total: object)
     gateway.answer = page
 
 
-@pytest.mark.parametrize("total", [5, "5", None, "many"])
-def test_received_messages_are_asked_for_page_by_page(
+@each_case("total", [5, "5", None, "many"])
+def test_received_texts_are_requested_page_by_page(
     sender: WikiPayam, gateway: LoopbackGateway, total: object
 ) -> None:
     pages(gateway, 5, per_page=2, total=total)
@@ -788,13 +791,13 @@ def test_received_messages_are_asked_for_page_by_page(
     assert len(gateway.requests) == (3 if total in (5, "5") else 4)
 
 
-def test_pages_without_end_do_not_keep_us(sender: WikiPayam, gateway: LoopbackGateway) -> None:
+def test_endless_pages_stop_with_an_error(sender: WikiPayam, gateway: LoopbackGateway) -> None:
     gateway.answer = lambda _: data({"receives": [{"id": "m1"}], "pagination": {"total": 10**9}})
-    with pytest.raises(Unknown, match="repeat"):
+    with pytest.raises(Unknown, match="are the same"):
         list(sender.received(datetime(2024, 1, 1, tzinfo=UTC)))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("given", "read"),
     [
         ("2023-09-24 23:55:20", datetime(2023, 9, 24, 20, 25, 20, tzinfo=UTC)),
@@ -807,40 +810,39 @@ def test_pages_without_end_do_not_keep_us(sender: WikiPayam, gateway: LoopbackGa
         (1695586520, None),
     ],
 )
-def test_a_time_is_tehrans_unless_it_says_otherwise(
+def test_a_time_without_a_zone_is_read_as_tehrans(
     sender: WikiPayam, gateway: LoopbackGateway, given: object, read: datetime | None
 ) -> None:
     gateway.answer = lambda _: data({"receives": [{"id": "m1", "received_at": given}]})
-    [message] = sender.receives().messages
+    [message] = sender.client.get_receives().messages
     assert message.received_at == read
 
 
-@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (501, 0), (1, -1)])
-def test_a_page_that_the_service_does_not_have_is_not_asked_for(
+@each_case(("limit", "offset"), [(0, 0), (501, 0), (1, -1)])
+def test_an_invalid_page_is_refused_without_a_request(
     sender: WikiPayam, gateway: LoopbackGateway, limit: int, offset: int
 ) -> None:
     with pytest.raises(ConfigurationError):
-        sender.receives(limit=limit, offset=offset)
+        sender.client.get_receives(limit=limit, offset=offset)
     with pytest.raises(ConfigurationError):
-        sender.unread(limit=limit, offset=offset)
+        sender.client.get_unread(limit=limit, offset=offset)
     with pytest.raises(ConfigurationError):
-        sender.delete_older_than(0)
+        sender.client.delete_older_than(0)
     assert not gateway.requests
 
 
-@pytest.mark.parametrize(
-    "value", [None, True, [], {}, "", "1e3", "NaN", 1e300, "1,000", -1.5], ids=ascii
-)
-def test_data_of_the_wrong_kind_is_an_error(
+@each_case("value", [None, True, [], {}, "", "1e3", "NaN", 1e300, "1,000", -1.5])
+def test_data_of_the_wrong_type_is_unknown(
     sender: WikiPayam, gateway: LoopbackGateway, value: object
 ) -> None:
     keys = ("balance", "unread_count", "marked_count", "deleted_count", "receives")
     gateway.answer = lambda _: data(dict.fromkeys(keys, value))
-    calls = [sender.unread_count, sender.mark_all_read, sender.delete_all_read]
+    client = sender.client
+    calls = [client.get_unread_count, client.mark_all_read, client.delete_all_read]
     if value != -1.5:
-        calls.append(sender.balance)
+        calls.append(client.get_balance)
     if value != []:
-        calls.append(sender.receives)
+        calls.append(client.get_receives)
     for call in calls:
         with pytest.raises(Unknown):
             call()

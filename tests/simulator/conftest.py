@@ -1,6 +1,6 @@
-"""One simulator for all tests of it, on a real port, with a clock that tests turn.
+"""One simulator for all tests of it, on a real port, with a clock that tests advance.
 
-Every test finds it as new: nothing sent, no fault switched on, its clock where it was.
+Each test starts with an empty simulator, all faults off, and the clock at its start.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,15 @@ import leaks
 import pytest
 from clocks import Clock
 
-from flask_smsverify.simulator import Pace, Simulator, running
+from flask_smsverify.simulator import Simulator, Timing, running
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """As everywhere; but here tests ask the simulator themselves, and their clients may log it."""
+    """Check the logs for secrets, as in all tests.
+
+    The requests that httpx logs are excluded, because here the tests send them.
+    """
     with leaks.listening(wire=False) as heard:
         yield
     assert heard.found() == []
@@ -29,8 +32,8 @@ def _clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def _simulator(_clock: Clock) -> Iterator[Simulator]:
-    pace = Pace(at_operator=1, delivered=3, late=30, slow=0.3, hang=5)
-    with running(clock=_clock, pace=pace) as simulator:
+    timing = Timing(at_operator=1, delivered=3, late_delivery=30, slow=0.3, timeout=60)
+    with running(clock=_clock, timing=timing) as simulator:
         yield simulator
 
 
@@ -42,7 +45,7 @@ def clock(_clock: Clock) -> Clock:
 
 @pytest.fixture
 def simulator(_simulator: Simulator, _clock: Clock) -> Simulator:
-    """A simulator that has seen nothing yet."""
+    """An empty simulator."""
     _simulator.reset()
     _clock.now = _clock.start
     return _simulator
@@ -50,11 +53,11 @@ def simulator(_simulator: Simulator, _clock: Clock) -> Simulator:
 
 @pytest.fixture(scope="session")
 def _http(_simulator: Simulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=_simulator.url, trust_env=False, timeout=4) as client:
+    with httpx.Client(base_url=_simulator.url, trust_env=False, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def http(simulator: Simulator, _http: httpx.Client) -> httpx.Client:
-    """A plain HTTP client at the simulator's address."""
+    """An HTTP client with the simulator's URL as base."""
     return _http

@@ -1,4 +1,4 @@
-"""Programs that we did not write, against the simulator: the gateways' clients from PyPI."""
+"""Third-party clients of the gateways, from PyPI, against the simulator."""
 
 import importlib
 import warnings
@@ -8,7 +8,7 @@ import pytest
 
 
 def load(name: str) -> ModuleType:
-    """A client's module; what its own lines warn of is not our affair."""
+    """Import a client's module without the warnings that its own code causes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(name)
@@ -16,7 +16,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture
 def proxied(simulator, monkeypatch):
-    """The simulator as the proxy of everything that speaks plain http."""
+    """The simulator, set as the proxy for http."""
     for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy",
                  "ALL_PROXY"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
@@ -24,9 +24,11 @@ def proxied(simulator, monkeypatch):
     return simulator
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the client leaves its sessions open
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # likewise
-def test_melipayamaks_client_sends_by_soap_through_the_proxy(proxied, clock):
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the client never closes its sessions
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the client never closes its sessions
+def test_the_melipayamak_client_sends_by_soap_through_the_proxy(proxied, clock):
     sms = load("melipayamak").Api("user", "pass").sms("soap")
     rec_id = sms.send("09123456789", "50004001", "کد شما: 12345")
     assert len(rec_id) >= 15
@@ -40,7 +42,7 @@ def test_melipayamaks_client_sends_by_soap_through_the_proxy(proxied, clock):
     assert proxied.messages()[0]["text"] == "سلام"
 
 
-def test_melipayamaks_client_sends_by_rest(simulator, monkeypatch):
+def test_the_melipayamak_client_sends_by_rest(simulator, monkeypatch):
     api = load("melipayamak").Api("user", "pass")
     rest = api.sms()
     path = f"{simulator.url}/melipayamak/api/SendSMS/%s"
@@ -55,7 +57,7 @@ def test_melipayamaks_client_sends_by_rest(simulator, monkeypatch):
     assert rest.get_base_price()["RetStatus"] == 1
 
 
-def test_smsirs_older_client_sends_through_the_proxy(proxied):
+def test_the_legacy_smsir_client_sends_through_the_proxy(proxied):
     load("smsir")
     token = load("smsir.token").get_token("key", "secret")
     assert token
@@ -72,7 +74,7 @@ def test_smsirs_older_client_sends_through_the_proxy(proxied):
     assert club.get_allcontacts_By_pageid("1", token).json()["AllRecords"] == 1
 
 
-def test_smsirs_client_sends(simulator, monkeypatch):
+def test_the_smsir_client_sends(simulator, monkeypatch):
     kind = load("sms_ir").SmsIr
     monkeypatch.setattr(kind, "ENDPOINT", f"{simulator.url}/smsir")
     client = kind("key", 30007732000000)
@@ -90,7 +92,7 @@ def test_smsirs_client_sends(simulator, monkeypatch):
     assert client.report_latest_received(5).json()["data"] == []
 
 
-def test_asanaks_client_sends(simulator):
+def test_the_asanak_client_sends(simulator):
     client = load("asanak_sms_client").AsanakSmsClient(
         "user", "pass", base_url=f"{simulator.url}/asanak"
     )

@@ -1,4 +1,4 @@
-"""MeliPayamak's side: SOAP by hand and by zeep, plain HTTP calls, and REST."""
+"""The simulated MeliPayamak: SOAP by hand and with zeep, the HTTP binding, and REST."""
 
 import base64
 
@@ -43,13 +43,13 @@ def service(simulator):
         yield client.service
 
 
-def test_the_envelope_of_the_documentation_comes_back(http, simulator):
-    answer = post(http, send_sms(["09123456789"]))
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == XML
-    rec_id = answer.text.partition("<long>")[2].partition("</long>")[0]
+def test_send_sms_returns_the_documented_envelope(http, simulator):
+    response = post(http, send_sms(["09123456789"]))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == XML
+    rec_id = response.text.partition("<long>")[2].partition("</long>")[0]
     assert len(rec_id) >= 15
-    assert answer.text == (
+    assert response.text == (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         '<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"'
         ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
@@ -61,59 +61,57 @@ def test_the_envelope_of_the_documentation_comes_back(http, simulator):
     assert simulator.messages()[0]["code"] == "12345"
 
 
-def test_soap_12_is_answered_in_soap_12(http):
+def test_a_soap_12_request_gets_a_soap_12_response(http):
     version = "http://www.w3.org/2003/05/soap-envelope"
-    answer = http.post(
+    response = http.post(
         PATH,
         content=envelope(send_sms(["09123456789"]), version),
         headers={"Content-Type": "application/soap+xml; charset=utf-8"},
     )
-    assert answer.headers["content-type"].startswith("application/soap+xml")
-    assert version in answer.text
-    assert "<SendSmsResult>1</SendSmsResult>" in answer.text
+    assert response.headers["content-type"].startswith("application/soap+xml")
+    assert version in response.text
+    assert "<SendSmsResult>1</SendSmsResult>" in response.text
 
 
-def test_zeep_sends_to_many_with_the_wsdl_it_is_given(service, simulator, clock):
-    answer = service.SendSms(
+def test_zeep_sends_to_many_with_the_generated_wsdl(service, simulator, clock):
+    response = service.SendSms(
         username="u", password="p", to={"string": ["09123456789", "12", "09121112233"]},
         isflash=False, text="سلام", udh="", **{"from": "50004001"},
     )  # fmt: skip
-    assert answer.SendSmsResult == 1
-    assert bytes(answer.status) == b"\x00\x01\x00"
-    assert answer.recId.long[1] == 0
+    assert response.SendSmsResult == 1
+    assert bytes(response.status) == b"\x00\x01\x00"
+    assert response.recId.long[1] == 0
     assert [m["to"] for m in simulator.messages()] == ["+989121112233", "+989123456789"]
-    ids = {"string": [str(answer.recId.long[0]), "999"]}
+    ids = {"string": [str(response.recId.long[0]), "999"]}
     queued = service.GetDeliveries3(recId=ids, username="u", password="p")
     clock.advance(5)
     delivered = service.GetDeliveries3(recId=ids, username="u", password="p")
     assert (queued, delivered) == ([400, 100], [1, 100])
 
 
-def test_a_pattern_is_answered_by_a_long_id(service, simulator):
-    answer = service.SendByBaseNumber2(
+def test_a_pattern_returns_a_long_id(service, simulator):
+    response = service.SendByBaseNumber2(
         username="u", password="p", text="12345;فروشگاه", to="09123456789", bodyId=7
     )
-    assert len(answer) >= 15
+    assert len(response) >= 15
     assert simulator.messages()[0]["text"] == "کد تأیید شما: 12345\nفروشگاه"
     assert simulator.messages()[0]["code"] == "12345"
 
 
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
+def test_a_refused_pattern_returns_an_error_number(service):
+    cases = [
         ({"bodyId": 0}, "-4"),
         ({"to": "09123456789,09121112233"}, "-2"),
         ({"text": "https://example.ir"}, "-10"),
         ({"text": ""}, "-5"),
         ({"password": ""}, "0"),
-    ],
-)
-def test_a_pattern_that_is_not_sent_is_answered_by_a_small_number(service, more, reason):
-    call = {"username": "u", "password": "p", "text": "1", "to": "09123456789", "bodyId": 7} | more
-    assert service.SendByBaseNumber2(**call) == reason
+    ]
+    valid = {"username": "u", "password": "p", "text": "1", "to": "09123456789", "bodyId": 7}
+    for change, number in cases:
+        assert service.SendByBaseNumber2(**valid | change) == number, change
 
 
-def test_credit_falls_by_parts(service):
+def test_a_send_reduces_the_credit_by_its_parts(service):
     before = service.GetCredit(username="u", password="p")
     service.SendSimpleSMS2(
         username="u", password="p", to="09123456789", text="م" * 71, isflash=False,
@@ -134,83 +132,79 @@ def test_received_messages_are_listed(service, http):
     assert service.GetInboxCount(username="u", password="p", isRead=False) == 1
 
 
-@pytest.mark.parametrize(
-    ("inner", "result"),
-    [
+def test_a_refused_send_returns_an_error_number_and_no_ids(http, simulator):
+    cases = [
         (send_sms(["09123456789"], password=""), 0),
         (send_sms(["09123456789"] * 101), 4),
         (send_sms(["09123456789"], **{"from": ""}), 5),
         (send_sms(["12"]), 11),
         (send_sms([]), 11),
         (send_sms(["09123456789"]).replace(' xmlns="http://tempuri.org/"', ""), 0),
-    ],
-)
-def test_what_is_not_sent_has_a_number_and_no_ids(http, simulator, inner, result):
-    answer = post(http, inner)
-    assert f"<SendSmsResult>{result}</SendSmsResult>" in answer.text
-    assert "recId" not in answer.text
-    assert simulator.messages() == []
+    ]
+    for inner, result in cases:
+        response = post(http, inner)
+        assert f"<SendSmsResult>{result}</SendSmsResult>" in response.text, inner
+        assert "recId" not in response.text, inner
+        assert simulator.messages() == [], inner
 
 
-@pytest.mark.parametrize(
-    ("body", "action", "status"),
-    [
+def test_an_invalid_soap_request_gets_a_fault(http):
+    cases = [
         (b"<", "http://tempuri.org/SendSms", 400),
         (envelope(""), "http://tempuri.org/SendSms", 400),
         (envelope(send_sms(["09123456789"])), "", 500),
         (envelope(send_sms(["09123456789"])), "http://tempuri.org/GetCredit", 500),
         (envelope('<Nothing xmlns="http://tempuri.org/"/>'), "http://tempuri.org/Nothing", 500),
         (envelope(send_sms([])).replace(b"false", b"perhaps"), "http://tempuri.org/SendSms", 500),
-    ],
-)
-def test_what_cannot_be_read_is_a_fault(http, body, action, status):
-    headers = {"Content-Type": XML, "SOAPAction": action}
-    answer = http.post(PATH, content=body, headers=headers)
-    assert answer.status_code == status
-    assert "<faultcode>soap:Client</faultcode>" in answer.text
+    ]
+    for body, action, status in cases:
+        headers = {"Content-Type": XML, "SOAPAction": action}
+        response = http.post(PATH, content=body, headers=headers)
+        assert response.status_code == status, body
+        assert "<faultcode>soap:Client</faultcode>" in response.text, body
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_a_dtd_is_refused_and_its_entities_are_not_expanded(http, simulator, encoding):
+def test_a_dtd_is_refused_in_every_encoding(http, simulator):
     body = envelope(send_sms(["09123456789"], text="&e;")).decode().partition("?>")[2]
-    declared = f'<?xml version="1.0" encoding="{encoding}"?>'
-    bomb = f'{declared}<!DOCTYPE s [<!ENTITY e SYSTEM "file:///etc/hostname">]>{body}'
-    headers = {"Content-Type": XML, "SOAPAction": "http://tempuri.org/SendSms"}
-    answer = http.post(PATH, content=bomb.encode(encoding), headers=headers)
-    assert answer.status_code == 400
-    assert simulator.messages() == []
+    for encoding in ("utf-8", "utf-16"):
+        declaration = f'<?xml version="1.0" encoding="{encoding}"?>'
+        attack = f'{declaration}<!DOCTYPE s [<!ENTITY e SYSTEM "file:///etc/hostname">]>{body}'
+        headers = {"Content-Type": XML, "SOAPAction": "http://tempuri.org/SendSms"}
+        response = http.post(PATH, content=attack.encode(encoding), headers=headers)
+        assert response.status_code == 400, encoding
+        assert simulator.messages() == [], encoding
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_plain_http_answers_the_result_alone(http, method):
+def test_the_http_binding_returns_only_the_result(http):
     values = {"username": "u", "password": "p"}
-    sent = {"params": values} if method == "GET" else {"data": values}
-    answer = http.request(method, f"{PATH}/GetCredit", **sent)
-    assert answer.headers["content-type"] == XML
-    assert answer.text == (
-        '<?xml version="1.0" encoding="utf-8"?>\n<double xmlns="http://tempuri.org/">1000000000.0</double>'
-    )
+    for method, sent in (("GET", {"params": values}), ("POST", {"data": values})):
+        response = http.request(method, f"{PATH}/GetCredit", **sent)
+        assert response.headers["content-type"] == XML, method
+        assert response.text == (
+            '<?xml version="1.0" encoding="utf-8"?>\n'
+            '<double xmlns="http://tempuri.org/">1000000000.0</double>'
+        ), method
 
 
-def test_plain_http_takes_repeated_members_as_a_list(http, simulator):
+def test_the_http_binding_reads_repeated_members_as_a_list(http, simulator):
     values = {
         "username": "u", "password": "p", "to": ["09123456789", "09121112233"],
         "from": "50004001", "text": "x", "isflash": "false", "udh": "",
     }  # fmt: skip
-    answer = http.post(f"{PATH}/SendSms", data=values)
-    assert answer.text.endswith('<int xmlns="http://tempuri.org/">1</int>')
+    response = http.post(f"{PATH}/SendSms", data=values)
+    assert response.text.endswith('<int xmlns="http://tempuri.org/">1</int>')
     assert len(simulator.messages()) == 2
     ids = http.post(f"{PATH}/SendSimpleSMS", data=values).text
     assert ids.count("<string>") == 2
     assert '<ArrayOfString xmlns="http://tempuri.org/">' in ids
 
 
-def test_plain_http_names_the_member_that_is_missing(http):
-    answer = http.get(f"{PATH}/GetCredit", params={"username": "u"})
-    assert (answer.status_code, answer.text) == (500, "Missing parameter: password.\r\n")
+def test_the_http_binding_names_a_missing_member(http):
+    response = http.get(f"{PATH}/GetCredit", params={"username": "u"})
+    assert (response.status_code, response.text) == (500, "Missing parameter: password.\r\n")
 
 
-def test_rest_answers_value_and_status(http, clock):
+def test_rest_calls_return_value_and_status(http, clock):
     base = "/melipayamak/api/SendSMS"
     account = {"username": "u", "password": "p"}
     sent = http.post(f"{base}/SendSMS", data={
@@ -225,7 +219,7 @@ def test_rest_answers_value_and_status(http, clock):
     assert refused["RetStatus"] == 0
 
 
-def test_the_status_byte_is_base64(http):
-    answer = post(http, send_sms(["09123456789", "1"]))
-    status = answer.text.partition("<status>")[2].partition("</status>")[0]
+def test_the_status_bytes_are_base64(http):
+    response = post(http, send_sms(["09123456789", "1"]))
+    status = response.text.partition("<status>")[2].partition("</status>")[0]
     assert base64.b64decode(status) == b"\x00\x01"

@@ -1,4 +1,4 @@
-"""SMS.ir's side: v1 and the older service, as its public clients speak to them."""
+"""The simulated SMS.ir: v1 and the legacy service, as public clients call them."""
 
 import httpx
 import pytest
@@ -12,11 +12,11 @@ def v1(http: httpx.Client, method: str, path: str, **more: object) -> httpx.Resp
 
 
 def data(http: httpx.Client, method: str, path: str, **more: object) -> object:
-    answer = v1(http, method, path, **more)
-    assert answer.status_code == 200, answer.text
-    assert list(answer.json()) == ["status", "message", "data"]
-    assert (answer.json()["status"], answer.json()["message"]) == (1, "موفق")
-    return answer.json()["data"]
+    response = v1(http, method, path, **more)
+    assert response.status_code == 200, response.text
+    assert list(response.json()) == ["status", "message", "data"]
+    assert (response.json()["status"], response.json()["message"]) == (1, "موفق")
+    return response.json()["data"]
 
 
 def verify(**more: object) -> dict[str, object]:
@@ -30,7 +30,7 @@ def bulk(**more: object) -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_verify_sends_the_template_and_answers_id_and_cost(http, simulator):
+def test_verify_sends_a_template_and_returns_id_and_cost(http, simulator):
     sent = data(http, "POST", "send/verify", json=verify())
     assert list(sent) == ["messageId", "cost"]
     assert simulator.messages()[0]["code"] == "12345"
@@ -48,7 +48,7 @@ def test_a_message_is_reported_by_its_id(http, clock):
     assert data(http, "GET", "send/live")[0]["messageId"] == sent["messageId"]
 
 
-def test_bulk_answers_null_for_a_number_that_is_none(http, simulator):
+def test_bulk_returns_null_for_an_invalid_number(http, simulator):
     sent = data(http, "POST", "send/bulk", json=bulk(mobiles=["09123456789", "12"]))
     assert list(sent) == ["packId", "messageIds", "cost"]
     assert isinstance(sent["messageIds"][0], int)
@@ -57,7 +57,7 @@ def test_bulk_answers_null_for_a_number_that_is_none(http, simulator):
     assert len(data(http, "GET", f"send/pack/{sent['packId']}")) == 2
 
 
-def test_like_to_like_sends_to_each_its_own(http, simulator):
+def test_like_to_like_sends_each_recipient_a_text(http, simulator):
     body = {
         "lineNumber": 3000, "messageTexts": ["a", "b"],
         "mobiles": ["09123456789", "09121112233"],
@@ -69,17 +69,17 @@ def test_like_to_like_sends_to_each_its_own(http, simulator):
     }
 
 
-def test_a_send_that_waits_can_be_taken_back(http, simulator, clock):
+def test_a_scheduled_send_can_be_cancelled(http, simulator, clock):
     at = int(clock().timestamp()) + 600
     sent = data(http, "POST", "send/bulk", json=bulk(sendDateTime=at))
-    taken = data(http, "DELETE", f"send/scheduled/{sent['packId']}")
-    assert taken["smsCount"] == 1
+    cancelled = data(http, "DELETE", f"send/scheduled/{sent['packId']}")
+    assert cancelled["smsCount"] == 1
     clock.advance(minutes=20)
     assert simulator.messages() == []
     assert v1(http, "DELETE", f"send/scheduled/{sent['packId']}").json()["status"] == 111
 
 
-def test_credit_lines_and_received_messages(http):
+def test_credit_lines_and_received_messages_are_listed(http):
     before = data(http, "GET", "credit")
     data(http, "POST", "send/bulk", json=bulk())
     assert data(http, "GET", "credit") == before - 1
@@ -91,9 +91,8 @@ def test_credit_lines_and_received_messages(http):
     assert (received["mobile"], received["messageText"]) == (9123456789, "سلام")
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
+def test_an_invalid_request_is_http_400_with_its_status(http, simulator):
+    cases = [
         ("send/verify", verify(mobile="12"), 104),
         ("send/verify", verify(templateId=0), 113),
         ("send/verify", verify(parameters=None), 16),
@@ -103,55 +102,54 @@ def test_credit_lines_and_received_messages(http):
         ("send/bulk", bulk(messageText=" "), 103),
         ("send/bulk", bulk(mobiles=[]), 16),
         ("send/bulk", [], 16),
-    ],
-)
-def test_a_logical_error_is_http_400_with_its_status(http, simulator, path, body, status):
-    answer = v1(http, "POST", path, json=body)
-    assert (answer.status_code, answer.json()["status"]) == (400, status)
-    assert answer.json()["data"] is None
-    assert simulator.messages() == []
+    ]
+    for path, body, status in cases:
+        response = v1(http, "POST", path, json=body)
+        assert (response.status_code, response.json()["status"]) == (400, status), body
+        assert response.json()["data"] is None, body
+        assert simulator.messages() == [], body
 
 
-def test_twenty_five_characters_are_a_value(http):
+def test_a_template_value_may_have_25_characters(http):
     data(http, "POST", "send/verify", json=verify(parameters=[{"name": "X", "value": "x" * 25}]))
 
 
-def test_without_a_key_nobody_enters(http):
-    answer = http.get("/smsir/v1/credit")
-    assert (answer.status_code, answer.json()["status"]) == (401, 10)
+def test_a_missing_key_is_refused(http):
+    response = http.get("/smsir/v1/credit")
+    assert (response.status_code, response.json()["status"]) == (401, 10)
 
 
-# The older service
+# The legacy service
 
 
 @pytest.fixture
 def token(http):
-    answer = http.post("/smsir/api/Token", json={"UserApiKey": "k", "SecretKey": "s"})
-    assert answer.status_code == 201
-    assert answer.json()["IsSuccessful"] is True
-    return {"x-sms-ir-secure-token": answer.json()["TokenKey"]}
+    response = http.post("/smsir/api/Token", json={"UserApiKey": "k", "SecretKey": "s"})
+    assert response.status_code == 201
+    assert response.json()["IsSuccessful"] is True
+    return {"x-sms-ir-secure-token": response.json()["TokenKey"]}
 
 
-def test_a_token_is_good_for_thirty_minutes(http, token, clock):
+def test_a_token_is_valid_for_thirty_minutes(http, token, clock):
     clock.advance(minutes=29, seconds=59)
     assert http.get("/smsir/api/credit", headers=token).json()["IsSuccessful"] is True
     clock.advance(1)
     assert http.get("/smsir/api/credit", headers=token).status_code == 401
 
 
-def test_no_token_without_both_keys(http):
-    answer = http.post("/smsir/api/Token", json={"UserApiKey": "k"})
-    assert answer.status_code == 400
-    assert answer.json()["IsSuccessful"] is False
+def test_a_token_requires_both_keys(http):
+    response = http.post("/smsir/api/Token", json={"UserApiKey": "k"})
+    assert response.status_code == 400
+    assert response.json()["IsSuccessful"] is False
     assert http.get("/smsir/api/credit").status_code == 401
 
 
 def test_codes_and_templates_are_sent(http, token, simulator):
-    answer = http.post(
+    response = http.post(
         "/smsir/api/VerificationCode", headers=token,
         json={"Code": "4821", "MobileNumber": "09123456789"},
     )  # fmt: skip
-    assert answer.json()["IsSuccessful"] is True
+    assert response.json()["IsSuccessful"] is True
     assert simulator.messages()[0]["code"] == "4821"
     http.post("/smsir/api/UltraFastSend", headers=token, json={
         "ParameterArray": [{"Parameter": "VerificationCode", "ParameterValue": "55555"}],
@@ -160,19 +158,21 @@ def test_codes_and_templates_are_sent(http, token, simulator):
     assert simulator.messages()[0]["code"] == "55555"
 
 
-def test_message_send_answers_an_id_for_each_mobile(http, token):
-    answer = http.post("/smsir/api/MessageSend", headers=token, json={
+def test_message_send_returns_an_id_for_each_mobile(http, token):
+    response = http.post("/smsir/api/MessageSend", headers=token, json={
         "Messages": ["سلام"], "MobileNumbers": ["09123456789", "09121112233"],
         "LineNumber": "3000", "SendDateTime": "", "CanContinueInCaseOfError": "false",
     }).json()  # fmt: skip
-    assert [row["MobileNo"] for row in answer["Ids"]] == ["09123456789", "09121112233"]
+    assert [row["MobileNo"] for row in response["Ids"]] == ["09123456789", "09121112233"]
     report = http.get(
-        f"/smsir/api/MessageSend?pageId=1&batchKey={answer['BatchKey']}", headers=token
+        f"/smsir/api/MessageSend?pageId=1&batchKey={response['BatchKey']}", headers=token
     )
     assert len(report.json()["Messages"]) == 2
 
 
-def test_the_customer_club_keeps_contacts_ten_a_page_and_sends_to_them(http, token, simulator):
+def test_the_customer_club_lists_ten_contacts_per_page_and_sends_to_a_category(
+    http, token, simulator
+):
     http.post("/smsir/api/CustomerClubContact", headers=token, json={
         "Prefix": "", "FirstName": "ا", "LastName": "ب", "Mobile": "09121112233",
         "BirthDay": "", "CategoryId": 3,
@@ -191,8 +191,8 @@ def test_the_customer_club_keeps_contacts_ten_a_page_and_sends_to_them(http, tok
     assert len(sent["Ids"]) == len(simulator.messages()) == 11
 
 
-def test_an_error_says_that_it_was_not_successful(http, token):
-    answer = http.post(
+def test_a_refused_call_is_not_successful(http, token):
+    response = http.post(
         "/smsir/api/VerificationCode", headers=token, json={"Code": "1", "MobileNumber": "12"}
     )
-    assert answer.json()["IsSuccessful"] is False
+    assert response.json()["IsSuccessful"] is False

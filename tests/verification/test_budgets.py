@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy
-from flows import NO_BUDGETS, Flow
+from flows import NO_LIMITS, Flow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parallel import outcome, race
 
 from flask_smsverify import signals
-from flask_smsverify.errors import BudgetSpent, TooSoon
-from flask_smsverify.ledger import Ledger
-from flask_smsverify.models import Base
-from flask_smsverify.settings import Limit
-from flask_smsverify.verification.budgets import SLICES, Budgets, Claim, Pace
+from flask_smsverify.db.ledger import Ledger
+from flask_smsverify.db.models import Base
+from flask_smsverify.errors import RateLimited, TooSoon
+from flask_smsverify.limits.usage import SLICES, Budgets, Claim, Pace
+from flask_smsverify.settings.schema import Limit
 from flask_smsverify.verification.codes import Keyring
 
 MakeFlow = Callable[..., Flow]
@@ -32,9 +32,10 @@ def at(seconds: float) -> datetime:
 @contextmanager
 def in_memory() -> Iterator[Budgets]:
     engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.StaticPool)
+    ledger = Ledger(engine)  # before the first connection, which it must control
     Base.metadata.create_all(engine)
     try:
-        yield Budgets(Ledger(engine), Keyring(["a key"]))
+        yield Budgets(ledger, Keyring(["a key"]))
     finally:
         engine.dispose()
 
@@ -51,11 +52,11 @@ HOURLY = Claim("mobile", "one", (Limit(5, 3600),))
 def test_a_window_takes_its_number_and_says_when_the_next_goes(budgets: Budgets) -> None:
     for second in range(5):
         budgets.reserve([HOURLY], at(second))
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(RateLimited) as caught:
         budgets.reserve([HOURLY], at(5))
     assert caught.value.scope == "mobile"
     assert 3595 <= caught.value.retry_after <= 3600 + 300
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(RateLimited):
         budgets.reserve([HOURLY], at(5 + caught.value.retry_after - 1))
     budgets.reserve([HOURLY], at(5 + caught.value.retry_after))
 
@@ -63,11 +64,11 @@ def test_a_window_takes_its_number_and_says_when_the_next_goes(budgets: Budgets)
 def test_of_several_limits_the_one_that_takes_longest_is_told(budgets: Budgets) -> None:
     claim = Claim("mobile", "one", (Limit(1, 60), Limit(2, 3600)))
     budgets.reserve([claim], at(0))
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(RateLimited) as caught:
         budgets.reserve([claim], at(1))
     assert caught.value.retry_after <= 65
     budgets.reserve([claim], at(70))
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(RateLimited) as caught:
         budgets.reserve([claim], at(140))
     assert caught.value.retry_after > 3000
 
@@ -76,7 +77,7 @@ def test_two_limits_over_the_same_window_count_a_unit_once(budgets: Budgets) -> 
     claim = Claim("mobile", "one", (Limit(3, 3600), Limit(9, 3600)))
     for second in range(3):
         budgets.reserve([claim], at(second))
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(RateLimited):
         budgets.reserve([claim], at(4))
 
 
@@ -85,7 +86,7 @@ def test_a_claim_that_is_refused_takes_nothing_anywhere(budgets: Budgets) -> Non
     for second in range(5):
         budgets.reserve([HOURLY], at(second))
     for _ in range(20):
-        with pytest.raises(BudgetSpent):
+        with pytest.raises(RateLimited):
             budgets.reserve([free, HOURLY], at(9))
     assert [usage.used for usage in budgets.usage([free, HOURLY], at(9))] == [0, 5]
 
@@ -95,7 +96,7 @@ def test_the_order_of_claims_does_not_matter(budgets: Budgets, order: int) -> No
     claims = [HOURLY, Claim("site", "", (Limit(2, 3600),))][::order]
     budgets.reserve(claims, at(0))
     budgets.reserve(claims, at(0))
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(RateLimited) as caught:
         budgets.reserve(claims, at(0))
     assert caught.value.scope == "site"
 
@@ -106,7 +107,7 @@ def test_what_is_given_back_can_be_taken_again(budgets: Budgets) -> None:
     budgets.give_back(taken[1])
     budgets.reserve([HOURLY], at(0))
     budgets.reserve([HOURLY], at(0))
-    assert outcome(lambda: budgets.reserve([HOURLY], at(0))) == "BudgetSpent"
+    assert outcome(lambda: budgets.reserve([HOURLY], at(0))) == "RateLimited"
 
 
 def test_giving_back_what_has_aged_out_changes_nothing(budgets: Budgets) -> None:
@@ -114,13 +115,13 @@ def test_giving_back_what_has_aged_out_changes_nothing(budgets: Budgets) -> None
     for _ in range(5):
         budgets.reserve([HOURLY], at(4000))
     budgets.give_back(old)
-    assert outcome(lambda: budgets.reserve([HOURLY], at(4000))) == "BudgetSpent"
+    assert outcome(lambda: budgets.reserve([HOURLY], at(4000))) == "RateLimited"
 
 
 def test_a_clock_that_was_set_back_gives_no_units(budgets: Budgets) -> None:
     for _ in range(5):
         budgets.reserve([HOURLY], at(0))
-    assert outcome(lambda: budgets.reserve([HOURLY], at(-86_400))) == "BudgetSpent"
+    assert outcome(lambda: budgets.reserve([HOURLY], at(-86_400))) == "RateLimited"
 
 
 def test_lifting_begins_anew(budgets: Budgets) -> None:
@@ -139,7 +140,7 @@ def test_the_same_thing_again_costs_nothing_a_different_one_does(budgets: Budget
     for item in ("a", "b", "a", "b", "a"):
         budgets.reserve([thing(item)], at(0))
     assert budgets.usage([thing("a")], at(0))[0].used == 2
-    assert outcome(lambda: budgets.reserve([thing("c")], at(0))) == "BudgetSpent"
+    assert outcome(lambda: budgets.reserve([thing("c")], at(0))) == "RateLimited"
 
 
 def test_a_thing_counts_from_its_last_use(budgets: Budgets) -> None:
@@ -147,14 +148,14 @@ def test_a_thing_counts_from_its_last_use(budgets: Budgets) -> None:
     budgets.reserve([thing("a")], at(0))
     budgets.reserve([thing("a")], at(3500))
     budgets.reserve([thing("b")], at(4000))
-    assert outcome(lambda: budgets.reserve([thing("c")], at(4100))) == "BudgetSpent"
+    assert outcome(lambda: budgets.reserve([thing("c")], at(4100))) == "RateLimited"
 
 
 def test_a_thing_that_is_given_back_stays_where_it_was_used_otherwise(budgets: Budgets) -> None:
     budgets.reserve([thing("a", 1)], at(0))
     again = budgets.reserve([thing("a", 1)], at(0))
     budgets.give_back(again)
-    assert outcome(lambda: budgets.reserve([thing("b", 1)], at(0))) == "BudgetSpent"
+    assert outcome(lambda: budgets.reserve([thing("b", 1)], at(0))) == "RateLimited"
 
 
 def test_a_pause_is_told_only_where_no_budget_is_spent(budgets: Budgets) -> None:
@@ -167,7 +168,7 @@ def test_a_pause_is_told_only_where_no_budget_is_spent(budgets: Budgets) -> None
     assert budgets.pause_left(pace, at(30)) == 0
     for _ in range(4):
         budgets.reserve([HOURLY], at(1))
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(RateLimited):
         budgets.reserve([HOURLY, pace], at(2))
 
 
@@ -227,7 +228,7 @@ def test_parallel_reservations_over_the_same_rows_in_any_order_are_exact(
         claims = [one, two, three] if number % 2 else [three, two, one]
         flow.state.budgets.reserve(claims, NOON)
 
-    assert race(40, take) == {"ok": 12, "BudgetSpent": 28}
+    assert race(40, take) == {"ok": 12, "RateLimited": 28}
     assert [usage.used for usage in flow.state.budgets.usage([one, two, three], NOON)] == [12] * 3
 
 
@@ -254,7 +255,7 @@ def test_no_window_ever_holds_more_and_refilling_is_at_most_a_twelfth_late(
             surely_free = [then for then, _ in taken if then > now - window * (1 + 1 / SLICES)]
             try:
                 reservation = budgets.reserve([claim], at(now))
-            except BudgetSpent as error:
+            except RateLimited as error:
                 wait = error.retry_after
                 assert len(surely_free) >= amount
                 assert 1 <= wait <= window * (1 + 1 / SLICES) + 1
@@ -276,7 +277,7 @@ def test_no_window_ever_holds_more_different_things(steps: list[tuple[float, str
             surely = {other for then, other in taken if then > now - 3600 * (1 + 1 / SLICES)}
             try:
                 budgets.reserve([thing(item, 3)], at(now))
-            except BudgetSpent:
+            except RateLimited:
                 assert item not in recent
                 assert len(surely) >= 3
             else:
@@ -290,16 +291,16 @@ def test_no_window_ever_holds_more_different_things(steps: list[tuple[float, str
 def test_an_account_asks_for_three_different_mobiles_a_day(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS={"user": None}, SMSVERIFY_RESEND_DELAYS=(1,))
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"user": None}, SMSVERIFY_RESEND_DELAYS=(1,))
     ends = []
     for mobile in ("09120000001", "09120000002", "09120000001", "09120000003", "09120000004"):
         ends.append(outcome(lambda to=mobile: flow.start(mobile=to)))
         flow.clock.advance(2)
-    assert ends == ["ok", "ok", "ok", "ok", "BudgetSpent"]
+    assert ends == ["ok", "ok", "ok", "ok", "RateLimited"]
 
 
 def test_a_lifted_budget_stops_nobody(make_flow: MakeFlow, sqlite: str) -> None:
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS=NO_BUDGETS, SMSVERIFY_MAX_ATTEMPTS=100)
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_MAX_ATTEMPTS=100)
     for _ in range(30):
         flow.clock.advance(121)
         challenge = flow.start(ip="192.0.2.1")
@@ -311,14 +312,14 @@ def test_a_lifted_budget_stops_nobody(make_flow: MakeFlow, sqlite: str) -> None:
 def test_the_sites_failures_are_a_brake_with_one_signal_at_half(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
-    flow = make_flow(sqlite, users=9, SMSVERIFY_BUDGETS={"site_failures": "10/hour"})
+    flow = make_flow(sqlite, users=9, SMSVERIFY_LIMITS={"site_failures": "10/hour"})
     told = []
 
     def hear(_app: object, *, scope: str, limit: str) -> None:
         told.append((scope, limit))
 
     open_ones = [flow.start(number) for number in range(1, 10)]
-    with signals.budget_spent.connected_to(hear):
+    with signals.limit_reached.connected_to(hear):
         for right in open_ones[:2]:
             flow.check(right, flow.code(right))
         ends = [
@@ -340,7 +341,7 @@ def test_accounts_without_attempts_do_not_wear_the_sites_brake(
         sqlite,
         users=4,
         SMSVERIFY_CONSECUTIVE_FAILURES=8,
-        SMSVERIFY_BUDGETS={"failures": "3/day", "site_failures": "50/hour"},
+        SMSVERIFY_LIMITS={"failures": "3/day", "site_failures": "50/hour"},
     )
     poor, exhausted = flow.start(1), flow.start(2)
     for _ in range(20):
@@ -360,7 +361,7 @@ def test_accounts_without_attempts_do_not_wear_the_sites_brake(
 def test_the_sites_brake_stops_every_check_until_it_is_lifted(
     make_flow: MakeFlow, database: str
 ) -> None:
-    flow = make_flow(database, users=3, SMSVERIFY_BUDGETS={"site_failures": "3/hour"})
+    flow = make_flow(database, users=3, SMSVERIFY_LIMITS={"site_failures": "3/hour"})
     attacked, mine = flow.start(1), flow.start(2)
     for _ in range(3):
         outcome(lambda: flow.check(attacked, flow.wrong(attacked)))
@@ -382,7 +383,7 @@ def test_failures_of_the_half_are_told_though_a_right_code_reached_it_first(flow
 
 
 def test_sign_ups_count_failures_by_mobile_and_by_address(make_flow: MakeFlow, sqlite: str) -> None:
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS={"failures": "4/day"}, SMSVERIFY_RESEND_DELAYS=(1,))
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"failures": "4/day"}, SMSVERIFY_RESEND_DELAYS=(1,))
     first = flow.verifier.start_for("09120000001", purpose="sign-up", ip="192.0.2.1")
     for _ in range(2):
         assert outcome(lambda: flow.check(first, flow.wrong(first), ip="192.0.2.1")) == "WrongCode"
@@ -400,4 +401,4 @@ def test_sign_ups_count_failures_by_mobile_and_by_address(make_flow: MakeFlow, s
         assert outcome(lambda: flow.check(third, flow.wrong(third), ip="192.0.2.1")) == "WrongCode"
     assert outcome(lambda: flow.check(third, flow.code(third), ip="192.0.2.1")) == "TooManyAttempts"
     assert flow.check(third, flow.code(third), ip="192.0.2.9").mobile == "+989120000002"
-    flow.state.delivery.settle()
+    flow.state.workers.wait()

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flows import MEMORY, NO_BUDGETS, Flow, Native
+from flows import MEMORY, NO_LIMITS, Flow, Native
 from parallel import CROWD, Crowd, outcome, race, send_to
 
 from flask_smsverify import signals
-from flask_smsverify.delivery import Delivery
+from flask_smsverify.db.models import Attempt, Budget, Challenge, Message, Verification
 from flask_smsverify.errors import (
     AccountLocked,
-    BudgetSpent,
     InvalidMobile,
     Misconfigured,
     NoChallenge,
+    RateLimited,
     RegionNotAllowed,
     Rejected,
     SendFailed,
@@ -27,7 +27,6 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.models import Budget, Challenge, Message, Verification
 from flask_smsverify.senders.memory import Memory
 
 MakeFlow = Callable[..., Flow]
@@ -41,7 +40,7 @@ def test_of_100_sends_at_once_to_one_mobile_exactly_the_cap_goes_out(
     flow = make_flow(database, users=100, SMSVERIFY_SENDS_IN_FLIGHT=100)
     ends = race(100, lambda number: send_to(flow.app, number + 1, "09120000001"))
     assert ends["ok"] == 5
-    assert ends["ok"] + ends["BudgetSpent"] + ends["TooSoon"] == 100
+    assert ends["ok"] + ends["RateLimited"] + ends["TooSoon"] == 100
     assert len(flow.memory.messages) == 5
     assert flow.used("mobile", "+989120000001") == 5
 
@@ -53,12 +52,12 @@ def test_of_sends_from_several_processes_exactly_the_sites_cap_goes_out(
     """Case 18, with processes."""
     config: dict[str, Any] = {
         "SMSVERIFY_SENDERS": MEMORY,
-        "SMSVERIFY_BUDGETS": {"site": "9/day"},
+        "SMSVERIFY_LIMITS": {"site": "9/day"},
         "SMSVERIFY_SENDS_IN_FLIGHT": 100,
     }
     flow = make_flow(database, users=CROWD, **config)
     ends = crowd.race(database, config, "send", None)
-    assert ends == {"ok": 9, "BudgetSpent": CROWD - 9}
+    assert ends == {"ok": 9, "RateLimited": CROWD - 9}
     assert flow.used("site") == 9
 
 
@@ -75,7 +74,7 @@ def test_the_nth_goes_the_next_does_not_and_no_turn_of_a_window_bursts(
 ) -> None:
     """Case 19: asking every half minute for three hours, no hour ever sees more than five."""
     flow = make_flow(
-        sqlite, SMSVERIFY_BUDGETS=NO_BUDGETS | {"mobile": "5/hour"}, SMSVERIFY_RESEND_DELAYS=(1,)
+        sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"mobile": "5/hour"}, SMSVERIFY_RESEND_DELAYS=(1,)
     )
     began, sent = flow.clock.now, []
     for _ in range(360):
@@ -93,7 +92,7 @@ def test_one_account_has_its_cap_whatever_mobiles_it_asks_for(flow: Flow) -> Non
     for at in range(5):
         flow.start(mobile=f"0912000000{at % 3}")
         flow.clock.advance(121)
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(RateLimited) as caught:
         flow.start(mobile="09120000002")
     assert caught.value.scope == "user"
 
@@ -109,7 +108,7 @@ def test_one_address_has_its_cap_whatever_mobiles_it_asks_for(
         with flow.app.app_context():
             flow.verifier.start(flow.user(number + 1), ip="192.0.2.7")
 
-    assert race(40, send) == {"ok": 20, "BudgetSpent": 20}
+    assert race(40, send) == {"ok": 20, "RateLimited": 20}
 
 
 @pytest.mark.parametrize(
@@ -126,13 +125,13 @@ def test_one_address_has_its_cap_whatever_mobiles_it_asks_for(
 def test_addresses_are_counted_ipv6_by_their_64(
     make_flow: MakeFlow, sqlite: str, one: str, other: str, shared: bool
 ) -> None:
-    flow = make_flow(sqlite, users=2, SMSVERIFY_BUDGETS={"ip": "1/hour"})
+    flow = make_flow(sqlite, users=2, SMSVERIFY_LIMITS={"ip": "1/hour"})
     flow.start(1, ip=one)
-    assert outcome(lambda: flow.start(2, ip=other)) == ("BudgetSpent" if shared else "ok")
+    assert outcome(lambda: flow.start(2, ip=other)) == ("RateLimited" if shared else "ok")
 
 
 def test_without_an_address_no_address_is_counted(make_flow: MakeFlow, sqlite: str) -> None:
-    flow = make_flow(sqlite, users=5, SMSVERIFY_BUDGETS={"ip": "1/hour"})
+    flow = make_flow(sqlite, users=5, SMSVERIFY_LIMITS={"ip": "1/hour"})
     for number in range(1, 6):
         flow.start(number)
     assert len(flow.memory.messages) == 5
@@ -144,13 +143,13 @@ def test_a_foreign_prefix_has_a_cap_of_its_own(make_flow: MakeFlow, sqlite: str)
         sqlite,
         users=9,
         SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"),
-        SMSVERIFY_BUDGETS={"foreign": "3/day"},
+        SMSVERIFY_LIMITS={"foreign": "3/day"},
     )
     ends = Counter(
         outcome(lambda n=n: flow.start(n, mobile=f"+97150123456{n}", ip=f"198.51.100.{n}"))
         for n in range(1, 9)
     )
-    assert ends == {"ok": 3, "BudgetSpent": 5}
+    assert ends == {"ok": 3, "RateLimited": 5}
     assert flow.start(9).mobile == "+989123450009"
 
 
@@ -190,7 +189,7 @@ def test_a_store_that_is_down_sends_nothing(
     def down(*_: object, **__: object) -> None:
         raise StoreUnavailable("down")
 
-    monkeypatch.setattr(flow.state.budgets, "lock", down)
+    monkeypatch.setattr(flow.state.usage, "lock", down)
     with pytest.raises(StoreUnavailable):
         flow.start()
     assert flow.memory.messages == []
@@ -205,7 +204,7 @@ def test_a_store_that_goes_down_before_the_gateway_is_asked_costs_nothing(
         raise StoreUnavailable("down")
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow.state.delivery, "_open", down)
+        patched.setattr(flow.state.delivery, "_open_attempt", down)
         with pytest.raises(StoreUnavailable):
             flow.start()
     assert flow.memory.messages == []
@@ -223,14 +222,14 @@ def test_a_stranger_who_burns_a_mobiles_budget_leaves_half_to_its_owner(
     assert flow.verifier.status(flow.user()).state == "expired"
     ends = Counter(outcome(lambda n=n: flow.start(n, mobile="09123450001")) for n in range(2, 8))
     ends[outcome(lambda: flow.verifier.start_for("09123450001", purpose="sign-up"))] += 1
-    assert ends == {"ok": 3, "BudgetSpent": 4}
-    flow.state.delivery.settle()
+    assert ends == {"ok": 3, "RateLimited": 4}
+    flow.state.workers.wait()
     challenge = flow.start(1)
     flow.clock.advance(31)
     flow.verifier.resend(challenge)
     assert flow.check(challenge, flow.code(challenge)).verified_at
     flow.clock.advance(31)
-    with pytest.raises(BudgetSpent) as caught:
+    with pytest.raises(RateLimited) as caught:
         flow.start(1)
     assert caught.value.scope == "mobile"
 
@@ -241,20 +240,20 @@ def test_whoever_lost_a_mobile_has_no_share_kept(make_flow: MakeFlow, sqlite: st
     flow.verifier.revoke(flow.user(1), by="staff")
     flow.clock.advance(7200)
     ends = Counter(outcome(lambda n=n: flow.start(n, mobile="09123450001")) for n in range(2, 9))
-    assert ends == {"ok": 5, "BudgetSpent": 2}
+    assert ends == {"ok": 5, "RateLimited": 2}
 
 
 def test_the_sites_budget_is_a_hard_stop_with_one_signal(make_flow: MakeFlow, sqlite: str) -> None:
     """Case 27."""
-    flow = make_flow(sqlite, users=9, SMSVERIFY_BUDGETS={"site": "4/day"})
+    flow = make_flow(sqlite, users=9, SMSVERIFY_LIMITS={"site": "4/day"})
     told: list[tuple[str, str]] = []
 
     def hear(_app: object, *, scope: str, limit: str) -> None:
         told.append((scope, limit))
 
-    with signals.budget_spent.connected_to(hear):
+    with signals.limit_reached.connected_to(hear):
         ends = Counter(outcome(lambda n=n: flow.start(n)) for n in range(1, 10))
-    assert ends == {"ok": 4, "BudgetSpent": 5}
+    assert ends == {"ok": 4, "RateLimited": 5}
     assert told == [("site", "whole")]
 
 
@@ -262,7 +261,7 @@ def test_a_second_copy_that_takes_the_sites_last_unit_is_told(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
     """Case 27: whatever takes it."""
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS={"site": "2/day"})
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"site": "2/day"})
     first, second = Memory(name="first"), Memory(name="second")
     flow.route(first, second)
     first.fail_with(Unknown("first", "no answer"), arrives=True)
@@ -271,7 +270,7 @@ def test_a_second_copy_that_takes_the_sites_last_unit_is_told(
     def hear(_app: object, *, scope: str, limit: str) -> None:
         told.append(scope)
 
-    with signals.budget_spent.connected_to(hear):
+    with signals.limit_reached.connected_to(hear):
         flow.start()
     assert told.count("site") == 1
 
@@ -301,7 +300,7 @@ def test_looking_sends_nothing(flow: Flow) -> None:
 def test_pauses_grow_over_challenges_and_start_anew_after_a_proof(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS=NO_BUDGETS)
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS)
     pauses = []
     for at in range(6):
         challenge = flow.start(mobile=f"0912000000{at}")
@@ -354,10 +353,10 @@ def test_a_code_that_died_while_it_waited_to_be_sent_is_not_sent(
     """Nobody could use it any more, and nobody pays for it."""
     waiting: list[Callable[[], object]] = []
 
-    def later(_delivery: Delivery, work: Callable[..., object], *arguments: object) -> None:
+    def later(work: Callable[..., object], *arguments: object) -> None:
         waiting.append(functools.partial(work, *arguments))
 
-    monkeypatch.setattr(Delivery, "in_background", later)
+    monkeypatch.setattr(flow.verifier._issuer._dispatcher, "run_in_background", later)
     challenge = flow.verifier.start_for("09120000001", purpose="sign-up")
     assert flow.used("site") == 1
     flow.clock.advance(601)
@@ -372,7 +371,7 @@ def test_a_resend_that_fails_beside_a_proof_gives_the_address_back_once(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
     """While the resend is with the gateway, a right code is on its way and a wrong one ends all."""
-    flow = make_flow(sqlite, users=3, SMSVERIFY_BUDGETS={"ip": "9/day"}, SMSVERIFY_MAX_ATTEMPTS=2)
+    flow = make_flow(sqlite, users=3, SMSVERIFY_LIMITS={"ip": "9/day"}, SMSVERIFY_MAX_ATTEMPTS=2)
     ip = "192.0.2.1"
     flow.start(2, ip=ip)
     flow.start(3, ip=ip)
@@ -398,7 +397,7 @@ def test_a_resend_that_fails_beside_a_proof_gives_the_address_back_once(
 
 def test_who_is_refused_by_a_spent_budget_leaves_no_row(make_flow: MakeFlow, sqlite: str) -> None:
     """However many numbers are asked for, the table does not grow."""
-    flow = make_flow(sqlite, users=3, SMSVERIFY_BUDGETS={"site": "1/day"})
+    flow = make_flow(sqlite, users=3, SMSVERIFY_LIMITS={"site": "1/day"})
     flow.start(1)
 
     def rows() -> int:
@@ -406,7 +405,7 @@ def test_who_is_refused_by_a_spent_budget_leaves_no_row(make_flow: MakeFlow, sql
 
     before = rows()
     for number in (2, 3):
-        assert outcome(lambda number=number: flow.start(number)) == "BudgetSpent"
+        assert outcome(lambda number=number: flow.start(number)) == "RateLimited"
     assert rows() == before
 
 
@@ -540,7 +539,7 @@ def test_no_third_copy_is_sent(flow: Flow) -> None:
 
 
 def test_without_a_unit_left_no_second_copy_is_sent(make_flow: MakeFlow, sqlite: str) -> None:
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS={"site": "1/day"})
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"site": "1/day"})
     first, second = Memory(name="first"), Memory(name="second")
     flow.route(first, second)
     first.fail_with(Unknown("first", "no answer"), arrives=True)
@@ -560,7 +559,7 @@ def test_a_store_that_goes_down_after_a_copy_may_be_out_is_no_failure(
     def down(*_: object, **__: object) -> None:
         raise StoreUnavailable("down")
 
-    monkeypatch.setattr(flow.state.budgets, "reserve", down)
+    monkeypatch.setattr(flow.state.usage, "reserve", down)
     challenge = flow.start()
     assert second.messages == []
     assert flow.check(challenge, first.last.code).verified_at
@@ -584,18 +583,20 @@ def test_a_native_sender_that_is_down_does_not_keep_its_claim(flow: Flow) -> Non
     assert flow.check(challenge, second.sent[0][1]).sender == "second"
 
 
-def test_every_try_is_a_message_with_its_outcome(flow: Flow) -> None:
+def test_every_try_is_an_attempt_of_one_message(flow: Flow) -> None:
     first, second = Memory(name="first"), Memory(name="second")
     flow.route(first, second)
     first.fail_with(Unavailable("first", "down"))
     challenge = flow.start()
-    messages = flow.state.ledger.read(
+    attempts = flow.state.ledger.read(
         lambda session: [
-            (row.sender, row.state) for row in session.query(Message).order_by(Message.sender)
+            (row.sender, row.state) for row in session.query(Attempt).order_by(Attempt.sender)
         ]
     )
-    assert messages == [("first", "failed"), ("second", "sent")]
-    assert flow.verifier.last_message(challenge) is not None
+    assert attempts == [("first", "failed"), ("second", "sent")]
+    [message] = flow.state.ledger.read(lambda session: session.query(Message).all())
+    assert message.state == "sent"
+    assert flow.verifier.last_message(challenge).id == message.id
 
 
 @pytest.mark.parametrize("who", ["a user", "a stranger"])
@@ -614,10 +615,10 @@ def test_a_send_that_is_refused_makes_no_row(flow: Flow, who: str) -> None:
     for _ in range(spent):
         ask(next(asked))
         flow.clock.advance(121)
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     made = rows()
     for _ in range(20):
-        with pytest.raises(BudgetSpent):
+        with pytest.raises(RateLimited):
             ask(next(asked))
     assert rows() == made
 
@@ -644,7 +645,7 @@ def test_what_no_waiting_helps_against_is_said_before_the_pause(flow: Flow) -> N
 def test_a_code_that_went_out_is_sent_though_the_staff_cannot_be_told(
     make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = make_flow(sqlite, SMSVERIFY_BUDGETS={"site": "1/day"})
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"site": "1/day"})
 
     def down(_scope: str) -> bool:
         raise StoreUnavailable("away")
@@ -660,12 +661,12 @@ def test_a_clock_that_is_ahead_for_a_moment_brings_no_second_cap(flow: Flow, ahe
     for _ in range(5):
         flow.start(1)
         flow.clock.advance(121)
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(RateLimited):
         flow.start(1)
     flow.clock.advance(ahead)
     flow.start(1)
     flow.clock.advance(-ahead + 121)
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(RateLimited):
         flow.start(1)
     assert flow.used("mobile", "+989123450001") == 6
 
@@ -684,7 +685,7 @@ def test_who_dies_before_the_gateway_is_asked_leaves_a_challenge_that_can_be_sen
         raise _DeathError
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow.state.delivery, "send_code", die)
+        patched.setattr(flow.state.delivery, "deliver", die)
         with pytest.raises(_DeathError):
             flow.start()
     assert flow.used("site") == 1
@@ -721,7 +722,7 @@ def test_while_a_gateway_is_asked_no_transaction_of_ours_is_open(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 47: whatever it is asked, so that one that hangs holds no row and no connection."""
-    flow = make_flow(database, users=4, SMSVERIFY_BUDGETS=NO_BUDGETS)
+    flow = make_flow(database, users=4, SMSVERIFY_LIMITS=NO_LIMITS)
     pool: Any = flow.state.ledger.engine.pool
     open_then: dict[str, int] = {}
 
@@ -749,7 +750,7 @@ def test_while_a_gateway_is_asked_no_transaction_of_ours_is_open(
     flow.check(challenge, native.sent[0][1])
     flow.start(2, channel="voice")
     flow.verifier.start_for("09120000009", purpose="sign-up", channel="voice")
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert open_then == {
         "native code": 0,
         "verdict": 0,

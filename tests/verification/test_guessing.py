@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import sqlalchemy
 from conftest import database_params
-from flows import MEMORY, NO_BUDGETS, Flow, Native, flow_of
+from flows import MEMORY, NO_LIMITS, Flow, Native, flow_of
 from hostapp import create_app, db
 from parallel import CROWD, Crowd, guess, outcome, race
 
+from flask_smsverify.db.models import Base, Challenge, UsedToken
 from flask_smsverify.errors import (
     AccountLocked,
     CheckFailed,
@@ -34,7 +35,6 @@ from flask_smsverify.errors import (
     Unknown,
     WrongCode,
 )
-from flask_smsverify.models import Base, Challenge, UsedToken
 from flask_smsverify.verification import codes
 
 MakeFlow = Callable[..., Flow]
@@ -76,8 +76,8 @@ NINE_TRIES = {"SMSVERIFY_MAX_ATTEMPTS": 9}
     ("config", "refused_with"),
     [
         ({}, TooManyAttempts),
-        (NINE_TRIES | {"SMSVERIFY_BUDGETS": {"failures": "5/day"}}, TooManyAttempts),
-        (NINE_TRIES | {"SMSVERIFY_BUDGETS": {"site_failures": "5/hour"}}, TooManyAttempts),
+        (NINE_TRIES | {"SMSVERIFY_LIMITS": {"failures": "5/day"}}, TooManyAttempts),
+        (NINE_TRIES | {"SMSVERIFY_LIMITS": {"site_failures": "5/hour"}}, TooManyAttempts),
         (NINE_TRIES | {"SMSVERIFY_CONSECUTIVE_FAILURES": 5}, AccountLocked),
     ],
     ids=["no attempt is left", "no failure is left", "the site has none left", "it is locked"],
@@ -96,7 +96,7 @@ def test_a_guess_too_many_holds_up_nobody(
         challenge = flow.start()
     else:
         challenge = flow.verifier.start_for("09123450007", purpose="sign-up", ip="203.0.113.7")
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
     wrong = flow.wrong(challenge)
     for _ in range(5):
         with pytest.raises(WrongCode):
@@ -204,7 +204,7 @@ def test_new_challenges_share_the_accounts_15_failures_a_day(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 4: an exhausted challenge is followed by another, the account's budget is the same."""
-    flow = make_flow(database, SMSVERIFY_BUDGETS={"user": None, "mobile": None})
+    flow = make_flow(database, SMSVERIFY_LIMITS={"user": None, "mobile": None})
     ends: Counter[str] = Counter()
     for _ in range(3):
         flow.clock.advance(601)
@@ -278,7 +278,7 @@ def test_a_lock_that_falls_while_a_right_code_is_compared_refuses(flow: Flow) ->
 
     def lock_first(to: str, typed: str) -> bool:
         def lock(session: Any) -> None:
-            from flask_smsverify.models import Verification
+            from flask_smsverify.db.models import Verification
 
             session.get(Verification, "1").locked_at = flow.clock()
 
@@ -300,7 +300,7 @@ def test_parallel_guesses_lock_after_exactly_the_configured_streak(
         database,
         SMSVERIFY_CONSECUTIVE_FAILURES=7,
         SMSVERIFY_MAX_ATTEMPTS=100,
-        SMSVERIFY_BUDGETS=NO_BUDGETS,
+        SMSVERIFY_LIMITS=NO_LIMITS,
     )
     challenge = flow.start()
     ends = race(30, lambda _: guess(flow.app, challenge.id, flow.wrong(challenge)))
@@ -315,7 +315,7 @@ def test_a_locked_account_gets_no_code(flow: Flow) -> None:
     flow.clock.advance(31)
 
     def lock(session: Any) -> None:
-        from flask_smsverify.models import Verification
+        from flask_smsverify.db.models import Verification
 
         session.get(Verification, "1").locked_at = flow.clock()
 
@@ -474,7 +474,7 @@ def test_one_native_challenge_for_a_mobile_holds_when_two_begin_at_once(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 7a, with threads."""
-    flow = make_flow(database, users=8, SMSVERIFY_BUDGETS=NO_BUDGETS)
+    flow = make_flow(database, users=8, SMSVERIFY_LIMITS=NO_LIMITS)
     native = Native()
     flow.route(native)
 
@@ -566,7 +566,7 @@ def test_ones_own_success_clears_nobody_elses_counters(flow: Flow) -> None:
             flow.check(attacked, flow.wrong(attacked))
     flow.prove(2)
     flow.verifier.start_for("09123450003", purpose="sign-up")
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert flow.verifier.load(attacked.id).attempts == 4
     assert flow.standing(1).failures == 4
     assert flow.used("failures", "user 1") == 4
@@ -780,7 +780,7 @@ def test_codes_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         hmac, "compare_digest", lambda typed, right: bool(asked.append((typed, right)))
     )
-    codes.same("123456", "123456")
+    codes.is_same_code("123456", "123456")
     assert asked == [(b"123456", b"123456")]
 
 
@@ -789,7 +789,7 @@ def test_a_challenge_whose_key_is_gone_has_expired_and_costs_nothing(
 ) -> None:
     flow = make_flow(sqlite)
     challenge = flow.start()
-    flow.verifier._parts.keyring = codes.Keyring(["a new key"])
+    flow.use_keys("a new key")
     with pytest.raises(CodeExpired):
         flow.check(challenge, "123456")
     assert flow.verifier.load(challenge.id).attempts == 0
@@ -799,7 +799,7 @@ def test_a_fallback_key_keeps_its_challenges(make_flow: MakeFlow, sqlite: str) -
     flow = make_flow(sqlite)
     challenge = flow.start()
     code = flow.code(challenge)
-    flow.verifier._parts.keyring = codes.Keyring(["a new key", "a secret of the tests"])
+    flow.use_keys("a new key", "a secret of the tests")
     assert flow.check(challenge, code).verified_at
 
 
@@ -870,7 +870,7 @@ def test_wrong_codes_from_several_processes_lock_after_exactly_the_configured_st
         "SMSVERIFY_SENDERS": MEMORY,
         "SMSVERIFY_CONSECUTIVE_FAILURES": 7,
         "SMSVERIFY_MAX_ATTEMPTS": 100,
-        "SMSVERIFY_BUDGETS": NO_BUDGETS,
+        "SMSVERIFY_LIMITS": NO_LIMITS,
     }
     flow = make_flow(database, **config)
     challenge = flow.start()
@@ -886,7 +886,7 @@ def test_a_new_secret_key_before_the_old_one_lets_nobody_begin_anew(
     make_flow: MakeFlow, make_app: Any, sqlite: str
 ) -> None:
     """Cases 1 and 7a: with the old key as a fallback, what was spent and used stays so."""
-    config = {"SMSVERIFY_BUDGETS": {"user": None, "mobile": None, "failures": "4/day"}}
+    config = {"SMSVERIFY_LIMITS": {"user": None, "mobile": None, "failures": "4/day"}}
     flow = make_flow(sqlite, users=2, **config)
     native = Native()
     flow.route(native)
@@ -931,7 +931,7 @@ def test_an_attackers_own_proofs_in_between_bring_no_guess_back(
     flow = make_flow(
         database,
         users=2,
-        SMSVERIFY_BUDGETS={"user": None, "mobile": None},
+        SMSVERIFY_LIMITS={"user": None, "mobile": None},
         SMSVERIFY_RESEND_DELAYS=(1,),
     )
     ends: Counter[str] = Counter()
@@ -943,7 +943,7 @@ def test_an_attackers_own_proofs_in_between_bring_no_guess_back(
         own = flow.start(2, ip="192.0.2.9")
         assert flow.check(own, flow.code(own), ip="192.0.2.9").verified_at
         strange = flow.verifier.start_for("09123450001", purpose="sign-up", ip="192.0.2.9")
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
         assert flow.check(strange, flow.code(strange), ip="192.0.2.9").mobile == victim.mobile
         flow.clock.advance(601)
     assert ends == {"WrongCode": 15}
@@ -974,7 +974,7 @@ def test_no_table_holds_a_code_or_a_digest_that_can_be_made_without_our_key(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 15: every table, after every way that a code goes."""
-    flow = make_flow(database, users=3, SMSVERIFY_BUDGETS=NO_BUDGETS)
+    flow = make_flow(database, users=3, SMSVERIFY_LIMITS=NO_LIMITS)
     proved = flow.start(1, ip="192.0.2.1")
     assert outcome(lambda: flow.check(proved, flow.wrong(proved))) == "WrongCode"
     flow.clock.advance(31)
@@ -982,7 +982,7 @@ def test_no_table_holds_a_code_or_a_digest_that_can_be_made_without_our_key(
     flow.check(proved, flow.code(proved))
     still_open = flow.start(2)
     strange = flow.verifier.start_for("09120000009", purpose="sign-up", ip="192.0.2.1")
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     token = flow.verifier.proof_token(flow.check(strange, flow.code(strange)))
     flow.verifier.claim(token, flow.user(2), purpose="sign-up")
     db.session.commit()

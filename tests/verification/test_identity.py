@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
-from flows import NO_BUDGETS, Flow
+from flows import NO_LIMITS, Flow
 from hostapp import TextUser, User, UuidUser, create_app, db
 from parallel import PROCESSES, Crowd, guess, outcome, race
 from sqlalchemy import update
 
+from flask_smsverify.db.models import Challenge, Message
 from flask_smsverify.errors import CodeExpired, MobileTaken, NoChallenge, TooSoon
-from flask_smsverify.models import Challenge, Message
 
 MakeFlow = Callable[..., Flow]
 MOBILE = "+989120000000"
@@ -39,7 +39,7 @@ def test_of_8_accounts_that_prove_one_mobile_at_once_the_limit_holds_it(
 ) -> None:
     """Case 31, with threads; each is changing its number, so the host has not written it yet."""
     flow = make_flow(
-        database, users=8, SMSVERIFY_BUDGETS=NO_BUDGETS, SMSVERIFY_ACCOUNTS_PER_MOBILE=limit
+        database, users=8, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_ACCOUNTS_PER_MOBILE=limit
     )
     open_ones = [flow.start(number, mobile=MOBILE) for number in range(1, 9)]
     ends = race(8, _proving(flow, open_ones))
@@ -52,7 +52,7 @@ def test_of_accounts_in_several_processes_one_proves_the_mobile(
     make_flow: MakeFlow, database: str, crowd: Crowd
 ) -> None:
     """Case 31, with processes; each account has the number already."""
-    config = {"SMSVERIFY_BUDGETS": NO_BUDGETS}
+    config = {"SMSVERIFY_LIMITS": NO_LIMITS}
     flow = make_flow(database, users=2 * PROCESSES, **config)
     for number in range(1, 2 * PROCESSES + 1):
         flow.move(number, MOBILE)
@@ -66,7 +66,7 @@ def test_of_accounts_in_several_processes_one_proves_the_mobile(
 def test_of_8_transfers_at_once_the_last_one_holds(make_flow: MakeFlow, database: str) -> None:
     """Case 31, with `transfer`: everybody succeeds, and one has it in the end."""
     flow = make_flow(
-        database, users=8, SMSVERIFY_BUDGETS=NO_BUDGETS, SMSVERIFY_MOBILE_POLICY="transfer"
+        database, users=8, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_MOBILE_POLICY="transfer"
     )
     open_ones = [flow.start(number, mobile=MOBILE) for number in range(1, 9)]
     ends = race(8, _proving(flow, open_ones))
@@ -80,7 +80,7 @@ def test_two_accounts_that_swap_their_mobiles_at_once_both_keep_the_new_one(
 ) -> None:
     """Case 31: a transfer takes back the proof of the mobile, not a newer one of another."""
     flow = make_flow(
-        database, users=2, SMSVERIFY_BUDGETS=NO_BUDGETS, SMSVERIFY_MOBILE_POLICY="transfer"
+        database, users=2, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_MOBILE_POLICY="transfer"
     )
     one, two = "+989120000001", "+989120000002"
     flow.prove(1, mobile=one)
@@ -152,10 +152,10 @@ def test_the_host_is_asked_while_no_lock_of_ours_is_held(
     flow.move(2, "09123450001")
     challenge = flow.start(2)
     inside = []
-    find, run = flow.state.users.find, flow.state.ledger._tried
+    find, run = flow.state.users.find, flow.state.ledger._transact
     depth = []
 
-    def tried(work: object, *, read_only: bool) -> object:
+    def transact(work: object, *, read_only: bool) -> object:
         depth.append(read_only)
         try:
             return run(work, read_only=read_only)
@@ -166,7 +166,7 @@ def test_the_host_is_asked_while_no_lock_of_ours_is_held(
         inside.append(bool(depth))
         return find(user_id)
 
-    monkeypatch.setattr(flow.state.ledger, "_tried", tried)
+    monkeypatch.setattr(flow.state.ledger, "_transact", transact)
     monkeypatch.setattr(flow.state.users, "find", found)
     assert outcome(lambda: flow.check(challenge, flow.code(challenge))) == "MobileTaken"
     assert inside
@@ -365,11 +365,11 @@ def test_of_6_sign_ups_that_claim_one_mobile_at_once_one_gets_it(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 31: in the host's own transactions, which on MariaDB do not see what came since."""
-    flow = make_flow(database, users=6, SMSVERIFY_BUDGETS=NO_BUDGETS, SMSVERIFY_RESEND_DELAYS=(1,))
+    flow = make_flow(database, users=6, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_RESEND_DELAYS=(1,))
     tokens = []
     for _ in range(6):
         challenge = flow.verifier.start_for(MOBILE, purpose="sign-up")
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
         proof = flow.check(challenge, flow.code(challenge))
         tokens.append(flow.verifier.proof_token(proof))
     db.session.remove()

@@ -14,12 +14,13 @@ from flows import Flow, Native
 from hostapp import db
 
 from flask_smsverify import signals
+from flask_smsverify.db.models import Verification
 from flask_smsverify.errors import SMSVerifyError, Unavailable, Unknown
-from flask_smsverify.models import Verification
-from flask_smsverify.settings import Limit
-from flask_smsverify.verification import challenges, checking, codes, holding, policy
-from flask_smsverify.verification.budgets import Claim, Pace
-from flask_smsverify.web.visitors import Visitor
+from flask_smsverify.keyring import Keyring
+from flask_smsverify.limits.usage import Charge, Cooldown
+from flask_smsverify.settings.schema import Limit
+from flask_smsverify.verification import challenges, check, ownership, policy
+from flask_smsverify.web.visitor import Visitor
 
 MakeFlow = Callable[..., Flow]
 SECRET = "a secret of the tests"
@@ -64,7 +65,7 @@ def heard(caplog: pytest.LogCaptureFixture) -> Iterator[Heard]:
             "mobile_verified",
             "verification_failed",
             "verification_revoked",
-            "budget_spent",
+            "limit_reached",
         ):
             stack.enter_context(getattr(signals, name).connected_to(hear))
         yield heard
@@ -92,7 +93,7 @@ def note(heard: Heard, act: Callable[[], object]) -> object:
 def test_flows_at_debug_show_no_code_no_mobile_and_no_secret(
     make_flow: MakeFlow, database: str, heard: Heard
 ) -> None:
-    flow = make_flow(database, users=2, SMSVERIFY_BUDGETS={"site": "12/day"})
+    flow = make_flow(database, users=2, SMSVERIFY_LIMITS={"site": "12/day"})
     challenge: Any = note(heard, lambda: flow.start(1, ip="192.0.2.1"))
     heard.codes |= {flow.code(challenge), flow.wrong(challenge)}
     for typed in (flow.wrong(challenge), "+12", flow.code(challenge), flow.code(challenge)):
@@ -107,7 +108,7 @@ def test_flows_at_debug_show_no_code_no_mobile_and_no_secret(
     heard.codes.add(flow.code(changed))
     note(heard, lambda: flow.verifier.status(flow.user(2)))
     proof = note(heard, lambda: flow.verifier.start_for("09120000000", purpose="sign-up"))
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     heard.codes.add(flow.code(proof))  # type: ignore[arg-type]  # a challenge, or the test is over
     note(heard, lambda: flow.check(proof, flow.code(proof)))  # type: ignore[arg-type]  # likewise
     for _ in range(12):
@@ -120,7 +121,7 @@ def test_flows_at_debug_show_no_code_no_mobile_and_no_secret(
         flow.state.keyring,
         flow.state.settings,
         flow.state.policy,
-        flow.verifier._parts.rules,
+        flow.verifier._rules,
     ):
         heard.add(thing)
 
@@ -163,14 +164,17 @@ def test_a_database_that_fails_in_the_middle_tells_nothing(
 @pytest.mark.parametrize(
     "thing",
     [
-        Claim("mobile", "+989123450001", (Limit(1, 60),)),
-        Pace("verify mobile +989123450001", (30,)),
+        Charge("mobile", "+989123450001", (Limit(1, 60),)),
+        Cooldown("verify mobile +989123450001", (30,)),
         challenges.Subject("1", "+989123450001", "+989123450002", "verify"),
-        checking.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
+        check.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
         policy.Status("verified", "+989123450001"),
-        holding.Granted(Verification(), ("1",), "+989123450001", {"mobile": "+989123450002"}),
-        Visitor(None, "1", "+989123450001", logging_in=False),
-        codes.Keyring([SECRET]),
+        ownership.Granted(
+            Verification(), "+989123450003", ("1",), "+989123450001", {"mobile": "+989123450002"}
+        ),
+        ownership.Claimant("+989123450001", "1", frozenset()),
+        Visitor(None, "1", "+989123450001", is_login_pending=False),
+        Keyring([SECRET]),
     ],
     ids=lambda thing: type(thing).__name__,
 )
@@ -181,7 +185,7 @@ def test_no_repr_shows_a_mobile_or_a_key(thing: object) -> None:
 
 def test_rules_do_not_show_the_codes_of_test_numbers(make_flow: MakeFlow, sqlite: str) -> None:
     flow = make_flow(sqlite, SMSVERIFY_TEST_NUMBERS={"09123450001": "246810"})
-    assert "246810" not in repr(flow.verifier._parts.rules)
+    assert "246810" not in repr(flow.verifier._rules)
     challenge = flow.start()
     assert flow.memory.messages == []
     assert flow.check(challenge, "246810").mobile == "+989123450001"

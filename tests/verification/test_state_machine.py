@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from flask_smsverify.db.models import Attempt, Challenge
 from flask_smsverify.errors import SMSVerifyError
-from flask_smsverify.models import Challenge
-from flask_smsverify.senders.base import Report, Status
+from flask_smsverify.senders.base import DeliveryReport, DeliveryState
 from flask_smsverify.senders.memory import Memory
 
 USERS = (1, 2)
@@ -37,7 +37,7 @@ class Verifying(RuleBasedStateMachine):
             SMSVERIFY_MAX_ATTEMPTS=MAX_ATTEMPTS,
             SMSVERIFY_RESEND=self.resend,
             SMSVERIFY_CONSECUTIVE_FAILURES=STREAK,
-            SMSVERIFY_BUDGETS={
+            SMSVERIFY_LIMITS={
                 "mobile": f"{MOBILE_CAP}/hour",
                 "user": None,
                 "failures": f"{FAILURES}/day",
@@ -159,14 +159,17 @@ class Verifying(RuleBasedStateMachine):
         self.flow.verifier.unlock(self.flow.user(number))
         assert not self.flow.verifier.status(self.flow.user(number)).locked
 
-    @rule(number=st.sampled_from(USERS), status=st.sampled_from(Status))
-    def delivery_report(self, number: int, status: Status) -> None:
+    @rule(number=st.sampled_from(USERS), status=st.sampled_from(DeliveryState))
+    def delivery_report(self, number: int, status: DeliveryState) -> None:
         latest = self.flow.verifier.latest(self.flow.user(number))
         message = latest and self.flow.verifier.last_message(latest)
         if message is not None:
             # A native code has no id of the gateway's, so its report finds nothing and waits.
-            report = Report(message.gateway_id or message.id, status)
-            self.flow.state.tracker.take("gateway", [report])
+            attempts = self.flow.state.ledger.read(
+                lambda session: session.query(Attempt).filter_by(message_id=message.id).all()
+            )
+            report = DeliveryReport(attempts[-1].gateway_id or message.id, status)
+            self.flow.state.tracker.record("gateway", [report])
 
     # --- what always holds ------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from hostapp import db
 from parallel import outcome
 from sqlalchemy import event
 
-from flask_smsverify.errors import BudgetSpent, LimitError, SMSVerifyError, Unavailable
-from flask_smsverify.models import Challenge, Message, Verification
-from flask_smsverify.senders.base import Receipt, Status
+from flask_smsverify.db.models import Attempt, Challenge, Verification
+from flask_smsverify.errors import LimitError, RateLimited, SMSVerifyError, Unavailable
+from flask_smsverify.senders.base import DeliveryState, Receipt
 from flask_smsverify.senders.memory import Memory
 
 MakeFlow = Callable[..., Flow]
@@ -40,8 +40,8 @@ def test_one_address_has_its_cap_whoever_asks_there(make_flow: MakeFlow, sqlite:
         outcome(lambda n=n: ask(flow, f"091200000{n:02}", ip="192.0.2.7")) for n in range(18)
     )
     ends.update(outcome(lambda n=n: flow.start(n, ip="192.0.2.7")) for n in range(1, 6))
-    assert ends == {"ok": 20, "BudgetSpent": 3}
-    flow.state.delivery.settle()
+    assert ends == {"ok": 20, "RateLimited": 3}
+    flow.state.workers.wait()
     assert len(flow.memory.messages) == 20
 
 
@@ -53,7 +53,7 @@ def test_many_addresses_that_ask_for_one_foreign_prefix_stop_at_the_sites_cap(
         sqlite,
         users=12,
         SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"),
-        SMSVERIFY_BUDGETS={"foreign": None, "site": "7/day"},
+        SMSVERIFY_LIMITS={"foreign": None, "site": "7/day"},
     )
     ends: Counter[str] = Counter()
     for n in range(1, 13):
@@ -70,10 +70,10 @@ def test_many_addresses_that_ask_for_one_foreign_prefix_stop_at_the_sites_cap(
                 flow.start(n, mobile=f"+9715012345{n:02}", ip=ip)
             else:
                 ask(flow, f"+9715012345{n:02}", ip=ip)
-        except BudgetSpent as error:
+        except RateLimited as error:
             scopes[error.scope] += 1
     assert scopes == {"site": 5}
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert len(flow.memory.messages) == 7
 
 
@@ -91,16 +91,16 @@ def test_strangers_who_ask_all_day_leave_a_mobiles_owner_half_of_the_day(
             ends[outcome(lambda ip=ip: ask(flow, "09123450001", ip=ip))] += 1
         else:
             ends[outcome(lambda n=number, ip=ip: flow.start(n, mobile="09123450001", ip=ip))] += 1
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
         flow.clock.advance(600)
-    assert ends == {"ok": 5, "BudgetSpent": 6 * 23 - 5}
-    flow.state.delivery.settle()
+    assert ends == {"ok": 5, "RateLimited": 6 * 23 - 5}
+    flow.state.workers.wait()
     assert len(flow.memory.messages) == 1 + 5
     for _ in range(5):
         flow.clock.advance(120)
         challenge = flow.start(1)
     assert flow.check(challenge, flow.code(challenge)).verified_at
-    assert outcome(lambda: flow.start(1)) == "BudgetSpent"
+    assert outcome(lambda: flow.start(1)) == "RateLimited"
 
 
 # --- what they learn ------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def work_done(flow: Flow) -> Iterator[dict[str, list[str]]]:
         event.listen(engine, "before_cursor_execute", note)
     try:
         yield seen
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
     finally:
         for engine in engines:
             event.remove(engine, "before_cursor_execute", note)
@@ -199,7 +199,7 @@ def test_who_has_an_account_shows_in_no_answer_and_in_no_work(accounts: Flow) ->
         for step, (one, other) in enumerate(zip(seen, unknown, strict=True)):
             assert one == other, f"{mobile}, step {step}"
     refused = {shown[0] for shown in unknown if isinstance(shown, tuple)}
-    assert refused == {"TooSoon", "BudgetSpent"}
+    assert refused == {"TooSoon", "RateLimited"}
     assert unknown[1]["request"]
     assert unknown[1]["background"]
     assert unknown[2] == "WrongCode"
@@ -215,19 +215,19 @@ def test_the_answer_waits_for_no_gateway_whoever_has_an_account(accounts: Flow) 
             assert leave.wait(30)
             if message.to.endswith("1"):
                 raise Unavailable("slow", "down")
-            return Receipt(message.to, Status.SENT)
+            return Receipt(message.to, DeliveryState.SENT)
 
     flow.route(Slow(name="slow"))
     try:
         challenges = [ask(flow, mobile) for mobile in ("09350000001", *ACCOUNTS.values())]
         tries = flow.state.ledger.read(
-            lambda session: session.query(Message.state).filter_by(sender="slow").all()
+            lambda session: session.query(Attempt.state).filter_by(sender="slow").all()
         )
     finally:
         leave.set()
     assert len({str(told(challenge)) for challenge in challenges}) == 1
     assert set(tries) <= {("sending",)}, "no gateway has answered yet"
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert flow.verifier.last_message(challenges[0]).state == "failed"
     assert flow.verifier.last_message(challenges[2]).state == "sent"
 
@@ -258,6 +258,6 @@ def test_a_sign_ups_page_answers_the_same_whoever_has_an_account(
             shown.append((answer.status_code, answer.text, sorted(answer.headers)))
             flow.clock.advance(20)
         answers.append(shown)
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
     assert answers[0] == answers[1]
     assert {status for status, *_ in answers[0]} == {200, 429}

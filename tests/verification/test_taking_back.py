@@ -16,8 +16,8 @@ from sqlalchemy.types import TypeDecorator
 
 from flask_smsverify import SMSVerify, signals
 from flask_smsverify.errors import AccountLocked, InvalidToken, MobileTaken, WrongCode
-from flask_smsverify.host import HostUsers
 from flask_smsverify.testing import outbox
+from flask_smsverify.users import HostUsers
 from flask_smsverify.verification.codes import Keyring
 
 MakeFlow = Any
@@ -55,7 +55,7 @@ def test_a_proof_that_the_host_does_not_keep_leaves_everything_as_it_was(
         pytest.raises(HostRefusesError),
     ):
         flow.verifier.check(flow.user(2), flow.code(challenge), store=refuse)
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert [state_of(flow, 1), state_of(flow, 2)] == ["verified", "verified"]
     assert heard == []
     assert len([message for message in flow.memory.messages if not message.code]) == told
@@ -83,7 +83,7 @@ def test_an_old_number_that_was_proved_by_another_meanwhile_is_not_given_back(
 def test_a_newer_proof_outlives_an_older_one_that_the_host_does_not_keep(
     make_flow: MakeFlow, database: str
 ) -> None:
-    flow = make_flow(database, SMSVERIFY_BUDGETS={"user": None})
+    flow = make_flow(database, SMSVERIFY_LIMITS={"user": None})
     challenge = flow.start(mobile="09129990000")
 
     def a_newer_one(_proved: Any) -> None:
@@ -181,11 +181,11 @@ def test_a_number_that_was_lost_does_not_hear_of_the_next(make_flow: MakeFlow, s
     flow.prove(1)
     flow.clock.advance(3600)
     flow.prove(2, mobile="09123450001")
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     before = len(flow.memory.messages)
     flow.clock.advance(3600)
     flow.prove(1, mobile="09129990000")
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert [message.to for message in flow.memory.messages[before:]] == ["+989129990000"]
 
 
@@ -194,7 +194,7 @@ def test_a_number_that_was_lost_does_not_hear_of_the_next(make_flow: MakeFlow, s
 
 def token_for(flow: Any, mobile: str) -> str:
     challenge = flow.verifier.start_for(mobile, purpose="sign-up")
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     return str(flow.verifier.proof_token(flow.check(challenge, flow.code(challenge))))
 
 
@@ -215,7 +215,7 @@ def test_a_claim_is_announced_when_the_host_commits_and_never_after_a_rollback(
             db.session.add(newcomer)
             flow.verifier.claim(token, newcomer, purpose="sign-up")
             db.session.rollback()
-        flow.state.delivery.settle()
+        flow.state.workers.wait()
         assert heard == []
         assert all(message.code for message in flow.memory.messages)
         assert state_of(flow, 1) == "verified"
@@ -227,7 +227,7 @@ def test_a_claim_is_announced_when_the_host_commits_and_never_after_a_rollback(
         assert heard == [], "a savepoint is no commit"
         db.session.commit()
     assert heard == [str(newcomer.id)]
-    flow.state.delivery.settle()
+    flow.state.workers.wait()
     assert not flow.memory.last.code
 
 

@@ -114,15 +114,15 @@ def test_a_program_is_told_where_to_get_a_token_and_a_person_to_send_once_more(
 ) -> None:
     client = browser(protected)
     body = json.loads(client.post(SEND, json={}, headers={"Accept-Language": "en"}).text)
-    assert body["title"] == "The CSRF token is missing or no longer good"
+    assert body["title"] == "The CSRF token is missing or invalid"
     assert body["detail"] == (
         "Send the `csrf_token` of /verify-mobile/status in the header X-CSRFToken."
     )
     persian = json.loads(client.post(SEND, json={}, headers={"Accept-Language": "fa"}).text)
     assert "/verify-mobile/status" in persian["detail"]
     page = client.post(SEND, headers={"Accept-Language": "en"}).text
-    assert "This page was open too long" in page
-    assert "Please go back and send it once more." in page
+    assert "This page has expired" in page
+    assert "Go back and submit it again." in page
 
 
 def test_the_token_goes_with_the_session(protected: Flask) -> None:

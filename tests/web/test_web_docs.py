@@ -1,4 +1,4 @@
-"""What docs/using.md tells those who write templates of their own, held against what they get."""
+"""The template variables and endpoints that docs/using.md documents, compared with the code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from jinja2 import Template
 from visiting import MOBILE, PAGE, SEND
 
-from flask_smsverify.web import answers
-from flask_smsverify.web.showing import Shown
+from flask_smsverify.web.problems import ProblemView
+from flask_smsverify.web.view_models import Shown
 
 USING = (Path(__file__).parents[2] / "docs/using.md").read_text("utf-8")
 FOR_TEMPLATES = USING.split("### Templates of your own")[1].split("###")[0]
@@ -21,19 +21,19 @@ NAMED = re.compile(r"`(\w+)`")
 
 
 def documented(heading: str) -> set[str]:
-    """The names in the first column of the table below a heading."""
+    """Return the names in the first column of the table below a heading."""
     rows = FOR_TEMPLATES.split(f"| {heading} | what |\n| --- | --- |\n")[1].split("\n\n")[0]
     return {name for row in rows.splitlines() for name in NAMED.findall(row.split("|")[1])}
 
 
-def test_the_variables_of_the_docs_are_those_that_templates_get(client: FlaskClient) -> None:
+def test_the_documented_variables_are_those_that_templates_get(client: FlaskClient) -> None:
     known: set[str] = set()
 
-    def note(_app: Flask, template: Template, context: dict[str, Any], **_more: object) -> None:
+    def collect(_app: Flask, template: Template, context: dict[str, Any], **_more: object) -> None:
         known.update(name for name in context if name == "verify" or name.startswith("sv_"))
 
     app = client.application
-    with template_rendered.connected_to(note, app):
+    with template_rendered.connected_to(collect, app):
         client.get(PAGE)
         client.get(MOBILE)
         app.config["WTF_CSRF_ENABLED"] = True
@@ -44,16 +44,16 @@ def test_the_variables_of_the_docs_are_those_that_templates_get(client: FlaskCli
     named = re.findall(r"`(\w+)[`(]", row.split("|")[2])
     assert set(named) == {name for name in dir(ui) if not name.startswith("_")}
     row = next(row for row in FOR_TEMPLATES.splitlines() if row.startswith("| `sv_error`"))
-    fields = {field.name for field in dataclasses.fields(answers.Shown)}
+    fields = {field.name for field in dataclasses.fields(ProblemView)}
     assert fields <= set(NAMED.findall(row))
 
 
-def test_the_fields_of_the_docs_are_those_of_verify() -> None:
+def test_the_documented_fields_of_verify_are_its_fields() -> None:
     fields = {field.name for field in dataclasses.fields(Shown)}
     assert documented("of `verify`") == fields
 
 
-def test_the_endpoints_of_the_docs_are_there(client: FlaskClient) -> None:
+def test_the_documented_endpoints_are_those_that_accept_a_post(client: FlaskClient) -> None:
     posts = {
         rule.endpoint for rule in client.application.url_map.iter_rules() if "POST" in rule.methods
     }

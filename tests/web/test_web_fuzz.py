@@ -43,8 +43,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from flask_smsverify.errors import InvalidCode, MobileError, Unavailable
 from flask_smsverify.phone import parse
 from flask_smsverify.verification import codes
-from flask_smsverify.web.answers import MAX_BODY_BYTES
-from flask_smsverify.web.targets import safe_path
+from flask_smsverify.web.redirects import safe_path
+from flask_smsverify.web.request_limits import MAX_BODY_BYTES
 
 # --- where `next` leads ------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ def test_a_forged_host_is_in_no_text_and_no_link(
 def test_a_forwarded_address_counts_only_behind_a_proxy_fix(make_app: MakeApp, sqlite: str) -> None:
     """Case 24 of docs/safety.md."""
     limits = {"ip": "1/day"}
-    app = make_app(sqlite, users=4, SMSVERIFY_BUDGETS=limits)
+    app = make_app(sqlite, users=4, SMSVERIFY_LIMITS=limits)
     for user, status in ((1, 200), (2, 429)):
         header = {"X-Forwarded-For": f"10.0.0.{user}", "X-Real-IP": f"10.0.0.{user}"}
         assert browser(app, user).post(SEND, json={}, headers=header).status_code == status

@@ -36,7 +36,7 @@ from werkzeug.test import TestResponse
 
 from flask_smsverify import Decision, require_verified_mobile
 from flask_smsverify.errors import ConfigurationError
-from flask_smsverify.web.targets import Demands
+from flask_smsverify.web.redirects import Demands
 
 JSON = {"Accept": "application/json"}
 

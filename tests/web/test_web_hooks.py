@@ -26,11 +26,11 @@ from web.fuzzing import json_values, shared_app
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import TestResponse
 
+from flask_smsverify.db.models import Attempt, EarlyReport, Incoming, Message
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Misconfigured, Rejected, Unavailable, Unknown
-from flask_smsverify.models import EarlyReport, Incoming, Message
 from flask_smsverify.senders import base
-from flask_smsverify.senders.base import Report, Status
+from flask_smsverify.senders.base import DeliveryReport, DeliveryState
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.simulator import running
 
@@ -53,10 +53,10 @@ class Reporting(Memory):
     gateway = "reporting"
     push_methods = frozenset({"POST"})
 
-    def read_push(self, said: object) -> Sequence[base.Incoming | Report]:
+    def parse_push(self, payload: object) -> Sequence[base.ReceivedText | DeliveryReport]:
         if not isinstance(said, dict) or not isinstance(said.get("id"), str):
             raise Unknown(self.name, "no report", written=False)
-        return [Report(said["id"], Status(said.get("state", "unknown")))]
+        return [DeliveryReport(said["id"], DeliveryState(said.get("state", "unknown")))]
 
 
 class Broken(Memory):
@@ -65,26 +65,26 @@ class Broken(Memory):
     gateway = "broken"
     push_methods = frozenset({"POST"})
 
-    def read_push(self, said: object) -> Sequence[Any]:
+    def parse_push(self, said: object) -> Sequence[Any]:
         if isinstance(said, dict) and said.get("what") in ODD:
             return ODD[said["what"]]
         raise KeyError(str(said))
 
 
 AT = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
-MESSAGE = base.Incoming("1", "+989123450001", "3000", "text", AT)
+MESSAGE = base.ReceivedText("1", "+989123450001", "3000", "text", AT)
 #: What a gateway's own code might make of a push.
 ODD: dict[str, Any] = {
     "neither": ["neither"],
     "none": None,
     "a number": 7,
-    "no id": [Report(None, Status.SENT)],  # type: ignore[arg-type]  # as the next ones: on purpose
-    "a number for an id": [Report(7, Status.SENT)],  # type: ignore[arg-type]
-    "NUL in an id": [Report("a\0", Status.SENT)],
-    "half a character in an id": [Report("\ud800", Status.SENT)],
-    "a state that there is not": [Report("1", "to 09123450001 hidden words")],  # type: ignore[arg-type]
+    "no id": [DeliveryReport(None, DeliveryState.SENT)],  # type: ignore[arg-type]  # as the next ones: on purpose
+    "a number for an id": [DeliveryReport(7, DeliveryState.SENT)],  # type: ignore[arg-type]
+    "NUL in an id": [DeliveryReport("a\0", DeliveryState.SENT)],
+    "half a character in an id": [DeliveryReport("\ud800", DeliveryState.SENT)],
+    "a state that there is not": [DeliveryReport("1", "to 09123450001 hidden words")],  # type: ignore[arg-type]
     "no text": [replace(MESSAGE, text=None)],
-    "no sender": [replace(MESSAGE, sender=None)],
+    "no sender": [replace(MESSAGE, originator=None)],
     "a naive time": [replace(MESSAGE, received_at=datetime(2026, 11, 21))],  # noqa: DTZ001 -- likewise
     "a text for a time": [replace(MESSAGE, received_at="now")],
     "a time before all": [
@@ -94,7 +94,7 @@ ODD: dict[str, Any] = {
 
 
 def hook(sender: str = "asanak", secret: str = SECRET) -> str:
-    return f"/verify-mobile/hooks/{sender}/{secret}"
+    return f"/verify-mobile/webhooks/{sender}/{secret}"
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def app(make_app: MakeApp, sqlite: str) -> Flask:
 
 def hooked(make_app: MakeApp, url: str, **config: Any) -> Flask:
     """An app with hooks, and beside Asanak two gateways of its own."""
-    config = {"SMSVERIFY_SENDERS": SENDERS, "SMSVERIFY_HOOK_SECRET": SECRET} | config
+    config = {"SMSVERIFY_SENDERS": SENDERS, "SMSVERIFY_WEBHOOK_SECRET": SECRET} | config
     app = make_app(url, **config)
     delivery = app.extensions["smsverify"].delivery
     senders = [*delivery.routes.senders.values(), Reporting(name="own"), Broken(name="broken")]
@@ -140,10 +140,10 @@ def test_a_gateway_tells_of_a_message_and_is_answered_200(app: Flask, client: Fl
 @pytest.mark.parametrize(
     "path",
     [
-        "/verify-mobile/hooks/",
-        "/verify-mobile/hooks/asanak",
-        "/verify-mobile/hooks/asanak/",
-        f"/verify-mobile/hooks/{SECRET}",
+        "/verify-mobile/webhooks/",
+        "/verify-mobile/webhooks/asanak",
+        "/verify-mobile/webhooks/asanak/",
+        f"/verify-mobile/webhooks/{SECRET}",
         hook(secret="a-secret-of-the-hookz"),
         hook(secret=SECRET[:-1]),
         hook(secret=SECRET + "s"),
@@ -156,7 +156,7 @@ def test_a_gateway_tells_of_a_message_and_is_answered_200(app: Flask, client: Fl
         hook(sender="ASANAK"),
         hook() + "/",
         hook() + "/more",
-        f"/verify-mobile/hooks/asanak/more/{SECRET}",
+        f"/verify-mobile/webhooks/asanak/more/{SECRET}",
     ],
 )
 def test_without_the_secret_or_a_gateway_that_calls_there_is_nothing(
@@ -195,14 +195,14 @@ def test_there_are_no_hooks_without_a_secret(make_app: MakeApp, sqlite: str) -> 
     app = make_app(sqlite, SMSVERIFY_SENDERS=SENDERS)
     for secret in (SECRET, "None", ""):
         assert app.test_client().get(hook(secret=secret), query_string=PUSH).status_code == 404
-    assert "smsverify_hooks" not in app.blueprints
+    assert "smsverify_webhooks" not in app.blueprints
 
 
 def test_the_secret_is_compared_in_constant_time(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case 57 of docs/safety.md."""
-    from flask_smsverify.web import hooks
+    from flask_smsverify.web import webhooks as hooks
 
     compared: list[tuple[object, object]] = []
 
@@ -340,7 +340,7 @@ def test_whatever_a_sender_raises_of_ours_is_400(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Reporting, "read_push", fail)
+    monkeypatch.setattr(Reporting, "parse_push", fail)
     assert client.post(hook("own"), json={"id": "1"}).status_code == 400
 
 
@@ -348,32 +348,26 @@ def test_whatever_a_sender_raises_of_ours_is_400(
 def test_a_push_of_many_reports_takes_no_longer_than_one(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    def read(_: object, said: Any) -> list[Report]:
-        return [Report(one["id"], Status(one["state"])) for one in said]
+    def read(_: object, said: Any) -> list[DeliveryReport]:
+        return [DeliveryReport(one["id"], DeliveryState(one["state"])) for one in said]
 
-    monkeypatch.setattr(Reporting, "read_push", read)
+    monkeypatch.setattr(Reporting, "parse_push", read)
     ledger = app.extensions["smsverify"].ledger
     now = datetime.now(UTC)
-    sent = [
-        Message(
-            id=f"{number:032}",
-            kind="code",
-            recipient="+989123450001",
-            channel="sms",
-            sender="own",
-            gateway_id=f"{number}",
-            state="sent",
-            created_at=now,
-            updated_at=now,
-        )
-        for number in range(500 if known else 0)
-    ]
+    sent: list[Message | Attempt] = []
+    for number in range(500 if known else 0):
+        id_ = f"{number:032}"
+        common: dict[str, Any] = {"id": id_, "state": "sent", "created_at": now, "updated_at": now}
+        sent += [
+            Message(kind="code", recipient="+989123450001", channel="sms", **common),
+            Attempt(message_id=id_, sender="own", gateway_id=str(number), **common),
+        ]
     ledger.run(lambda session: session.add_all(sent))
     batch = [{"id": str(number), "state": "delivered"} for number in range(500)]
     with statements(app) as seen:
         assert client.post(hook("own"), json=batch).status_code == 200
     reads = [one for one in seen if one.startswith("SELECT")]
-    assert len(reads) <= 6
+    assert len(reads) <= 8
     states = {message.state for message in kept(app, Message)}
     assert states == ({"delivered"} if known else set())
     assert len(kept(app, EarlyReport)) == (0 if known else 500)
@@ -407,7 +401,7 @@ def test_no_log_line_of_ours_holds_the_secret_or_what_was_told(
     def fall(*_: object) -> None:
         raise RuntimeError(" ".join(["a fault", "of ours"]))  # a log shows this line
 
-    monkeypatch.setattr(app.extensions["smsverify"].tracker, "take", fall)
+    monkeypatch.setattr(app.extensions["smsverify"].tracker, "record", fall)
     answers.append(client.get(hook(), query_string=PUSH))
     assert [answer.status_code for answer in answers] == [200, 400, 400, 503, 500]
     ours = [record for record in caplog.records if record.name.startswith("flask_smsverify")]
@@ -438,9 +432,9 @@ def test_no_function_of_the_hosts_sees_the_secret_or_makes_flask_log_it(
         assert client.get(path, query_string=PUSH).status_code == 500
     assert client.post(hook(), query_string=PUSH).status_code == 500
     assert len(caplog.records) == 6
-    assert seen[0] == "/verify-mobile/hooks/asanak/***"
+    assert seen[0] == "/verify-mobile/webhooks/asanak/***"
     said = caplog.text + repr(seen)
-    assert "/verify-mobile/hooks/" in said
+    assert "/verify-mobile/webhooks/" in said
     assert SECRET not in said
 
 
@@ -490,7 +484,7 @@ def test_no_bytes_of_a_query_are_a_500(client: FlaskClient, query: bytes) -> Non
     json_values()
     | st.fixed_dictionaries(
         {"id": st.text(max_size=200)},
-        optional={"state": st.sampled_from([str(status) for status in Status])},
+        optional={"state": st.sampled_from([str(status) for status in DeliveryState])},
     )
 )
 def test_no_json_of_a_report_is_a_500(client: FlaskClient, body: Any) -> None:
@@ -521,7 +515,7 @@ def test_no_bytes_of_a_body_are_a_500(client: FlaskClient, body: bytes, kind: st
 @given(sender=ANYTHING, secret=ANYTHING)
 def test_no_address_of_a_hook_is_a_500(client: FlaskClient, sender: str, secret: str) -> None:
     sender, secret = (part.replace("?", "").replace("/", "") for part in (sender, secret))
-    answer = client.get(f"/verify-mobile/hooks/{sender}/{secret}", query_string=PUSH)
+    answer = client.get(f"/verify-mobile/webhooks/{sender}/{secret}", query_string=PUSH)
     assert answer.status_code in (308, 404)  # 308: where the address has two slashes
 
 

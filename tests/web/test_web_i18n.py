@@ -1,7 +1,8 @@
-"""The language of the pages: choice of language, catalogue, digits, dates, problem texts."""
+"""Languages: choice of locale, catalogues, formats, plural forms and the texts of problems."""
 
 import ast
 import gettext
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -13,58 +14,41 @@ from zoneinfo import ZoneInfoNotFoundError
 import pytest
 from babel.messages import extract, mofile, pofile
 from babel.messages.catalog import Catalog
+from babel.messages.frontend import parse_keywords, parse_mapping_cfg
+from conftest import MakeApp
 from flask import Flask, render_template_string
 from markupsafe import Markup
+from visiting import SEND, STATUS, browser, phone, set_user
 
-from flask_smsverify import web
-from flask_smsverify.web import i18n
-from flask_smsverify.web.i18n import Interface, in_how_long, select_locale
-from flask_smsverify.web.problems import problem_text
+import flask_smsverify
+from flask_smsverify.errors import PROBLEMS
+from flask_smsverify.i18n import catalogue as catalogues
+from flask_smsverify.i18n import locales
+from flask_smsverify.i18n.catalogue import Translator, available_locales, default_locale
+from flask_smsverify.i18n.notices import NOTICES, notice_text
+from flask_smsverify.i18n.problems import problem_text
+from flask_smsverify.locale import select_locale
+from flask_smsverify.web.interface import Interface
 
-PACKAGE = Path(web.__file__).parent.parent
+PACKAGE = Path(flask_smsverify.__file__).parent
 PO = PACKAGE / "translations/fa/LC_MESSAGES/smsverify.po"
-PLACEHOLDER = re.compile(r"%\((\w+)\)s")
-CODES = [
-    "csrf",
-    "login_required",
-    "verification_required",
-    "fresh_login_required",
-    "no_challenge",
-    "mobile_taken",
-    "mobile_required",
-    "invalid_mobile",
-    "region_not_allowed",
-    "channel_unavailable",
-    "invalid_code",
-    "wrong_code",
-    "code_expired",
-    "invalid_request",
-    "too_soon",
-    "budget_spent",
-    "too_many_attempts",
-    "account_locked",
-    "send_failed",
-    "check_failed",
-    "store_unavailable",
-]
-CASES: list[tuple[str, dict[str, object]]] = [
-    *((code, {}) for code in CODES),
-    ("something_new", {}),
-    *(
-        ("invalid_code", {"problem": problem})
-        for problem in ("empty", "not_digits", "too_short", "too_long")
-    ),
-    *(("wrong_code", {"attempts_left": left}) for left in (0, 1, 4)),
-    *(("too_soon", {"retry_after": wait}) for wait in (1, 29, 60, 600, 7200, 400_000)),
-    *(
-        ("budget_spent", {"retry_after": 3600, "scope": scope})
+CONFIGURATION = (PACKAGE / "translations/babel.cfg").read_text("utf-8")
+PLACEHOLDER = re.compile(r"%\((\w+)\)s|\{(\w+)\}")
+#: Values that a problem's description depends on; each problem is also described without values.
+VALUES: dict[str, list[dict[str, object]]] = {
+    "invalid_code": [
+        {"problem": problem} for problem in ("empty", "not_digits", "too_short", "too_long")
+    ],
+    "wrong_code": [{"attempts_left": left} for left in (0, 1, 4)],
+    "too_soon": [{"retry_after": wait} for wait in (1, 29, 60, 600, 7200, 400_000)],
+    "rate_limited": [
+        {"retry_after": 3600, "scope": scope}
         for scope in ("mobile", "user", "mobiles_per_user", "ip", "foreign", "site", "failures")
-    ),
-    ("too_many_attempts", {"retry_after": 540}),
-    ("channel_unavailable", {"channel": "voice"}),
-    ("channel_unavailable", {"channel": "sms"}),
-    ("send_failed", {"maybe_sent": True}),
-]
+    ],
+    "too_many_attempts": [{"retry_after": 540}],
+    "channel_unavailable": [{"channel": "voice"}, {"channel": "sms"}],
+    "send_failed": [{"maybe_sent": True}],
+}
 
 fa = Interface(lambda: "fa")
 en = Interface(lambda: "en")
@@ -81,119 +65,174 @@ def catalogue() -> Catalog:
         return pofile.read_po(file, locale="fa")
 
 
-def messages_in_use() -> Iterator[str]:
-    """Every text that a module of `web` or a template hands to `t`."""
-    for method, folder, pattern in (
-        ("python", "web", "**.py"),
-        ("jinja2", "templates/smsverify", "**.html"),
-    ):
-        found = extract.extract_from_dir(
-            PACKAGE / folder, [(pattern, method)], keywords={"t": None, "sv_t": None}
-        )
-        for _, _, message, *_ in found:
-            yield message if isinstance(message, str) else message[0]
+def text_of(code: str, ui: Interface, **values: object) -> tuple[str, str]:
+    """Return the title and the detail of a problem."""
+    return problem_text(PROBLEMS[code], values, ui.translator)
 
 
-def test_every_text_in_use_has_a_finished_persian_translation(catalogue: Catalog) -> None:
+def forms(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the plural forms of a message; a message without plural has one form."""
+    return (text,) if isinstance(text, str) else tuple(text)
+
+
+def messages_in_use() -> Iterator[str | tuple[str, ...]]:
+    """Extract every message, as the commands in babel.cfg do."""
+    methods, options = parse_mapping_cfg(io.StringIO(CONFIGURATION))
+    keywords = extract.DEFAULT_KEYWORDS | parse_keywords(re.findall(r"-k (\S+)", CONFIGURATION))
+    for _, _, message, *_ in extract.extract_from_dir(PACKAGE, methods, options, keywords=keywords):
+        yield message
+
+
+# --- the catalogue -----------------------------------------------------------------------------
+
+
+def test_the_catalogue_has_exactly_the_messages_in_use_and_all_are_translated(
+    catalogue: Catalog,
+) -> None:
     used = set(messages_in_use())
     assert len(used) > 100
-    for text in used:
-        entry = catalogue.get(text)
-        assert entry is not None, text
-        assert entry.string, text
-        assert not entry.fuzzy, text
-
-
-def test_the_catalogue_holds_no_text_that_nobody_uses(catalogue: Catalog) -> None:
-    assert {entry.id for entry in catalogue if entry.id} == set(messages_in_use())
-
-
-def test_a_translation_has_the_placeholders_of_its_text(catalogue: Catalog) -> None:
+    assert {entry.id for entry in catalogue if entry.id} == used
     for entry in catalogue:
         if entry.id:
-            assert sorted(PLACEHOLDER.findall(entry.id)) == sorted(
-                PLACEHOLDER.findall(entry.string)
-            )
-            assert "%" not in PLACEHOLDER.sub("", entry.id + entry.string)
+            assert all(forms(entry.string)), entry.id
+            assert not entry.fuzzy, entry.id
 
 
-def test_persian_texts_use_persian_letters_and_digits_only(catalogue: Catalog) -> None:
+def test_every_problem_and_notice_is_among_the_extracted_messages() -> None:
+    used = {form for message in messages_in_use() for form in forms(message)}
+    for error in PROBLEMS.values():
+        assert error.title in used
+    assert set(NOTICES.values()) <= used
+
+
+def test_each_translation_has_the_placeholders_of_its_message(catalogue: Catalog) -> None:
+    for entry in catalogue:
+        if not entry.id:
+            continue
+        expected = sorted(PLACEHOLDER.findall(forms(entry.id)[0]))
+        for form in (*forms(entry.id), *forms(entry.string)):
+            assert sorted(PLACEHOLDER.findall(form)) == expected, form
+            assert "%" not in PLACEHOLDER.sub("", form), form
+
+
+def test_persian_texts_have_only_persian_letters_and_digits(catalogue: Catalog) -> None:
     for entry in catalogue:
         if entry.id:
-            assert not re.search("[يكىة٠-٩0-9A-Za-z?;]", PLACEHOLDER.sub("", entry.string)), (
-                entry.id
-            )
+            for form in forms(entry.string):
+                text = re.sub("`[^`]*`", "", PLACEHOLDER.sub("", form))
+                assert not re.search("[يكىة٠-٩0-9A-Za-z?;]", text), entry.id
 
 
-def test_the_compiled_catalogue_is_that_of_the_text_file(catalogue: Catalog) -> None:
+def test_the_compiled_catalogue_matches_the_text_file(catalogue: Catalog) -> None:
     fresh = BytesIO()
     mofile.write_mo(fresh, catalogue)
     fresh.seek(0)
+    wanted = gettext.GNUTranslations(fresh)
     with PO.with_suffix(".mo").open("rb") as compiled:
         committed = gettext.GNUTranslations(compiled)
-    wanted = gettext.GNUTranslations(fresh)
-    for text in messages_in_use():
-        assert committed.gettext(text) == wanted.gettext(text)
+    for message in messages_in_use():
+        singular, *rest = forms(message)
+        assert committed.gettext(singular) == wanted.gettext(singular)
+        for plural in rest:
+            for count in (1, 2):
+                assert committed.ngettext(singular, plural, count) == wanted.ngettext(
+                    singular, plural, count
+                )
 
 
-def test_no_text_is_translated_inside_an_f_string_where_extraction_misses_it() -> None:
-    for path in (PACKAGE / "web/problems.py", PACKAGE / "web/i18n.py"):
+def test_no_message_is_translated_inside_an_f_string_where_extraction_misses_it() -> None:
+    names = {"_", "_n", "t", "n", "gettext", "ngettext"}
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                inside = (part for part in ast.walk(node) if isinstance(part, ast.Call))
-                assert not any(isinstance(c.func, ast.Name) and c.func.id == "t" for c in inside)
+                for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
+                    name = getattr(call.func, "id", getattr(call.func, "attr", None))
+                    assert name not in names, path
 
 
-@pytest.mark.parametrize(
-    ("header", "language"),
-    [
-        ("fa-IR,fa;q=0.9", "fa"),
-        ("en-US,en;q=0.9", "en"),
-        ("de,en;q=0.5", "en"),
-        ("de", "fa"),
-        ("en;q=0.3,fa;q=0.8", "fa"),
-        ("fa-IR,en;q=0.5", "fa"),
-        ("en-US,fa;q=0.5", "en"),
-        ("en-GB,en-US;q=0.9,fa;q=0.1", "en"),
-        ("*,en;q=0.5", "en"),
-        ("fa;q=0,de", "fa"),
-        ("en;q=0,fa;q=0.1", "fa"),
-    ],
-)
-def test_the_browser_chooses_between_our_languages_and_persian_is_the_fallback(
-    app: Flask, header: str, language: str
-) -> None:
-    with app.test_request_context(headers={"Accept-Language": header}):
-        assert select_locale() == language
+def test_no_module_names_a_translated_language() -> None:
+    """English is the language of the messages; every other one is known by its catalogue alone."""
+    modules = [
+        path
+        for part in ("i18n", "messaging", "verification", "web")
+        for path in (PACKAGE / part).rglob("*.py")
+    ]
+    for path in (*modules, PACKAGE / "locale.py", PACKAGE / "extension.py"):
+        assert not re.search("""["'](fa|fa_IR|fas|per)["']""", path.read_text("utf-8")), path
 
 
-def test_persian_is_spoken_where_there_is_no_request() -> None:
-    assert select_locale() == "fa"
+# --- the choice of locale ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("locale", "language"),
-    [("fa", "fa"), ("fa_IR", "fa"), ("fa-AF", "fa"), ("en_GB", "en"), ("de", "en"), ("FA", "fa")],
-)
-def test_the_hosts_choice_goes_before_the_browsers(app: Flask, locale: str, language: str) -> None:
-    with app.test_request_context(headers={"Accept-Language": "en" if language == "fa" else "fa"}):
-        assert select_locale(lambda: locale) == language
+def selected(locale: str | None = None) -> str:
+    return select_locale(lambda: locale, ("en", "fa"), default="fa")
 
 
-def test_a_host_that_leaves_the_choice_open_gets_the_browsers(app: Flask) -> None:
+def test_the_browser_chooses_between_the_available_languages(app: Flask) -> None:
+    for header, locale in {
+        "fa-IR,fa;q=0.9": "fa",
+        "en-US,en;q=0.9": "en",
+        "de,en;q=0.5": "en",
+        "de": "fa",
+        "en;q=0.3,fa;q=0.8": "fa",
+        "fa-IR,en;q=0.5": "fa",
+        "en-US,fa;q=0.5": "en",
+        "en-GB,en-US;q=0.9,fa;q=0.1": "en",
+        "*,en;q=0.5": "en",
+        "fa;q=0,de": "fa",
+        "en;q=0,fa;q=0.1": "fa",
+        "fas,en;q=0.5": "fa",
+        "en," * 400: "fa",
+        "x-y_z-,;q=1,é": "fa",
+    }.items():
+        with app.test_request_context(headers={"Accept-Language": header}):
+            assert select_locale(None, ("en", "fa"), default="fa") == locale, header
+
+
+def test_the_default_locale_is_used_outside_a_request() -> None:
+    assert select_locale(None, ("en", "fa"), default="fa") == "fa"
+    assert select_locale(None, ("en", "fa")) == "en"
+
+
+def test_the_default_locale_is_an_official_language_of_the_region() -> None:
+    for region, locale in {"IR": "fa", "AF": "fa", "US": "en", "DE": "en", "ZZ": "en"}.items():
+        assert default_locale(region) == locale, region
+
+
+def test_the_host_apps_choice_overrides_the_browsers(app: Flask) -> None:
+    for locale, expected in {
+        "fa": "fa",
+        "fa_IR": "fa",
+        "fa-AF": "fa",
+        "en_GB": "en",
+        "de": "en",
+        "FA": "fa",
+    }.items():
+        header = "en" if expected == "fa" else "fa"
+        with app.test_request_context(headers={"Accept-Language": header}):
+            assert selected(locale) == expected, locale
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        assert select_locale(lambda: None) == "en"
+        assert selected(None) == "en"
 
 
-def test_flask_babel_decides_where_the_host_uses_it(app: Flask) -> None:
+def test_a_locale_getter_that_fails_is_ignored_outside_a_request_only(app: Flask) -> None:
+    def fail() -> str:
+        raise LookupError
+
+    assert select_locale(fail, ("en", "fa"), default="fa") == "fa"
+    with app.test_request_context(), pytest.raises(LookupError):
+        select_locale(fail, ("en", "fa"))
+
+
+def test_flask_babel_decides_where_the_host_app_uses_it(app: Flask) -> None:
     flask_babel = pytest.importorskip("flask_babel")
     chosen = ["fa"]
     flask_babel.Babel(app, locale_selector=lambda: chosen[0])
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        assert select_locale(lambda: "en") == "fa"
+        assert selected("en") == "fa"
     chosen[0] = "en_US"
     with app.test_request_context(headers={"Accept-Language": "fa"}):
-        assert select_locale(lambda: "fa") == "en"
+        assert selected("fa") == "en"
 
 
 def test_another_extension_named_babel_does_no_harm(
@@ -202,37 +241,36 @@ def test_another_extension_named_babel_does_no_harm(
     app.extensions["babel"] = object()
     monkeypatch.setitem(sys.modules, "flask_babel", None)
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        assert select_locale() == "en"
+        assert selected() == "en"
         assert Interface().time(datetime(2025, 3, 21, 9, 30, tzinfo=UTC)) == "09:30 UTC"
+
+
+# --- formats -----------------------------------------------------------------------------------
 
 
 def test_numbers_have_the_readers_digits() -> None:
     assert fa.number(1234567890) == "۱۲۳۴۵۶۷۸۹۰"
     assert en.number(42) == "42"
-    assert fa.t("%(tries)s tries left", tries=3).startswith("۳")
-    assert en.t("%(tries)s tries left", tries=3) == "3 tries left"
+    message = "%(count)s attempt left", "%(count)s attempts left"
+    assert fa.n(*message, 3).startswith("۳")
+    assert [en.n(*message, count) for count in (1, 3)] == ["1 attempt left", "3 attempts left"]
 
 
-def test_the_countdown_reads_as_a_clock() -> None:
-    assert [en.clock(s) for s in (-5, 0, 9, 65, 3605)] == [
-        "0:00",
-        "0:00",
-        "0:09",
-        "1:05",
-        "1:00:05",
-    ]
+def test_a_countdown_reads_as_a_clock() -> None:
+    clocks = [en.clock(seconds) for seconds in (-5, 0, 9, 65, 3605)]
+    assert clocks == ["0:00", "0:00", "0:09", "1:05", "1:00:05"]
     assert fa.clock(65) == "۱:۰۵"
 
 
-def test_a_value_with_markup_stays_text_and_is_escaped_by_the_template(app: Flask) -> None:
-    text = en.t("You can try again %(when)s.", when=Markup("<b>100%</b>"))
+def test_a_value_with_markup_is_escaped_by_the_template(app: Flask) -> None:
+    text = en.t("Try again %(when)s.", when=Markup("<b>100%</b>"))
     assert type(text) is str
     with app.app_context():
         page = render_template_string("{{ text }}", text=text)
-    assert page == "You can try again &lt;b&gt;100%&lt;/b&gt;."
+    assert page == "Try again &lt;b&gt;100%&lt;/b&gt;."
 
 
-def test_a_text_without_values_may_hold_a_percent_sign() -> None:
+def test_a_message_without_values_may_contain_a_percent_sign() -> None:
     assert en.t("100% sure") == "100% sure"
 
 
@@ -242,23 +280,21 @@ def test_persian_dates_are_jalali() -> None:
     assert en.date(date(2025, 3, 21)) == "21 March 2025"
 
 
-def test_persian_dates_are_gregorian_in_persian_words_without_persiantools(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_persian_dates_are_gregorian_without_persiantools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "persiantools", None)
     monkeypatch.setitem(sys.modules, "persiantools.jdatetime", None)
     assert fa.date(date(2025, 3, 21)) == "۲۱ مارس ۲۰۲۵"
 
 
-def test_persian_readers_see_tehrans_time_and_others_a_named_utc() -> None:
+def test_persian_readers_see_the_time_in_tehran_and_others_a_named_utc() -> None:
     moment = datetime(2025, 3, 20, 21, 30, tzinfo=UTC)
     assert fa.time(moment) == "۰۱:۰۰"
     assert fa.date(moment) == "۱ فروردین ۱۴۰۴"
     assert fa.datetime(moment) == "۱ فروردین ۱۴۰۴، ساعت ۰۱:۰۰"
-    assert en.datetime(moment) == "20 March 2025 at 21:30 UTC"
+    assert en.datetime(moment) == "20 March 2025, 21:30 UTC"
 
 
-def test_the_hosts_time_zone_is_used_where_it_has_one(app: Flask) -> None:
+def test_the_host_apps_time_zone_is_used(app: Flask) -> None:
     moment = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
     assert Interface(lambda: "en", timezone="Europe/Berlin").time(moment) == "13:00"
     app.config["BABEL_DEFAULT_TIMEZONE"] = "Asia/Tokyo"
@@ -266,7 +302,7 @@ def test_the_hosts_time_zone_is_used_where_it_has_one(app: Flask) -> None:
         assert en.time(moment) == "21:00"
 
 
-def test_flask_babels_time_zone_is_used_where_the_host_set_one(app: Flask) -> None:
+def test_flask_babels_time_zone_is_used_where_the_host_app_set_one(app: Flask) -> None:
     flask_babel = pytest.importorskip("flask_babel")
     moment = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
     flask_babel.Babel(app, default_locale="fa")
@@ -278,88 +314,170 @@ def test_flask_babels_time_zone_is_used_where_the_host_set_one(app: Flask) -> No
         assert Interface().time(moment) == "21:00"
 
 
-def test_tehrans_time_is_right_without_a_time_zone_database(
+def test_the_time_in_tehran_is_right_without_a_time_zone_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_database(name: str) -> None:
         raise ZoneInfoNotFoundError(name)
 
-    monkeypatch.setattr(i18n, "ZoneInfo", no_database)
-    i18n._zone.cache_clear()
+    monkeypatch.setattr(locales, "ZoneInfo", no_database)
+    locales.load_timezone.cache_clear()
     try:
         assert fa.time(datetime(2025, 7, 1, 12, 0, tzinfo=UTC)) == "۱۵:۳۰"
         with pytest.raises(ZoneInfoNotFoundError):
             Interface(timezone="Nowhere/Land")
     finally:
-        i18n._zone.cache_clear()
+        locales.load_timezone.cache_clear()
 
 
-def test_nothing_is_written_of_no_time() -> None:
+def test_no_time_is_written_as_an_empty_text() -> None:
     assert (fa.date(None), fa.time(None), fa.datetime(None)) == ("", "", "")
 
 
-def test_a_time_without_a_zone_is_taken_for_utc() -> None:
+def test_a_time_without_a_zone_is_utc() -> None:
     naive = datetime(2025, 1, 1, 12, 0, tzinfo=UTC).replace(tzinfo=None)
     assert fa.time(naive) == "۱۵:۳۰"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "in 1 second"),
-        (0.2, "in 1 second"),
-        (59, "in 59 seconds"),
-        (60, "in 1 minute"),
-        (61, "in 2 minutes"),
-        (5400, "in 90 minutes"),
-        (5401, "in 2 hours"),
-        (timedelta(hours=36).total_seconds(), "in 36 hours"),
-        (timedelta(hours=37).total_seconds(), "in 2 days"),
-    ],
-)
-def test_a_wait_is_rounded_up_and_never_promises_too_early(seconds: float, text: str) -> None:
-    assert in_how_long(seconds, en.t) == text
-    assert en.wait(seconds) == text
+def test_a_wait_is_rounded_up_and_never_too_short() -> None:
+    for seconds, text in {
+        0: "in 1 second",
+        0.2: "in 1 second",
+        59: "in 59 seconds",
+        60: "in 1 minute",
+        61: "in 2 minutes",
+        5400: "in 90 minutes",
+        5401: "in 2 hours",
+        timedelta(hours=36).total_seconds(): "in 36 hours",
+        timedelta(hours=37).total_seconds(): "in 2 days",
+        timedelta(days=40).total_seconds(): "in 40 days",
+    }.items():
+        assert en.wait(seconds) == text
+    assert fa.wait(600) == "۱۰ دقیقه بعد"
 
 
-@pytest.mark.parametrize("ui", [fa, en], ids=["fa", "en"])
-@pytest.mark.parametrize(("code", "data"), CASES)
-def test_every_problem_has_a_title_and_a_sentence_in_both_languages(
-    ui: Interface, code: str, data: dict[str, object]
-) -> None:
-    title, detail = problem_text(code, data, ui.t)
-    assert title
-    assert not title.endswith(".")
-    assert detail.endswith(".")
-    assert "%" not in title + detail
-    persian = any("\u0600" <= letter <= "\u06ff" for letter in title + detail)
-    latin = re.search("[A-Za-z0-9]", title + detail) is not None
-    assert (persian, latin) == ((True, False) if ui is fa else (False, True))
+# --- problems and notices ----------------------------------------------------------------------
 
 
-def test_problems_of_a_code_that_cannot_be_one_are_told_apart() -> None:
-    texts = {
-        problem_text("invalid_code", {"problem": problem}, en.t)
-        for problem in ("empty", "not_digits", "too_short", "too_long", "else")
-    }
-    assert len(texts) == 5
+def test_every_problem_has_a_title_and_sentences_in_each_language() -> None:
+    for code in PROBLEMS:
+        for values in ({}, *VALUES.get(code, [])):
+            for ui in (fa, en):
+                title, detail = text_of(code, ui, **values)
+                assert title, (code, values)
+                assert not title.endswith(".")
+                assert detail.endswith(".")
+                assert "%" not in title + detail
+                persian = re.search("[\u0600-\u06ff]", title + detail) is not None
+                latin = re.search("[A-Za-z0-9]", title + detail) is not None
+                assert (persian, latin) == ((ui is fa), (ui is en)), (code, values)
 
 
-def test_a_wrong_code_says_how_many_tries_are_left() -> None:
-    def detail(left: int) -> str:
-        return problem_text("wrong_code", {"attempts_left": left}, en.t).detail
-
-    assert "4 tries left" in detail(4)
-    assert "1 try left" in detail(1)
-    assert "last try" in detail(0)
-    assert "۴" in problem_text("wrong_code", {"attempts_left": 4}, fa.t).detail
+def test_the_problems_of_an_invalid_code_have_different_texts() -> None:
+    problems = ("empty", "not_digits", "too_short", "too_long", "else")
+    assert len({text_of("invalid_code", en, problem=problem) for problem in problems}) == 5
 
 
-@pytest.mark.parametrize("code", ["too_soon", "budget_spent", "too_many_attempts"])
-def test_a_limit_says_when_it_is_over(code: str) -> None:
-    assert "in 10 minutes" in problem_text(code, {"retry_after": 600}, en.t).detail
-    assert "۱۰ دقیقهٔ دیگر" in problem_text(code, {"retry_after": 600}, fa.t).detail
+def test_a_wrong_code_says_how_many_attempts_are_left() -> None:
+    for left, text in {4: "4 attempts left.", 1: "1 attempt left.", 0: "last attempt"}.items():
+        assert text in text_of("wrong_code", en, attempts_left=left)[1]
+    assert "۴" in text_of("wrong_code", fa, attempts_left=4)[1]
 
 
-def test_a_locked_account_is_not_told_to_wait() -> None:
-    assert "waiting does not help" in problem_text("account_locked", {}, en.t).detail
+def test_a_limit_says_when_it_is_over() -> None:
+    for code in ("too_soon", "rate_limited", "too_many_attempts"):
+        assert "in 10 minutes" in text_of(code, en, retry_after=600)[1]
+        assert "۱۰ دقیقه بعد" in text_of(code, fa, retry_after=600)[1]
+
+
+def test_a_locked_account_is_referred_to_support_and_not_told_to_wait() -> None:
+    _, detail = text_of("account_locked", en)
+    assert "support" in detail
+    assert "again" not in detail
+
+
+def test_a_program_without_a_csrf_token_is_told_where_to_get_one() -> None:
+    for ui in (fa, en):
+        _, detail = text_of("csrf", ui, status_url="/status", header="X-CSRFToken")
+        assert "/status" in detail
+        assert "X-CSRFToken" in detail
+        assert "csrf_token" in detail
+
+
+# --- a third language --------------------------------------------------------------------------
+
+ARABIC: dict[str | tuple[str, str], str | tuple[str, ...]] = {
+    "Enter the code from the text message": "أدخل الرمز المرسل في الرسالة",
+    "Your {site} verification code is {code}": "رمز التحقق من {site}: {code}",
+    "%(site)s has reached its limit for verification codes. No codes are sent for now.": (
+        "بلغ %(site)s حد رموز التحقق."
+    ),
+    # for 0, 1, 2, 3 to 10, 100 to 102, 11 to 99
+    ("%(count)s attempt left", "%(count)s attempts left"): (
+        "لا محاولات",
+        "محاولة واحدة",
+        "محاولتان",
+        "%(count)s محاولات",
+        "%(count)s محاولة أخرى",
+        "%(count)s محاولة",
+    ),
+}
+
+
+@pytest.fixture
+def with_arabic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a catalogue of a third language to those of the package."""
+    catalogue = Catalog(locale="ar_EG")
+    for message, text in ARABIC.items():
+        catalogue.add(message, text)
+    folder = tmp_path / "translations"
+    for locale in ("ar_EG", "fa"):
+        (folder / locale / "LC_MESSAGES").mkdir(parents=True)
+    with (folder / "ar_EG/LC_MESSAGES/smsverify.mo").open("wb") as file:
+        mofile.write_mo(file, catalogue)
+    compiled = PO.with_suffix(".mo").read_bytes()
+    (folder / "fa/LC_MESSAGES/smsverify.mo").write_bytes(compiled)
+    monkeypatch.setattr(catalogues, "FOLDER", folder)
+
+
+@pytest.mark.usefixtures("with_arabic")
+def test_a_third_language_is_a_catalogue_and_nothing_else(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_SITE_NAME="Chenar", SMSVERIFY_DEFAULT_REGION="IR")
+    client = browser(app)
+    arabic = {"Accept-Language": "ar-EG,fa;q=0.5"}
+    page = client.get(client.post(SEND, headers=arabic).location, headers=arabic).text
+    assert '<html lang="ar-EG" dir="rtl">' in page
+    assert "أدخل الرمز المرسل في الرسالة" in page
+    assert re.search(">٠:[٠-٥][٠-٩]</span>", page)  # the countdown
+    assert 'data-sv-intl="ar-EG-u-nu-arab"' in page
+    code = phone(app).last.code
+    assert phone(app).last.text == f"رمز التحقق من Chenar: {code}"
+    assert client.get(STATUS, headers=arabic).json["state"] == "pending"
+    # The other languages are not affected.
+    assert 'lang="fa" dir="rtl"' in client.get("/verify-mobile/").text
+
+
+@pytest.mark.usefixtures("with_arabic")
+def test_a_third_language_has_its_own_plurals_formats_and_time_zone() -> None:
+    assert available_locales() == ("en", "ar_EG", "fa")
+    ar = Interface(lambda: "ar-EG")
+    left = [ar.n("%(count)s attempt left", "%(count)s attempts left", n) for n in (1, 2, 5, 11)]
+    assert left == ["محاولة واحدة", "محاولتان", "٥ محاولات", "١١ محاولة"]
+    moment = datetime(2025, 3, 21, 9, 30, tzinfo=UTC)
+    assert (ar.date(moment), ar.time(moment)) == ("٢١ مارس ٢٠٢٥", "١١:٣٠")
+    assert [ar.wait(60), ar.wait(120), ar.wait(300)] == [
+        "خلال دقيقة واحدة",
+        "خلال دقيقتين",
+        "خلال ٥ دقائق",
+    ]
+    assert notice_text("limit.reached", Translator("ar_EG"), site="x") == "بلغ x حد رموز التحقق."
+    assert ar.t("Confirm") == "Confirm"  # untranslated messages stay in English
+
+
+@pytest.mark.usefixtures("with_arabic")
+def test_the_code_text_can_be_set_in_a_third_language(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_CODE_TEXT={"ar-EG": "{code} رمزك"})
+    set_user(app, mobile="+989123450001")
+    client = browser(app)
+    client.post(SEND, headers={"Accept-Language": "ar-EG"})
+    assert phone(app).last.text == f"{phone(app).last.code} رمزك"

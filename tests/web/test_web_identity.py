@@ -39,8 +39,8 @@ from visiting import (
 
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import ConfigurationError
-from flask_smsverify.host import HostUsers
-from flask_smsverify.web import visitors
+from flask_smsverify.users import HostUsers
+from flask_smsverify.web import visitor as visitors
 
 ENGLISH = {"Accept-Language": "en"}
 
@@ -409,7 +409,7 @@ def test_a_browser_is_led_to_a_fresh_login(make_app: MakeApp, sqlite: str) -> No
     answer = stale(client).post(MOBILE, data={"mobile": OTHER})
     assert answer.location.startswith(MOBILE)
     form = client.get(answer.location, headers=ENGLISH)
-    assert error_of(form) == "Please sign in again"
+    assert error_of(form) == "Sign in again"
     assert 'name="mobile"' not in form.text
     assert 'href="/login?next=' in form.text
 
@@ -513,7 +513,7 @@ class Thinking(Native):
 def send_by_one_who_thinks(app: Flask, meanwhile: Callable[[], None]) -> Thinking:
     """Lets a gateway bring the codes during whose checks something happens."""
     sender = Thinking(meanwhile)
-    app.extensions["smsverify"].delivery._use(Routes({sender.name: sender}, {}))
+    app.extensions["smsverify"].delivery.use_routes(Routes({sender.name: sender}, {}))
     return sender
 
 

@@ -127,7 +127,7 @@ def test_a_program_that_gets_a_page_gets_the_status(
     assert answer.json["state"] == "unverified"
     assert "csrf_token" in answer.json
     shown = client.get(path, headers={"Accept": "text/html", "Accept-Language": "en"})
-    assert error_of(shown) == "No code is waiting", "the program took it from nobody"
+    assert error_of(shown) == "There is no active code", "the program took it from nobody"
     prove(app, client)
     answer = client.get(path, query_string=query, headers=JSON)
     assert (answer.status_code, answer.json["state"]) == (200, "verified")
@@ -281,7 +281,7 @@ def test_a_number_that_cannot_get_a_code_costs_nothing(make_app: MakeApp, sqlite
         ("+4915112345678", "region_not_allowed"),
         ("+870773111632", "region_not_allowed"),  # satellite
     ]
-    app = make_app(sqlite, SMSVERIFY_BUDGETS={"user": "1/day"})
+    app = make_app(sqlite, SMSVERIFY_LIMITS={"user": "1/day"})
     client = browser(app)
     for mobile, code in refused:
         set_user(app, mobile=mobile)
@@ -327,10 +327,10 @@ def test_after_a_right_code_there_is_nothing_to_wait_for(app: Flask, client: Fla
 
 
 def test_a_spent_budget_says_for_how_long(make_app: MakeApp, sqlite: str) -> None:
-    app = make_app(sqlite, SMSVERIFY_BUDGETS={"user": "1/hour"}, SMSVERIFY_RESEND_DELAYS=(1,))
+    app = make_app(sqlite, SMSVERIFY_LIMITS={"user": "1/hour"}, SMSVERIFY_RESEND_DELAYS=(1,))
     client = browser(app)
     api(client, SEND)
-    body = problem(api(client, SEND), 429, "budget_spent", final=False)
+    body = problem(api(client, SEND), 429, "rate_limited", final=False)
     assert 1 <= body["retry_after"] <= 3900
 
 
@@ -458,7 +458,9 @@ def test_an_exempt_user_may_still_prove_a_number(make_app: MakeApp, sqlite: str)
     given = api(client, MOBILE, mobile=OTHER).json
     assert (given["state"], given["exempt"]) == ("unverified", True)
     assert given["mobile"] == "+98935•••2233"
-    assert "Send the code by SMS" in client.get(PAGE, headers={"Accept-Language": "en"}).text
+    assert (
+        "Send the code by text message" in client.get(PAGE, headers={"Accept-Language": "en"}).text
+    )
     assert client.get("/guarded").text == "guarded"
     assert api(client, SEND).json["state"] == "pending"
     assert 'name="code"' in client.get(PAGE).text
@@ -472,7 +474,7 @@ def test_the_languages_of_a_problem(client: FlaskClient) -> None:
     persian = client.post(CHECK, json={}, headers={"Accept-Language": "fa"})
     assert "کد" in json.loads(persian.text)["title"]
     other = client.post(CHECK, json={}, headers={"Accept-Language": "en"})
-    assert json.loads(other.text)["title"] == "No code is waiting"
+    assert json.loads(other.text)["title"] == "There is no active code"
 
 
 def test_a_number_in_change_hides_no_proof_that_holds(app: Flask, client: FlaskClient) -> None:

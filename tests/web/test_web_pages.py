@@ -52,10 +52,10 @@ def page(client: FlaskClient, **query: str) -> TestResponse:
 def test_a_code_sent_and_typed_opens_the_guarded_page(app: Flask, client: FlaskClient) -> None:
     stopped = client.get("/guarded?a=1")
     assert stopped.location == "/verify-mobile/?next=/guarded?a%3D1"
-    assert "Send the code by SMS" in client.get(stopped.location, headers=ENGLISH).text
+    assert "Send the code by text message" in client.get(stopped.location, headers=ENGLISH).text
     sent = client.post(SEND, data={"next": "/guarded?a=1"})
     assert (sent.status_code, sent.location) == (303, stopped.location)
-    assert "Type the code we sent you" in client.get(sent.location, headers=ENGLISH).text
+    assert "Enter the code from the text message" in client.get(sent.location, headers=ENGLISH).text
     checked = client.post(CHECK, data={"code": last_code(app), "next": "/guarded?a=1"})
     assert (checked.status_code, checked.location) == (303, "/guarded?a=1")
     assert client.get(checked.location).text == "guarded"
@@ -81,7 +81,7 @@ def test_the_whole_walk_on_every_database(make_app: MakeApp, database: str) -> N
 
 def test_the_page_says_when_nothing_is_left_to_do(app: Flask, client: FlaskClient) -> None:
     prove(app, client)
-    assert "Your mobile is confirmed" in page(client).text
+    assert "Your mobile number is confirmed" in page(client).text
     assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
 
 
@@ -139,7 +139,7 @@ def test_an_error_is_shown_once_and_reload_repeats_nothing(app: Flask, client: F
     client.post(CHECK, data={"code": wrong(last_code(app))})
     first = page(client)
     assert error_of(first) == "The code is wrong"
-    assert "You have 4 tries left." in first.text
+    assert "You have 4 attempts left." in first.text
     for _ in range(3):
         assert error_of(page(client)) is None
     assert client.get(STATUS).json["attempts_left"] == 4
@@ -157,8 +157,8 @@ def test_a_kept_error_does_not_outlive_a_standing_that_is_fine(
 @pytest.mark.parametrize(
     ("code", "title"),
     [
-        ("", "The code is missing"),
-        ("12a456", "The code has digits only"),
+        ("", "Enter the code"),
+        ("12a456", "The code must contain only digits"),
         ("123", "The code is too short"),
         ("1234567", "The code is too long"),
     ],
@@ -179,7 +179,7 @@ def test_five_wrong_codes_end_the_challenge_right_or_wrong(app: Flask, client: F
         client.post(CHECK, data={"code": wrong(right)})
     last = page(client)
     assert error_of(last) == "The code is wrong"
-    assert "That was the last try" in last.text
+    assert "That was your last attempt" in last.text
     assert 'name="code"' not in last.text
     for code in (right, wrong(right)):
         client.post(CHECK, data={"code": code})
@@ -199,7 +199,7 @@ def test_a_second_click_on_send_sends_once(app: Flask, client: FlaskClient) -> N
     client.post(SEND)
     client.post(SEND)
     assert len(phone(app).messages) == 1
-    assert error_of(page(client)) == "One moment, please"
+    assert error_of(page(client)) == "Wait before you request a new code"
 
 
 def test_a_call_brings_the_same_code(app: Flask, client: FlaskClient) -> None:
@@ -209,7 +209,7 @@ def test_a_call_brings_the_same_code(app: Flask, client: FlaskClient) -> None:
     client.post(SEND, data={"channel": "voice"})
     assert phone(app).last.channel == "voice"
     assert last_code(app) == by_sms
-    assert "Type the code you hear" in page(client).text
+    assert "Enter the code from the phone call" in page(client).text
     assert client.post(CHECK, data={"code": by_sms}).location == "/"
 
 
@@ -226,17 +226,17 @@ def notice_of(answer: TestResponse) -> str | None:
             "same",
             [
                 ("sms", None),
-                ("sms", "We have sent the code again."),
+                ("sms", "We sent the code again."),
                 ("voice", "We are calling you now."),
                 ("voice", "We are calling you again."),
-                ("sms", "We have sent the code again."),
+                ("sms", "We sent the code again."),
             ],
         ),
         (
             "new",
             [
                 ("voice", None),
-                ("sms", "We have sent a new code; the one before it is no longer good."),
+                ("sms", "We sent a new code. The previous code no longer works."),
             ],
         ),
     ],
@@ -260,7 +260,7 @@ def test_no_notice_stands_beside_an_error_or_after_it(app: Flask, client: FlaskC
     client.post(SEND)
     client.post(SEND)
     shown = page(client)
-    assert (notice_of(shown), error_of(shown)) == (None, "One moment, please")
+    assert (notice_of(shown), error_of(shown)) == (None, "Wait before you request a new code")
     assert notice_of(page(client)) is None
 
 
@@ -298,7 +298,7 @@ def test_a_number_given_too_soon_after_a_code_is_noted(app: Flask, client: Flask
     shown = client.get(answer.location, headers=ENGLISH)
     assert error_of(shown) is None
     assert notice_of(shown) == (
-        "Your new number is noted. You can have the code sent as soon as the time below is over."
+        "Your new number is saved. You can get a code when the time below is up."
     )
     assert "+98935•••2233" in shown.text
     assert 'role="timer"' in shown.text
@@ -306,7 +306,9 @@ def test_a_number_given_too_soon_after_a_code_is_noted(app: Flask, client: Flask
     forget_limits(app)
     client.post(SEND)
     client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
-    assert error_of(page(client)) == "One moment, please", "the number was given before"
+    assert error_of(page(client)) == "Wait before you request a new code", (
+        "the number was given before"
+    )
     answer = api(client, MOBILE, mobile="0935 111 2244", send=True)
     assert (answer.status_code, json.loads(answer.text)["code"]) == (429, "too_soon")
 
@@ -331,10 +333,10 @@ def test_a_code_for_a_number_that_changed_meanwhile_is_void(
 
 def test_a_user_without_a_mobile_is_led_to_the_form(app: Flask, client: FlaskClient) -> None:
     set_user(app, mobile=None)
-    assert "Enter my number" in page(client).text
+    assert "Enter mobile number" in page(client).text
     answer = client.post(SEND)
     assert answer.location.startswith(MOBILE)
-    assert error_of(client.get(answer.location, headers=ENGLISH)) == "Your mobile number is missing"
+    assert error_of(client.get(answer.location, headers=ENGLISH)) == "Enter your mobile number"
     assert phone(app).messages == []
 
 
@@ -352,7 +354,7 @@ def test_the_form_for_a_number_sends_the_code_at_once(app: Flask, client: FlaskC
 def test_a_number_that_was_refused_stands_in_the_form_again(client: FlaskClient) -> None:
     answer = client.post(MOBILE, data={"mobile": '021"<b>'})
     form = client.get(answer.location, headers=ENGLISH)
-    assert error_of(form) == "This is not a mobile number"
+    assert error_of(form) == "Enter a valid mobile number"
     assert 'value="021&#34;&lt;b&gt;"' in form.text
 
 
@@ -361,18 +363,18 @@ def test_a_change_of_number_can_be_given_up(app: Flask, client: FlaskClient) -> 
     forget_limits(app)
     client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
     form = client.get(MOBILE, headers=ENGLISH).text
-    assert "Your number now:" in form
+    assert "Current number" in form
     assert "+98912•••0001" in form
-    assert "New number, not confirmed yet:" in form
+    assert "New number (not confirmed)" in form
     assert "+98935•••2233" in form
-    assert "Keep my number" in page(client).text
+    assert "Cancel the change" in page(client).text
     answer = client.post(MOBILE, data={"keep": "1", "next": "/guarded", "mobile": "x"})
     assert (answer.status_code, answer.location) == (303, "/guarded")
     form = client.get(MOBILE, headers=ENGLISH).text
     assert "+98912•••0001" in form
     assert "2233" not in form
-    assert "Keep my number" not in form
-    assert "Your mobile is confirmed" in page(client).text
+    assert "Cancel the change" not in form
+    assert "Your mobile number is confirmed" in page(client).text
     assert len(phone(app).messages) == 2
 
 
@@ -392,7 +394,7 @@ def test_who_keeps_a_number_that_is_not_proved_is_asked_to_prove_it(
 def test_a_number_too_many_is_not_kept(
     make_app: MakeApp, sqlite: str, *, by_form: bool, noted_before: bool
 ) -> None:
-    app = make_app(sqlite, SMSVERIFY_BUDGETS={"mobiles_per_user": "1/day"})
+    app = make_app(sqlite, SMSVERIFY_LIMITS={"mobiles_per_user": "1/day"})
     client = browser(app)
     prove(app, client)
     given = {"mobile": "0935 111 2233"}
@@ -404,14 +406,14 @@ def test_a_number_too_many_is_not_kept(
     assert error_of(form) == "Too many different numbers"
     assert ('value="0935 111 2233"' in form.text) is by_form
     assert "+98935" not in form.text
-    assert "Your mobile is confirmed" in page(client).text
+    assert "Your mobile number is confirmed" in page(client).text
 
 
 def test_after_a_number_too_many_the_one_before_it_is_still_being_changed_to(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(
-        sqlite, SMSVERIFY_BUDGETS={"mobiles_per_user": "1/day"}, SMSVERIFY_RESEND_DELAYS=(1,)
+        sqlite, SMSVERIFY_LIMITS={"mobiles_per_user": "1/day"}, SMSVERIFY_RESEND_DELAYS=(1,)
     )
     client = browser(app)
     client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
@@ -435,7 +437,7 @@ def test_an_answer_that_could_mean_either_leaves_the_code_good(
     phone(app).fail_with(Unknown("memory", "the answer was HTML"), arrives=True)
     client.post(SEND)
     assert client.get(STATUS).json["delivery"] == "unknown"
-    assert "If a code arrives, type it here" in page(client).text
+    assert "If you get a code, enter it here" in page(client).text
     assert client.post(CHECK, data={"code": last_code(app)}).location == "/"
 
 
@@ -446,7 +448,7 @@ def test_a_store_that_is_down_is_a_page_and_not_a_traceback(
     with store_down(app):
         answer = client.get(path, headers=ENGLISH)
     assert answer.status_code == 503
-    assert "Something is not working on our side" in answer.text
+    assert "The service is temporarily unavailable" in answer.text
     assert "Traceback" not in answer.text + caplog.text
     assert "503" in caplog.text
 
@@ -476,7 +478,7 @@ def test_a_hosts_database_that_is_away_is_a_page_and_not_a_traceback(
     finally:
         event.remove(engine, "before_cursor_execute", gone)
     assert [answer.status_code for answer in (*answers, problem)] == [503] * 3
-    assert "Something is not working on our side" in answers[1].text
+    assert "The service is temporarily unavailable" in answers[1].text
     assert "False" in answers[1].text
     assert json.loads(problem.text)["code"] == "store_unavailable"
     assert client.get("/open").status_code == 200
@@ -495,7 +497,7 @@ def test_a_store_that_is_down_takes_no_post_and_sends_nothing(
         if answer.status_code == 303:
             answer = client.get(answer.location, headers=ENGLISH)
     assert answer.status_code == 503
-    assert "Something is not working on our side" in answer.text
+    assert "The service is temporarily unavailable" in answer.text
     assert phone(app).messages == []
     assert error_of(page(client)) is None
 
@@ -566,7 +568,7 @@ def test_an_aged_proof_is_asked_for_again(app: Flask, client: FlaskClient) -> No
     age(app, timedelta(hours=2))
     assert client.get("/guarded").status_code == 302
     assert client.get(STATUS).json["state"] == "expired"
-    assert "Send the code by SMS" in page(client).text
+    assert "Send the code by text message" in page(client).text
 
 
 def test_a_locked_user_is_told_to_ask_staff(make_app: MakeApp, sqlite: str) -> None:
@@ -587,7 +589,7 @@ def test_a_locked_user_is_told_to_ask_staff(make_app: MakeApp, sqlite: str) -> N
 def test_who_has_no_guess_left_is_told_when_and_offered_nothing(
     make_app: MakeApp, sqlite: str, budget: str
 ) -> None:
-    app = make_app(sqlite, users=2, SMSVERIFY_BUDGETS={budget: "2/day"})
+    app = make_app(sqlite, users=2, SMSVERIFY_LIMITS={budget: "2/day"})
     client = browser(app)
     client.post(SEND)
     for _ in range(2):
@@ -597,7 +599,7 @@ def test_who_has_no_guess_left_is_told_when_and_offered_nothing(
     assert error_of(first) == "Too many wrong codes"
     assert error_of(again) is None
     for answer in (first, again):
-        assert re.search(r"no more codes for now\. You can try again in 2[56] hours\.", answer.text)
+        assert re.search(r"not accepting codes for now\. Try again in 2[56] hours\.", answer.text)
         assert "+98912•••0001" in answer.text
         assert "<form" not in answer.text
         assert "<button" not in answer.text
@@ -627,7 +629,7 @@ def test_a_lock_takes_no_proof_away_that_holds(make_app: MakeApp, sqlite: str) -
     client.get("/logout")
     again = browser(app)
     assert again.get(STATUS).json["state"] == "verified"
-    assert "Your mobile is confirmed" in page(again).text
+    assert "Your mobile number is confirmed" in page(again).text
 
 
 def test_a_test_number_has_its_fixed_code_and_no_message(make_app: MakeApp, sqlite: str) -> None:

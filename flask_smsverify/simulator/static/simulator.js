@@ -1,58 +1,60 @@
-// Keeps the phone page live. The page itself is the source: it is fetched again every second, and
-// what is new or changed in its keyed lists is moved into place, so nothing that is open closes.
+// Keeps the phone page up to date. It fetches the page every second and replaces the list items
+// that are new or changed, so that open details and the focus stay as they are.
 "use strict";
 
-const EVERY = 1000;
+const INTERVAL = 1000;
 
-function adopt(list, fresh) {
-  const known = new Map([...list.children].map((item) => [item.dataset.key, item]));
-  let place = list.firstElementChild;
-  for (const item of [...fresh.children]) {
-    const old = known.get(item.dataset.key);
-    known.delete(item.dataset.key);
+function updateList(list, newList) {
+  const oldItems = new Map([...list.children].map((item) => [item.dataset.key, item]));
+  let position = list.firstElementChild;
+  for (const item of [...newList.children]) {
+    const old = oldItems.get(item.dataset.key);
+    oldItems.delete(item.dataset.key);
     if (old && old.dataset.version === item.dataset.version) {
-      if (old === place) place = place.nextElementSibling;
-      else list.insertBefore(old, place);
+      if (old === position) position = position.nextElementSibling;
+      else list.insertBefore(old, position);
       continue;
     }
-    const open = old?.querySelector("details")?.open;
-    const focused = old?.contains(document.activeElement);
-    if (open) item.querySelector("details").open = true;
-    list.insertBefore(item, place);
+    const isOpen = old?.querySelector("details")?.open;
+    const hasFocus = old?.contains(document.activeElement);
+    if (isOpen) item.querySelector("details").open = true;
+    list.insertBefore(item, position);
     if (old) {
-      if (old === place) place = place.nextElementSibling;
+      if (old === position) position = position.nextElementSibling;
       old.remove();
-      if (focused) item.querySelector("button, summary")?.focus();
+      if (hasFocus) item.querySelector("button, summary")?.focus();
     }
   }
-  for (const gone of known.values()) gone.remove();
+  for (const removed of oldItems.values()) removed.remove();
 }
 
 async function refresh() {
-  const answer = await fetch(location.href, { cache: "no-store" });
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const response = await fetch(location.href, { cache: "no-store" });
+  const newPage = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const list of document.querySelectorAll("[data-live]")) {
-    const other = fresh.getElementById(list.id);
-    if (other) adopt(list, other);
+    const newElement = newPage.getElementById(list.id);
+    if (newElement) updateList(list, newElement);
   }
   for (const text of document.querySelectorAll("[data-text]")) {
-    const other = fresh.getElementById(text.id);
-    if (other && other.textContent !== text.textContent) text.replaceChildren(...other.childNodes);
+    const newElement = newPage.getElementById(text.id);
+    if (newElement && newElement.textContent !== text.textContent) {
+      text.replaceChildren(...newElement.childNodes);
+    }
   }
 }
 
-async function keepFresh() {
+async function refreshRepeatedly() {
   try {
     if (!document.hidden) await refresh();
   } catch {
-    // The simulator was stopped; it may be started again.
+    // The simulator is stopped. Try again, because it may be started again.
   }
-  setTimeout(keepFresh, EVERY);
+  setTimeout(refreshRepeatedly, INTERVAL);
 }
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  if (!form.matches("[data-quiet]")) return;
+  if (!form.matches("[data-no-reload]")) return;
   event.preventDefault();
   const body = new URLSearchParams(new FormData(form, event.submitter));
   await fetch(form.action, { method: "POST", body });
@@ -78,4 +80,4 @@ document.addEventListener("toggle", (event) => {
   speechSynthesis.speak(voice);
 }, true);
 
-setTimeout(keepFresh, EVERY);
+setTimeout(refreshRepeatedly, INTERVAL);

@@ -1,116 +1,118 @@
-/* Comfort on top of pages that work without it: focus, countdown, WebOTP, delivery, one submit. */
+/* Enhancements: focus, countdown, WebOTP, delivery state, one submission per form. The pages work
+   without this file. */
 (function () {
   "use strict";
   var panel = document.querySelector(".sv-panel");
   if (!panel) return;
   var find = function (selector) { return panel.querySelector(selector); };
   var all = function (selector) { return Array.prototype.slice.call(panel.querySelectorAll(selector)); };
-  var language = panel.lang || "en";
+  var locale = panel.getAttribute("data-sv-intl") || panel.lang || "en";
   var status = find("[data-sv-status]");
-  var say = function (text) { if (status && text) status.textContent = text; };
+  var announce = function (text) { if (status && text) status.textContent = text; };
   var now = function () { return Date.now(); };
 
   var summary = find("[data-sv-focus]");
   if (summary) summary.focus();
 
-  /* The server's zone is a guess; the reader's own clock is not. */
+  /* The server does not know the visitor's time zone; the browser does. */
   all("time[data-sv-clock]").forEach(function (time) {
     try {
-      time.textContent = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" })
+      time.textContent = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" })
         .format(new Date(time.dateTime));
-    } catch (e) { /* the server's text stays */ }
+    } catch (e) { /* keep the server's text */ }
   });
 
-  /* One submit per form. Coming back with the back button opens it again. */
+  /* Submit a form once. A page that is restored by the back button can submit again. */
   var waiting = false;
-  var sending = false;
-  function refresh() {
+  var submitted = false;
+  function updateButtons() {
     all("button[type=submit]").forEach(function (button) {
-      button.disabled = sending || (waiting && button.form.hasAttribute("data-sv-send"));
+      button.disabled = submitted || (waiting && button.form.hasAttribute("data-sv-send"));
     });
   }
   panel.addEventListener("submit", function (event) {
-    if (sending) { event.preventDefault(); return; }
-    sending = true;
-    setTimeout(refresh, 0);
+    if (submitted) { event.preventDefault(); return; }
+    submitted = true;
+    setTimeout(updateButtons, 0);
   });
   addEventListener("pageshow", function (event) {
-    if (event.persisted) { sending = false; refresh(); }
+    if (event.persisted) { submitted = false; updateButtons(); }
   });
 
-  /* The countdown. It shows what the server enforces. */
+  /* The countdown to the next send. The server enforces the wait. */
   var timer = find("[data-sv-seconds]");
   if (timer) {
-    var ready = now() + timer.getAttribute("data-sv-seconds") * 1000;
-    var two = function (n, pad) { return n.toLocaleString(language, { minimumIntegerDigits: pad ? 2 : 1 }); };
+    var readyAt = now() + timer.getAttribute("data-sv-seconds") * 1000;
+    var digits = function (n, width) { return n.toLocaleString(locale, { minimumIntegerDigits: width }); };
     var tick = function () {
-      var left = Math.ceil((ready - now()) / 1000);
+      var left = Math.ceil((readyAt - now()) / 1000);
       if (left <= 0) {
         waiting = false;
-        refresh();
+        updateButtons();
         find("[data-sv-wait]").hidden = true;
-        say(status.getAttribute("data-sv-ready"));
+        announce(status.getAttribute("data-sv-ready"));
         return;
       }
       var hours = Math.floor(left / 3600);
       var minutes = Math.floor(left / 60) % 60;
-      timer.textContent = (hours ? two(hours) + ":" : "") + two(minutes, hours) + ":" + two(left % 60, true);
-      setTimeout(tick, (ready - now()) % 1000 || 1000);
+      timer.textContent = (hours ? digits(hours, 1) + ":" : "") + digits(minutes, hours ? 2 : 1) + ":" + digits(left % 60, 2);
+      setTimeout(tick, (readyAt - now()) % 1000 || 1000);
     };
     waiting = true;
-    refresh();
+    updateButtons();
     tick();
   }
 
   var expiresIn = panel.getAttribute("data-sv-expires-in");
-  var expires = expiresIn === null ? 0 : now() + expiresIn * 1000;
+  var expiresAt = expiresIn === null ? 0 : now() + expiresIn * 1000;
 
-  /* WebOTP: the browser reads the code's last line and asks its owner. Only then do we submit. */
+  /* WebOTP: the browser reads the code from the text message after the visitor agrees. Only a code
+     from WebOTP is submitted automatically. */
   var input = find("[data-sv-webotp]");
   if (input && "OTPCredential" in window) {
-    var asking = new AbortController();
-    input.form.addEventListener("submit", function () { asking.abort(); });
-    addEventListener("pagehide", function () { asking.abort(); });
-    setTimeout(function () { asking.abort(); }, Math.max(0, expires - now()));
-    navigator.credentials.get({ otp: { transport: ["sms"] }, signal: asking.signal }).then(function (otp) {
-      if (!otp || !otp.code || sending) return;
+    var request = new AbortController();
+    input.form.addEventListener("submit", function () { request.abort(); });
+    addEventListener("pagehide", function () { request.abort(); });
+    setTimeout(function () { request.abort(); }, Math.max(0, expiresAt - now()));
+    navigator.credentials.get({ otp: { transport: ["sms"] }, signal: request.signal }).then(function (otp) {
+      if (!otp || !otp.code || submitted) return;
       input.value = otp.code;
       if (input.form.requestSubmit) input.form.requestSubmit(); else find("[data-sv-check] button").click();
-    }, function () { /* refused or aborted: typing still works */ });
+    }, function () { /* declined or aborted: the visitor types the code */ });
   }
 
-  /* How the message is doing, asked ever more rarely, and not at all in a hidden tab. */
+  /* Poll the delivery state at growing intervals, and not in a hidden tab. */
   var url = panel.getAttribute("data-sv-status-url");
   var line = find("[data-sv-delivery]");
   if (url && window.fetch) {
-    var pause = 3000;
-    var next = function () {
-      if (now() >= expires) { say(status && status.getAttribute("data-sv-expired")); return; }
-      setTimeout(poll, Math.min(pause, expires - now() + 500));
-      pause = Math.min(pause * 1.5, 30000);
+    var interval = 3000;
+    var schedule = function () {
+      if (now() >= expiresAt) { announce(status && status.getAttribute("data-sv-expired")); return; }
+      setTimeout(poll, Math.min(interval, expiresAt - now() + 500));
+      interval = Math.min(interval * 1.5, 30000);
     };
     var poll = function () {
-      if (document.hidden || sending || now() >= expires) { next(); return; }
+      if (document.hidden || submitted || now() >= expiresAt) { schedule(); return; }
       fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store" })
-        .then(function (answer) {
-          if (answer.status >= 500) throw answer;
-          return answer.ok ? answer.json() : {}; /* signed out, say: no use asking again */
+        .then(function (response) {
+          if (response.status >= 500) throw response;
+          return response.ok ? response.json() : {}; /* for example signed out: stop polling */
         })
         .then(function (body) {
           if (body.state === "verified") {
-            if (!sending) location.assign(panel.getAttribute("data-sv-next"));
+            if (!submitted) location.assign(panel.getAttribute("data-sv-next"));
             return;
           }
           var text = body.delivery && line && line.getAttribute("data-sv-" + body.delivery);
           if (text && body.delivery !== line.getAttribute("data-sv-delivery")) {
             line.setAttribute("data-sv-delivery", body.delivery);
-            find("[data-sv-told]").textContent = text;
-            var title = find("[data-sv-doubt]");
-            if (/^un|^rej/.test(body.delivery)) title.textContent = title.getAttribute("data-sv-doubt");
+            find("[data-sv-delivery-text]").textContent = text;
+            var title = find("[data-sv-uncertain]");
+            if (/^un|^rej/.test(body.delivery)) title.textContent = title.getAttribute("data-sv-uncertain");
           }
-          if (body.state === "pending") next();
-        }, next);
+          if (body.state === "pending") schedule();
+        }, schedule);
     };
-    next();
+    schedule();
   }
 })();

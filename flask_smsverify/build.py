@@ -1,0 +1,402 @@
+"""The composition root: build the objects of one app from its settings.
+
+Nothing else constructs collaborators. Read `build_state` from top to bottom to see what uses what.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from . import phone
+from .announcer import AppAnnouncer
+from .clock import Clock
+from .db.ledger import Ledger
+from .delivery import Delivery, Routes
+from .delivery.attempts import Attempts
+from .delivery.background import BackgroundWorkers
+from .errors import ConfigurationError, MobileError
+from .i18n.catalogue import default_locale
+from .i18n.code_text import CodeTexts, code_templates
+from .keyring import Keyring
+from .limits.policy import LimitPolicy
+from .limits.usage import LimitStore
+from .messaging.notifier import Notifier
+from .messaging.tracking import Tracker
+from .senders.base import Sender
+from .senders.registry import build as build_sender
+from .settings import Settings
+from .settings.runtime import LiveSettings
+from .state import AppState, GuardResponses
+from .users import Callbacks, HostUsers
+from .verification.accounts import Accounts
+from .verification.alerts import LimitAlerts
+from .verification.challenges import Challenges
+from .verification.check import CodeChecker
+from .verification.claim import TokenClaim
+from .verification.issue import CodeDispatcher, CodeIssuer
+from .verification.limits import GuessLimits, SendLimits
+from .verification.native import NativeCodes
+from .verification.ownership import Ownership
+from .verification.policy import Policy
+from .verification.rules import Rules
+from .verification.tokens import ProofTokens
+from .verification.verifier import Stories, Verifier
+
+log = logging.getLogger(__name__)
+
+#: More consecutive failures than NIST SP 800-63B-4, 3.2.2 allows log a warning at start.
+_MAX_FAILURES = 100
+_RECOMMENDED_CODE_LENGTH = 6
+
+
+def build_state(
+    app: Flask,
+    db: SQLAlchemy,
+    user_model: Any,
+    *,
+    settings: Settings,
+    callbacks: Callbacks,
+    gateways: Mapping[str, type[Sender]],
+    guard_responses: GuardResponses,
+    locale: Callable[[], str],
+) -> AppState:
+    """Build the state of an app.
+
+    :param gateways: the sender classes that the host registered, by kind.
+    :param locale: returns the language of a text, also outside a request.
+    :raises ConfigurationError: a setting is missing or invalid.
+    """
+    is_development = _is_development(app)
+    _check_model(app, user_model)
+    _warn_of_weak_settings(settings, is_development=is_development)
+    parse_mobile = functools.partial(
+        phone.parse,
+        default_region=settings.default_region,
+        allowed_regions=settings.allowed_regions,
+    )
+    clock = Clock()
+    live = LiveSettings(settings, default_site_name=app.name, parse_mobile=parse_mobile)
+    keyring = Keyring(secret_keys(app))
+    policy = Policy(live)
+    users = HostUsers(
+        db,
+        user_model,
+        settings=settings,
+        policy=policy,
+        callbacks=callbacks,
+        parse_mobile=parse_mobile,
+    )
+    announcer = AppAnnouncer(app)
+    ledger = _ledger(app, db, clock=clock, is_host_writing=users.is_writing)
+
+    # Delivery and messages
+    tracker = Tracker(ledger, emit=announcer.emit)
+    attempts = Attempts(
+        ledger,
+        emit=announcer.emit,
+        after_receipt=tracker.apply_early_reports if settings.webhook_secret else None,
+    )
+    senders = _senders(app, settings, gateways, is_development=is_development)
+    delivery = Delivery(
+        ledger,
+        Routes(senders, settings.routes),
+        attempts,
+        seconds=settings.send_deadline,
+        in_flight=settings.sends_in_flight,
+    )
+    workers = BackgroundWorkers()
+    usage = LimitStore(ledger, keyring)
+    limits = LimitPolicy(
+        settings.limits,
+        keyring,
+        default_region=settings.default_region,
+        resend_delays=settings.resend_delays,
+    )
+    notifier = Notifier(
+        delivery,
+        workers,
+        live=live,
+        locale=locale,
+        fallback_locale=default_locale(settings.default_region),
+        reserve=lambda: usage.reserve(limits.for_notice(), clock()),
+    )
+    announcer.notifier = notifier.notify
+
+    # Verification
+    rules = _rules(settings, _test_numbers(app, settings, parse_mobile))
+    alerts = LimitAlerts(ledger, announcer)
+    sends = SendLimits(ledger, limits, usage, alerts)
+    guesses = GuessLimits(ledger, limits, usage, alerts)
+    challenges = Challenges(ledger, keyring, rules)
+    native = NativeCodes(ledger, keyring, rules)
+    tokens = ProofTokens(keyring)
+    ownership = Ownership(
+        ledger, usage, rules=rules, policy=policy, users=users, announcer=announcer
+    )
+    dispatcher = CodeDispatcher(
+        delivery,
+        attempts,
+        workers,
+        texts=_code_texts(app, settings, live),
+        live=live,
+        locale=locale,
+        challenges=challenges,
+        native=native,
+        limits=sends,
+    )
+    verifier = Verifier(
+        ledger,
+        Stories(
+            issuer=CodeIssuer(
+                ledger,
+                rules,
+                challenges,
+                limits=sends,
+                guesses=guesses,
+                dispatcher=dispatcher,
+                announcer=announcer,
+            ),
+            checker=CodeChecker(
+                ledger,
+                rules,
+                challenges,
+                native=native,
+                guesses=guesses,
+                ownership=ownership,
+                users=users,
+                delivery=delivery,
+                announcer=announcer,
+            ),
+            claims=TokenClaim(
+                ledger, rules, tokens, ownership=ownership, users=users, announcer=announcer
+            ),
+            accounts=Accounts(
+                ledger,
+                rules,
+                users=users,
+                ownership=ownership,
+                native=native,
+                announcer=announcer,
+            ),
+        ),
+        challenges=challenges,
+        tokens=tokens,
+        guesses=guesses,
+        limits=limits,
+        policy=policy,
+        rules=rules,
+        users=users,
+        parse_mobile=parse_mobile,
+    )
+    return AppState(
+        app=app,
+        db=db,
+        settings=settings,
+        live=live,
+        callbacks=callbacks,
+        users=users,
+        policy=policy,
+        clock=clock,
+        keyring=keyring,
+        ledger=ledger,
+        usage=usage,
+        workers=workers,
+        delivery=delivery,
+        tracker=tracker,
+        verifier=verifier,
+        guard_responses=guard_responses,
+        locale=locale,
+        parse_mobile=parse_mobile,
+        schema=db.metadata.schema,
+    )
+
+
+def read_settings(app: Flask) -> Settings:
+    """Read and check the settings of an app.
+
+    :raises ConfigurationError: a setting is missing or invalid.
+    """
+    return Settings.read(app.config, development=_is_development(app))
+
+
+def secret_keys(app: Flask) -> list[Any]:  # a secret is text or bytes
+    """Return the app's `SECRET_KEY`, then its fallbacks."""
+    return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def _is_development(app: Flask) -> bool:
+    return _switch(app, "DEBUG") or _switch(app, "TESTING")
+
+
+def _switch(app: Flask, name: str) -> bool:
+    """Return whether `DEBUG` or `TESTING` is on.
+
+    From the environment, `False` comes as text, which Python treats as true: it is refused.
+    """
+    value = app.config.get(name)
+    if value in (True, False, None):
+        return bool(value)
+    raise ConfigurationError(f"{name} must be true or false; in the environment, in lower case")
+
+
+def _check_model(app: Flask, user_model: Any) -> None:
+    """Refuse a configured attribute that the user model lacks."""
+    for key in ("MOBILE_FIELD", "EMAIL_FIELD", "GROUPS_FIELD"):
+        name = app.config.get(f"SMSVERIFY_{key}")
+        if name is not None and not hasattr(user_model, name):
+            known = difflib.get_close_matches(name, dir(user_model), n=1)
+            hint = f"; did you mean {known[0]!r}?" if known else ""
+            raise ConfigurationError(
+                f"SMSVERIFY_{key} names {name!r}, which {user_model.__name__} does not have{hint}"
+            )
+
+
+def _warn_of_weak_settings(settings: Settings, *, is_development: bool) -> None:
+    if settings.code_length < _RECOMMENDED_CODE_LENGTH:
+        log.warning(
+            "SMSVERIFY_CODE_LENGTH is %d: one guess in %s is right; %d digits are recommended",
+            settings.code_length,
+            f"{10**settings.code_length:,}",
+            _RECOMMENDED_CODE_LENGTH,
+        )
+    if settings.consecutive_failures > _MAX_FAILURES:
+        log.warning(
+            "SMSVERIFY_CONSECUTIVE_FAILURES is %d; at most %d are recommended "
+            "(NIST SP 800-63B-4, 3.2.2)",
+            settings.consecutive_failures,
+            _MAX_FAILURES,
+        )
+    for name, options in settings.senders.items():
+        if options["gateway"] == "memory" and not is_development:
+            log.warning("SMSVERIFY_SENDERS[%r] only stores codes in memory and sends none", name)
+
+
+def _rules(settings: Settings, test_numbers: Mapping[str, str]) -> Rules:
+    return Rules(
+        code_length=settings.code_length,
+        code_lifetime=timedelta(seconds=settings.code_lifetime),
+        max_attempts=settings.max_attempts,
+        resend=settings.resend,
+        resend_delays=settings.resend_delays,
+        consecutive_failures=settings.consecutive_failures,
+        accounts_per_mobile=settings.accounts_per_mobile,
+        mobile_policy=settings.mobile_policy,
+        test_numbers=test_numbers,
+    )
+
+
+def _parse_mobiles(
+    key: str, mobiles: Iterable[str], parse_mobile: Callable[[object], str]
+) -> list[str]:
+    """Return the mobiles of a setting in E.164. An error names the position, not the number."""
+    parsed = []
+    for position, mobile in enumerate(mobiles, start=1):
+        try:
+            parsed.append(parse_mobile(mobile))
+        except MobileError as error:
+            raise ConfigurationError(f"SMSVERIFY_{key}: number {position}: {error}") from None
+    return parsed
+
+
+def _test_numbers(
+    app: Flask, settings: Settings, parse_mobile: Callable[[object], str]
+) -> Mapping[str, str]:
+    if any(len(code) != settings.code_length for code in settings.test_numbers.values()):
+        raise ConfigurationError(
+            f"SMSVERIFY_TEST_NUMBERS: a code must have {settings.code_length} digits"
+        )
+    mobiles = _parse_mobiles("TEST_NUMBERS", settings.test_numbers, parse_mobile)
+    numbers = dict(zip(mobiles, settings.test_numbers.values(), strict=True))
+    if settings.test_numbers_until is None or app.debug or app.testing:
+        return numbers
+    return _ExpiringNumbers(numbers, settings.test_numbers_until)
+
+
+class _ExpiringNumbers(Mapping[str, str]):
+    """Test numbers that disappear on a date, also in a process that runs past it."""
+
+    def __init__(self, numbers: Mapping[str, str], until: date) -> None:
+        self._numbers = numbers
+        self._until = until
+
+    def __getitem__(self, mobile: str) -> str:
+        if Clock()().date() >= self._until:
+            raise KeyError(mobile)
+        return self._numbers[mobile]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+# --- parts that need more than one line -------------------------------------------------------
+
+
+def _ledger(
+    app: Flask, db: SQLAlchemy, *, clock: Clock, is_host_writing: Callable[[], bool]
+) -> Ledger:
+    with app.app_context():
+        if None not in db.engines:
+            raise ConfigurationError(
+                "there is no default database; set SQLALCHEMY_DATABASE_URI beside the binds"
+            )
+        return Ledger(
+            db.engine,
+            schema=db.metadata.schema,
+            options=_engine_options(app, db),
+            is_host_writing=is_host_writing,
+            clock=clock,
+        )
+
+
+def _engine_options(app: Flask, db: SQLAlchemy) -> dict[str, Any]:
+    """Return the options of the host's default engine. Flask-SQLAlchemy merges three sources."""
+    general: dict[str, Any] = getattr(db, "_engine_options", {})
+    bind = (app.config.get("SQLALCHEMY_BINDS") or {}).get(None)
+    named = dict(bind) if isinstance(bind, Mapping) else {}
+    return {**general, **named, **app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})}
+
+
+def _senders(
+    app: Flask,
+    settings: Settings,
+    gateways: Mapping[str, type[Sender]],
+    *,
+    is_development: bool,
+) -> dict[str, Sender]:
+    configured = settings.senders
+    if not configured:  # only in debug and testing; `Settings` refuses it elsewhere
+        kind = "memory" if app.testing else "console"
+        configured = {kind: {"gateway": kind}}
+    return {
+        name: build_sender(
+            name,
+            options,
+            registered=gateways,
+            simulator_url=settings.simulator_url,
+            debug=is_development,
+        )
+        for name, options in configured.items()
+    }
+
+
+def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts:
+    host = settings.webotp_host
+    if host is None and app.config.get("SERVER_NAME"):
+        host = str(app.config["SERVER_NAME"]).partition(":")[0]
+    texts = CodeTexts(code_templates(settings.code_text), host)
+    texts.check(settings.code_length, site=live.current.site_name)
+    return texts

@@ -1,0 +1,54 @@
+"""`flask smsverify limits`."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import click
+
+from ..limits.usage import Charge, Usage
+from ..state import get_state
+from .group import smsverify
+from .output import format_wait, format_window, print_table
+from .users import find_user
+
+
+def _parse_ip(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else str(ipaddress.ip_address(value))
+    except ValueError:
+        raise click.BadParameter(f"{value} is not an IP address") from None
+
+
+@smsverify.command("limits")
+@click.option("--mobile", help="Show the limits of this mobile.")
+@click.option("--user", "user_key", metavar="USER", help="Show the limits of this user.")
+@click.option("--ip", callback=_parse_ip, help="Show the limits of this address.")
+@click.option("--reset", is_flag=True, help="Reset the limits that are shown.")
+@click.option("--yes", is_flag=True, help="Reset without asking.")
+def limits(
+    mobile: str | None, user_key: str | None, ip: str | None, reset: bool, yes: bool
+) -> None:
+    """Show what is used and what is left of the site's limits, or of those that are named."""
+    state = get_state()
+    parsed = state.parse_mobile(mobile) if mobile else None
+    user_id = state.users.id_of(find_user(user_key)) if user_key else None
+    charges = state.verifier.limits_of(mobile=parsed, user_id=user_id, ip=ip)
+    if not charges:
+        click.echo("SMSVERIFY_LIMITS sets no such limit")
+        return
+    rows = [("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT")]
+    for charge in charges:
+        rows += [_row(charge, usage) for usage in state.usage.usage([charge], state.clock())]
+    print_table(rows)
+    if reset and (yes or click.confirm("Reset these limits?")):
+        state.usage.reset(charges)
+        click.echo("reset")
+
+
+def _row(charge: Charge, usage: Usage) -> tuple[str, str, str, str, str]:
+    left = max(0, usage.limit.amount - usage.used)
+    wait = f"in {format_wait(usage.wait)}" if usage.wait else "now"
+    limit = f"{usage.limit.amount} in {format_window(usage.limit.seconds)}"
+    scope = usage.scope + (" (unproven)" if charge.key.startswith("unproven ") else "")
+    return scope, limit, str(usage.used), str(left), wait

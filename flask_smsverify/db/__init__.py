@@ -1,0 +1,1 @@
+"""The tables of this package, and the transactions that read and write them."""

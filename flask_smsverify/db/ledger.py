@@ -1,0 +1,233 @@
+"""The ledger: short transactions that commit on their own, apart from the host's session.
+
+Attempts, sends and proofs must survive a host that rolls back, and must not wait for a connection
+that the same request already holds. So they are written through a small pool beside the host's
+(`engine.py`). An in-memory SQLite database has one connection, which is shared
+(`shared_connection.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, sessionmaker
+
+from ..errors import StoreUnavailable, UncommittedWrites
+from ..forks import after_fork
+from .engine import READ_ONLY, create_ledger_engine, is_in_memory
+from .errors import explain_missing_tables, is_retryable, is_unavailable
+from .shared_connection import SharedConnection
+
+#: Seconds that a statement waits for a lock of another transaction. On an overloaded machine, a
+#: hundred transactions on the same rows take about five.
+LOCK_SECONDS = 10
+#: How often a transaction is run at most.
+_MAX_RUNS = 8
+
+T = TypeVar("T")
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _is_host_idle() -> bool:
+    return False
+
+
+class Ledger:
+    """Runs functions, each in a transaction of its own that is committed at its end.
+
+    :param host_engine: the host's engine. Where its database is in memory, it must not have
+        connected yet.
+    :param options: the host's engine options.
+    :param schema: the schema of the host's metadata.
+    :param is_host_writing: returns whether the host's session holds uncommitted writes. Called on
+        SQLite only, which allows one writer.
+    :param clock: returns the time, aware and in UTC.
+    """
+
+    def __init__(
+        self,
+        host_engine: Engine,
+        *,
+        schema: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        is_host_writing: Callable[[], bool] = _is_host_idle,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self.clock = clock
+        self.dialect = host_engine.dialect.name
+        self._turn_seconds = LOCK_SECONDS * 1.5
+        self._is_host_writing = is_host_writing
+        self._shared: SharedConnection | None = None
+        if is_in_memory(host_engine):
+            self._shared = SharedConnection(host_engine)
+            engine = host_engine
+        else:
+            engine = create_ledger_engine(host_engine, options or {}, lock_seconds=LOCK_SECONDS)
+        self.engine = engine.execution_options(
+            schema_translate_map={None: schema} if schema else {}
+        )
+        self._session = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        # SQLite makes writers poll for its lock, so one of many threads can starve.
+        self._write_lock = threading.Lock() if self.dialect == "sqlite" else None
+        if self._shared is None:
+            after_fork(self._reset_after_fork)
+
+    # --- transactions ----------------------------------------------------------------------------
+
+    def run(self, work: Callable[[Session], T]) -> T:
+        """Run a function in a transaction and commit it.
+
+        After a deadlock, and after another transaction has inserted the same row, the transaction
+        is rolled back and `work` is called again.
+
+        :returns: what `work` returned in the run that was committed.
+        :raises StoreUnavailable: nothing was written.
+        :raises UncommittedWrites: on SQLite, the host's session has the write lock.
+        :raises ConfigurationError: the tables do not exist.
+        """
+        return self._transact(work, read_only=False)
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Run a function that only reads, in a new transaction that sees all committed rows.
+
+        :raises StoreUnavailable: the database did not answer.
+        :raises ConfigurationError: the tables do not exist.
+        """
+        return self._transact(work, read_only=True)
+
+    def run_in(self, connection: Connection, work: Callable[[Session], T]) -> T:
+        """Run a function in the host's transaction, which the host commits or rolls back.
+
+        `work` must not cause constraint errors: they would abort the host's transaction.
+        """
+        schema = self.engine.get_execution_options().get("schema_translate_map") or {}
+        before = connection.get_execution_options().get("schema_translate_map")
+        session = Session(
+            connection.execution_options(schema_translate_map=schema),
+            expire_on_commit=False,
+            autoflush=False,
+            join_transaction_mode="rollback_only",
+        )
+        try:
+            result = work(session)
+            session.flush()
+            session.expunge_all()
+        finally:
+            session.close()
+            connection.execution_options(schema_translate_map=before or {})
+        return result
+
+    def close(self) -> None:
+        """Close the pool's connections; the next use opens new ones. A shared one stays open."""
+        if self._shared is None:
+            self.engine.dispose()
+
+    # --- inserts that may meet an existing row ---------------------------------------------------
+
+    def insert_if_absent(self, session: Session, table: Any, values: dict[str, object]) -> bool:
+        """Insert a row unless its key exists.
+
+        :param table: a mapped class.
+        :returns: whether the row was inserted.
+        """
+        # SQLAlchemy keeps the row count of an INSERT only with this option.
+        result: Any = session.execute(
+            self._insert(table).values(values), execution_options={"preserve_rowcount": True}
+        )
+        return bool(result.rowcount == 1)
+
+    def insert_all_if_absent(
+        self, table: Any, rows: Sequence[dict[str, object]], *, overwrite: str | None = None
+    ) -> None:
+        """Insert rows, each unless its key exists, and commit.
+
+        Servers commit after each row: two calls that insert the same rows in different orders
+        would otherwise deadlock. SQLite commits once, because it waits for the disk each time.
+
+        :param table: a mapped class.
+        :param overwrite: a column that is written where the row exists, so that both cases take
+            the same time.
+        """
+
+        def work(session: Session, some: Sequence[dict[str, object]]) -> None:
+            for row in some:
+                session.execute(self._insert(table, overwrite).values(row))
+
+        groups = [rows] if rows and self.dialect == "sqlite" else [[row] for row in rows]
+        for group in groups:
+            self.run(partial(work, some=group))
+
+    def _insert(self, table: Any, overwrite: str | None = None) -> Any:
+        if self.dialect in ("postgresql", "sqlite"):
+            from sqlalchemy.dialects import postgresql, sqlite
+
+            dialect: Any = postgresql if self.dialect == "postgresql" else sqlite
+            insert = dialect.insert(table)
+            if overwrite is None:
+                return insert.on_conflict_do_nothing()
+            return insert.on_conflict_do_update(
+                index_elements=list(table.__table__.primary_key),
+                set_={overwrite: insert.excluded[overwrite]},
+            )
+        from sqlalchemy.dialects import mysql
+
+        if overwrite is None:
+            return mysql.insert(table).prefix_with("IGNORE")
+        upsert = mysql.insert(table)
+        return upsert.on_duplicate_key_update({overwrite: upsert.inserted[overwrite]})
+
+    # --- one transaction -------------------------------------------------------------------------
+
+    def _transact(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+        for run in range(1, _MAX_RUNS + 1):
+            try:
+                with (
+                    explain_missing_tables(),
+                    self._turn(read_only=read_only),
+                    self._session.begin() as session,
+                ):
+                    connection = session.connection(execution_options={READ_ONLY: read_only})
+                    if self._shared is not None:
+                        self._shared.check(connection)
+                    return work(session)
+            except (DBAPIError, PoolTimeoutError) as error:
+                if run == _MAX_RUNS or not is_retryable(error):
+                    if is_unavailable(error):
+                        raise StoreUnavailable from error
+                    raise
+            # A random pause keeps rival transactions from meeting again.
+            time.sleep(random.uniform(0.001, 0.02) * run)  # noqa: S311 -- no secret depends on it
+        raise AssertionError("the last run returns or raises")
+
+    @contextlib.contextmanager
+    def _turn(self, *, read_only: bool) -> Iterator[None]:
+        """Wait for the other threads, where the database has one writer or one connection."""
+        with contextlib.ExitStack() as held:
+            if self._write_lock is not None and not read_only:
+                if not self._write_lock.acquire(timeout=self._turn_seconds):
+                    raise StoreUnavailable("too many threads wait for SQLite's one writer")
+                held.callback(self._write_lock.release)
+            if self._shared is not None:
+                held.enter_context(self._shared.hold(read_only=read_only))
+            if self.dialect == "sqlite" and not read_only and self._is_host_writing():
+                raise UncommittedWrites
+            yield
+
+    def _reset_after_fork(self) -> None:
+        """Leave the parent's connections to the parent, as SQLAlchemy's documentation advises."""
+        self.engine.dispose(close=False)
+        if self._write_lock is not None:
+            self._write_lock = threading.Lock()

@@ -1,0 +1,266 @@
+"""The tables, on a declarative base of this package.
+
+`install` copies them into the metadata of the host's Flask-SQLAlchemy object, so that
+`db.create_all()` and `flask db migrate` include them. A row's `repr` shows no code, no text and no
+whole mobile.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+from sqlalchemy import Index, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.schema import SchemaConst
+
+from ..phone import mask
+from .types import UtcDateTime, ascii_text, exact_text, long_text, plain_type
+
+#: A user's primary key as text.
+UserId = exact_text(191)
+
+
+class Base(DeclarativeBase):
+    """The declarative base of these tables. A host's models have their own."""
+
+    type_annotation_map: ClassVar = {datetime: UtcDateTime}
+
+
+class Verification(Base):
+    """A user's verification. The row exists from the user's first challenge on.
+
+    `verified_at` is None until the user has proved a mobile.
+    """
+
+    __tablename__ = "smsverify_verification"
+    __table_args__ = (
+        Index("ix_smsverify_verification_mobile", "mobile"),
+        Index("ix_smsverify_verification_verified_at", "verified_at"),
+    )
+
+    user_id: Mapped[str] = mapped_column(UserId, primary_key=True)
+    #: The mobile that was proved last, in E.164; None before the first proof.
+    mobile: Mapped[str | None] = mapped_column(ascii_text(16))
+    verified_at: Mapped[datetime | None]
+    #: When this row got the proof: later than `verified_at` where a proof token was claimed.
+    granted_at: Mapped[datetime | None]
+    #: `sms` or `voice`; `staff` where a staff member marked the user as verified.
+    channel: Mapped[str | None] = mapped_column(ascii_text(8))
+    #: The name of the sender of the code, or of the staff member.
+    sender: Mapped[str | None] = mapped_column(exact_text(191))
+    revoked_at: Mapped[datetime | None]
+    #: Guesses since the last right one.
+    failures: Mapped[int] = mapped_column(default=0)
+    locked_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        shown = mask(self.mobile) if self.mobile else "no mobile"
+        return f"<Verification of user {self.user_id}: {shown}>"
+
+
+class Challenge(Base):
+    """One open question "do you control this mobile?". The code is derived, not stored."""
+
+    __tablename__ = "smsverify_challenge"
+    __table_args__ = (
+        Index("ix_smsverify_challenge_user", "user_id", "purpose", "created_at"),
+        Index("ix_smsverify_challenge_created_at", "created_at"),
+    )
+
+    PENDING, VERIFIED, EXPIRED = "pending", "verified", "expired"
+    EXHAUSTED, SUPERSEDED, CANCELLED = "exhausted", "superseded", "cancelled"
+
+    #: 128 random bits in hexadecimal. Not a secret.
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    #: None where the mobile is proved before an account exists.
+    user_id: Mapped[str | None] = mapped_column(UserId)
+    mobile: Mapped[str] = mapped_column(ascii_text(16))
+    #: The user's own mobile at the start. The challenge is void once the user has another one.
+    user_mobile: Mapped[str | None] = mapped_column(ascii_text(16))
+    purpose: Mapped[str] = mapped_column(exact_text(64))
+    #: The code is derived from this key. With `RESEND = "new"`, each send has a new generation.
+    key_id: Mapped[str] = mapped_column(ascii_text(8))
+    code_length: Mapped[int]
+    generation: Mapped[int] = mapped_column(default=0)
+    #: Whether an own code may have been sent. Until then, own codes are not accepted.
+    own_sent: Mapped[bool] = mapped_column(default=False)
+    #: The sender whose native code is accepted.
+    native_sender: Mapped[str | None] = mapped_column(exact_text(64))
+    channel: Mapped[str] = mapped_column(ascii_text(8))
+    attempts: Mapped[int] = mapped_column(default=0)
+    sends: Mapped[int] = mapped_column(default=0)
+    state: Mapped[str] = mapped_column(ascii_text(16), default=PENDING)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    resend_at: Mapped[datetime]
+    #: A digest of user and purpose while the challenge is open: at most one is open for each.
+    #: MariaDB has no partial index that could hold the same rule.
+    open_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
+    #: A digest of native sender and mobile while the gateway may accept its code: one for each.
+    native_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
+    #: Units of rate limits to refund when this is proved, as JSON.
+    refundable: Mapped[str] = mapped_column(Text, default="[]")
+
+    def __repr__(self) -> str:
+        return f"<Challenge {self.id[:8]}… {self.state}>"
+
+
+class Message(Base):
+    """One text or call to one recipient. The text of a code is never stored."""
+
+    __tablename__ = "smsverify_message"
+    __table_args__ = (
+        Index("ix_smsverify_message_challenge", "challenge_id", "created_at"),
+        Index("ix_smsverify_message_created_at", "created_at"),
+        Index("ix_smsverify_message_recipient", "recipient", "created_at"),
+    )
+
+    CODE, NOTICE = "code", "notice"
+
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    #: `code` or `notice`.
+    kind: Mapped[str] = mapped_column(ascii_text(16))
+    #: The event of a notice, such as `mobile.changed`; None for a code.
+    event: Mapped[str | None] = mapped_column(ascii_text(64))
+    challenge_id: Mapped[str | None] = mapped_column(ascii_text(32))
+    user_id: Mapped[str | None] = mapped_column(UserId)
+    recipient: Mapped[str] = mapped_column(ascii_text(16))
+    channel: Mapped[str] = mapped_column(ascii_text(8))
+    #: The best state of its attempts, by the order of `delivery.states.best`.
+    state: Mapped[str] = mapped_column(ascii_text(16))
+    #: Number of SMS parts; None for a call and for a text that the gateway composes.
+    parts: Mapped[int | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id[:8]}… {self.kind}: {self.state}>"
+
+
+class Attempt(Base):
+    """One try to hand a message to one sender."""
+
+    __tablename__ = "smsverify_attempt"
+    __table_args__ = (
+        Index("ix_smsverify_attempt_message", "message_id", "created_at"),
+        Index("ix_smsverify_attempt_gateway_id", "gateway_id"),
+        Index("ix_smsverify_attempt_created_at", "created_at"),
+    )
+
+    SENDING, FAILED = "sending", "failed"
+
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    message_id: Mapped[str] = mapped_column(ascii_text(32))
+    #: The sender's name in `SMSVERIFY_SENDERS`.
+    sender: Mapped[str] = mapped_column(exact_text(64))
+    #: Whether the gateway generated the code.
+    native: Mapped[bool] = mapped_column(default=False)
+    gateway_id: Mapped[str | None] = mapped_column(exact_text(128))
+    #: `sending` until the gateway has answered, `failed` if it refused, otherwise a
+    #: `senders.base.Status`.
+    state: Mapped[str] = mapped_column(ascii_text(16))
+    #: Why it failed, without mobiles and texts.
+    cause: Mapped[str | None] = mapped_column(exact_text(191))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.id[:8]}… by {self.sender}: {self.state}>"
+
+
+class Incoming(Base):
+    """A message from a phone to the line of a sender."""
+
+    __tablename__ = "smsverify_incoming"
+    __table_args__ = (
+        Index("ix_smsverify_incoming_received_at", "received_at"),
+        Index("ix_smsverify_incoming_originator", "originator", "received_at"),
+    )
+
+    #: A digest of sender and gateway id, so that a message that is reported twice is one row.
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    sender: Mapped[str] = mapped_column(exact_text(64))
+    #: The author's number: E.164 where it is a mobile, otherwise as the gateway gave it.
+    originator: Mapped[str] = mapped_column(exact_text(64))
+    #: The number that it was sent to, as the gateway gave it.
+    line: Mapped[str] = mapped_column(exact_text(64))
+    text: Mapped[str] = mapped_column(long_text())
+    #: The gateway's time; the time of the webhook where the gateway gave none.
+    received_at: Mapped[datetime]
+    read_at: Mapped[datetime | None]
+
+    def __repr__(self) -> str:
+        return f"<Incoming {self.id[:8]}… by {self.sender}>"
+
+
+class EarlyReport(Base):
+    """A delivery report that arrived before the receipt of its attempt was written."""
+
+    __tablename__ = "smsverify_early_report"
+    __table_args__ = (Index("ix_smsverify_early_report_until", "until"),)
+
+    #: A digest of sender and gateway id.
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    state: Mapped[str] = mapped_column(ascii_text(16))
+    until: Mapped[datetime]
+
+
+class Budget(Base):
+    """The usage of one key in one scope, in the slices of each of its windows."""
+
+    __tablename__ = "smsverify_budget"
+    __table_args__ = (Index("ix_smsverify_budget_used_at", "used_at"),)
+
+    #: A keyed digest of scope and key, because rows stay when a user is erased.
+    id: Mapped[str] = mapped_column(ascii_text(40), primary_key=True)
+    scope: Mapped[str] = mapped_column(ascii_text(24))
+    #: JSON. Only `limits.usage` reads and writes it.
+    spent: Mapped[str] = mapped_column(Text)
+    used_at: Mapped[datetime]
+
+
+class UsedToken(Base):
+    """A used proof token or native code, which must not be accepted again."""
+
+    __tablename__ = "smsverify_used_token"
+    __table_args__ = (Index("ix_smsverify_used_token_until", "until"),)
+
+    digest: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
+    until: Mapped[datetime]
+
+
+class NativeHold(Base):
+    """A mobile for which a native gateway may still accept codes of an erased challenge."""
+
+    __tablename__ = "smsverify_native_hold"
+    __table_args__ = (Index("ix_smsverify_native_hold_until", "until"),)
+
+    #: A keyed digest of sender and mobile.
+    digest: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
+    until: Mapped[datetime]
+
+
+class Alert(Base):
+    """A notice to the staff that is not repeated before `until`."""
+
+    __tablename__ = "smsverify_alert"
+    __table_args__ = (Index("ix_smsverify_alert_until", "until"),)
+
+    name: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
+    until: Mapped[datetime]
+
+
+def install(metadata: MetaData) -> None:
+    """Copy the tables into a host's metadata and schema. Tables that exist there are kept.
+
+    The copies have SQLAlchemy's own column types, so that migrations do not import this package.
+    """
+    for table in Base.metadata.sorted_tables:
+        name = f"{metadata.schema}.{table.name}" if metadata.schema else table.name
+        if name in metadata.tables:
+            continue
+        copy = table.to_metadata(metadata, schema=metadata.schema or SchemaConst.RETAIN_SCHEMA)
+        for column in copy.columns:
+            column.type = plain_type(column.type)

@@ -1,0 +1,71 @@
+"""Column types that behave the same on SQLite, PostgreSQL and MariaDB.
+
+With SQLAlchemy's default types, MariaDB drops time zones and microseconds, and its default
+collation treats `aB3` and `áb3` as equal.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, String, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC with microseconds.
+
+    MariaDB and SQLite store no time zone, so it is dropped on write and set to UTC on read. A naive
+    time is a `ValueError`.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:  # the signature of the base class
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone cannot be stored")
+        utc = value.astimezone(UTC)
+        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def exact_text(length: int) -> String:
+    """Return the type of text in any script that compares by bytes."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(length).with_variant(exact, "mysql", "mariadb")
+
+
+def ascii_text(length: int) -> String:
+    """Return the type of ASCII text that compares by bytes.
+
+    An index on it takes one byte per character.
+    """
+    exact = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(exact, "mysql", "mariadb")
+
+
+def long_text() -> Text:
+    """Return the type of unlimited text in any script, whatever the database's own charset is."""
+    return Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql", "mariadb")
+
+
+def plain_type(column_type: Any) -> Any:  # TypeEngine is generic in its Python type
+    """Return the same type without classes of this package, for migrations."""
+    if isinstance(column_type, UtcDateTime):
+        return DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    return column_type

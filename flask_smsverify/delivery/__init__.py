@@ -1,0 +1,8 @@
+"""Delivery: hand a message to the senders of a route, one after the other, until one takes it."""
+
+from __future__ import annotations
+
+from .failover import Delivered, Delivery, Job
+from .routes import Routes
+
+__all__ = ["Delivered", "Delivery", "Job", "Routes"]

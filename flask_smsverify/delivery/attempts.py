@@ -1,0 +1,112 @@
+"""Attempts: written before a gateway is called, and again when it has answered."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+
+from blinker import NamedSignal
+from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..db.ledger import Ledger
+from ..db.models import Attempt, Message
+from ..errors import ConfigurationError, SenderError, StoreUnavailable, Unknown
+from ..phone import mask
+from ..senders.base import DeliveryState, Receipt, Sender
+from .states import best
+
+log = logging.getLogger(__name__)
+
+#: The longest gateway id that `Attempt.gateway_id` stores.
+_MAX_GATEWAY_ID = 128
+_MAX_CAUSE = 191
+
+
+class Attempts:
+    """Records attempts and the state of their messages.
+
+    :param emit: sends a signal.
+    :param after_receipt: called with a sender's name and gateway ids when receipts were recorded,
+        for senders that push delivery reports.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        emit: Callable[..., None],
+        after_receipt: Callable[[str, Sequence[str]], None] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._emit = emit
+        self._after_receipt = after_receipt
+
+    def new(self, message_id: str, sender: Sender, *, native: bool = False) -> Attempt:
+        """Return a new attempt in the state `sending`, not stored yet."""
+        now = self._ledger.clock()
+        return Attempt(
+            id=secrets.token_hex(16),
+            message_id=message_id,
+            sender=sender.name,
+            native=native,
+            state=Attempt.SENDING,
+            created_at=now,
+            updated_at=now,
+        )
+
+    def record_receipt(
+        self, message: Message, attempt: Attempt, sender: Sender, receipt: Receipt
+    ) -> None:
+        """Record what the gateway answered, and announce that the message was sent."""
+        # A truncated id would match nothing.
+        fits = receipt.id is not None and len(receipt.id) <= _MAX_GATEWAY_ID
+        gateway_id = receipt.id if fits else None
+        self._record(attempt, state=str(receipt.status), gateway_id=gateway_id)
+        if self._after_receipt is not None and gateway_id is not None and sender.push_methods:
+            try:
+                self._after_receipt(sender.name, [gateway_id])
+            except (StoreUnavailable, ConfigurationError, SQLAlchemyError):
+                log.exception("early reports of attempt %s could not be applied", attempt.id)
+        self._announce(signals.message_sent, message, attempt)
+
+    def record_failure(self, message: Message, attempt: Attempt, error: SenderError) -> None:
+        """Record why the gateway did not take the message."""
+        state = str(DeliveryState.UNKNOWN) if isinstance(error, Unknown) else Attempt.FAILED
+        self._record(attempt, state=state, cause=error.reason[:_MAX_CAUSE])
+        if state == Attempt.FAILED:
+            self._announce(signals.message_failed, message, attempt)
+
+    def _record(self, attempt: Attempt, **values: str | None) -> None:
+        """Write an outcome. The gateway has already acted, so a failed write is only logged."""
+        now = self._ledger.clock()
+
+        def work(session: Session) -> None:
+            # The lock orders this after a delivery report that is being recorded.
+            message = session.get(Message, attempt.message_id, with_for_update=True)
+            if message is None:
+                return  # erased meanwhile
+            session.execute(
+                update(Attempt).where(Attempt.id == attempt.id).values(updated_at=now, **values)
+            )
+            states = session.scalars(
+                select(Attempt.state).where(Attempt.message_id == attempt.message_id)
+            )
+            message.state, message.updated_at = best(states), now
+
+        try:
+            self._ledger.run(work)
+        except (StoreUnavailable, SQLAlchemyError, ValueError):  # ValueError: not encodable
+            log.exception("the outcome of attempt %s could not be recorded", attempt.id)
+
+    def _announce(self, signal: NamedSignal, message: Message, attempt: Attempt) -> None:
+        self._emit(
+            signal,
+            message_id=message.id,
+            kind=message.kind,
+            mobile=mask(message.recipient),
+            sender=attempt.sender,
+        )

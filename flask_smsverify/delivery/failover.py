@@ -1,0 +1,309 @@
+"""Failover: try the senders of a route in order until one takes the message.
+
+Failover happens only where it can help. `Unavailable` moves on to the next sender. `Rejected` and
+`Misconfigured` end the route. After `Unknown` the message may have been sent: a code may go out
+once more by another sender, an ordinary text may not. Every try is an attempt in the ledger,
+written before the gateway is called and again when it has answered. No transaction is open in
+between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from ..db.ledger import Ledger
+from ..db.models import Attempt, Message
+from ..errors import (
+    ChannelUnavailable,
+    Misconfigured,
+    Rejected,
+    SenderError,
+    SendFailed,
+    StoreUnavailable,
+    Unavailable,
+    Unknown,
+)
+from ..forks import after_fork
+from ..i18n.segments import count_segments
+from ..senders.base import DeliveryState, Receipt, Sender, Text
+from ..senders.deadline import deadline, remaining
+from .attempts import Attempts
+from .breaker import Breakers
+from .calls import SenderCalls
+from .routes import Routes
+
+#: With fewer seconds left, no further sender is tried.
+_MIN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The outcome of a delivery.
+
+    :param state: the receipt's status; `unknown` if no gateway said whether it sent the message.
+    :param sender: the name of the sender that answered.
+    :param native: whether the gateway generated the code.
+    """
+
+    state: DeliveryState
+    sender: str
+    native: bool
+
+
+class Job(Protocol):
+    """A message to deliver, and how far failover may go for it."""
+
+    @property
+    def route(self) -> str:
+        """`sms`, `voice` or `text`."""
+
+    @property
+    def message(self) -> Message:
+        """The message, as stored or about to be stored by `open_attempt`."""
+
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
+        """Add the next attempt to the session; return None to skip this sender."""
+
+    def call(self, sender: Sender, attempt: Attempt) -> Receipt:
+        """Hand the message to the sender."""
+
+    def may_send_second_copy(self) -> bool:
+        """Return whether the message may go out again although the first copy's fate is unknown.
+
+        Asked once, before the first attempt at a second copy.
+        """
+
+    def second_copy_failed(self) -> None:
+        """Undo what `may_send_second_copy` reserved: no second copy was sent."""
+
+    def attempt_failed(self, attempt: Attempt) -> None:
+        """Undo what `open_attempt` reserved: this attempt certainly sent nothing."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a delivery has come.
+
+    :param first_copy: the attempt that may have sent the message without a receipt.
+    :param second_copy_allowed: the answer of `may_send_second_copy`; None before it was asked.
+    """
+
+    causes: list[SenderError] = field(default_factory=list)
+    first_copy: Delivered | None = None
+    second_copy_allowed: bool | None = None
+
+
+class Delivery:
+    """Delivers messages by the configured routes.
+
+    :param seconds: the deadline of a whole route, in seconds (`SMSVERIFY_SEND_DEADLINE`).
+    :param in_flight: how many calls of this process may wait for one sender at a time.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        routes: Routes,
+        attempts: Attempts,
+        *,
+        seconds: float,
+        in_flight: int,
+    ) -> None:
+        self._ledger = ledger
+        self._attempts = attempts
+        self._seconds = seconds
+        self._in_flight = in_flight
+        self.use_routes(routes)
+        after_fork(self._reset_after_fork)
+
+    def use_routes(self, routes: Routes) -> None:
+        """Replace the routes, with new breakers."""
+        self.routes = routes
+        self._calls = SenderCalls(routes.senders, self._in_flight)
+
+    def _reset_after_fork(self) -> None:
+        self.use_routes(self.routes)
+
+    @property
+    def breakers(self) -> Breakers:
+        """The senders' breakers in this process."""
+        return self._calls.breakers
+
+    @contextlib.contextmanager
+    def rerouted(self, routes: Routes) -> Iterator[None]:
+        """Use other routes within the block, for tests."""
+        before = self.routes
+        self.use_routes(routes)
+        try:
+            yield
+        finally:
+            self.use_routes(before)
+
+    def close(self) -> None:
+        """Close the connections of every sender."""
+        self.routes.close()
+
+    def deliver(self, job: Job) -> Delivered:
+        """Try the senders of the job's route in order.
+
+        :returns: the first receipt, or `unknown` if a gateway may have sent the message.
+        :raises ChannelUnavailable: the route is empty.
+        :raises SendFailed: certainly nothing was sent.
+        :raises StoreUnavailable: an attempt could not be recorded, and nothing was sent.
+        """
+        route = self.routes.route(job.route)
+        if not route:
+            raise ChannelUnavailable(job.route)
+        progress = _Progress()
+        with deadline(self._seconds), contextlib.closing(self._in_order(route)) as turns:
+            for sender, is_admitted in turns:
+                if progress.causes and (remaining() or 0) < _MIN_SECONDS:
+                    break
+                if progress.first_copy is not None and not (
+                    is_admitted and self._may_send_second_copy(job, progress)
+                ):
+                    break
+                try:
+                    attempt = self._open_attempt(job, sender)
+                except StoreUnavailable:
+                    if progress.first_copy is None:
+                        raise
+                    break
+                if attempt is None:
+                    continue
+                delivered = self._try(job, sender, attempt, progress)
+                if delivered is not None:
+                    return delivered
+                if isinstance(progress.causes[-1], Rejected | Misconfigured):
+                    break
+        if progress.second_copy_allowed:
+            job.second_copy_failed()
+        if progress.first_copy is not None:
+            return progress.first_copy
+        raise SendFailed(progress.causes)
+
+    def _try(
+        self, job: Job, sender: Sender, attempt: Attempt, progress: _Progress
+    ) -> Delivered | None:
+        """Call one sender. Return the outcome, or None if the next sender may be tried."""
+        try:
+            receipt = self._calls.send(sender, lambda: job.call(sender, attempt))
+        except SenderError as error:
+            self._attempts.record_failure(job.message, attempt, error)
+            progress.causes.append(error)
+            if not isinstance(error, Unknown):
+                job.attempt_failed(attempt)
+                return None
+            if progress.first_copy is not None:
+                return progress.first_copy  # two copies may be out; a third would not help
+            progress.first_copy = Delivered(DeliveryState.UNKNOWN, sender.name, attempt.native)
+            return None
+        self._attempts.record_receipt(job.message, attempt, sender, receipt)
+        return Delivered(receipt.status, sender.name, attempt.native)
+
+    def _may_send_second_copy(self, job: Job, progress: _Progress) -> bool:
+        if progress.second_copy_allowed is None:
+            progress.second_copy_allowed = job.may_send_second_copy()
+        return progress.second_copy_allowed
+
+    def _open_attempt(self, job: Job, sender: Sender) -> Attempt | None:
+        def work(session: Session) -> Attempt | None:
+            attempt = job.open_attempt(session, sender)
+            if attempt is not None:
+                session.add(attempt)
+            return attempt
+
+        return self._ledger.run(work)
+
+    def _in_order(self, route: Sequence[Sender]) -> Generator[tuple[Sender, bool], None, None]:
+        """Yield the senders of a route with whether their breaker admits the call.
+
+        Senders with an open breaker come last, because a failing sender is better than none. When
+        a breaker is due for a probe, it admits one caller at a time, until the generator moves on.
+        """
+        skipped = []
+        for sender in route:
+            with self.breakers.admit(sender.name) as is_admitted:
+                if is_admitted:
+                    yield sender, True
+                else:
+                    skipped.append(sender)
+        for sender in skipped:
+            yield sender, False
+
+    def send_text(self, text: Text, *, event: str | None = None) -> Delivered:
+        """Send an ordinary text. It never goes out twice.
+
+        :param event: the event that the text reports.
+        :raises ChannelUnavailable: no sender can send texts.
+        :raises SendFailed: nothing was sent, or it is unknown whether it was.
+        """
+        job = _TextJob(text, self._attempts, event)
+        delivered = self.deliver(job)
+        if delivered.state is DeliveryState.UNKNOWN:
+            raise SendFailed([Unknown(delivered.sender, "it is unknown whether it was sent")])
+        return delivered
+
+    def check_native_code(self, sender_name: str, mobile: str, code: str) -> bool:
+        """Return a native gateway's verdict on a code.
+
+        :raises SenderError: it gave none; `written` says if the gateway may have seen the code.
+        """
+        sender = self.routes.senders.get(sender_name)
+        if sender is None:
+            raise Unavailable(sender_name, "it is no longer configured", written=False)
+        with deadline(self._seconds):
+            return self._calls.check_native_code(sender, mobile, code)
+
+
+class _TextJob:
+    """An ordinary text: one message, and no second copy after `Unknown`."""
+
+    route = "text"
+
+    def __init__(self, text: Text, attempts: Attempts, event: str | None) -> None:
+        self._text = text
+        self._attempts = attempts
+        self._event = event
+        self._message: Message | None = None
+
+    @property
+    def message(self) -> Message:
+        assert self._message is not None  # noqa: S101 -- set by the first attempt
+        return self._message
+
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt:
+        message_id = self._message.id if self._message else secrets.token_hex(16)
+        attempt = self._attempts.new(message_id, sender)
+        if self._message is None:
+            self._message = Message(
+                id=message_id,
+                kind=Message.NOTICE,
+                event=self._event,
+                recipient=self._text.to,
+                channel="sms",
+                state=Attempt.SENDING,
+                parts=count_segments(self._text.text),
+                created_at=attempt.created_at,
+                updated_at=attempt.created_at,
+            )
+        session.merge(self._message)
+        return attempt
+
+    def call(self, sender: Sender, attempt: Attempt) -> Receipt:  # noqa: ARG002 -- the interface's
+        return sender.send_text(self._text.to, self._text.text, reference=self._text.reference)
+
+    def may_send_second_copy(self) -> bool:
+        return False
+
+    def second_copy_failed(self) -> None:
+        return None
+
+    def attempt_failed(self, attempt: Attempt) -> None:  # noqa: ARG002 -- the interface's
+        return None

@@ -1,0 +1,55 @@
+"""Routes: the ordered senders of each job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from ..errors import ConfigurationError
+from ..senders.base import Capability, Sender
+
+
+class Routes:
+    """The configured senders and their order.
+
+    :param senders: sender name → sender, in the order of the configuration.
+    :param order: `sms`, `voice` and `text` → sender names, as in `SMSVERIFY_ROUTES`. A job that is
+        missing gets every capable sender.
+    :raises ConfigurationError: a route names a sender that is not capable of its job.
+    """
+
+    _CAPABILITIES: ClassVar[Mapping[str, frozenset[Capability]]] = {
+        "sms": frozenset({Capability.CODE_SMS, Capability.NATIVE_CODE}),
+        "voice": frozenset({Capability.CODE_VOICE}),
+        "text": frozenset({Capability.TEXT}),
+    }
+
+    def __init__(self, senders: Mapping[str, Sender], order: Mapping[str, Sequence[str]]) -> None:
+        self.senders = dict(senders)
+        self._routes: dict[str, list[Sender]] = {}
+        for job, needed in self._CAPABILITIES.items():
+            capable = [sender for sender in senders.values() if sender.capabilities & needed]
+            if job not in order:
+                self._routes[job] = capable
+                continue
+            route = [senders[name] for name in dict.fromkeys(order[job])]
+            for sender in route:
+                if sender not in capable:
+                    raise ConfigurationError(
+                        f"SMSVERIFY_ROUTES[{job!r}] names {sender.name!r}, whose gateway or "
+                        "options cannot do that"
+                    )
+            self._routes[job] = route
+
+    def route(self, job: str) -> list[Sender]:
+        """Return the senders for `sms`, `voice` or `text`, in order; possibly none."""
+        return self._routes[job]
+
+    def can(self, job: str) -> bool:
+        """Return whether any sender can do the job."""
+        return bool(self._routes[job])
+
+    def close(self) -> None:
+        """Close the connections of every sender."""
+        for sender in self.senders.values():
+            sender.close()

@@ -1,0 +1,108 @@
+"""Dates, times, countdowns and waiting times in the reader's language."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import Literal
+
+from babel.dates import format_date as babel_date
+from babel.dates import format_timedelta, get_datetime_format
+
+from .catalogue import Translator
+from .locales import locale_data, uses_persian_calendar
+
+
+def _(message: str) -> str:
+    """Mark a message for extraction into the catalogues."""
+    return message
+
+
+_PERSIAN_MONTHS = (
+    _("Farvardin"),
+    _("Ordibehesht"),
+    _("Khordad"),
+    _("Tir"),
+    _("Mordad"),
+    _("Shahrivar"),
+    _("Mehr"),
+    _("Aban"),
+    _("Azar"),
+    _("Dey"),
+    _("Bahman"),
+    _("Esfand"),
+)
+
+
+def format_clock(seconds: float, translator: Translator) -> str:
+    """Write a duration as a countdown: `1:05`, from one hour on `1:00:05`."""
+    minutes, second = divmod(max(0, int(seconds)), 60)
+    hour, minute = divmod(minutes, 60)
+    text = f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+    return translator.digits(text)
+
+
+def format_wait(seconds: float, translator: Translator) -> str:
+    """Write when something becomes possible: "in 5 minutes".
+
+    The value is rounded up so that the stated time is never too early: to seconds below a minute,
+    to minutes up to 90 minutes, to hours up to 36 hours, then to days.
+    """
+    whole = max(1, math.ceil(seconds))
+    minutes = math.ceil(whole / 60)
+    hours = math.ceil(minutes / 60)
+    unit: Literal["second", "minute", "hour", "day"]
+    if whole < 60:
+        unit, wait = "second", dt.timedelta(seconds=whole)
+    elif minutes <= 90:
+        unit, wait = "minute", dt.timedelta(minutes=minutes)
+    elif hours <= 36:
+        unit, wait = "hour", dt.timedelta(hours=hours)
+    else:
+        unit, wait = "day", dt.timedelta(days=math.ceil(hours / 24))
+    text = format_timedelta(
+        wait,
+        granularity=unit,
+        threshold=math.inf,  # without it, Babel would round to a larger unit
+        add_direction=True,
+        locale=locale_data(translator.locale),
+    )
+    return translator.digits(text)
+
+
+def format_date(day: dt.date, translator: Translator) -> str:
+    """Write a day: "21 March 2025", or in the Persian calendar where the locale uses it.
+
+    The Persian calendar needs the package `persiantools` (extra `fa`). Without it, the Gregorian
+    date is written.
+    """
+    if uses_persian_calendar(translator.locale):
+        persian = _format_persian_date(day, translator)
+        if persian is not None:
+            return persian
+    text = babel_date(day, "long", locale=locale_data(translator.locale))
+    return translator.digits(text)
+
+
+def format_time(moment: dt.datetime, translator: Translator) -> str:
+    """Write the time of day on a 24-hour clock: "14:05". UTC is named: "14:05 UTC"."""
+    text = translator.digits(f"{moment:%H:%M}")
+    return f"{text} UTC" if moment.tzname() == "UTC" else text
+
+
+def format_datetime(moment: dt.datetime, translator: Translator) -> str:
+    """Write the day and the time of day."""
+    pattern = str(get_datetime_format("long", locale=locale_data(translator.locale)))
+    return pattern.replace("'", "").format(
+        format_time(moment, translator), format_date(moment.date(), translator)
+    )
+
+
+def _format_persian_date(day: dt.date, translator: Translator) -> str | None:
+    try:
+        from persiantools.jdatetime import JalaliDate
+    except ImportError:
+        return None
+    jalali = JalaliDate(day)  # type: ignore[no-untyped-call]  # the package has no type hints
+    month = translator.gettext(_PERSIAN_MONTHS[jalali.month - 1])
+    return translator.digits(f"{jalali.day} {month} {jalali.year}")

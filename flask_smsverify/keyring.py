@@ -1,0 +1,74 @@
+"""Keys derived from `SECRET_KEY`, and the codes and digests made with them.
+
+A code is HMAC-SHA-256 over the challenge's public id, the mobile, the purpose and the generation,
+truncated to decimal digits (RFC 4226, section 5.3, without the counter). No code is stored: a
+stolen database holds nothing to test a code against without `SECRET_KEY`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+_SALT = b"flask_smsverify.code"
+
+
+class Keyring:
+    """The current key and its fallbacks.
+
+    :param secrets: the app's `SECRET_KEY`, then its `SECRET_KEY_FALLBACKS`.
+    """
+
+    def __init__(self, secrets: Sequence[str | bytes]) -> None:
+        self._keys: dict[str, bytes] = {}
+        for secret in secrets:
+            raw = secret.encode() if isinstance(secret, str) else secret
+            key = hmac.digest(raw, _SALT, hashlib.sha256)
+            self._keys.setdefault(hmac.digest(key, b"id", hashlib.sha256).hex()[:8], key)
+        self.current_id = next(iter(self._keys))
+
+    def __repr__(self) -> str:
+        return f"<Keyring of {len(self._keys)}>"
+
+    def __contains__(self, key_id: str) -> bool:
+        return key_id in self._keys
+
+    def code(
+        self,
+        key_id: str,
+        challenge_id: str,
+        mobile: str,
+        purpose: str,
+        generation: int,
+        length: int,
+    ) -> str:
+        """Return the code of a challenge: `length` decimal digits, leading zeros included.
+
+        :raises KeyError: the key was removed from the configuration.
+        """
+        parts = (challenge_id, mobile, purpose, str(generation))
+        digest = hmac.digest(self._keys[key_id], _join(parts), hashlib.sha256)
+        return f"{int.from_bytes(digest) % 10**length:0{length}d}"
+
+    def signing_keys(self) -> list[bytes]:
+        """Return every key, the current one last, as itsdangerous expects them."""
+        return list(self._keys.values())[::-1]
+
+    def digests(self, *parts: str) -> list[str]:
+        """Return the digest under every key, the current one first."""
+        message = _join(parts)
+        return [hmac.digest(key, message, hashlib.sha256).hex() for key in self._keys.values()]
+
+    def digest(self, *parts: str) -> str:
+        """Return a keyed digest of 64 hexadecimal digits.
+
+        It is made with the oldest configured key, so that adding a new key changes no digest.
+        """
+        return self.digests(*parts)[-1]
+
+
+def _join(parts: Sequence[str]) -> bytes:
+    """Join the parts with their lengths, so that different lists give different bytes."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4) + part for part in encoded)

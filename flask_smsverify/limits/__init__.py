@@ -1,0 +1,1 @@
+"""Rate limits: their notation, their arithmetic and the usage they count."""

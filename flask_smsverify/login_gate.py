@@ -1,0 +1,61 @@
+"""The login gate: with `SMSVERIFY_LOGIN_GATE`, a login waits until the mobile is verified."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import flask_login
+from flask import current_app, session
+from flask.typing import ResponseReturnValue
+
+from .guard import decide
+from .state import AppState, get_state
+from .users import current_user, unwrap
+from .verification.rules import CLOCK_SKEW
+
+#: The session key of a login that waits for a code.
+_PENDING_LOGIN = "_smsverify_pending_login"
+#: How long a login may wait.
+_MAX_WAIT = timedelta(minutes=30)
+
+
+def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
+    """Log a user in, or keep the login pending. `SMSVerify.login_user` documents the result."""
+    state = get_state()
+    user = unwrap(user)
+    if state.settings.login_gate and user.is_active:
+        decision = decide(user)
+        if not decision.allowed:
+            if current_user().is_authenticated:
+                flask_login.logout_user()  # another user must not see the page of this login
+            session[_PENDING_LOGIN] = {
+                "user": state.users.id_of(user),
+                "remember": bool(remember),
+                "at": state.clock().timestamp(),
+            }
+            return state.guard_responses.login_pending(decision)
+    session.pop(_PENDING_LOGIN, None)
+    return bool(flask_login.login_user(user, remember=remember))
+
+
+def pending_user(state: AppState) -> Any:
+    """Return the user whose login waits in this session; None without one."""
+    pending = session.get(_PENDING_LOGIN)
+    if not isinstance(pending, dict):
+        return None
+    age = state.clock().timestamp() - pending["at"]
+    if not -CLOCK_SKEW.total_seconds() <= age < _MAX_WAIT.total_seconds():
+        return None
+    user: Any = state.users.find(pending["user"])
+    return user if user is not None and user.is_active else None
+
+
+def complete_login(user: Any) -> None:
+    """Complete a pending login in a new session (OWASP ASVS 5.0, 7.2.4)."""
+    pending = session.get(_PENDING_LOGIN, {})
+    session.clear()
+    regenerate = getattr(current_app.session_interface, "regenerate", None)
+    if regenerate is not None:  # server-side sessions have an id of their own
+        regenerate(session)
+    flask_login.login_user(user, remember=bool(pending.get("remember")))

@@ -1,0 +1,37 @@
+"""What guards and widgets have looked up during one request.
+
+It is kept in the WSGI environment, not in `flask.g`: an app context that a test opens outlives its
+requests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import has_request_context, request
+
+_ROWS = "smsverify.rows"
+_CHANGED = "smsverify.changed"
+
+
+def cached_rows() -> dict[str, Any]:
+    """Return the looked-up rows of this request by user id; outside a request a new dict."""
+    if not has_request_context():
+        return {}
+    rows: dict[str, Any] = request.environ.setdefault(_ROWS, {})
+    return rows
+
+
+def has_changed() -> bool:
+    """Return whether a verification has changed during this request.
+
+    Then the host's transaction may be older than the change, and its snapshot may not show it.
+    """
+    return has_request_context() and bool(request.environ.get(_CHANGED))
+
+
+def invalidate() -> None:
+    """Drop what was looked up: a verification has changed."""
+    if has_request_context():
+        request.environ[_CHANGED] = True
+        request.environ.pop(_ROWS, None)

@@ -1,0 +1,163 @@
+"""Asanak's calls, which both APIs share: texts, states and credit.
+
+Different texts in one call and codes by a template need v2rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Protocol
+
+from ...errors import Unknown
+from ..base import DeliveryState, SenderIdentity
+from ..convert import map_state, to_national
+from .answers import make_unreadable, read_field, read_id
+
+#: The most recipients or ids of one call: Asanak's web-service guide, 3-1 and 3-2.
+MAX_RECIPIENTS = 100
+
+# --- states: Asanak's web-service guide, 3-2 "msgstatus"; 20 is answered, but not in the guide ---
+
+STATES: Mapping[object, DeliveryState] = {
+    "-1": DeliveryState.UNKNOWN,  # NotFound
+    "1": DeliveryState.QUEUED,  # InQueue
+    "4": DeliveryState.QUEUED,  # Pending: on its way to the operator
+    "2": DeliveryState.SENT,  # Sent: at the operator
+    "7": DeliveryState.UNKNOWN,  # NoResponse: the operator did not confirm
+    "8": DeliveryState.REJECTED,  # Reject
+    "10": DeliveryState.SENT,  # PartiallySent
+    "9": DeliveryState.SENT,  # SentToDest
+    "6": DeliveryState.DELIVERED,  # Success
+    "5": DeliveryState.UNDELIVERED,  # Failed
+    "11": DeliveryState.SENT,  # NoMsgID: parts are at the operator
+    "12": DeliveryState.SENT,  # PartiallySuccess: parts are delivered, others are unknown
+    "13": DeliveryState.UNKNOWN,  # NoDelivery: no report within four hours
+    "20": DeliveryState.UNKNOWN,
+}
+
+
+class Api(Protocol):
+    """One of Asanak's APIs: `V1Rest` or `V2Rest`."""
+
+    def call(
+        self, method: str, request: Mapping[str, object], *, sent: Sequence[str] = ()
+    ) -> object:
+        """Make a call and return its answer as JSON types, or raise its error."""
+
+
+class AsanakClient:
+    """The methods of Asanak's web service.
+
+    Each raises the `SenderError` of the answer, and `Unknown` for an answer that is in no table.
+
+    :param line: the number to send from.
+    :param credentials: what the reason of an error must not repeat.
+    """
+
+    def __init__(
+        self, api: Api, sender: SenderIdentity, *, line: str, credentials: Sequence[str]
+    ) -> None:
+        self._api = api
+        self._sender = sender
+        self._line = line
+        self._credentials = tuple(credentials)
+
+    def __repr__(self) -> str:
+        return f"<AsanakClient of {self._sender.name!r}>"
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def send_sms(self, to: Sequence[str], text: str) -> list[str | None]:
+        """Send one text: the guide, 3-1 "sendsms".
+
+        :param to: E.164, at most `MAX_RECIPIENTS`.
+        :returns: an id per recipient, in order; None for a value that is not an id. The list may be
+            too short.
+        """
+        request = {
+            "source": self._line,
+            "destination": ",".join(to_national(mobile) for mobile in to),
+            "message": text,
+        }
+        return self._send("sendsms", request, sent=[text])
+
+    def send_p2p(self, texts: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Send different texts in one call: "p2psendsms" of v2rest.
+
+        :param texts: pairs of a mobile (E.164) and its text, at most `MAX_RECIPIENTS`.
+        :returns: ids as `send_sms`.
+        """
+        data = [
+            {"source": self._line, "destination": to_national(mobile), "message": text}
+            for mobile, text in texts
+        ]
+        return self._send("p2psendsms", {"data": data}, sent=[text for _, text in texts])
+
+    def send_template(
+        self, to: str, template_id: int, parameters: Mapping[str, str]
+    ) -> list[str | None]:
+        """Send a template to one mobile: "template" of v2rest.
+
+        :param to: E.164.
+        :param parameters: the template's variables by name.
+        :returns: ids as `send_sms`.
+        """
+        request = {
+            "template_id": template_id,
+            "parameters": dict(parameters),
+            "destination": to_national(to),
+        }
+        return self._send("template", request, sent=list(parameters.values()))
+
+    def _send(
+        self, method: str, request: Mapping[str, object], *, sent: Sequence[str]
+    ) -> list[str | None]:
+        """Make a call that sends. A list of ids is success, and nothing else is."""
+        value = self._api.call(method, request, sent=sent)
+        if not isinstance(value, list):
+            raise self._make_unreadable(value, "a list of ids", sent)
+        return [read_id(item) for item in value]
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def get_credit(self) -> Decimal:
+        """Return the credit: the guide, 3-3 "getcredit"."""
+        answer = self._api.call("getcredit", {})
+        if isinstance(answer, list) and len(answer) == 1:
+            [answer] = answer
+        if isinstance(answer, dict):
+            answer = read_field(answer, "credit")
+        if isinstance(answer, int | float | str) and not isinstance(answer, bool):
+            try:
+                amount = Decimal(str(answer).strip())
+            except InvalidOperation:
+                amount = Decimal("NaN")
+            # A negative number is an error code of the older API.
+            if amount.is_finite() and 0 <= amount < 10**15:
+                return amount
+        raise self._make_unreadable(answer, "a credit")
+
+    def get_statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
+        """Return the states of messages: the guide, 3-2 "msgstatus".
+
+        :param ids: at most `MAX_RECIPIENTS`.
+        :returns: a state for each of the ids that the answer lists. It may omit some.
+        """
+        answer = self._api.call("msgstatus", {"msgid": ",".join(ids)})
+        if isinstance(answer, dict) and read_field(answer, "MsgID") is not None:
+            answer = [answer]
+        if not isinstance(answer, list):
+            raise self._make_unreadable(answer, "a list of states")
+        states: dict[str, DeliveryState] = {}
+        for row in answer:
+            id_ = read_id(read_field(row, "MsgID")) if isinstance(row, dict) else None
+            if id_ is not None and id_ in ids:
+                value = read_field(row, "Status")
+                if isinstance(value, int) and not isinstance(value, bool):
+                    value = str(value)
+                states[id_] = map_state(STATES, value, gateway=self._sender.name)
+        return states
+
+    def _make_unreadable(self, value: object, expected: str, sent: Sequence[str] = ()) -> Unknown:
+        return make_unreadable(self._sender, value, expected, [*self._credentials, *sent])

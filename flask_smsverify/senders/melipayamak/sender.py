@@ -1,0 +1,154 @@
+"""MeliPayamak as a sender."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+
+from ...errors import ConfigurationError, Rejected, Unknown
+from ..base import Capability, CodeMessage, Credit, DeliveryState, Receipt, Sender, Text
+from ..batching import batched, isolate, send_grouped
+from ..convert import map_state
+from ..http import HttpTransport
+from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number
+from .client import (
+    BASE_URL,
+    MAX_RECIPIENTS,
+    RECIPIENT_CODES,
+    STATES,
+    MeliPayamakClient,
+    SendResult,
+)
+
+
+class MeliPayamak(Sender):
+    """One account at MeliPayamak.
+
+    :param line: the number to send from. Without it only codes by a pattern can be sent.
+    :param body_id: the approved pattern for codes. Without it a code is sent as a text.
+    :param body_values: the pattern's variables in order. `{code}` in them stands for the code.
+    :param base_url: everything before `/Send.asmx`.
+    :param http_client: an httpx client to use instead, for tests.
+    :raises ConfigurationError: an option is invalid.
+    """
+
+    gateway = "melipayamak"
+    batch_limit = MAX_RECIPIENTS
+
+    def __init__(
+        self,
+        username: str,
+        password: str,
+        line: str = "",
+        body_id: int | None = None,
+        body_values: Sequence[str] = ("{code}",),
+        *,
+        base_url: str = BASE_URL,
+        timeout: Timeout | tuple[float, float, float] = DEFAULT_TIMEOUT,
+        allow_http: bool = False,
+        http_client: httpx.Client | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self._line = parse_credential(self.name, "line", line) if line not in ("", None) else ""
+        self._body_id = parse_number(self.name, "body_id", body_id)
+        if self._body_id is not None and self._body_id >= 2**31:  # an xsd:int
+            raise ConfigurationError(f"{self.name}: body_id is too large for a pattern's number")
+        self._body_values = _parse_body_values(self.name, body_values)
+        if not self._line and self._body_id is None:
+            raise ConfigurationError(
+                f"{self.name}: set the option line, or body_id to send only codes"
+            )
+        self._http = HttpTransport(
+            self.identity,
+            base_url,
+            timeout=timeout,
+            allow_http=allow_http,
+            http_client=http_client,
+        )
+        #: The operations of MeliPayamak's service.
+        self.client = MeliPayamakClient(
+            self._http,
+            username=parse_credential(self.name, "username", username),
+            password=parse_credential(self.name, "password", password),
+            line=self._line,
+        )
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        supported = {Capability.CODE_SMS, Capability.CREDIT, Capability.STATUS}
+        return frozenset(supported | {Capability.TEXT} if self._line else supported)
+
+    def close(self) -> None:
+        self._http.close()
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        """Send with one call per different text; a call refused for one recipient is halved."""
+        if not self._line:
+            raise self.not_supported("ordinary texts without the option 'line'")
+        return send_grouped(batch, lambda texts: isolate(texts, self._send_equal, RECIPIENT_CODES))
+
+    def _send_equal(self, texts: Sequence[Text]) -> list[Receipt]:
+        result = self.client.send_sms([text.to for text in texts], texts[0].text)
+        return [self._read_receipt(text, result, place) for place, text in enumerate(texts)]
+
+    def _read_receipt(self, text: Text, result: SendResult, place: int) -> Receipt:
+        """Return the receipt of one recipient. Both lists may be missing, empty or too short."""
+        id_ = result.ids[place] if place < len(result.ids) else None
+        message_id = str(id_) if id_ is not None and id_ > 0 else None
+        failed = result.failed[place] if place < len(result.failed) else None
+        if failed == 1:
+            refused = self.make_error(Rejected, "not sent to this recipient")
+            return Receipt.failed(text, refused, id=message_id)
+        # Without lists, success is clear for a single recipient and unclear for several.
+        is_only_one = result.recipients == 1 and not result.ids and not result.failed
+        if failed == 0 or is_only_one or (failed is None and message_id is not None):
+            return Receipt(text.to, DeliveryState.SENT, message_id, text.reference)
+        missing = self.make_error(Unknown, "the answer omits this recipient")
+        return Receipt.failed(text, missing, id=message_id)
+
+    def send_code(self, message: CodeMessage) -> Receipt:
+        """Send an own code by the pattern `body_id`, or as a text without one."""
+        if message.channel != "sms":
+            raise self.not_supported(f"codes by {message.channel}")
+        if self._body_id is None:
+            return self.send_text(message.to, message.text, reference=message.reference)
+        values = [value.replace("{code}", message.code) for value in self._body_values]
+        id_ = self.client.send_by_base_number(message.to, self._body_id, values)
+        return Receipt(message.to, DeliveryState.QUEUED, id_, message.reference)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def credit(self) -> Credit:
+        """Return the credit in the account's unit."""
+        return Credit(self.client.get_credit())
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
+        """Return delivery states, with one call per `MAX_RECIPIENTS` ids."""
+        states: dict[str, DeliveryState] = {}
+        for part in batched(ids, MAX_RECIPIENTS):
+            values = self.client.get_deliveries(part)
+            for place, id_ in enumerate(part):
+                # None: the answer is too short, or has something other than a number here.
+                value = values[place] if place < len(values) else None
+                states[id_] = (
+                    DeliveryState.UNKNOWN
+                    if value is None
+                    else map_state(STATES, value, gateway=self.name)
+                )
+        return states
+
+
+def _parse_body_values(name: str, values: object) -> tuple[str, ...]:
+    if (
+        not isinstance(values, list | tuple)
+        or not all(isinstance(value, str) and ";" not in value for value in values)
+        or not any("{code}" in value for value in values)
+    ):
+        raise ConfigurationError(
+            f"{name}: body_values must be a list of texts without ';', one of them with {{code}}"
+        )
+    return tuple(values)

@@ -1,0 +1,225 @@
+"""SMS.ir as a sender, over either API. Calls of one API are on `SmsIr.v1` and `SmsIr.legacy`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import httpx
+
+from ...errors import ConfigurationError, Rejected, SenderError, Unknown
+from ..base import (
+    Capability,
+    CodeMessage,
+    Credit,
+    DeliveryState,
+    Receipt,
+    ReceivedText,
+    Sender,
+    Text,
+)
+from ..batching import isolate
+from ..http import HttpTransport
+from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_flag, parse_number
+from . import legacy, v1
+from .legacy import LegacyClient
+from .v1 import Pack, SentCode, V1Client
+
+
+class SmsIr(Sender):
+    """One account at SMS.ir.
+
+    :param line: the number to send texts from. Without it only codes can be sent.
+    :param template_id: the template for codes. Without it v1 sends a code as a text, and legacy
+        sends it in the account's verification text.
+    :param code_parameter: the template's variable for the code.
+    :param api: `"v1"`, or `"legacy"` with a `secret_key`.
+    :param customer_club: legacy only: send texts from the customer club's line, to contacts and to
+        other numbers, also to numbers that block advertising. `line` is not used.
+    :param base_url: everything before the method's name; the API's own by default.
+    :param http_client: an httpx client to use instead, for tests.
+    :raises ConfigurationError: an option is invalid.
+    """
+
+    gateway = "smsir"
+    batch_limit = v1.MAX_RECIPIENTS
+
+    def __init__(
+        self,
+        api_key: str,
+        line: str = "",
+        template_id: int | None = None,
+        code_parameter: str = "CODE",
+        *,
+        api: Literal["v1", "legacy"] = "v1",
+        secret_key: str | None = None,
+        customer_club: bool = False,
+        base_url: str | None = None,
+        timeout: Timeout | tuple[float, float, float] = DEFAULT_TIMEOUT,
+        allow_http: bool = False,
+        http_client: httpx.Client | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        if api not in ("v1", "legacy"):
+            raise ConfigurationError(f"{self.name}: api must be 'v1' or 'legacy'")
+        key = parse_credential(self.name, "api_key", api_key)
+        if not (key.isascii() and key.isprintable()):  # it is sent as a header
+            raise ConfigurationError(f"{self.name}: api_key must be printable ASCII")
+        self._line = parse_number(self.name, "line", line)
+        self._template_id = parse_number(self.name, "template_id", template_id)
+        self._code_parameter = parse_credential(self.name, "code_parameter", code_parameter)
+        self._customer_club = parse_flag(self.name, "customer_club", customer_club)
+        if api == "v1" and (secret_key not in (None, "") or customer_club):
+            raise ConfigurationError(
+                f"{self.name}: secret_key and customer_club require api='legacy'"
+            )
+        if api == "v1" and self._line is None and self._template_id is None:
+            raise ConfigurationError(
+                f"{self.name}: set the option line, or template_id to send only codes"
+            )
+        self._http = HttpTransport(
+            self.identity,
+            base_url or (v1.BASE_URL if api == "v1" else legacy.BASE_URL),
+            timeout=timeout,
+            allow_http=allow_http,
+            http_client=http_client,
+        )
+        self._v1: V1Client | None = None
+        self._legacy: LegacyClient | None = None
+        if api == "v1":
+            self._v1 = V1Client(self._http, key)
+        else:
+            secret = parse_credential(self.name, "secret_key", secret_key)
+            self._legacy = LegacyClient(self._http, key, secret)
+
+    @property
+    def v1(self) -> V1Client:
+        """The calls of v1.
+
+        :raises ConfigurationError: this sender uses legacy.
+        """
+        if self._v1 is None:
+            raise ConfigurationError(f"{self.name}: this call requires api='v1'")
+        return self._v1
+
+    @property
+    def legacy(self) -> LegacyClient:
+        """The calls of legacy.
+
+        :raises ConfigurationError: this sender uses v1.
+        """
+        if self._legacy is None:
+            raise ConfigurationError(f"{self.name}: this call requires api='legacy'")
+        return self._legacy
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        supported = {Capability.CODE_SMS, Capability.CREDIT}
+        if self._line is not None or self._customer_club:
+            supported.add(Capability.TEXT)
+        if self._v1 is not None:
+            supported |= {Capability.STATUS, Capability.INCOMING}
+        return frozenset(supported)
+
+    def close(self) -> None:
+        self._http.close()
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        """Send with one call; a call of v1 that is refused for one recipient is halved."""
+        if Capability.TEXT not in self.capabilities:
+            raise self.not_supported("ordinary texts without the option 'line'")
+        if self._v1 is not None:
+            return isolate(batch, self._send_v1, v1.RECIPIENT_CODES)
+        mobiles, texts = [text.to for text in batch], [text.text for text in batch]
+        if self._customer_club:
+            ids = self.legacy.send_club_messages(mobiles, texts)
+        else:
+            ids = self.legacy.send_messages(mobiles, texts, line=str(self._line))
+        return [self._read_legacy_receipt(text, ids) for text in batch]
+
+    def _send_v1(self, batch: Sequence[Text]) -> list[Receipt]:
+        mobiles, texts = [text.to for text in batch], [text.text for text in batch]
+        line = self._line or 0
+        if len(set(texts)) == 1:
+            pack = self.v1.send_bulk(line, texts[0], mobiles)
+        else:
+            pack = self.v1.send_like_to_like(line, texts, mobiles)
+        cost = pack.cost if len(batch) == 1 else None
+        return [self._read_v1_receipt(text, pack, place, cost) for place, text in enumerate(batch)]
+
+    def _read_v1_receipt(self, text: Text, pack: Pack, place: int, cost: Decimal | None) -> Receipt:
+        """Return the receipt of one recipient. The id 0 or null means not sent."""
+        id_ = pack.ids[place] if place < len(pack.ids) else None
+        if id_ is None:
+            missing = self.make_error(Unknown, "the answer omits this recipient")
+            return Receipt.failed(text, missing)
+        if not id_:
+            refused = self.make_error(Rejected, "not sent to this recipient")
+            return Receipt.failed(text, refused)
+        return Receipt(text.to, DeliveryState.QUEUED, id_, text.reference, cost=cost)
+
+    def _read_legacy_receipt(self, text: Text, ids: dict[str, list[str]]) -> Receipt:
+        own_ids = ids.get(text.to)
+        if own_ids:
+            return Receipt(text.to, DeliveryState.QUEUED, own_ids.pop(0), text.reference)
+        missing = self.make_error(Unknown, "the answer has no id for this recipient")
+        return Receipt.failed(text, missing)
+
+    def send_code(self, message: CodeMessage) -> Receipt:
+        """Send an own code by the template, or without one as the class describes."""
+        if message.channel != "sms":
+            raise self.not_supported(f"codes by {message.channel}")
+        if self._template_id is None and self._v1 is not None:
+            return self.send_text(message.to, message.text, reference=message.reference)
+        values = {self._code_parameter: message.code}
+        if self._template_id is None:
+            sent = SentCode(self.legacy.send_verification_code(message.to, message.code), None)
+        elif self._v1 is not None:
+            sent = self._v1.verify(message.to, self._template_id, values)
+        else:
+            id_ = self.legacy.send_ultra_fast(message.to, self._template_id, values)
+            sent = SentCode(id_, None)
+        return Receipt(message.to, DeliveryState.QUEUED, sent.id, message.reference, cost=sent.cost)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def credit(self) -> Credit:
+        """Return the credit in the account's unit."""
+        return Credit((self._v1 or self.legacy).get_credit())
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
+        """Return delivery states, with one call per id.
+
+        If a call fails, the states so far are returned. If the first call fails, its error is
+        raised.
+        """
+        if self._v1 is None:
+            raise self.not_supported("delivery states with api='legacy'")
+        states = dict.fromkeys(ids, DeliveryState.UNKNOWN)
+        has_answer = False
+        for id_ in states:
+            if not (id_.isascii() and id_.isdigit()):
+                continue
+            try:
+                states[id_] = self._v1.get_report(id_).status
+            except Rejected:
+                pass  # there is no message with this id
+            except SenderError:
+                if has_answer:
+                    break
+                raise
+            has_answer = True
+        return states
+
+    def received(self, since: datetime) -> Iterator[ReceivedText]:
+        """Yield the texts since then, among the latest hundred."""
+        if self._v1 is None:
+            raise self.not_supported("received texts with api='legacy'")
+        for text in self._v1.get_latest_received():
+            if text.received_at is None or text.received_at >= since:
+                yield text

@@ -1,0 +1,166 @@
+"""Every `SMSVERIFY_*` key with its type, default and check.
+
+`Settings.read` reads Flask's configuration once, at start. A wrong value or an unknown key stops
+the start with the key's name and what is expected. What staff can change later is in `runtime.py`.
+The options of a single sender are checked by the sender itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from ..errors import ConfigurationError
+from .checks import (
+    Check,
+    check_areas,
+    check_attribute,
+    check_bool,
+    check_code_text,
+    check_date,
+    check_delays,
+    check_host,
+    check_integer,
+    check_limits,
+    check_local_url,
+    check_names,
+    check_one_of,
+    check_path,
+    check_region,
+    check_regions,
+    check_routes,
+    check_seconds,
+    check_secret,
+    check_senders,
+    check_signature,
+    check_site_name,
+    check_test_numbers,
+    check_url,
+    suggest,
+)
+from .limits_notation import Limit
+
+PREFIX = "SMSVERIFY_"
+
+#: Scope → limits. `docs/configuration.md` explains each scope.
+DEFAULT_LIMITS: Mapping[str, str | None] = {
+    "mobile": "5/hour;10/day",
+    "user": "5/hour;10/day",
+    "mobiles_per_user": "3/day",
+    "ip": "20/hour;60/day",
+    "foreign": "50/day",
+    "site": "1000/day",
+    "failures": "15/day",
+    "site_failures": "300/hour",
+    "messages": None,
+}
+
+
+def _key(check: Check[Any], default: object) -> Any:  # a dataclass field stands for any type
+    """Return a field that reads `SMSVERIFY_<ITS NAME>`. The default is checked as well."""
+    return field(metadata={"check": check, "default": default})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """The checked configuration. `docs/configuration.md` explains each key."""
+
+    senders: Mapping[str, Mapping[str, object]] = _key(check_senders, {})
+    routes: Mapping[str, tuple[str, ...]] = _key(check_routes, {})
+    code_length: int = _key(check_integer(4, 10), 6)
+    code_lifetime: int = _key(check_integer(30, 600), 600)
+    max_attempts: int = _key(check_integer(1, 100), 5)
+    resend: Literal["same", "new"] = _key(check_one_of("same", "new"), "same")
+    resend_delays: tuple[int, ...] = _key(check_delays, (30, 60, 90, 120))
+    revalidation_days: int = _key(check_integer(0, 36_500), 90)
+    exempt_groups: tuple[str, ...] = _key(check_names, ())
+    areas: Mapping[str, bool | tuple[str, ...]] = _key(check_areas, {})
+    login_gate: bool = _key(check_bool, False)
+    mobile_field: str = _key(check_attribute, "mobile")
+    email_field: str = _key(check_attribute, "email")
+    groups_field: str = _key(check_attribute, "groups")
+    accounts_per_mobile: int = _key(check_integer(0), 1)
+    mobile_policy: Literal["refuse", "transfer"] = _key(
+        check_one_of("refuse", "transfer"), "refuse"
+    )
+    default_region: str = _key(check_region, "IR")
+    allowed_regions: tuple[str, ...] = _key(check_regions, ("IR",))
+    limits: Mapping[str, tuple[Limit, ...]] = _key(check_limits(DEFAULT_LIMITS), {})
+    send_deadline: float = _key(check_seconds, 15)
+    sends_in_flight: int = _key(check_integer(1, 1000), 8)
+    recheck_seconds: int = _key(check_integer(0, 86_400), 0)
+    consecutive_failures: int = _key(check_integer(1, 1_000_000), 100)
+    signature: str = _key(check_signature, "")
+    site_name: str | None = _key(check_site_name, None)
+    code_text: str | Mapping[str, str] | None = _key(check_code_text, None)
+    webotp_host: str | None = _key(check_host, None)
+    url_prefix: str = _key(check_path, "/verify-mobile")
+    admin_url: str = _key(check_path, "/admin/smsverify")
+    next_url: str = _key(check_local_url, "/")
+    queue: str = _key(check_one_of("inline"), "inline")
+    staff_mobiles: tuple[str, ...] = _key(check_names, ())
+    test_numbers: Mapping[str, str] = _key(check_test_numbers, {})
+    test_numbers_until: date | None = _key(check_date, None)
+    webhook_secret: str | None = _key(check_secret, None)
+    simulator_url: str | None = _key(check_url, None)
+
+    def __repr__(self) -> str:
+        return f"<Settings with {len(self.senders)} senders>"  # the values include credentials
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], *, development: bool) -> Settings:
+        """Read and check every key.
+
+        :param config: Flask's configuration, or any mapping with `SMSVERIFY_*` keys.
+        :param development: whether the app is in debug or testing mode, which some keys require.
+        :raises ConfigurationError: a value is wrong or a key unknown. The message names the key.
+        """
+        known = {PREFIX + item.name.upper(): item for item in dataclasses.fields(cls)}
+        for key in config:
+            if key.startswith(PREFIX) and key not in known:
+                raise ConfigurationError(f"{key} is not a setting{suggest(key, known)}")
+        values = {}
+        for key, item in known.items():
+            try:
+                values[item.name] = item.metadata["check"](
+                    config.get(key, item.metadata["default"])
+                )
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{key} {error}") from None
+        settings = cls(**values)
+        settings._check_combinations(development=development)
+        return settings
+
+    def _check_combinations(self, *, development: bool) -> None:
+        if self.default_region not in self.allowed_regions:
+            raise ConfigurationError(
+                "SMSVERIFY_DEFAULT_REGION must be one of SMSVERIFY_ALLOWED_REGIONS"
+            )
+        if not development:
+            if not self.senders:
+                raise ConfigurationError(
+                    "SMSVERIFY_SENDERS is empty. Configure a sender, or run with --debug to print "
+                    "codes to the console."
+                )
+            if self.simulator_url:
+                raise ConfigurationError(
+                    "SMSVERIFY_SIMULATOR_URL is allowed in debug and testing only"
+                )
+            today = datetime.now(UTC).date()
+            if self.test_numbers and not (
+                self.test_numbers_until and self.test_numbers_until > today
+            ):
+                raise ConfigurationError(
+                    "SMSVERIFY_TEST_NUMBERS is allowed in debug and testing only, unless "
+                    "SMSVERIFY_TEST_NUMBERS_UNTIL is a date in the future"
+                )
+        for route, names in self.routes.items():
+            for name in names:
+                if name not in self.senders:
+                    raise ConfigurationError(
+                        f"SMSVERIFY_ROUTES[{route!r}] names {name!r}, which is not in "
+                        f"SMSVERIFY_SENDERS{suggest(name, self.senders)}"
+                    )

@@ -1,0 +1,1 @@
+"""The simulated gateways, one module or package for each."""

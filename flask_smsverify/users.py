@@ -1,0 +1,290 @@
+"""The host's users: the adapter to its user model, and the callbacks that replace its defaults."""
+
+from __future__ import annotations
+
+import inspect
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import flask_login
+import sqlalchemy
+from flask import current_app, has_app_context
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.orm import Mapper
+from werkzeug.local import LocalProxy
+
+from .db.commit_hooks import after_commit
+from .db.models import Verification
+from .errors import (
+    CodeExpired,
+    ConfigurationError,
+    MobileError,
+    MobileTaken,
+    StoreUnavailable,
+)
+from .settings import Settings
+from .verification.policy import Policy
+
+
+@dataclass(slots=True)
+class Callbacks:
+    """Functions of the host app that replace defaults; None keeps the default."""
+
+    unverified_handler: Callable[[Any], Any] | None = None
+    exempt_when: Callable[[Any], bool] | None = None
+    mobile_getter: Callable[[Any], str | None] | None = None
+    mobile_setter: Callable[[Any, str], None] | None = None
+    groups_getter: Callable[[Any], Iterable[str]] | None = None
+    locale_getter: Callable[[], str | None] | None = None
+
+
+class HostUsers:
+    """Implements `verification.rules.Users` for the host's user model.
+
+    :param parse_mobile: any spelling → E.164; raises `MobileError`.
+    :raises ConfigurationError: the model has no primary key of one column.
+    """
+
+    def __init__(
+        self,
+        db: SQLAlchemy,
+        model: type[Any],
+        *,
+        settings: Settings,
+        policy: Policy,
+        callbacks: Callbacks,
+        parse_mobile: Callable[[object], str],
+    ) -> None:
+        mapper = sqlalchemy.inspect(model, raiseerr=False)
+        if not isinstance(mapper, Mapper) or len(mapper.primary_key) != 1:
+            raise ConfigurationError(
+                "user_model must be a mapped class with a primary key of one column, "
+                "as in init_app(app, db, user_model=User)"
+            )
+        self._db = db
+        self.model = model
+        self._mapper = mapper
+        self._settings = settings
+        self._policy = policy
+        self._callbacks = callbacks
+        self._parse_mobile = parse_mobile
+
+    # --- keys -----------------------------------------------------------------------------------
+
+    def id_of(self, user: object) -> str:
+        """Return the primary key as text: an int in decimal, a UUID with hyphens, bytes in hex.
+
+        :raises TypeError: not an instance of the user model.
+        :raises ValueError: the user has no primary key yet.
+        """
+        user = unwrap(user)
+        state = sqlalchemy.inspect(user, raiseerr=False)
+        if state is None or not isinstance(user, self.model):
+            raise TypeError(
+                f"expected a {self.model.__name__}, got {type(user).__name__}; where users "
+                "of another class log in too, exempt them with @smsverify.exempt_when"
+            )
+        key = state.identity[0] if state.identity else None
+        if key is None:
+            key = self._mapper.primary_key_from_instance(user)[0]
+        if key is None:
+            raise ValueError("the user has no primary key yet; flush the session first")
+        return key.hex() if isinstance(key, bytes) else str(key)
+
+    def find(self, user_id: str) -> object | None:
+        """Return the user with this key; None if there is none or the text cannot be a key."""
+        try:
+            key = self._key_of(user_id)
+        except ValueError:
+            return None
+        return self._db.session.get(self.model, key)
+
+    def _key_of(self, user_id: str) -> object:
+        wanted = self._mapper.primary_key[0].type.python_type
+        if wanted is bytes:
+            return bytes.fromhex(user_id)
+        return wanted(user_id) if wanted in (int, uuid.UUID) else user_id
+
+    # --- mobiles --------------------------------------------------------------------------------
+
+    def mobile_of(self, user: object) -> str | None:
+        """Return the user's mobile in E.164; None where it is missing or invalid."""
+        try:
+            return self.valid_mobile_of(user)
+        except MobileError:
+            return None
+
+    def valid_mobile_of(self, user: object) -> str:
+        """Return the user's mobile in E.164, or raise the `MobileError` that says what is wrong."""
+        if self._callbacks.mobile_getter is not None:
+            mobile = self._callbacks.mobile_getter(unwrap(user))
+        else:
+            mobile = self._attribute(
+                user, self._settings.mobile_field, "MOBILE_FIELD", "mobile_getter"
+            )
+        return self._parse_mobile(mobile)
+
+    def write_mobile(self, user: object, mobile: str) -> None:
+        """Set the user's mobile. The host's transaction commits it."""
+        if self._callbacks.mobile_setter is not None:
+            self._callbacks.mobile_setter(unwrap(user), mobile)
+        else:
+            setattr(unwrap(user), self._settings.mobile_field, mobile)
+
+    def store_proved_mobile(
+        self, user: object, verification: Verification, *, expected: str | None
+    ) -> None:
+        """Write a newly proved mobile to the user and commit the host's session.
+
+        :param expected: the user's mobile when the request began, in E.164.
+        :raises CodeExpired: the host has given the user another mobile meanwhile, which stays.
+        :raises MobileTaken: the host's table has the mobile for another user.
+        :raises StoreUnavailable: the host's database did not take the write.
+        :raises ConfigurationError: the host's getter does not return what its setter wrote.
+        """
+        proved = verification.mobile
+        if proved is None or proved == self.mobile_of(user):
+            return
+        try:
+            self._replace_mobile(user, proved, expected)
+        except Exception as error:
+            self._db.session.rollback()
+            if isinstance(error, IntegrityError):
+                raise MobileTaken("another user has this mobile") from None
+            if isinstance(error, OperationalError | InterfaceError):
+                raise StoreUnavailable("the host's database did not take the mobile") from error
+            raise
+        if self.mobile_of(user) != proved:
+            raise ConfigurationError(
+                "the mobile that is read is not the one that was written: "
+                "set @smsverify.mobile_setter together with @smsverify.mobile_getter"
+            )
+
+    def _replace_mobile(self, user: object, proved: str, expected: str | None) -> None:
+        self._reload(user)
+        if self.mobile_of(user) not in (expected, proved):
+            raise CodeExpired("the user's mobile changed while the code was checked")
+        self.write_mobile(user, proved)
+        self._db.session.commit()
+
+    def _reload(self, user: object) -> None:
+        """Reload a user in a new transaction, and lock the row.
+
+        An older transaction may return the snapshot of its first query. Pending changes are
+        committed. A user of another session stays as it is.
+        """
+        session = self._db.session()
+        if unwrap(user) not in session:
+            return
+        session.commit()
+        session.expire_all()
+        # Only the user's own table: PostgreSQL refuses to lock the nullable side of an outer join.
+        session.refresh(unwrap(user), with_for_update={"of": self.model})
+
+    # --- exemption ------------------------------------------------------------------------------
+
+    def is_exempt(self, user: object) -> bool:
+        """Return whether a group of the user's or `exempt_when` exempts the user."""
+        if self._callbacks.exempt_when is not None:
+            result: object = self._callbacks.exempt_when(unwrap(user))
+            if inspect.isawaitable(result):
+                raise ConfigurationError("exempt_when must be a plain function, not an async one")
+            if result:
+                return True
+        return self._policy.has_exempt_groups and self._policy.exempts(self._groups_of(user))
+
+    def _groups_of(self, user: object) -> list[str]:
+        groups: Any
+        if self._callbacks.groups_getter is not None:
+            groups = self._callbacks.groups_getter(unwrap(user))
+        else:
+            groups = self._attribute(
+                user, self._settings.groups_field, "GROUPS_FIELD", "groups_getter"
+            )
+        if groups is None:
+            return []
+        is_list = isinstance(groups, Iterable) and not isinstance(groups, str)
+        groups = list(groups) if is_list else [groups]
+        return [
+            group if isinstance(group, str) else str(getattr(group, "name", group))
+            for group in groups
+        ]
+
+    def _attribute(self, user: object, name: str, key: str, callback: str) -> Any:
+        try:
+            return getattr(unwrap(user), name)
+        except AttributeError:
+            raise ConfigurationError(
+                f"the user model has no attribute {name!r}: set SMSVERIFY_{key}, "
+                f"or register a function with @smsverify.{callback}"
+            ) from None
+
+    # --- the host's transaction -----------------------------------------------------------------
+
+    def join_transaction(self, user: object, mobile: str) -> Connection:
+        """Flush the host's session and return the connection of its transaction.
+
+        :param mobile: set on a new user whose row requires a mobile before it can be flushed.
+        :raises MobileTaken: the host's table has the mobile for another user.
+        """
+        state: Any = sqlalchemy.inspect(unwrap(user), raiseerr=False)
+        column = self._mapper.columns.get(self._settings.mobile_field)
+        is_new = state is not None and not state.persistent
+        if not is_new or column is None or column.nullable:
+            self.flush()
+            return self._db.session.connection()
+        self.write_mobile(user, mobile)
+        try:
+            self.flush()
+        except IntegrityError as error:
+            # A new user has other unique columns: the error must name this one.
+            if column.name in str(error.orig):
+                raise MobileTaken("another user has this mobile") from None
+            raise
+        return self._db.session.connection()
+
+    def flush(self) -> None:
+        """Flush the host's session."""
+        self._db.session.flush()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back when the host's outermost transaction has committed; never after a rollback."""
+        after_commit(self._db.session(), callback)
+
+    def is_writing(self) -> bool:
+        """Return whether the host's SQLite session holds uncommitted writes.
+
+        The sqlite3 driver opens a transaction at the first write, unless the host has set
+        `isolation_level` to None. Then this cannot be detected.
+        """
+        if not (has_app_context() and self._db.session.registry.has()):
+            return False
+        session = self._db.session()
+        if not session.in_transaction():
+            return False
+        raw: Any = session.connection().connection.dbapi_connection
+        return isinstance(raw, sqlite3.Connection) and (
+            raw.isolation_level is not None and raw.in_transaction
+        )
+
+
+def current_user() -> Any:
+    """Return Flask-Login's `current_user`.
+
+    :raises ConfigurationError: the app has no login manager.
+    """
+    if not hasattr(current_app, "login_manager"):
+        raise ConfigurationError(
+            "Flask-Login is not set up on this app: create LoginManager(app) with a user_loader"
+        )
+    return flask_login.current_user
+
+
+def unwrap(user: object) -> Any:
+    """Return the user behind Flask-Login's `current_user` proxy."""
+    return user._get_current_object() if isinstance(user, LocalProxy) else user

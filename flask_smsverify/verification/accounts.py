@@ -1,0 +1,160 @@
+"""What staff and the host do with an account's verification: vouch, revoke, unlock, erase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import and_, delete, or_, select
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..db.ledger import Ledger
+from ..db.models import Attempt, Challenge, Incoming, Message, Verification
+from ..errors import MobileTaken
+from ..phone import mask
+from ..settings import is_printable
+from .native import NativeCodes
+from .ownership import Granted, Ownership
+from .rules import Announcer, Rules, Users
+
+#: Characters that are stored of a staff member's name.
+_MAX_NAME = 191
+
+
+class Accounts:
+    """Changes an account's verification without a code."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rules: Rules,
+        *,
+        users: Users,
+        ownership: Ownership,
+        native: NativeCodes,
+        announcer: Announcer,
+    ) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self._users = users
+        self._ownership = ownership
+        self._native = native
+        self._announcer = announcer
+
+    def mark_verified(self, user: object, *, by: str) -> Verification:
+        """Grant a verification that a person vouches for."""
+        check_line("by", by, _MAX_NAME)
+        user_id = self._users.id_of(user)
+        mobile = self._users.valid_mobile_of(user)
+        claimant = self._ownership.prepare(mobile, user_id)
+
+        def work(session: Session) -> Granted | None:
+            now = self._ledger.clock()
+            others = self._ownership.lock(session, claimant, now)
+            granted = self._ownership.prove(
+                session, claimant, others, now, channel="staff", sender=by
+            )
+            if granted is not None:
+                granted.verification.failures, granted.verification.locked_at = 0, None
+            return granted
+
+        granted = self._ledger.run(work)
+        if granted is None:
+            raise MobileTaken
+        self._ownership.announce(granted)
+        self._announcer.emit(
+            signals.mobile_verified,
+            user_id=user_id,
+            mobile=mask(mobile),
+            channel="staff",
+            purpose="verify",
+        )
+        return granted.verification
+
+    def revoke(self, user: object, *, by: str) -> None:
+        """Revoke a verification and cancel the user's open challenges."""
+        check_line("by", by, _MAX_NAME)
+
+        def revoke(row: Verification, now: datetime) -> None:
+            row.revoked_at = now
+
+        row = self._change(user, revoke, cancel_challenges=True)
+        self._announcer.emit(signals.verification_revoked, user_id=row.user_id, by=by)
+
+    def unlock(self, user: object) -> None:
+        """Unlock an account that was locked after too many failures."""
+
+        def unlock(row: Verification, _now: datetime) -> None:
+            row.failures, row.locked_at = 0, None
+
+        self._change(user, unlock)
+
+    def _change(
+        self,
+        user: object,
+        change: Callable[[Verification, datetime], None],
+        *,
+        cancel_challenges: bool = False,
+    ) -> Verification:
+        user_id = self._users.id_of(user)
+
+        def work(session: Session) -> Verification:
+            now = self._ledger.clock()
+            row = session.get(Verification, user_id, with_for_update=True)
+            if row is None:
+                row = Verification(user_id=user_id, failures=0, created_at=now)
+                session.add(row)
+            change(row, now)
+            if cancel_challenges:
+                pending = select(Challenge).where(
+                    Challenge.user_id == user_id, Challenge.state == Challenge.PENDING
+                )
+                for challenge in session.scalars(pending.with_for_update()):
+                    challenge.state, challenge.open_key = Challenge.CANCELLED, None
+            return row
+
+        return self._ledger.run(work)
+
+    def forget(self, user: object) -> None:
+        """Erase everything that is stored about a user, except usage, which holds digests only."""
+        user_id = self._users.id_of(user)
+
+        def work(session: Session) -> None:
+            row = session.get(Verification, user_id, with_for_update=True)
+            # Rows without an account belong to this user if they are about the proved mobile.
+            is_proved = row is not None and row.verified_at is not None and row.revoked_at is None
+            mobiles = {row.mobile} if row is not None and is_proved else set()
+            messages = or_(
+                Message.user_id == user_id,
+                and_(Message.user_id.is_(None), Message.recipient.in_(mobiles)),
+            )
+            attempts = select(Message.id).where(messages)
+            session.execute(delete(Attempt).where(Attempt.message_id.in_(attempts)))
+            session.execute(delete(Message).where(messages))
+            challenges = or_(
+                Challenge.user_id == user_id,
+                and_(Challenge.user_id.is_(None), Challenge.mobile.in_(mobiles)),
+            )
+            until = self._ledger.clock() + self._rules.code_lifetime
+            for mobile, sender in session.execute(
+                select(Challenge.mobile, Challenge.native_sender)
+                .where(challenges, Challenge.native_sender.is_not(None))
+                .distinct()
+            ):
+                self._native.hold(session, mobile, sender or "", until)
+            session.execute(delete(Challenge).where(challenges))
+            session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
+            if row is not None:
+                session.delete(row)
+
+        self._ledger.run(work)
+
+
+def check_line(parameter: str, value: object, max_length: int) -> None:
+    """Refuse text that a database would truncate, refuse or store as nothing.
+
+    :raises ValueError: not one printable line of 1 to `max_length` characters.
+    """
+    if not (isinstance(value, str) and is_printable(value) and len(value) <= max_length):
+        raise ValueError(f"{parameter} must be one line of 1 to {max_length} characters")

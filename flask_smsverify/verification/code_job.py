@@ -1,0 +1,105 @@
+"""The delivery job of a challenge's code: which code each sender carries."""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy.orm import Session
+
+from ..db.models import Attempt, Challenge, Message
+from ..delivery.attempts import Attempts
+from ..errors import StoreUnavailable
+from ..i18n.segments import count_segments
+from ..limits.usage import Reservation
+from ..senders.base import Capability, CodeMessage, Receipt, Sender
+from .challenges import lock_challenge
+from .limits import SendLimits
+from .native import NativeCodes
+
+log = logging.getLogger(__name__)
+
+
+class CodeJob:
+    """Implements `delivery.Job` for the code of one challenge.
+
+    Each sender carries its native code if the challenge may use it, else the own code.
+    """
+
+    def __init__(
+        self,
+        challenge: Challenge,
+        message: Message,
+        code: CodeMessage,
+        *,
+        attempts: Attempts,
+        native: NativeCodes,
+        limits: SendLimits,
+    ) -> None:
+        self.message = message
+        self._challenge = challenge
+        self._code = code
+        self._attempts = attempts
+        self._native = native
+        self._limits = limits
+        self._assigned_now: set[str] = set()
+        self._reservation: Reservation | None = None
+
+    def __repr__(self) -> str:
+        return f"<CodeJob for challenge {self._challenge.id[:8]}…>"
+
+    @property
+    def route(self) -> str:
+        return self._code.channel
+
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
+        challenge = lock_challenge(session, self._challenge.id)
+        if self._uses_native_code(session, challenge, sender):
+            native = True
+        elif self._can_carry_own_code(sender):
+            challenge.own_sent = True
+            native = False
+        else:
+            return None
+        message = session.get(Message, self.message.id, with_for_update=True)
+        if message is not None:
+            if message.state == Attempt.FAILED:
+                message.state = Attempt.SENDING
+            if not native and self._code.channel == "sms":
+                message.parts = count_segments(self._code.text)
+        return self._attempts.new(self.message.id, sender, native=native)
+
+    def _uses_native_code(self, session: Session, challenge: Challenge, sender: Sender) -> bool:
+        if self._code.channel != "sms" or Capability.NATIVE_CODE not in sender.capabilities:
+            return False
+        if challenge.native_sender == sender.name:
+            return True
+        if not self._native.assign(session, challenge, sender.name):
+            return False
+        self._assigned_now.add(sender.name)
+        return True
+
+    def _can_carry_own_code(self, sender: Sender) -> bool:
+        is_sms = self._code.channel == "sms"
+        needed = Capability.CODE_SMS if is_sms else Capability.CODE_VOICE
+        return needed in sender.capabilities
+
+    def call(self, sender: Sender, attempt: Attempt) -> Receipt:
+        if attempt.native:
+            return sender.send_native_code(self._code.to)
+        return sender.send_code(self._code)
+
+    def may_send_second_copy(self) -> bool:
+        self._reservation = self._limits.reserve_second_copy(self._code.to)
+        return self._reservation is not None
+
+    def second_copy_failed(self) -> None:
+        if self._reservation is not None:
+            self._limits.refund_second_copy(self._reservation)
+
+    def attempt_failed(self, attempt: Attempt) -> None:
+        if not attempt.native or attempt.sender not in self._assigned_now:
+            return
+        try:
+            self._native.release(self._challenge.id, attempt.sender)
+        except StoreUnavailable:  # the sender's error must not be replaced by this one
+            log.exception("the native codes of %s could not be released", attempt.sender)

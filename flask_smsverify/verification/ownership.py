@@ -1,0 +1,340 @@
+"""Ownership: which accounts hold a mobile, and what a new proof takes from them.
+
+`Ownership.prove` is the only function that grants a verification. It serves a right code, a proof
+token that an account claims, and a staff member who vouches for a user. Proofs of one mobile are
+serialized by a locked row, so the number of accounts per mobile is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..db.ledger import Ledger
+from ..db.models import Challenge, Verification
+from ..limits.usage import Charge, LimitStore
+from ..phone import mask
+from .policy import Policy
+from .rules import Announcer, Rules, Users
+
+#: How long a new proof holds its mobile before the host has written the mobile to the user.
+_WRITE_GRACE = timedelta(minutes=1)
+
+#: Identifies a proof: the user and when the mobile was proved.
+ProofKey = tuple[str, datetime | None]
+
+#: The columns that a proof writes.
+_PROOF_COLUMNS = ("mobile", "verified_at", "granted_at", "channel", "sender", "revoked_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """An account that is about to prove a mobile.
+
+    :param user_id: None for a proof without an account.
+    :param stale: proofs of this mobile whose users have another mobile by now.
+    """
+
+    mobile: str = field(repr=False)
+    user_id: str | None
+    stale: frozenset[ProofKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A verification that was granted.
+
+    :param mobile: the mobile that was proved.
+    :param revoked: the ids of the users who lost their verification to it.
+    :param old_mobile: the mobile that the user had proved before, if it was another one.
+    :param before: the row's columns before, by name.
+    """
+
+    verification: Verification
+    mobile: str = field(repr=False)
+    revoked: tuple[str, ...]
+    old_mobile: str | None = field(repr=False)
+    before: Mapping[str, Any] = field(repr=False)
+
+
+class Ownership:
+    """Grants verifications within `SMSVERIFY_ACCOUNTS_PER_MOBILE`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: LimitStore,
+        *,
+        rules: Rules,
+        policy: Policy,
+        users: Users,
+        announcer: Announcer,
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._rules = rules
+        self._policy = policy
+        self._users = users
+        self._announcer = announcer
+
+    # --- prepare and lock -----------------------------------------------------------------------
+
+    def prepare(
+        self, mobile: str, user_id: str | None, *, in_host_transaction: bool = False
+    ) -> Claimant:
+        """Do what must happen before the transaction that proves a mobile.
+
+        The host is asked for its users here, because its database connections must not be waited
+        for while a lock is held.
+        """
+        charge, now = _lock_of(mobile), self._ledger.clock()
+        if in_host_transaction:
+            self._store.prepare_for_host_transaction(charge, now)
+        else:
+            self._store.prepare([charge], now)
+        return Claimant(mobile, user_id, self._stale_proofs(mobile, user_id))
+
+    def lock(self, session: Session, claimant: Claimant, now: datetime) -> list[Verification]:
+        """Lock the mobile and its proofs; return the valid proofs of other users, oldest first."""
+        self._store.lock(session, [_lock_of(claimant.mobile)])
+        return self._other_proofs(session, claimant.mobile, claimant.user_id, now, lock=True)
+
+    def lock_in_host_transaction(self, session: Session, claimant: Claimant) -> None:
+        """Lock the mobile in the host's transaction."""
+        charge = _lock_of(claimant.mobile)
+        self._store.lock_in_host_transaction(session, charge, self._ledger.clock())
+
+    def _stale_proofs(self, mobile: str, user_id: str | None) -> frozenset[ProofKey]:
+        """Return the proofs of this mobile whose users have another mobile by now."""
+        now = self._ledger.clock()
+        proofs = self._ledger.read(
+            lambda session: [
+                (row, _proving_challenge(session, row))
+                for row in self._other_proofs(session, mobile, user_id, now, lock=False)
+            ]
+        )
+        return frozenset(
+            _proof_key(row) for row, challenge in proofs if not self._holds(row, challenge, now)
+        )
+
+    def _holds(self, row: Verification, challenge: Challenge | None, now: datetime) -> bool:
+        """Return whether a user has the mobile of their proof, or is about to get it.
+
+        The host writes a changed mobile after its proof, and an older transaction of the host's may
+        not see it yet.
+
+        :param challenge: the challenge that led to the proof; None for a token or staff.
+        """
+        user = self._users.find(row.user_id)
+        mobile = self._users.mobile_of(user) if user is not None else None
+        if mobile == row.mobile:
+            return True
+        if row.granted_at is None or now >= row.granted_at + _WRITE_GRACE:
+            return False
+        return challenge is None or mobile == challenge.user_mobile
+
+    # --- prove ------------------------------------------------------------------------------------
+
+    def prove(
+        self,
+        session: Session,
+        claimant: Claimant,
+        others: Sequence[Verification],
+        now: datetime,
+        *,
+        channel: str,
+        sender: str | None,
+        proved_at: datetime | None = None,
+    ) -> Granted | None:
+        """Grant the claimant the verification; return None if other accounts hold the mobile.
+
+        :param others: what `lock` returned.
+        :param channel: `sms`, `voice` or `staff`.
+        :param sender: the sender that carried the code, or who vouched.
+        :param proved_at: when the code was right, if that was before now.
+        """
+        holders = self._revoke_stale(others, claimant.stale, now)
+        return self._grant(
+            session, claimant, now, holders, channel=channel, sender=sender, proved_at=proved_at
+        )
+
+    def prove_in_host_transaction(
+        self, session: Session, claimant: Claimant, now: datetime, *, proved_at: datetime
+    ) -> Granted | None:
+        """Grant the claimant the verification in the host's transaction.
+
+        At REPEATABLE READ, PostgreSQL hides rows committed after the transaction's first query,
+        even from a locking query. Hidden proofs are read beside it. They hold the mobile, and this
+        transaction cannot revoke them.
+        """
+        others = self._ledger.read(
+            lambda beside: self._other_proofs(
+                beside, claimant.mobile, claimant.user_id, now, lock=False
+            )
+        )
+        hidden, visible = 0, []
+        for row in others:
+            found = session.get(Verification, row.user_id, with_for_update=True)
+            if found is None:
+                hidden += _proof_key(row) not in claimant.stale
+            elif found.mobile == claimant.mobile and self._policy.is_proof(found, now):
+                visible.append(found)
+        holders = self._revoke_stale(visible, claimant.stale, now)
+        limit = self._rules.accounts_per_mobile
+        if limit and hidden and len(holders) + hidden >= limit:
+            return None
+        return self._grant(
+            session, claimant, now, holders, channel="sms", sender="proof", proved_at=proved_at
+        )
+
+    def _other_proofs(
+        self, session: Session, mobile: str, user_id: str | None, now: datetime, *, lock: bool
+    ) -> list[Verification]:
+        """Return the valid proofs of this mobile by other users, oldest first.
+
+        :param lock: lock them, and read their committed state.
+        """
+        found = session.scalars(
+            select(Verification)
+            .where(Verification.mobile == mobile)
+            .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
+        ).all()
+        others = [row for row in found if row.user_id != user_id]
+        if lock:
+            # One by one: in a small table MariaDB scans every row, and waits for each lock on the
+            # way. New proofs need the mobile's lock first.
+            locked = [
+                session.get(Verification, key, with_for_update=True, populate_existing=True)
+                for key in sorted(row.user_id for row in others)
+            ]
+            others = [row for row in locked if row is not None and row.mobile == mobile]
+        proofs = [row for row in others if self._policy.is_proof(row, now)]
+        return sorted(proofs, key=_verified_at)
+
+    def _revoke_stale(
+        self, proofs: Sequence[Verification], stale: frozenset[ProofKey], now: datetime
+    ) -> list[Verification]:
+        """Revoke the stale ones of these locked proofs; return the others."""
+        holders = []
+        for row in proofs:
+            if _proof_key(row) not in stale:
+                holders.append(row)
+            elif self._rules.accounts_per_mobile:
+                row.revoked_at = now  # or it would count again if its user went back to the mobile
+        return holders
+
+    def _grant(
+        self,
+        session: Session,
+        claimant: Claimant,
+        now: datetime,
+        holders: Sequence[Verification],
+        *,
+        channel: str,
+        sender: str | None,
+        proved_at: datetime | None,
+    ) -> Granted | None:
+        assert claimant.user_id is not None  # noqa: S101 -- only accounts get a verification
+        limit = self._rules.accounts_per_mobile
+        revoked: list[str] = []
+        if limit and len(holders) >= limit:
+            if self._rules.mobile_policy == "refuse":
+                return None
+            for earlier in holders[: len(holders) - limit + 1]:
+                earlier.revoked_at = now
+                revoked.append(earlier.user_id)
+        row = session.get(Verification, claimant.user_id, with_for_update=True)
+        if row is None:
+            row = Verification(user_id=claimant.user_id, failures=0, created_at=now)
+            session.add(row)
+        before = {name: getattr(row, name) for name in _PROOF_COLUMNS}
+        # A revoked proof does not count: the number may belong to somebody else since.
+        was_proved = row.verified_at is not None and row.revoked_at is None
+        old_mobile = row.mobile if was_proved and row.mobile != claimant.mobile else None
+        row.mobile = claimant.mobile
+        row.verified_at = proved_at or now
+        row.granted_at = now
+        row.channel = channel
+        row.sender = sender
+        row.revoked_at = None
+        return Granted(row, claimant.mobile, tuple(revoked), old_mobile, before)
+
+    def announce(self, granted: Granted) -> None:
+        """Notify the users whom a proof took something from."""
+        for user_id in granted.revoked:
+            self._announcer.emit(signals.verification_revoked, user_id=user_id, by="transfer")
+            self._announcer.notify("mobile.transferred", mobile=granted.mobile)
+        if granted.old_mobile is not None:
+            self._announcer.notify(
+                "mobile.changed", mobile=granted.old_mobile, new=mask(granted.mobile)
+            )
+
+    # --- undo -------------------------------------------------------------------------------------
+
+    def undo(self, granted: Granted) -> None:
+        """Restore what a proof changed, except what has changed again since.
+
+        A verification that was revoked meanwhile stays revoked.
+        """
+        proved, old_mobile = granted.verification, granted.before["mobile"]
+        locks = [_lock_of(mobile) for mobile in (granted.mobile, old_mobile) if mobile]
+
+        def work(session: Session) -> None:
+            now = self._ledger.clock()
+            self._store.lock(session, locks)
+            row = session.get(Verification, proved.user_id, with_for_update=True)
+            if row is not None and row.verified_at == proved.verified_at:
+                revoked_at = row.revoked_at
+                for name, value in granted.before.items():
+                    setattr(row, name, value)
+                row.revoked_at = row.revoked_at or revoked_at
+                # Another account may have proved the old mobile while nobody held it.
+                if row.verified_at is not None and not self._has_room(session, row, now):
+                    row.revoked_at = row.revoked_at or now
+            for user_id in reversed(granted.revoked):
+                earlier = session.get(Verification, user_id, with_for_update=True)
+                if earlier is None or earlier.revoked_at != proved.verified_at:
+                    continue
+                if self._has_room(session, earlier, now):
+                    earlier.revoked_at = None
+
+        self._store.prepare(locks, self._ledger.clock())
+        self._ledger.run(work)
+
+    def _has_room(self, session: Session, row: Verification, now: datetime) -> bool:
+        """Return whether this row's mobile may have one more holder than the others."""
+        session.flush()  # count what this transaction changed
+        others = self._other_proofs(session, row.mobile or "", row.user_id, now, lock=True)
+        limit = self._rules.accounts_per_mobile
+        return not limit or len(others) < limit
+
+
+def _lock_of(mobile: str) -> Charge:
+    """Return the row that serializes the proofs of a mobile."""
+    return Charge("holders", mobile, ())
+
+
+def _verified_at(row: Verification) -> datetime:
+    assert row.verified_at is not None  # noqa: S101 -- for the type checker; it is a proof
+    return row.verified_at
+
+
+def _proof_key(row: Verification) -> ProofKey:
+    return row.user_id, row.verified_at
+
+
+def _proving_challenge(session: Session, row: Verification) -> Challenge | None:
+    """Return the challenge that led to a proof; None for a token or staff."""
+    return session.scalars(
+        select(Challenge)
+        .where(Challenge.user_id == row.user_id, Challenge.mobile == row.mobile)
+        .where(Challenge.state == Challenge.VERIFIED)
+        .order_by(Challenge.created_at.desc())
+        .limit(1)
+    ).one_or_none()

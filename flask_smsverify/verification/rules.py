@@ -1,0 +1,80 @@
+"""The numbers that verification works with, and the interfaces it expects from its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal, Protocol
+
+from blinker import NamedSignal
+from sqlalchemy import Connection
+
+from ..db.models import Verification
+
+#: A proof or challenge dated further ahead than this was written by a wrong clock.
+CLOCK_SKEW = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings of verification that are fixed at start."""
+
+    code_length: int
+    code_lifetime: timedelta
+    max_attempts: int
+    resend: Literal["same", "new"]
+    resend_delays: tuple[int, ...]
+    consecutive_failures: int
+    accounts_per_mobile: int
+    mobile_policy: Literal["refuse", "transfer"]
+    #: E.164 → fixed code. Nothing is sent to these mobiles.
+    test_numbers: Mapping[str, str] = field(repr=False)
+
+    def is_locked(self, standing: Verification) -> bool:
+        """Return whether an account has had too many failures in a row."""
+        return standing.locked_at is not None or standing.failures >= self.consecutive_failures
+
+
+class Users(Protocol):
+    """The host's users. A user is an instance of the host's user model."""
+
+    def id_of(self, user: object) -> str:
+        """Return the primary key as text."""
+
+    def mobile_of(self, user: object) -> str | None:
+        """Return the user's mobile in E.164; None where it is missing or invalid."""
+
+    def valid_mobile_of(self, user: object) -> str:
+        """Return the user's mobile in E.164, or raise the `MobileError` that says what is wrong."""
+
+    def is_exempt(self, user: object) -> bool:
+        """Return whether the user does not have to verify."""
+
+    def find(self, user_id: str) -> object | None:
+        """Return the user with this key."""
+
+    def write_mobile(self, user: object, mobile: str) -> None:
+        """Set the user's mobile. The host's transaction commits it."""
+
+    def join_transaction(self, user: object, mobile: str) -> Connection:
+        """Flush the host's session and return the connection of its transaction.
+
+        :param mobile: set on a new user whose row requires a mobile before it can be flushed.
+        """
+
+    def flush(self) -> None:
+        """Flush the host's session."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call back when the host's transaction has committed; never after a rollback."""
+
+
+class Announcer(Protocol):
+    """Informs the host app by signals, and people by notices. Neither may raise."""
+
+    def emit(self, signal: NamedSignal, **values: object) -> None:
+        """Send a signal."""
+
+    def notify(self, event: str, *, mobile: str | None, **values: str) -> None:
+        """Send the text of an event to a mobile, or to the staff where that is None."""

@@ -1,0 +1,73 @@
+"""Problems and notices that are stored in the session for the page after a redirect.
+
+A browser's POST always ends in a redirect. Each entry is bound to a user, so that the next user of
+the same browser does not see it, and is shown once.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import session
+
+from ..errors import PROBLEMS
+from .interface import Interface
+from .problems import Problem
+
+_PROBLEM = "_smsverify_problem"
+_NOTICE = "_smsverify_notice"
+
+
+def flash_problem(problem: Problem, user_id: str, **typed: str) -> None:
+    """Store a problem for the user's next page.
+
+    :param typed: rejected form input, which the form shows again.
+    """
+    session[_PROBLEM] = {
+        "user": user_id,
+        "code": problem.code,
+        "values": dict(problem.values),
+        "at": datetime.now(UTC).timestamp(),
+        "typed": typed,
+    }
+
+
+def pop_problem(user_id: str) -> tuple[Problem | None, dict[str, str]]:
+    """Return the stored problem and form input; `retry_after` is reduced by the time since."""
+    entry = session.pop(_PROBLEM, None)
+    if not isinstance(entry, dict) or entry.get("user") != user_id:
+        return None, {}
+    values = entry["values"]
+    if "retry_after" in values:
+        elapsed = datetime.now(UTC).timestamp() - entry["at"]
+        values = values | {"retry_after": max(1, round(values["retry_after"] - elapsed))}
+    return Problem(PROBLEMS[entry["code"]], values), entry["typed"]
+
+
+def flash_notice(key: str, user_id: str) -> None:
+    """Store a notice for the user's next page.
+
+    :param key: a notice that `notice_text` knows.
+    """
+    session[_NOTICE] = [user_id, key]
+
+
+def pop_notice(user_id: str) -> str | None:
+    """Return the key of the stored notice."""
+    owner, key = session.pop(_NOTICE, None) or (None, None)
+    return key if owner == user_id else None
+
+
+def notice_text(key: str, ui: Interface) -> str:
+    """Return the text of a notice in the reader's language."""
+    t = ui.t
+    texts = {
+        "sent_again": t("We sent the code again."),
+        "sent_new": t("We sent a new code. The previous code no longer works."),
+        "calling": t("We are calling you now."),
+        "calling_again": t("We are calling you again."),
+        "number_saved": t(
+            "Your new number is saved. You can get a code when the time below is up."
+        ),
+    }
+    return texts[key]

@@ -1,0 +1,53 @@
+"""The responses of a guard that refuses a request. Implements `state.GuardResponses`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import current_app, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ..errors import LoginRequired, VerificationRequired
+from ..state import get_state
+from ..users import current_user
+from ..verification.policy import Decision
+from .caching import no_store
+from .demands import dump_demand
+from .interface import Interface
+from .negotiation import wants_json
+from .problems import problem_from_error, problem_json
+from .redirects import requested_path, safe_path
+
+
+class GuardResponses:
+    """Redirects browsers to the page, and answers programs with problem JSON."""
+
+    def __init__(self, ui: Interface) -> None:
+        self._ui = ui
+
+    def unverified(self, decision: Decision) -> ResponseReturnValue:
+        """Respond to a user who must prove a mobile first."""
+        demand = None
+        if decision.within is not None:
+            user_id = get_state().users.id_of(current_user())
+            demand = dump_demand(user_id, decision.within)
+        return self._to_page(requested_path(), demand)
+
+    def login_pending(self, decision: Decision) -> ResponseReturnValue:  # noqa: ARG002 -- the interface's
+        """Respond to a user whose login waits; the page redirects to the login form's `next`."""
+        fields = request.get_json(silent=True) if request.is_json else request.values
+        target = fields.get("next") if isinstance(fields, Mapping) else None
+        return self._to_page(safe_path(target), None)
+
+    def _to_page(self, target: str | None, demand: str | None) -> ResponseReturnValue:
+        url = url_for("smsverify.page", next=target, demand=demand)
+        if wants_json():
+            problem = problem_from_error(VerificationRequired())
+            return no_store(problem_json(problem, self._ui, verify_url=url, demand=demand))
+        return no_store(current_app.make_response(redirect(url)))
+
+    def anonymous(self) -> ResponseReturnValue:
+        """Respond to a visitor who is not logged in."""
+        if wants_json():
+            return no_store(problem_json(problem_from_error(LoginRequired()), self._ui))
+        return current_app.login_manager.unauthorized()  # type: ignore[attr-defined,no-any-return]  # Flask-Login sets it

@@ -1,0 +1,238 @@
+"""View models: what templates and programs see of a visitor's verification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flask import render_template
+from flask.typing import ResponseReturnValue
+
+from ..db.models import Challenge
+from ..phone import mask
+from ..state import get_state
+from ..verification.policy import Status
+from .csrf import csrf_field_name, csrf_token
+from .demands import load_demand
+from .flash import notice_text
+from .interface import Interface
+from .problems import Problem, problem_view
+from .visitor import Visitor
+
+#: Delivery states after which the visitor may never get the message.
+_DOUBTFUL = ("unknown", "undelivered", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the visitor goes afterwards.
+
+    :param url: a path of this site.
+    :param demand: the signed demand for a recent proof; empty without one.
+    :param within: the maximal age of the proof that it demands.
+    """
+
+    url: str
+    demand: str = ""
+    within: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageView:
+    """What the templates know as `verify`.
+
+    :param state: `unsent`, `pending`, `verified`, `exempt` or `locked`.
+    :param mobile: the mobile that the page is about, masked.
+    :param present: the user's mobile in the host, masked.
+    :param given: a mobile that was entered and is not proved yet, masked.
+    :param delivery: the delivery state of the last message; None if nothing was sent.
+    :param resend_in: whole seconds until the next send is allowed.
+    :param guess_in: whole seconds in which no code is accepted or sent.
+    """
+
+    state: str
+    mobile: str | None
+    present: str | None
+    given: str | None
+    channel: str
+    delivery: str | None
+    can_sms: bool
+    can_voice: bool
+    can_change_mobile: bool
+    expires_at: datetime | None
+    expires_in: int
+    resend_at: datetime | None
+    resend_in: int
+    guess_in: int
+    verified_at: datetime | None
+    attempts_left: int | None
+    code_length: int | None
+    next: str
+    demand: str
+
+
+def is_complete(visitor: Visitor, status: Status, target: Target) -> bool:
+    """Return whether this visitor has nothing left to prove."""
+    state = get_state()
+    return state.policy.is_complete(
+        status,
+        state.clock(),
+        within=target.within,
+        new_mobile=visitor.new_mobile,
+        is_login_pending=visitor.is_login_pending,
+    )
+
+
+def load_target(url: str, demand: object, visitor: Visitor) -> Target:
+    """Return the target with its demand, if the demand was made of this visitor."""
+    within = load_demand(demand, visitor.id)
+    return Target(url) if within is None else Target(url, str(demand), within)
+
+
+def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
+    """Return what the page shows to a visitor now."""
+    app = get_state()
+    now = app.clock()
+    mobile = visitor.new_mobile or status.mobile
+    challenge = shown_challenge(visitor, status, mobile)
+    complete = is_complete(visitor, status, target)
+    if complete:
+        state = "exempt" if status.exempt else "verified"
+    elif status.locked:
+        state = "locked"
+    else:
+        state = "pending" if challenge is not None else "unsent"
+    pending = challenge if state == "pending" else None
+    asked = pending.mobile if pending is not None else mobile
+    expires_at = pending.expires_at if pending else status.expires_at if complete else None
+    message = app.verifier.last_message(pending) if pending else None
+    resend_at = None if complete else _resend_at(visitor, pending, now)
+    is_waiting = state in ("unsent", "pending")
+    return PageView(
+        state=state,
+        mobile=_masked(asked),
+        present=_masked(status.mobile),
+        given=_masked(visitor.new_mobile),
+        channel=pending.channel if pending else "sms",
+        delivery=_delivery(message.state) if message else None,
+        can_sms=app.delivery.routes.can("sms"),
+        can_voice=app.delivery.routes.can("voice"),
+        can_change_mobile=not visitor.is_login_pending or status.verified_at is None,
+        expires_at=expires_at,
+        expires_in=_seconds_until(expires_at, now),
+        resend_at=resend_at,
+        resend_in=_seconds_until(resend_at, now),
+        guess_in=app.verifier.guess_wait(visitor.user) if is_waiting else 0,
+        verified_at=status.verified_at if complete else None,
+        attempts_left=max(0, app.settings.max_attempts - pending.attempts) if pending else None,
+        code_length=pending.code_length if pending and pending.native_sender is None else None,
+        next=target.url,
+        demand=target.demand,
+    )
+
+
+def shown_challenge(visitor: Visitor, status: Status, mobile: str | None) -> Challenge | None:
+    """Return the challenge about this mobile that is open or exhausted; None without one."""
+    state = get_state()
+    challenge = status.challenge or state.verifier.latest(visitor.user)
+    if challenge is None or challenge.mobile != mobile or state.clock() >= challenge.expires_at:
+        return None
+    return challenge if challenge.state in (Challenge.PENDING, Challenge.EXHAUSTED) else None
+
+
+def _resend_at(visitor: Visitor, pending: Challenge | None, now: datetime) -> datetime | None:
+    last = pending or get_state().verifier.latest(visitor.user)
+    if last is None or last.state == Challenge.VERIFIED:  # a right code ends the cooldown
+        return None
+    return last.resend_at if last.resend_at > now else None
+
+
+def _masked(mobile: str | None) -> str | None:
+    return mask(mobile) if mobile else None
+
+
+def _delivery(state: str) -> str:
+    """Return a message's state as a delivery state that visitors understand."""
+    return {"sending": "queued", "failed": "rejected"}.get(state, state)
+
+
+def _seconds_until(moment: datetime | None, now: datetime) -> int:
+    """Return whole seconds, rounded up; 0 for None and for the past."""
+    if moment is None:
+        return 0
+    return max(0, -int(-(moment - now).total_seconds() // 1))
+
+
+def as_json(visitor: Visitor, status: Status, target: Target) -> dict[str, object]:
+    """Return the JSON object of a visitor's verification."""
+    view = page_view(visitor, status, target)
+    if view.state in ("pending", "verified", "exempt"):
+        state = view.state
+    elif status.verified_at is not None and not visitor.new_mobile:
+        state = "expired"  # also for a valid proof that is older than `within`
+    else:
+        state = "unverified"
+    # Rounded up to the second, so that a client that returns at that time is not early.
+    resend_at = view.resend_at and view.resend_at + timedelta(microseconds=999_999)
+    return {
+        "state": state,
+        "mobile": view.mobile,
+        "verified_mobile": view.present if status.state == "verified" else None,
+        "channel": view.channel if view.state == "pending" else None,
+        "verified_at": _iso(view.verified_at),
+        "expires_at": _iso(view.expires_at),
+        "resend_at": _iso(resend_at),
+        "attempts_left": view.attempts_left,
+        "delivery": view.delivery,
+        "exempt": status.exempt,
+        "next": view.next,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def render_page(
+    template: str,
+    ui: Interface,
+    view: PageView,
+    problem: Problem | None,
+    notice: str | None,
+    **context: object,
+) -> ResponseReturnValue:
+    """Render a page.
+
+    :param problem: shown instead of the notice.
+    :param notice: a name that `flash.notice_text` knows.
+    """
+    return render_template(
+        f"smsverify/{template}",
+        verify=view,
+        # The prefix keeps these names apart from those of the host's layout.
+        sv_error=problem_view(problem, ui) if problem else None,
+        sv_notice=notice_text(notice, ui) if notice and not problem else None,
+        sv_csrf_field_name=csrf_field_name(),
+        sv_csrf_token=csrf_token(),
+        sv_site_name=get_state().live.current.site_name,
+        **context,
+    )
+
+
+def sent_notice(sent: Challenge, before: Challenge | None) -> str | None:
+    """Return the notice about a send that was not the challenge's first.
+
+    :param before: the open challenge before the send.
+    """
+    if sent.sends <= 1:
+        return None
+    state = get_state()
+    message = state.verifier.last_message(sent)
+    if message is None or _delivery(message.state) in _DOUBTFUL:
+        return None
+    # `RESEND` does not apply to native codes: the gateway decides.
+    if state.settings.resend == "new" and sent.native_sender is None:
+        return "sent_new"
+    if sent.channel == "sms":
+        return "sent_again"
+    return "calling_again" if before is not None and before.channel == "voice" else "calling"

@@ -1,0 +1,78 @@
+"""The visitor of a page: a logged-in user, or one whose login waits for a code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import flask_login
+from flask import current_app, g, session
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from ..errors import StoreUnavailable
+from ..login_gate import pending_user
+from ..state import AppState, get_state
+from ..users import current_user, unwrap
+
+#: The session key of a mobile that was entered and is not proved yet.
+_NEW_MOBILE = "_smsverify_mobile"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A user and what this session has entered so far.
+
+    :param id: the user's primary key as text.
+    :param new_mobile: a mobile that was entered and is not proved yet, in E.164; None without one.
+    :param is_login_pending: whether the login waits for a code.
+    """
+
+    user: Any
+    id: str
+    new_mobile: str | None = field(repr=False)
+    is_login_pending: bool
+
+    @property
+    def has_fresh_login(self) -> bool:
+        """Whether the visitor entered credentials in this session. A pending login is not one."""
+        return bool(flask_login.login_fresh()) and not self.is_login_pending
+
+    def with_new_mobile(self, mobile: str | None) -> Visitor:
+        """Keep a mobile in the session until it is proved; None removes it."""
+        if mobile is None:
+            session.pop(_NEW_MOBILE, None)
+        else:
+            session[_NEW_MOBILE] = [self.id, mobile]
+        return replace(self, new_mobile=mobile)
+
+
+def current_visitor() -> Visitor | None:
+    """Return the visitor of this request; None for an anonymous one.
+
+    :raises StoreUnavailable: the host's database did not respond.
+    """
+    state = get_state()
+    try:
+        if current_user().is_authenticated:
+            user, is_login_pending = unwrap(current_user()), False
+        else:
+            user, is_login_pending = pending_user(state), True
+    except (OperationalError, InterfaceError) as error:
+        _treat_as_anonymous(state)
+        raise StoreUnavailable("the host's database did not respond") from error
+    if user is None:
+        return None
+    user_id = state.users.id_of(user)
+    return Visitor(user, user_id, _new_mobile_of(user_id), is_login_pending)
+
+
+def _treat_as_anonymous(state: AppState) -> None:
+    """Let the error page be rendered: every template asks Flask-Login for the user again."""
+    state.db.session.rollback()
+    g._login_user = current_app.login_manager.anonymous_user()  # type: ignore[attr-defined]  # Flask-Login's place for it
+
+
+def _new_mobile_of(user_id: str) -> str | None:
+    """Return the mobile that this user entered; a mobile that another user entered is ignored."""
+    entered_by, mobile = session.get(_NEW_MOBILE) or (None, None)
+    return mobile if entered_by == user_id else None
