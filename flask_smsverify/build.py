@@ -131,7 +131,7 @@ def build_state(
     announcer.notifier = notifier.notify
 
     # Verification
-    rules = _rules(settings, _test_numbers(app, settings, parse_mobile))
+    rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))
     alerts = LimitAlerts(ledger, announcer)
     sends = SendLimits(ledger, limits, usage, alerts)
     guesses = GuessLimits(ledger, limits, usage, alerts)
@@ -310,7 +310,7 @@ def _parse_mobiles(
 
 
 def _test_numbers(
-    app: Flask, settings: Settings, parse_mobile: Callable[[object], str]
+    app: Flask, settings: Settings, parse_mobile: Callable[[object], str], clock: Clock
 ) -> Mapping[str, str]:
     if any(len(code) != settings.code_length for code in settings.test_numbers.values()):
         raise ConfigurationError(
@@ -320,18 +320,19 @@ def _test_numbers(
     numbers = dict(zip(mobiles, settings.test_numbers.values(), strict=True))
     if settings.test_numbers_until is None or app.debug or app.testing:
         return numbers
-    return _ExpiringNumbers(numbers, settings.test_numbers_until)
+    return _ExpiringNumbers(numbers, settings.test_numbers_until, clock)
 
 
 class _ExpiringNumbers(Mapping[str, str]):
     """Test numbers that disappear on a date, also in a process that runs past it."""
 
-    def __init__(self, numbers: Mapping[str, str], until: date) -> None:
+    def __init__(self, numbers: Mapping[str, str], until: date, clock: Clock) -> None:
         self._numbers = numbers
         self._until = until
+        self._clock = clock
 
     def __getitem__(self, mobile: str) -> str:
-        if Clock()().date() >= self._until:
+        if self._clock().date() >= self._until:
             raise KeyError(mobile)
         return self._numbers[mobile]
 

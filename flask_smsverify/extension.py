@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import flask_login
 from flask import Blueprint, Flask
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
@@ -75,6 +76,8 @@ class SMSVerify:
             models.install(db.metadata)
             web.register(app, ui)
             guard.guard_patterns(app)
+            for changed in (flask_login.user_logged_in, flask_login.user_logged_out):
+                changed.connect(guard.drop_stamp, app)
             app.cli.add_command(cli.smsverify)
         except BaseException:
             del app.extensions["smsverify"]  # a second call must report this error again

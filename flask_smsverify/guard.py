@@ -6,9 +6,9 @@ endpoint patterns in `SMSVERIFY_AREAS`. All of them call `enforce`, which calls 
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import functools
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,10 +23,8 @@ from .db.errors import explain_missing_tables
 from .db.models import Challenge, Verification
 from .errors import ConfigurationError
 from .state import AppState, get_state
-from .users import current_user
+from .users import current_user, is_logged_in
 from .verification.policy import Decision, Status
-
-log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,7 +49,8 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
         return Decision("exempt", area, within, Status("exempt", exempt=True))
     now = state.clock()
     user_id, mobile = state.users.id_of(user), state.users.mobile_of(user)
-    stamped = _read_stamp(state, user_id, mobile, now)
+    # A stamp is old news by definition: a demand for a recent proof is always looked up.
+    stamped = _read_stamp(state, user_id, mobile, now) if within is None else None
     if stamped is not None:
         decision = state.policy.decide(stamped, now, area=area, within=within)
         if decision.allowed:
@@ -140,6 +139,11 @@ def _read_stamp(state: AppState, user_id: str, mobile: str | None, now: datetime
     return Status("verified", mobile, verified_at, expires_at)
 
 
+def drop_stamp(*_: object, **__: object) -> None:
+    """Drop the stamp of this session: it ends with the login that it was written in."""
+    session.pop(_STAMP, None)
+
+
 def _write_stamp(state: AppState, user_id: str, status: Status, now: datetime) -> None:
     if status.mobile is not None and status.verified_at is not None:
         digest = state.keyring.digest("seen", user_id, status.mobile)
@@ -154,12 +158,12 @@ def enforce(
 ) -> ResponseReturnValue | None:
     """Return the response that refuses this request; None if the view may run."""
     state = get_state()
-    if request.method == "OPTIONS" or state.app.config.get("LOGIN_DISABLED"):
+    if _is_automatic_options() or _is_login_disabled(state.app):
         return None
     if not state.policy.is_on(area):
         return None
     user = current_user()
-    if not user.is_authenticated:
+    if not is_logged_in(user):
         if allow_anonymous:
             return None
         response = state.guard_responses.anonymous()
@@ -169,6 +173,26 @@ def enforce(
         return None
     handler = state.callbacks.unverified_handler or state.guard_responses.unverified
     return _not_none(handler(decision), "the unverified_handler")
+
+
+def _is_automatic_options() -> bool:
+    """Return whether Flask itself responds to this OPTIONS request, without calling the view."""
+    return request.method == "OPTIONS" and bool(
+        getattr(request.url_rule, "provide_automatic_options", False)
+    )
+
+
+def _is_login_disabled(app: Flask) -> bool:
+    """Return Flask-Login's `LOGIN_DISABLED`.
+
+    From the environment, `False` comes as text, which Python treats as true: it is refused.
+    """
+    value = app.config.get("LOGIN_DISABLED")
+    if value in (True, False, None):
+        return bool(value)
+    raise ConfigurationError(
+        "LOGIN_DISABLED must be true or false; in the environment, in lower case"
+    )
 
 
 def _not_none(response: ResponseReturnValue | None, source: str) -> ResponseReturnValue:
@@ -267,6 +291,11 @@ def is_own_or_static(app: Flask, endpoint: str) -> bool:
     if view == "static":
         owner = app.blueprints.get(blueprint) if blueprint else app
         return owner is not None and owner.has_static_folder
+    return is_own(endpoint)
+
+
+def is_own(endpoint: str) -> bool:
+    """Return whether an endpoint is a page of this extension."""
     return endpoint.partition(".")[0] in _BLUEPRINTS
 
 
@@ -281,11 +310,11 @@ def guard_patterns(app: Flask) -> None:
         nonlocal is_checked
         state = get_state()
         if not is_checked:  # at the first request, when every blueprint is registered
+            _refuse_unmatched_patterns(app, state)
             is_checked = True
-            _warn_of_unmatched_patterns(app, state)
         endpoint = request.endpoint
-        if endpoint is None or is_own_or_static(app, endpoint):
-            return None
+        if endpoint is None or endpoint == "static" or is_own(endpoint):
+            return None  # the static files of a blueprint that a pattern matches are guarded
         for area in state.policy.areas_of(endpoint):
             refusal = enforce(area=area)
             if refusal is not None:
@@ -295,11 +324,17 @@ def guard_patterns(app: Flask) -> None:
     app.before_request(before_request)
 
 
-def _warn_of_unmatched_patterns(app: Flask, state: AppState) -> None:
-    """Log patterns that match no endpoint: a misspelled pattern would guard nothing."""
+def _refuse_unmatched_patterns(app: Flask, state: AppState) -> None:
+    """Refuse a pattern that matches no endpoint: a misspelled one would guard nothing.
+
+    :raises ConfigurationError: at every request, until the pattern matches.
+    """
     for area, patterns in state.live.current.areas.items():
         for pattern in () if isinstance(patterns, bool) else patterns:
             if not fnmatch.filter(app.view_functions, pattern):
-                log.warning(
-                    "SMSVERIFY_AREAS[%r]: the pattern %r matches no endpoint", area, pattern
+                near = difflib.get_close_matches(pattern, app.view_functions, n=1, cutoff=0.5)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigurationError(
+                    f"SMSVERIFY_AREAS[{area!r}]: no endpoint matches {pattern!r}.{hint} A view of "
+                    "a nested blueprint has the names of both, as in 'parent.child.view'."
                 )

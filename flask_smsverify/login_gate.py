@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from .guard import decide
 from .state import AppState, get_state
-from .users import current_user, unwrap
+from .users import current_user, is_active, is_logged_in, unwrap
 from .verification.rules import CLOCK_SKEW
 
 #: The session key of a login that waits for a code.
@@ -24,13 +24,15 @@ def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
     """Log a user in, or keep the login pending. `SMSVerify.login_user` documents the result."""
     state = get_state()
     user = unwrap(user)
-    if state.settings.login_gate and user.is_active:
+    if state.settings.login_gate and is_active(user):
         decision = decide(user)
         if not decision.allowed:
-            if current_user().is_authenticated:
+            if is_logged_in(current_user()):
                 flask_login.logout_user()  # another user must not see the page of this login
             session[_PENDING_LOGIN] = {
                 "user": state.users.id_of(user),
+                # Changes where the host makes it depend on the password, as Flask-Security does.
+                "login": user.get_id(),
                 "remember": bool(remember),
                 "at": state.clock().timestamp(),
             }
@@ -48,7 +50,9 @@ def pending_user(state: AppState) -> Any:
     if not -CLOCK_SKEW.total_seconds() <= age < _MAX_WAIT.total_seconds():
         return None
     user: Any = state.users.find(pending["user"])
-    return user if user is not None and user.is_active else None
+    if user is None or not is_active(user) or user.get_id() != pending["login"]:
+        return None
+    return user
 
 
 def complete_login(user: Any) -> None:

@@ -194,6 +194,10 @@ class HostUsers:
             result: object = self._callbacks.exempt_when(unwrap(user))
             if inspect.isawaitable(result):
                 raise ConfigurationError("exempt_when must be a plain function, not an async one")
+            if result not in (True, False, None):  # a bound method, for one, would exempt everybody
+                raise ConfigurationError(
+                    f"exempt_when must return True or False, and returned {type(result).__name__}"
+                )
             if result:
                 return True
         return self._policy.has_exempt_groups and self._policy.exempts(self._groups_of(user))
@@ -283,6 +287,31 @@ def current_user() -> Any:
             "Flask-Login is not set up on this app: create LoginManager(app) with a user_loader"
         )
     return flask_login.current_user
+
+
+def is_logged_in(user: Any) -> bool:
+    """Return whether a user is authenticated, by Flask-Login's `is_authenticated`.
+
+    :raises ConfigurationError: it is not a bool. A method, for one, would count as True.
+    """
+    return _bool_of(user, "is_authenticated")
+
+
+def is_active(user: Any) -> bool:
+    """Return whether a user may log in, by Flask-Login's `is_active`.
+
+    :raises ConfigurationError: it is not a bool.
+    """
+    return _bool_of(user, "is_active")
+
+
+def _bool_of(user: Any, name: str) -> bool:
+    value: object = getattr(user, name)
+    if not isinstance(value, bool):
+        raise ConfigurationError(
+            f"{type(unwrap(user)).__name__}.{name} must be True or False; make it a property"
+        )
+    return value
 
 
 def unwrap(user: object) -> Any:

@@ -44,10 +44,39 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def exact_text(length: int) -> String:
+class ExactText(TypeDecorator[str]):
+    """Text of any script that compares by bytes, trailing spaces included.
+
+    On MariaDB and MySQL it is stored as UTF-8 in a VARBINARY column: their collations ignore case,
+    accents or trailing spaces (even `utf8mb4_bin`), and no collation without these exists on both.
+
+    :param length: in characters.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:  # the signature of the base class
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.VARBINARY(4 * self.length))
+        return dialect.type_descriptor(String(self.length))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | bytes | None:
+        if value is None or dialect.name not in ("mysql", "mariadb"):
+            return value
+        return value.encode()
+
+    def process_result_value(self, value: str | bytes | None, dialect: Dialect) -> str | None:
+        return value.decode() if isinstance(value, bytes) else value
+
+
+def exact_text(length: int) -> ExactText:
     """Return the type of text in any script that compares by bytes."""
-    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
-    return String(length).with_variant(exact, "mysql", "mariadb")
+    return ExactText(length)
 
 
 def ascii_text(length: int) -> String:
@@ -68,4 +97,7 @@ def plain_type(column_type: Any) -> Any:  # TypeEngine is generic in its Python 
     """Return the same type without classes of this package, for migrations."""
     if isinstance(column_type, UtcDateTime):
         return DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    if isinstance(column_type, ExactText):
+        binary = mysql.VARBINARY(4 * column_type.length)
+        return String(column_type.length).with_variant(binary, "mysql", "mariadb")
     return column_type

@@ -105,7 +105,6 @@ class Tracker:
                 before = message.state
                 for attempt in attempts:
                     gateway_id = attempt.gateway_id or ""
-                    # MariaDB finds an id with trailing spaces for the one without them.
                     if attempt.sender != sender or gateway_id not in states:
                         continue
                     known.add(gateway_id)

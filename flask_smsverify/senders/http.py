@@ -27,6 +27,9 @@ from .options import DEFAULT_TIMEOUT, Timeout, check_base_url, check_timeout
 
 #: The most bytes of an answer, after decompression.
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
+#: The largest list in XML, Asanak's states of 100 messages, has 1,000 tags.
+_MAX_XML_TAGS = 20_000
+_MAX_XML_TAG_BYTES = 4 * 1024
 
 #: The meaning of HTTP statuses that are the same for every gateway (RFC 9110, 15.5; RFC 6585, 4).
 STATUS_ERRORS: Mapping[int, KnownError] = {
@@ -86,6 +89,19 @@ class Answer:
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(self.text, parse_constant=_refuse_constant)
         return self.raise_unreadable("JSON")
+
+    def raise_for_costly_xml(self) -> None:
+        """Raise for XML that no gateway sends and that keeps a parser busy.
+
+        The cap on bytes is not enough: a parser takes time per attribute and per element, and holds
+        Python's interpreter lock meanwhile.
+
+        :raises Unknown: a tag of more than 4 KiB, or more than 20,000 tags.
+        """
+        parts = self.body.split(b"<")
+        longest = max(len(part.partition(b">")[0]) for part in parts)
+        if len(parts) > _MAX_XML_TAGS or longest > _MAX_XML_TAG_BYTES:
+            self.raise_unreadable("XML with small tags")
 
     def raise_unreadable(self, expected: str) -> NoReturn:
         """Raise `Unknown` for an answer that cannot be understood.

@@ -208,6 +208,7 @@ def _exchange_class() -> Callable[[HttpTransport | None, str], _Exchange]:
             # A Fault comes with HTTP 500 (SOAP 1.1, 6.2), so zeep has to read that body first.
             if answer.status != 500:
                 answer.raise_for_service_error()
+            answer.raise_for_costly_xml()
             return _Reply(answer.status, answer.body, {"Content-Type": "text/xml"})
 
         def get(self, address: str, params: object, headers: object) -> NoReturn:  # noqa: ARG002 -- zeep's signature

@@ -150,9 +150,9 @@ def check_code_text(value: object) -> str | Mapping[str, str] | None:
     """Check the text of a code: one for all languages, or one for each."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, Mapping) and set(value) <= {"fa", "en"}:
-        return {str(locale): check_text(text) for locale, text in value.items()}
-    raise ConfigurationError("must be a text, or a mapping from 'fa' and 'en' to texts")
+    if isinstance(value, Mapping) and all(isinstance(locale, str) for locale in value):
+        return {locale: check_text(text) for locale, text in value.items()}
+    raise ConfigurationError("must be a text, or map a language such as 'fa' to its text")
 
 
 def check_secret(value: object) -> str | None:
@@ -279,6 +279,16 @@ def check_test_numbers(value: object) -> Mapping[str, str]:
 _HOST = re.compile(
     r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE
 )
+
+
+def check_frame_ancestors(value: object) -> str:
+    """Check the sources of the CSP directive `frame-ancestors` (CSP Level 3, 6.4.2)."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-+\--:<-~]+( [!-+\--:<-~]+)*", value):
+        raise ConfigurationError(
+            "must be the sources of a frame-ancestors directive, such as \"'none'\" or "
+            "\"'self' https://portal.example\""
+        )
+    return value
 
 
 def check_path(value: object) -> str:

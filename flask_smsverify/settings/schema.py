@@ -22,6 +22,7 @@ from .checks import (
     check_code_text,
     check_date,
     check_delays,
+    check_frame_ancestors,
     check_host,
     check_integer,
     check_limits,
@@ -99,6 +100,7 @@ class Settings:
     webotp_host: str | None = _key(check_host, None)
     url_prefix: str = _key(check_path, "/verify-mobile")
     admin_url: str = _key(check_path, "/admin/smsverify")
+    frame_ancestors: str = _key(check_frame_ancestors, "'none'")
     next_url: str = _key(check_local_url, "/")
     queue: str = _key(check_one_of("inline"), "inline")
     staff_mobiles: tuple[str, ...] = _key(check_names, ())

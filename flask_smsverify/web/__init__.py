@@ -11,13 +11,14 @@ from ..guard import current_status
 from ..i18n.catalogue import default_locale
 from ..phone import mask
 from ..state import get_state
-from ..users import Callbacks, unwrap
+from ..users import Callbacks, is_logged_in
 from ..verification.policy import Status
 from . import webhooks
 from .caching import no_store_below
 from .guard_responses import GuardResponses
 from .interface import Interface
 from .pages import blueprint
+from .security_headers import PolicyMiddleware
 
 __all__ = ["GuardResponses", "Interface", "make_interface", "register"]
 
@@ -37,7 +38,7 @@ def make_interface(callbacks: Callbacks, *, default_region: str) -> Interface:
 
 def _widget_status(user: object) -> Status:
     """Return the status that a widget shows, with a masked mobile."""
-    if not unwrap(user).is_authenticated:  # a layout shows its widgets to anonymous visitors too
+    if not is_logged_in(user):  # a layout shows its widgets to anonymous visitors too
         return Status("unverified")
     status = current_status(user)
     return replace(status, mobile=mask(status.mobile) if status.mobile else None)
@@ -52,3 +53,4 @@ def register(app: Flask, ui: Interface) -> None:
     if settings.webhook_secret is not None:
         app.register_blueprint(webhooks.blueprint, url_prefix=settings.url_prefix)
     app.after_request(functools.partial(no_store_below, settings.url_prefix))
+    app.wsgi_app = PolicyMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way

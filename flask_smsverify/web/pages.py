@@ -44,6 +44,7 @@ from .negotiation import wants_json
 from .problems import Problem, problem_from_error, problem_json, problem_page
 from .redirects import next_url, safe_path
 from .request_limits import is_rejected, limit_request, reject_request
+from .security_headers import choose_policy
 from .view_models import (
     Target,
     as_json,
@@ -127,6 +128,9 @@ def _is_for_program() -> bool:
 def _check_size(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
     """Check the body before the host's own `CSRFProtect` parses the form."""
     limit_request()
+
+
+blueprint.after_request(choose_policy)
 
 
 @blueprint.errorhandler(CSRFError)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..state import AppState, get_state
-from ..users import current_user, unwrap
+from ..users import current_user, is_logged_in, unwrap
 
 #: The session key of a mobile that was entered and is not proved yet.
 _NEW_MOBILE = "_smsverify_mobile"
@@ -53,7 +53,7 @@ def current_visitor() -> Visitor | None:
     """
     state = get_state()
     try:
-        if current_user().is_authenticated:
+        if is_logged_in(current_user()):
             user, is_login_pending = unwrap(current_user()), False
         else:
             user, is_login_pending = pending_user(state), True

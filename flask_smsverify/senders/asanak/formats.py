@@ -56,6 +56,7 @@ def _read_xml(answer: Answer) -> tuple[str, list[tuple[str, str | dict[str, str]
     A child is its text, or an object of its own children. expat does not load external documents. A
     DTD, without which there are no entities, is refused.
     """
+    answer.raise_for_costly_xml()
     rows: list[tuple[str, str | dict[str, str]]] = []
     path: list[str] = []
     texts: list[list[str]] = [[]]
