@@ -20,6 +20,7 @@ from typing import NoReturn
 import httpx
 
 from ..errors import Misconfigured, Rejected, SenderError, Unavailable, Unknown
+from ..forks import after_fork
 from .base import KnownError, SenderIdentity
 from .deadline import deadline, remaining
 from .network import DeadlineTransport
@@ -165,9 +166,20 @@ class HttpTransport:
         self.base_url = check_base_url(sender.name, base_url, allow_http=allow_http)
         self.timeout = check_timeout(sender.name, timeout)
         self._client = http_client or _make_client()
+        if http_client is None:
+            after_fork(self._reset_after_fork)
 
     def __repr__(self) -> str:
         return f"<HttpTransport of {self.sender.name!r}>"
+
+    def _reset_after_fork(self) -> None:
+        """Use new connections in a forked process.
+
+        Two processes that read from one connection get each other's answers. The inherited client
+        is kept, because closing it would write to the parent's TLS connections.
+        """
+        _inherited_clients.append(self._client)
+        self._client = _make_client()
 
     def request(
         self,
@@ -239,12 +251,18 @@ class HttpTransport:
                     Unknown, f"no complete answer ({type(error).__name__})"
                 )
         # Raised outside the block: an httpx exception holds the request with its credentials and
-        # text, and must not become the context of this error.
+        # text, and must not become the context of this error. Error collectors show the local
+        # variables of this frame, so those with credentials in them are cleared.
+        json = form = content = params = headers = None
+        url = ""
         raise failure
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+_inherited_clients: list[httpx.Client] = []
 
 
 def _make_client() -> httpx.Client:

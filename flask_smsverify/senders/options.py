@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
+from ..secret import Secret
 
 
 class Timeout(NamedTuple):
@@ -20,8 +21,17 @@ class Timeout(NamedTuple):
 DEFAULT_TIMEOUT = Timeout()
 
 
-def parse_credential(sender: str, option: str, value: object) -> str:
-    """Return a credential as text.
+def parse_credential(sender: str, option: str, value: object) -> Secret:
+    """Return a credential as text that hides itself in a `repr`.
+
+    :param sender: the sender's name, for the message.
+    :raises ConfigurationError: the option is missing or not text.
+    """
+    return Secret(parse_text(sender, option, value))
+
+
+def parse_text(sender: str, option: str, value: object) -> str:
+    """Return an option as text.
 
     Environment variables of digits arrive as `int`, and `int` has one spelling as text. `float`
     and `bool` have several, so they are refused.
@@ -47,7 +57,7 @@ def parse_number(sender: str, option: str, value: object) -> int | None:
     """
     if value in (None, ""):
         return None
-    text = parse_credential(sender, option, value)
+    text = parse_text(sender, option, value)
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise ConfigurationError(f"{sender}: {option} must be a whole number")
     return int(text)

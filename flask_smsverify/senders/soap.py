@@ -85,15 +85,18 @@ class SoapTransport:
         """
         exchange = _make_exchange(self._http, self._path)
         document = _load_document(self._wsdl)
-        fault = None
+        fault = failure = None
         with _own_call():
             try:
                 return self._call(document, exchange, operation, fields)
-            except SenderError:
-                raise
+            except SenderError as error:
+                failure = error
             except Exception as error:  # noqa: BLE001 -- zeep and lxml raise anything on malformed XML
                 fault = _read_fault(error)
-        # Raised outside the block: zeep's exceptions hold the answer, and some hold the request.
+        # Raised outside the block: zeep's exceptions hold the answer, and some hold the request. So
+        # do zeep's frames, which are cut from the traceback.
+        if failure is not None:
+            raise failure.with_traceback(None)
         if exchange.answer is None:
             raise self._http.sender.make_error(
                 Rejected, "the message cannot be written as XML", written=False

@@ -24,7 +24,7 @@ from ..base import (
 from ..batching import batched, isolate, send_grouped
 from ..convert import derived_id, to_e164
 from ..http import HttpTransport
-from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number
+from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number, parse_text
 from . import v1rest, v2rest
 from .client import MAX_RECIPIENTS, AsanakClient
 
@@ -71,7 +71,7 @@ class Asanak(Sender):
         secret = parse_credential(self.name, "password", password)
         self._is_v2 = api == "v2rest"
         self._template_id = parse_number(self.name, "template_id", template_id)
-        self._code_parameter = parse_credential(self.name, "code_parameter", code_parameter)
+        self._code_parameter = parse_text(self.name, "code_parameter", code_parameter)
         if self._template_id is not None and not self._is_v2:
             raise ConfigurationError(f"{self.name}: template_id requires api='v2rest'")
         self._http = HttpTransport(
@@ -87,7 +87,7 @@ class Asanak(Sender):
             if self._is_v2
             else v1rest.V1Rest(self._http, user, secret),
             self.identity,
-            line=parse_credential(self.name, "line", line),
+            line=parse_text(self.name, "line", line),
             credentials=(user, secret),
         )
 

@@ -11,7 +11,7 @@ from ..base import Capability, CodeMessage, Credit, DeliveryState, Receipt, Send
 from ..batching import batched, isolate, send_grouped
 from ..convert import map_state
 from ..http import HttpTransport
-from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number
+from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number, parse_text
 from .client import (
     BASE_URL,
     MAX_RECIPIENTS,
@@ -51,7 +51,7 @@ class MeliPayamak(Sender):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self._line = parse_credential(self.name, "line", line) if line not in ("", None) else ""
+        self._line = parse_text(self.name, "line", line) if line not in ("", None) else ""
         self._body_id = parse_number(self.name, "body_id", body_id)
         if self._body_id is not None and self._body_id >= 2**31:  # an xsd:int
             raise ConfigurationError(f"{self.name}: body_id is too large for a pattern's number")

@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from ...errors import Misconfigured, Rejected, Unavailable, Unknown
+from ...secret import Secret
 from ..base import DeliveryState, KnownError
 from ..convert import map_state, scalar_text, to_e164, to_national
 from ..http import Answer, HttpTransport
@@ -215,8 +216,8 @@ class RayganClient:
         footer: str,
         code_base_url: str,
     ) -> None:
-        credentials = base64.b64encode(f"{username}:{password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {credentials}"}
+        credentials = Secret(base64.b64encode(f"{username}:{password}".encode()).decode())
+        self._headers = {"Authorization": Secret(f"Basic {credentials}")}
         self._http = http
         self._sender = http.sender
         self._line = line

@@ -42,6 +42,7 @@ from ..options import (
     check_base_url,
     parse_credential,
     parse_flag,
+    parse_text,
 )
 from .client import (
     BASE_URL,
@@ -96,7 +97,7 @@ class Raygan(Sender):
             raise ConfigurationError(
                 f"{self.name}: the username contains a colon, which HTTP Basic cannot encode"
             )
-        self.line = "" if line == "" else parse_credential(self.name, "line", line)
+        self.line = "" if line == "" else parse_text(self.name, "line", line)
         self.native_codes = parse_flag(self.name, "native_codes", native_codes)
         self._http = HttpTransport(
             self.identity,
@@ -111,7 +112,7 @@ class Raygan(Sender):
             username=user,
             password=parse_credential(self.name, "password", password),
             line=self.line,
-            group_id="" if group_id == "" else parse_credential(self.name, "group_id", group_id),
+            group_id="" if group_id == "" else parse_text(self.name, "group_id", group_id),
             footer=footer,
             code_base_url=check_base_url(
                 self.name, code_base_url or base_url or CODE_BASE_URL, allow_http=allow_http

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ...errors import Unavailable, Unknown
+from ...secret import Secret
 from ..convert import redact_reason, to_e164, to_national
 from ..deadline import deadline, remaining
 from ..http import Answer, HttpTransport
@@ -290,7 +291,7 @@ class LegacyClient:
             token = envelope.get("TokenKey")
             # The token is sent as a header, so it must be printable ASCII.
             if isinstance(token, str) and token and token.isascii() and token.isprintable():
-                return token
+                return Secret(token)
             reason, code = "no token: the answer has none", None
         raise self._sender.make_error(
             Unavailable, reason, code=code, advice=_KEY_ADVICE, written=False

@@ -22,7 +22,14 @@ from ..base import (
 )
 from ..batching import isolate
 from ..http import HttpTransport
-from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_flag, parse_number
+from ..options import (
+    DEFAULT_TIMEOUT,
+    Timeout,
+    parse_credential,
+    parse_flag,
+    parse_number,
+    parse_text,
+)
 from . import legacy, v1
 from .legacy import LegacyClient
 from .v1 import Pack, SentCode, V1Client
@@ -70,7 +77,7 @@ class SmsIr(Sender):
             raise ConfigurationError(f"{self.name}: api_key must be printable ASCII")
         self._line = parse_number(self.name, "line", line)
         self._template_id = parse_number(self.name, "template_id", template_id)
-        self._code_parameter = parse_credential(self.name, "code_parameter", code_parameter)
+        self._code_parameter = parse_text(self.name, "code_parameter", code_parameter)
         self._customer_club = parse_flag(self.name, "customer_club", customer_club)
         if api == "v1" and (secret_key not in (None, "") or customer_club):
             raise ConfigurationError(

@@ -19,6 +19,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from ...errors import ConfigurationError, Misconfigured, Rejected, Unknown
+from ...secret import Secret
 from ..base import DeliveryState, KnownError
 from ..convert import map_state, redact_reason, scalar_text, to_e164, to_national
 from ..http import Answer, HttpTransport
@@ -207,7 +208,10 @@ class WikiPayamClient:
         self._http = http
         self._sender = http.sender
         self._token = token
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._headers = {
+            "Authorization": Secret(f"Bearer {token}"),
+            "Accept": "application/json",
+        }
         self._line = line
         self._otp_pattern_id = otp_pattern_id
 

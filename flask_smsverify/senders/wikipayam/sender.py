@@ -27,7 +27,7 @@ from ..base import (
 )
 from ..batching import batched, failed_receipts
 from ..http import HttpTransport
-from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number
+from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number, parse_text
 from .client import (
     BASE_URL,
     MAX_LIMIT,
@@ -72,7 +72,7 @@ class WikiPayam(Sender):
             raise ConfigurationError(
                 f"{self.name}: the option 'token' must be printable ASCII without spaces"
             )
-        self.line = "" if line == "" else parse_credential(self.name, "line", line)
+        self.line = "" if line == "" else parse_text(self.name, "line", line)
         self.otp_pattern_id = parse_number(self.name, "otp_pattern_id", otp_pattern_id)
         self._http = HttpTransport(
             self.identity,
