@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import limits, senders, simulator, users
+from . import limits, purge, senders, simulator, users
 from .group import smsverify
 
-__all__ = ["limits", "senders", "simulator", "smsverify", "users"]
+__all__ = ["limits", "purge", "senders", "simulator", "smsverify", "users"]

@@ -1,0 +1,90 @@
+"""Purge: delete rows that are no longer needed, in slices, so that no transaction holds many locks.
+
+A verification is kept for as long as its user, because a later change of the mobile depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy.orm import Session
+
+from .ledger import Ledger
+from .models import (
+    Alert,
+    Attempt,
+    Budget,
+    Challenge,
+    EarlyReport,
+    Incoming,
+    Message,
+    NativeHold,
+    UsedToken,
+    Verification,
+)
+
+#: Rows that one transaction deletes.
+_SLICE = 1000
+
+#: Nothing younger is deleted: codes and cooldowns end long before that.
+MIN_AGE = timedelta(days=2)
+
+
+def purge(
+    ledger: Ledger, older_than: timedelta, *, longest_limit: timedelta = timedelta(days=1)
+) -> dict[str, int]:
+    """Delete rows that are older and not needed any more.
+
+    :param longest_limit: the longest window of a rate limit. Usage is kept at least as long.
+    :returns: table → number of deleted rows.
+    :raises ValueError: younger than `MIN_AGE`.
+    """
+    if older_than < MIN_AGE:
+        raise ValueError(f"older_than must be at least {MIN_AGE.days} days")
+    now = ledger.clock()
+    return {
+        model.__tablename__: sum(_delete_slices(ledger, model, condition))
+        for model, condition in _conditions(now, now - older_than, longest_limit)
+    }
+
+
+def _conditions(
+    now: datetime, cutoff: datetime, longest_limit: timedelta
+) -> list[tuple[Any, ColumnElement[bool]]]:
+    """Return what is deleted, in an order in which nothing refers to deleted rows meanwhile."""
+    is_referred_to = exists().where(Attempt.message_id == Message.id)
+    never_proved = and_(
+        Verification.verified_at.is_(None),
+        Verification.locked_at.is_(None),
+        Verification.failures == 0,
+        Verification.created_at < cutoff,
+    )
+    return [
+        (Attempt, Attempt.created_at < cutoff),
+        (Message, and_(Message.created_at < cutoff, ~is_referred_to)),
+        (Challenge, Challenge.created_at < cutoff),
+        (Verification, never_proved),
+        (Incoming, Incoming.received_at < cutoff),
+        (Budget, Budget.used_at < min(cutoff, now - 2 * longest_limit)),
+        (UsedToken, UsedToken.until < now),
+        (NativeHold, NativeHold.until < now),
+        (EarlyReport, EarlyReport.until < now),
+        (Alert, Alert.until < now),
+    ]
+
+
+def _delete_slices(ledger: Ledger, model: Any, condition: ColumnElement[bool]) -> Iterator[int]:
+    [key] = model.__mapper__.primary_key
+
+    def work(session: Session) -> int:
+        # MariaDB has no LIMIT in a subquery of IN.
+        keys = session.scalars(select(key).where(condition).limit(_SLICE)).all()
+        if keys:
+            session.execute(delete(model).where(key.in_(keys), condition))
+        return len(keys)
+
+    while deleted := ledger.run(work):
+        yield deleted
