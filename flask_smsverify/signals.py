@@ -1,7 +1,8 @@
 """The signals and the values that each carries.
 
-The sender of every signal, in blinker's sense, is the Flask app. The value `sender` is the name of
-a sender in `SMSVERIFY_SENDERS`. No signal carries a code or a text, and mobiles are masked.
+The sender of every signal, in blinker's sense, is the Flask app. Receivers usually name that
+argument `sender`, so the name of a sender in `SMSVERIFY_SENDERS` is the value `sender_name`. No
+signal carries a code or a text, and mobiles are masked.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-#: A code was sent. `challenge_id`, `user_id` (or None), `mobile`, `channel`, `sender`.
+#: A code was sent. `challenge_id`, `user_id` (or None), `mobile`, `channel`, `sender_name`.
 code_sent = _signals.signal("code-sent")
 #: A mobile was proved. `user_id` (or None), `mobile`, `channel`, `purpose`.
 mobile_verified = _signals.signal("mobile-verified")
@@ -18,15 +19,15 @@ mobile_verified = _signals.signal("mobile-verified")
 verification_failed = _signals.signal("verification-failed")
 #: A verification was revoked. `user_id`, `by`.
 verification_revoked = _signals.signal("verification-revoked")
-#: A gateway accepted a message. `message_id`, `kind`, `sender`, `mobile`.
+#: A gateway accepted a message. `message_id`, `kind`, `sender_name`, `mobile`.
 message_sent = _signals.signal("message-sent")
 #: An attempt failed: the gateway refused it, or reported later that the message will not arrive.
-#: Another sender may still send the message. `message_id`, `kind`, `sender`, `mobile`.
+#: Another sender may still send the message. `message_id`, `kind`, `sender_name`, `mobile`.
 message_failed = _signals.signal("message-failed")
 #: A gateway reported that a message has arrived. This signal can precede `message_sent`.
-#: `message_id`, `kind`, `sender`, `mobile`.
+#: `message_id`, `kind`, `sender_name`, `mobile`.
 message_delivered = _signals.signal("message-delivered")
-#: A message from a phone arrived. `incoming_id`, `sender`, `mobile`.
+#: A message from a phone arrived. `incoming_id`, `sender_name`, `mobile`.
 message_received = _signals.signal("message-received")
 #: A rate limit is used up (`limit` is `whole`), or half of `site_failures` is (`half`). `scope`,
 #: `limit`.

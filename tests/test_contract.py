@@ -243,7 +243,7 @@ def test_an_error_has_its_name_and_carries_what_was_promised(name: str) -> None:
 def test_a_gateways_error_says_which_gateway_and_why(name: str) -> None:
     error = getattr(errors, name)("main", "no credit", code="14")
     assert isinstance(error, errors.SenderError)
-    assert (error.gateway, error.code, error.reason) == ("main", "14", "no credit")
+    assert (error.sender, error.code, error.reason) == ("main", "14", "no credit")
     assert isinstance(error, errors.SMSVerifyError)
     assert not issubclass(errors.ConfigurationError, errors.SenderError)
 
@@ -259,7 +259,7 @@ def test_a_gateways_error_says_which_gateway_and_why(name: str) -> None:
         "message_failed",
         "message_delivered",
         "message_received",
-        "rate_limited",
+        "limit_reached",
     ],
 )
 def test_a_signal_has_its_name(name: str) -> None:
@@ -302,7 +302,7 @@ def test_signals_are_sent_with_the_app_and_without_a_code(shop: Flask) -> None:
 KEYS = """
 SENDERS ROUTES CODE_LENGTH CODE_LIFETIME MAX_ATTEMPTS RESEND RESEND_DELAYS REVALIDATION_DAYS
 EXEMPT_GROUPS AREAS LOGIN_GATE MOBILE_FIELD EMAIL_FIELD GROUPS_FIELD ACCOUNTS_PER_MOBILE
-MOBILE_POLICY DEFAULT_REGION ALLOWED_REGIONS BUDGETS SEND_DEADLINE RECHECK_SECONDS
+MOBILE_POLICY DEFAULT_REGION ALLOWED_REGIONS LIMITS SEND_DEADLINE RECHECK_SECONDS
 CONSECUTIVE_FAILURES SIGNATURE SITE_NAME CODE_TEXT WEBOTP_HOST URL_PREFIX ADMIN_URL NEXT_URL QUEUE
 STAFF_MOBILES TEST_NUMBERS TEST_NUMBERS_UNTIL WEBHOOK_SECRET SIMULATOR_URL
 """

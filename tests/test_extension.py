@@ -285,8 +285,8 @@ def test_a_gateway_that_is_no_sender_is_refused(gateway: Any) -> None:
     ("options", "warning"),
     [
         ({"SMSVERIFY_CODE_LENGTH": 5}, "one guess in 100,000 is right"),
-        ({"SMSVERIFY_CONSECUTIVE_FAILURES": 101}, "than the 100 that are advised"),
-        ({"TESTING": False}, "only keeps codes: nobody gets them"),
+        ({"SMSVERIFY_CONSECUTIVE_FAILURES": 101}, "at most 100 are recommended"),
+        ({"TESTING": False}, "only stores codes in memory and sends none"),
         ({"SMSVERIFY_CODE_LENGTH": 6, "SMSVERIFY_CONSECUTIVE_FAILURES": 100}, ""),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_notice_is_in_persian_if_the_locale_getter_fails(make_app: MakeApp, sq
     senders: list[str] = []
 
     def receive(_app: Flask, **values: str) -> None:
-        senders.append(values["sender"])
+        senders.append(values["sender_name"])
 
     with (
         app.app_context(),

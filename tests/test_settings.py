@@ -431,7 +431,7 @@ def test_a_code_of_less_than_six_digits_logs_a_warning(
 def test_test_numbers_end_on_their_date_in_a_running_process(
     make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flask_smsverify import extension
+    from flask_smsverify.clock import Clock
 
     until = datetime.now(UTC).date() + timedelta(days=1)
     app = make_app(
@@ -448,7 +448,7 @@ def test_test_numbers_end_on_their_date_in_a_running_process(
         verifier.start(user)
         assert phone.messages == []
         later = datetime.now(UTC) + timedelta(days=2)
-        monkeypatch.setattr(extension, "_now", lambda: later)
+        monkeypatch.setattr(Clock, "__call__", lambda _clock: later)
         forget_limits(app)
         verifier.start(user)
         assert len(phone.messages) == 1

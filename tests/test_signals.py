@@ -53,7 +53,7 @@ def test_each_step_of_a_verification_emits_its_signal(app: Flask, emitted: list[
     ]
     values = dict(emitted)
     assert values["message_sent"]["mobile"] == MOBILE
-    assert values["message_sent"]["sender"] == values["code_sent"]["sender"] == "memory"
+    assert values["message_sent"]["sender_name"] == values["code_sent"]["sender_name"] == "memory"
     assert values["verification_failed"]["attempts_left"] == 4
     assert values["mobile_verified"] == {
         "user_id": "1",
@@ -73,7 +73,7 @@ def test_a_failed_attempt_emits_message_failed(app: Flask, emitted: list[Any]) -
         state.verifier.start(db.session.get(User, 1))
     [(name, values)] = emitted
     assert name == "message_failed"
-    assert values["sender"] == "memory"
+    assert values["sender_name"] == "memory"
     assert values["mobile"] == MOBILE
 
 

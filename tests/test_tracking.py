@@ -294,7 +294,7 @@ def test_a_final_report_emits_its_signal_once(flow: Flow) -> None:
             values = {
                 "message_id": "m" * 32,
                 "kind": "code",
-                "sender": "reporting",
+                "sender_name": "reporting",
                 "mobile": "+98912•••0001",
             }
             name = "delivered" if status is DeliveryState.DELIVERED else "failed"
@@ -579,7 +579,7 @@ def test_a_message_from_a_phone_is_stored_and_announced_once(
     assert (row.originator, row.line, row.received_at) == ("+989123450001", "3000", AT)
     assert row.read_at is None
     assert len(emitted) == 3
-    values = {"incoming_id": row.id, "sender": "reporting", "mobile": "+98912•••0001"}
+    values = {"incoming_id": row.id, "sender_name": "reporting", "mobile": "+98912•••0001"}
     assert emitted.count(values) == 1
     assert "+98912" not in repr(row)
     assert "لغو" not in repr(row)

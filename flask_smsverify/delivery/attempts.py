@@ -108,5 +108,5 @@ class Attempts:
             message_id=message.id,
             kind=message.kind,
             mobile=mask(message.recipient),
-            sender=attempt.sender,
+            sender_name=attempt.sender,
         )

@@ -138,7 +138,7 @@ class Tracker:
             signal,
             message_id=message.id,
             kind=message.kind,
-            sender=attempt.sender,
+            sender_name=attempt.sender,
             mobile=mask(message.recipient),
         )
 
@@ -191,7 +191,7 @@ class Tracker:
             self._emit(
                 signals.message_received,
                 incoming_id=row["id"],
-                sender=sender,
+                sender_name=sender,
                 mobile=mask(str(row["originator"])),
             )
 

@@ -298,7 +298,7 @@ class CodeIssuer:
             user_id=challenge.user_id,
             mobile=mask(challenge.mobile),
             channel=job.route,
-            sender=sender,
+            sender_name=sender,
         )
 
     # --- 3: refund a send that failed ----------------------------------------------------------

@@ -13,7 +13,7 @@ from jinja2 import Template
 from visiting import MOBILE, PAGE, SEND
 
 from flask_smsverify.web.problems import ProblemView
-from flask_smsverify.web.view_models import Shown
+from flask_smsverify.web.view_models import PageView
 
 USING = (Path(__file__).parents[2] / "docs/using.md").read_text("utf-8")
 FOR_TEMPLATES = USING.split("### Templates of your own")[1].split("###")[0]
@@ -49,7 +49,7 @@ def test_the_documented_variables_are_those_that_templates_get(client: FlaskClie
 
 
 def test_the_documented_fields_of_verify_are_its_fields() -> None:
-    fields = {field.name for field in dataclasses.fields(Shown)}
+    fields = {field.name for field in dataclasses.fields(PageView)}
     assert documented("of `verify`") == fields
 
 

@@ -300,7 +300,7 @@ LONG = ["1" * 10_000_000, "\u0660" * 1_000_000, " " * 1_000_000, "+" * 1_000_000
     "read",
     [
         lambda typed: parse(typed, default_region="IR", allowed_regions=("IR",)),
-        lambda typed: codes.read(typed, range(6, 7)),
+        lambda typed: codes.parse_code(typed, range(6, 7)),
         safe_path,
     ],
     ids=["mobile", "code", "next"],

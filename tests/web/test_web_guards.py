@@ -36,7 +36,7 @@ from werkzeug.test import TestResponse
 
 from flask_smsverify import Decision, require_verified_mobile
 from flask_smsverify.errors import ConfigurationError
-from flask_smsverify.web.redirects import Demands
+from flask_smsverify.web.demands import dump_demand
 
 JSON = {"Accept": "application/json"}
 
@@ -155,11 +155,11 @@ def test_a_demand_that_is_forged_or_anothers_is_ignored(make_app: MakeApp, sqlit
     app = make_app(sqlite, users=2)
     client = browser(app)
     prove(app, client)
-    state = app.extensions["smsverify"]
-    demands = Demands(state)
     age(app, timedelta(hours=1))
-    own = demands.dump("1", timedelta(minutes=1))
-    for demand in ("x", "1.2.3", demands.dump("2", timedelta(minutes=1)), own[:-2], "d" * 100_000):
+    with app.app_context():
+        own = dump_demand("1", timedelta(minutes=1))
+        anothers = dump_demand("2", timedelta(minutes=1))
+    for demand in ("x", "1.2.3", anothers, own[:-2], "d" * 100_000):
         query = {"next": "/guarded", "demand": demand}
         assert client.get(PAGE, query_string=query).location == "/guarded"
         answer = client.post(SEND, data=query)

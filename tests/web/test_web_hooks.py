@@ -54,9 +54,9 @@ class Reporting(Memory):
     push_methods = frozenset({"POST"})
 
     def parse_push(self, payload: object) -> Sequence[base.ReceivedText | DeliveryReport]:
-        if not isinstance(said, dict) or not isinstance(said.get("id"), str):
+        if not isinstance(payload, dict) or not isinstance(payload.get("id"), str):
             raise Unknown(self.name, "no report", written=False)
-        return [DeliveryReport(said["id"], DeliveryState(said.get("state", "unknown")))]
+        return [DeliveryReport(payload["id"], DeliveryState(payload.get("state", "unknown")))]
 
 
 class Broken(Memory):
@@ -65,10 +65,10 @@ class Broken(Memory):
     gateway = "broken"
     push_methods = frozenset({"POST"})
 
-    def parse_push(self, said: object) -> Sequence[Any]:
-        if isinstance(said, dict) and said.get("what") in ODD:
-            return ODD[said["what"]]
-        raise KeyError(str(said))
+    def parse_push(self, payload: object) -> Sequence[Any]:
+        if isinstance(payload, dict) and payload.get("what") in ODD:
+            return ODD[payload["what"]]
+        raise KeyError(str(payload))
 
 
 AT = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -108,7 +108,7 @@ def hooked(make_app: MakeApp, url: str, **config: Any) -> Flask:
     app = make_app(url, **config)
     delivery = app.extensions["smsverify"].delivery
     senders = [*delivery.routes.senders.values(), Reporting(name="own"), Broken(name="broken")]
-    delivery._use(Routes({sender.name: sender for sender in senders}, {"sms": ["own"]}))
+    delivery.use_routes(Routes({sender.name: sender for sender in senders}, {"sms": ["own"]}))
     return app
 
 

@@ -40,7 +40,7 @@ from visiting import (
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.users import HostUsers
-from flask_smsverify.web import visitor as visitors
+from flask_smsverify import login_gate
 
 ENGLISH = {"Accept-Language": "en"}
 
@@ -238,7 +238,7 @@ def test_a_login_does_not_wait_for_ever(gated: Flask, monkeypatch: pytest.Monkey
     client = browser(gated, None)
     client.get("/enter/1")
     client.post(SEND)
-    monkeypatch.setattr(visitors, "LOGIN_WAITS", timedelta(0))
+    monkeypatch.setattr(login_gate, "_MAX_WAIT", timedelta(0))
     assert client.post(CHECK, data={"code": last_code(gated)}).status_code == 401
     assert client.get("/me").text == "nobody"
 

@@ -610,8 +610,8 @@ def test_who_has_no_guess_left_is_told_when_and_offered_nothing(
     with app.app_context():
         state = app.extensions["smsverify"]
         assert state.verifier.guess_wait(db.session.get(User, 1)) > 86_400
-        state.budgets.lift(state.verifier.budget_claims(user_id="1"))
-        state.budgets.lift(state.verifier.budget_claims())
+        state.usage.reset(state.verifier.limits_of(user_id="1"))
+        state.usage.reset(state.verifier.limits_of())
         assert state.verifier.guess_wait(db.session.get(User, 1)) == 0
     assert 'name="code"' in page(client).text
 

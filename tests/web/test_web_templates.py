@@ -29,7 +29,7 @@ from flask_smsverify import web
 from flask_smsverify.errors import TooSoon
 from flask_smsverify.i18n.problems import problem_text
 from flask_smsverify.web.interface import Interface
-from flask_smsverify.web.view_models import Shown
+from flask_smsverify.web.view_models import PageView
 
 PACKAGE = Path(web.__file__).parent.parent
 STATIC = PACKAGE / "static/smsverify"
@@ -642,7 +642,7 @@ def test_colours_keep_wcag_aa_contrast_in_both_schemes(scheme: int) -> None:
 
 
 def test_the_verify_object_of_these_tests_has_the_real_fields() -> None:
-    assert {field.name for field in fields(Verify)} == {field.name for field in fields(Shown)}
+    assert {field.name for field in fields(Verify)} == {field.name for field in fields(PageView)}
 
 
 # In a browser
