@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from flask_smsverify.delivery import background
 from flask_smsverify.delivery.background import BackgroundWorkers
 from flask_smsverify.errors import StoreUnavailable
 
@@ -68,3 +69,21 @@ def test_close_finishes_all_work_and_a_later_submit_starts_new_threads(
     workers.submit(done.append, 50)
     workers.wait()
     assert done[-1] == 50
+
+
+def test_a_lane_with_much_work_delays_other_lanes_by_one_function_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Case 82: 200 sends of one network are waiting when an honest person asks for a code."""
+    monkeypatch.setattr(background, "_WORKERS", 1)  # so that the order is known
+    release = threading.Event()
+    order: list[str] = []
+    with closing(BackgroundWorkers()) as workers:
+        workers.submit(release.wait, 60, lane="192.0.2.0/24")
+        for number in range(200):
+            workers.submit(order.append, f"attacker {number}", lane="192.0.2.0/24")
+        workers.submit(order.append, "honest", lane="198.51.100.0/24")
+        release.set()
+    assert order.index("honest") <= 1
+    order.remove("honest")
+    assert order == [f"attacker {number}" for number in range(200)]

@@ -22,9 +22,7 @@ from flask_smsverify.i18n.segments import count_segments
 CODE = "012345"
 
 
-def compose(
-    template: str, *, site: str = "x", signature: str = "", host: str | None = None
-) -> str:
+def compose(template: str, *, site: str = "x", signature: str = "", host: str | None = None) -> str:
     """Return the text of a code whose only template is Persian."""
     return CodeTexts({"fa": template}, host).compose(CODE, "fa", site=site, signature=signature)
 

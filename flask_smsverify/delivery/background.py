@@ -1,9 +1,10 @@
-"""A small thread pool for work that no request waits for."""
+"""A small thread pool for work that no request waits for. Its queue is fair between lanes."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -15,9 +16,14 @@ log = logging.getLogger(__name__)
 #: Number of threads.
 _WORKERS = 4
 
+_Work = Callable[[], object]
+
 
 class BackgroundWorkers:
     """Runs functions in worker threads, which start with the first function.
+
+    Each function is in a lane, such as the network of the request. The threads take one function
+    from each lane in turn, so a lane with hundreds of functions delays the others by one.
 
     A forked process starts its own threads. It does not have its parent's unfinished work.
     """
@@ -26,15 +32,29 @@ class BackgroundWorkers:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._pending: set[Future[None]] = set()
+        self._lanes: OrderedDict[str, deque[_Work]] = OrderedDict()
         after_fork(self._reset_after_fork)
 
-    def submit(self, work: Callable[..., object], *arguments: object) -> None:
-        """Run a function in a worker thread. Its result is dropped and its errors are logged."""
+    def submit(self, work: Callable[..., object], *arguments: object, lane: str = "") -> None:
+        """Run a function in a worker thread. Its result is dropped and its errors are logged.
+
+        :param lane: functions of one lane run in the order of their submission.
+        """
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="smsverify")
+            self._lanes.setdefault(lane, deque()).append(lambda: work(*arguments))
             self._pending = {future for future in self._pending if not future.done()}
-            self._pending.add(self._pool.submit(_run_logged, work, arguments))
+            # The pool runs as many calls as there are functions; each takes the next one in turn.
+            self._pending.add(self._pool.submit(self._run_next))
+
+    def _run_next(self) -> None:
+        with self._lock:
+            lane, queue = self._lanes.popitem(last=False)
+            work = queue.popleft()
+            if queue:
+                self._lanes[lane] = queue  # behind the other lanes
+        _run_logged(work)
 
     def wait(self) -> None:
         """Wait until all work is done, including work that was submitted meanwhile."""
@@ -56,11 +76,12 @@ class BackgroundWorkers:
     def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
         self._pool, self._pending = None, set()
+        self._lanes = OrderedDict()
 
 
-def _run_logged(work: Callable[..., object], arguments: tuple[object, ...]) -> None:
+def _run_logged(work: _Work) -> None:
     try:
-        work(*arguments)
+        work()
     except SMSVerifyError as error:
         log.warning("background work failed: %s", error)
     except Exception:  # the last frame of the thread: no caller could handle it

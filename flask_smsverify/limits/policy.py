@@ -123,6 +123,18 @@ def cooldown_key(purpose: str, user_id: str | None, mobile: str) -> str:
     return f"{purpose} {f'user {user_id}' if user_id else f'mobile {mobile}'}"
 
 
+def network_of(ip: str | None) -> str:
+    """Return the network of an address: the /24 of IPv4, the /56 of IPv6; empty for None."""
+    try:
+        address = ipaddress.ip_address(ip or "")
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    bits = 24 if isinstance(address, ipaddress.IPv4Address) else 56
+    return str(ipaddress.ip_network((int(address), bits), strict=False))
+
+
 def normalize_ip(ip: str) -> str:
     """Return the address that is counted: an IPv4 address as it is, an IPv6 address as its /64."""
     try:

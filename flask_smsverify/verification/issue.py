@@ -34,6 +34,7 @@ from ..errors import (
     TooSoon,
 )
 from ..i18n.code_text import CodeTexts
+from ..limits.policy import network_of
 from ..limits.usage import Charge, Cooldown, Reservation
 from ..phone import mask
 from ..senders.base import Channel, CodeMessage
@@ -161,7 +162,7 @@ class CodeIssuer:
             return opened.challenge
         job = self._dispatcher.prepare(opened.challenge, opened.message)
         if subject.user_id is None:
-            self._dispatcher.run_in_background(self._deliver, opened, job)
+            self._dispatcher.run_in_background(self._deliver, opened, job, lane=network_of(ip))
         else:
             self._deliver(opened, job)
         return opened.challenge
