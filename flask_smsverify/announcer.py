@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from blinker import NamedSignal
-from flask import Flask
+from flask import Flask, has_app_context
 
 from . import request_cache
+from .messaging.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
 
-class AppAnnouncer:
-    """Announces on behalf of one app.
-
-    :param notify: sends the text of an event; see `messaging.notifier`.
-    """
+class SignalEmitter:
+    """Sends the signals of one app."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self.notifier: Callable[..., None] | None = None
 
     def emit(self, signal: NamedSignal, **values: Any) -> None:
-        """Send a signal. An exception in a receiver must not undo a send or a proof."""
-        request_cache.invalidate()
-        try:
-            signal.send(self._app, **values)
-        except Exception:
-            log.exception("a receiver of the signal %s failed", signal.name)
+        """Send a signal. Receivers run in an app context, also in worker threads.
 
-    def notify(self, event: str, *, mobile: str | None, **values: str) -> None:
-        """Send the text of an event to a mobile, or to the staff where that is None."""
-        if self.notifier is not None:
-            self.notifier(event, mobile=mobile, **values)
+        An exception in a receiver is logged, because it must not undo a send or a proof.
+        """
+        request_cache.invalidate()
+        with nullcontext() if has_app_context() else self._app.app_context():
+            try:
+                signal.send(self._app, **values)
+            except Exception:
+                log.exception("a receiver of the signal %s failed", signal.name)
+
+
+class AppAnnouncer:
+    """Announces on behalf of one app."""
+
+    def __init__(self, emit: Callable[..., None], notifier: Notifier) -> None:
+        self.emit = emit
+        self.notify = notifier.notify

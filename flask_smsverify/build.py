@@ -16,7 +16,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from . import phone
-from .announcer import AppAnnouncer
+from .announcer import AppAnnouncer, SignalEmitter
 from .clock import Clock
 from .db.ledger import Ledger
 from .delivery import Delivery, Routes
@@ -94,14 +94,14 @@ def build_state(
         callbacks=callbacks,
         parse_mobile=parse_mobile,
     )
-    announcer = AppAnnouncer(app)
+    emit = SignalEmitter(app).emit
     ledger = _ledger(app, db, clock=clock, is_host_writing=users.is_writing)
 
     # Delivery and messages
-    tracker = Tracker(ledger, emit=announcer.emit)
+    tracker = Tracker(ledger, emit=emit)
     attempts = Attempts(
         ledger,
-        emit=announcer.emit,
+        emit=emit,
         after_receipt=tracker.apply_early_reports if settings.webhook_secret else None,
     )
     senders = _senders(app, settings, gateways, is_development=is_development)
@@ -128,7 +128,7 @@ def build_state(
         fallback_locale=default_locale(settings.default_region),
         reserve=lambda: usage.reserve(limits.for_notice(), clock()),
     )
-    announcer.notifier = notifier.notify
+    announcer = AppAnnouncer(emit, notifier)
 
     # Verification
     rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))

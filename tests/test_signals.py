@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 from hostapp import User, db
 
 from flask_smsverify import signals
@@ -95,3 +95,18 @@ def test_a_failing_receiver_affects_neither_the_send_nor_the_proof(
         state.verifier.check(user, memory.last.code)
         assert state.verifier.status(user).state == "verified"
     assert "a receiver of the signal mobile-verified failed" in caplog.text
+
+
+def test_receivers_run_in_an_app_context_also_in_worker_threads(app: Flask) -> None:
+    seen: list[str | None] = []
+
+    def note(_sender: Flask, **_values: object) -> None:
+        seen.append(current_app.name)
+        seen.append(db.session.get(User, 1).mobile)
+
+    with signals.code_sent.connected_to(note, app):
+        state = app.extensions["smsverify"]
+        with app.app_context():
+            state.verifier.start_for("09121110000", purpose="sign-up", ip="192.0.2.1")
+        state.workers.wait()
+    assert seen == ["host", "09123450001"]

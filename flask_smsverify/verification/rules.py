@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol
 
-from blinker import NamedSignal
 from sqlalchemy import Connection
 
 from ..db.models import Verification
@@ -73,8 +72,13 @@ class Users(Protocol):
 class Announcer(Protocol):
     """Informs the host app by signals, and people by notices. Neither may raise."""
 
-    def emit(self, signal: NamedSignal, **values: object) -> None:
-        """Send a signal."""
+    @property
+    def emit(self) -> Callable[..., None]:
+        """Send a signal: `(signal, **values)`."""
 
-    def notify(self, event: str, *, mobile: str | None, **values: str) -> None:
-        """Send the text of an event to a mobile, or to the staff where that is None."""
+    @property
+    def notify(self) -> Callable[..., None]:
+        """Send the notice of an event: `(event, *, mobile, new=None)`.
+
+        `mobile` is None for the staff; `new` is the masked new mobile.
+        """
