@@ -130,7 +130,7 @@ class Flow:
         challenge = self.start(number, **options)
         return self.check(challenge, self.code(challenge))
 
-    def standing(self, number: int = 1) -> Verification | None:
+    def verification(self, number: int = 1) -> Verification | None:
         return self.state.ledger.read(lambda session: session.get(Verification, str(number)))
 
     def use_keys(self, *secrets: str) -> None:

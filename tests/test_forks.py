@@ -32,7 +32,7 @@ with app.app_context():
     db.create_all()
     for number in range(4):
         state.verifier.start_for(f"0912111{number:04}", purpose="sign-up")
-    state.delivery.settle()
+    state.workers.wait()
     memory.send_code = send_code
     db.session.remove()
     db.engine.dispose()
@@ -40,13 +40,13 @@ with app.app_context():
     if child:
         _, status = os.waitpid(child, 0)
         state.verifier.start_for("09121119999", purpose="sign-up")
-        state.delivery.settle()
+        state.workers.wait()
         print(len(memory.messages), os.waitstatus_to_exitcode(status))
         sys.exit()
     signal.alarm(120)  # a child that waits for its parent's threads would never end
     for number in range(10, 14):
         state.verifier.start_for(f"0912111{number:04}", purpose="sign-up")
-    state.delivery.settle()
+    state.workers.wait()
     print(len(memory.messages), flush=True)
     os._exit(0)
 """

@@ -35,7 +35,7 @@ def test_the_old_mobile_gets_a_notice_when_another_is_proved(app: Flask) -> None
         notice = box.last
     assert notice.to == old
     assert notice.code is None
-    assert "به شماره‌ای که به 8877 ختم می‌شود تغییر کرد" in notice.text
+    assert "به شماره‌ای که به ۸۸۷۷ ختم می‌شود تغییر کرد" in notice.text
     assert NEW not in notice.text
 
 
@@ -105,7 +105,7 @@ def test_the_staff_get_one_notice_a_day_when_the_sites_limit_is_used_up(
         assert sorted(recipients) == ["+989121110000", "+989121110001"]
         assert reached == ["site whole"]
         # The limit is reset and used up again on the same day: a second signal, no second notice.
-        state.budgets.lift(state.verifier.budget_claims())
+        state.usage.reset(state.verifier.limits_of())
         for number in (3, 4):
             state.verifier.start(db.session.get(User, number))
         assert reached == ["site whole"] * 2
@@ -133,7 +133,7 @@ def test_a_notice_is_in_persian_if_the_locale_getter_fails(make_app: MakeApp, sq
         app.test_request_context("/", environ_base={"REMOTE_ADDR": "192.0.2.1"}),
     ):
         state.verifier.start_for("09129990000", purpose="sign-up")
-        state.delivery.settle()
+        state.workers.wait()
         [notice] = [message for message in box.messages if not message.code]
         assert notice.to == "+989121110000"
         assert "سقف" in notice.text
@@ -154,8 +154,8 @@ def test_a_notice_that_fails_does_not_affect_the_proof(
             verifier.check(challenge, memory.last.code)
             if mobile is None:
                 memory.clear()
-                verifier._parts.budgets.lift(verifier.budget_claims(user_id="1"))
-        app.extensions["smsverify"].delivery.settle()
+                app.extensions["smsverify"].usage.reset(verifier.limits_of(user_id="1"))
+        app.extensions["smsverify"].workers.wait()
         assert verifier.latest(user).state == "verified"
     assert "the notice mobile.changed was not sent" in caplog.text
 

@@ -218,7 +218,7 @@ def test_a_token_that_another_transaction_used_meanwhile_is_refused(
     with app.app_context():
         verifier.claim(token, db.session.get(User, 1), purpose="sign-up")
         db.session.commit()
-        monkeypatch.setattr("flask_smsverify.verification.verifier.is_used", lambda *_: False)
+        monkeypatch.setattr("flask_smsverify.verification.claim.is_token_used", lambda *_: False)
         with pytest.raises(InvalidToken):
             verifier.claim(token, db.session.get(User, 2), purpose="sign-up")
         db.session.rollback()

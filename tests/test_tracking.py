@@ -322,7 +322,7 @@ def test_a_delivery_report_proves_no_mobile(flow: Flow) -> None:
     flow.start()
     report(flow, DeliveryState.DELIVERED)
     assert flow.verifier.status(flow.user()).state == "pending"
-    verification = flow.standing()
+    verification = flow.verification()
     assert verification is not None
     assert verification.verified_at is None
 
@@ -631,7 +631,7 @@ def test_text_that_a_column_would_refuse_is_changed_to_fit(
 def test_erasing_a_user_deletes_the_messages_from_their_mobile(flow: Flow) -> None:
     flow.prove()
     spellings = ("+989123450001", "09123450001", "989123450001", "۰۹۱۲۳۴۵۰۰۰۱", "+989123450002")
-    messages = [incoming(id=number, sender=number) for number in spellings]
+    messages = [incoming(id=number, originator=number) for number in spellings]
     flow.state.tracker.record("reporting", messages)
     flow.verifier.forget(flow.user())
     assert [row.originator for row in rows(flow, Incoming)] == ["+989123450002"]

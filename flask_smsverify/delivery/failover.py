@@ -157,10 +157,12 @@ class Delivery:
         :raises SendFailed: certainly nothing was sent.
         :raises StoreUnavailable: an attempt could not be recorded, and nothing was sent.
         """
+        return self._deliver(job, _Progress())
+
+    def _deliver(self, job: Job, progress: _Progress) -> Delivered:
         route = self.routes.route(job.route)
         if not route:
             raise ChannelUnavailable(job.route)
-        progress = _Progress()
         with deadline(self._seconds), contextlib.closing(self._in_order(route)) as turns:
             for sender, is_admitted in turns:
                 if progress.causes and (remaining() or 0) < _MIN_SECONDS:
@@ -244,10 +246,10 @@ class Delivery:
         :raises ChannelUnavailable: no sender can send texts.
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         """
-        job = _TextJob(text, self._attempts, event)
-        delivered = self.deliver(job)
+        progress = _Progress()
+        delivered = self._deliver(_TextJob(text, self._attempts, event), progress)
         if delivered.state is DeliveryState.UNKNOWN:
-            raise SendFailed([Unknown(delivered.sender, "it is unknown whether it was sent")])
+            raise SendFailed(progress.causes)
         return delivered
 
     def check_native_code(self, sender_name: str, mobile: str, code: str) -> bool:

@@ -6,11 +6,10 @@ the same browser does not see it, and is shown once.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from flask import session
 
 from ..errors import PROBLEMS
+from ..state import get_state
 from .interface import Interface
 from .problems import Problem
 
@@ -27,7 +26,7 @@ def flash_problem(problem: Problem, user_id: str, **typed: str) -> None:
         "user": user_id,
         "code": problem.code,
         "values": dict(problem.values),
-        "at": datetime.now(UTC).timestamp(),
+        "at": get_state().clock().timestamp(),
         "typed": typed,
     }
 
@@ -39,7 +38,7 @@ def pop_problem(user_id: str) -> tuple[Problem | None, dict[str, str]]:
         return None, {}
     values = entry["values"]
     if "retry_after" in values:
-        elapsed = datetime.now(UTC).timestamp() - entry["at"]
+        elapsed = get_state().clock().timestamp() - entry["at"]
         values = values | {"retry_after": max(1, round(values["retry_after"] - elapsed))}
     return Problem(PROBLEMS[entry["code"]], values), entry["typed"]
 

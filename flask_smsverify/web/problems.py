@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from flask import Response, current_app, render_template, request, url_for
@@ -106,5 +106,5 @@ def problem_view(problem: Problem, ui: Interface) -> ProblemView:
     """Return a problem in the reader's language."""
     text = problem_text(problem.error, problem.values, ui.translator)
     wait = problem.values.get("retry_after")
-    retry_at = None if wait is None else datetime.now(UTC) + timedelta(seconds=wait)
+    retry_at = None if wait is None else get_state().clock() + timedelta(seconds=wait)
     return ProblemView(problem.code, text.title, text.detail, problem.field, retry_at)

@@ -41,7 +41,7 @@ class FlaskSmsverify(Target):
             return send_code(self, message)
 
         Memory.send_code = counted
-        codes.same = meter.watch(codes.same)
+        codes.is_same_code = meter.watch(codes.is_same_code)
         app = create_app(f"sqlite:///{self.database}")
         smsverify = app.extensions["test_smsverify"]
 

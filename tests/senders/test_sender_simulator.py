@@ -650,7 +650,7 @@ def test_raygans_received_texts_are_requested_page_by_page(
 ) -> None:
     account = simulator.state.accounts["raygan"]
     for number in range(150):
-        account.take_incoming(sender=MOBILE, line=raygan.line, text=f"{TEXT} {number}")
+        account.add_incoming(sender=MOBILE, line=raygan.line, text=f"{TEXT} {number}")
     since, until = clock.start - timedelta(hours=1), clock.start + timedelta(hours=1)
     first = raygan.client.receive_messages(since, until)
     assert first.total_pages == 2

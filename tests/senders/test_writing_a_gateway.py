@@ -116,7 +116,7 @@ def test_the_options_of_a_registered_gateway_are_checked(tmp_path: Path) -> None
 
 
 def test_only_a_sender_can_be_registered() -> None:
-    with pytest.raises(ConfigurationError, match="a gateway is a subclass of Sender"):
+    with pytest.raises(ConfigurationError, match="a gateway must be a subclass of Sender"):
         SMSVerify().register_gateway("acme", dict)  # type: ignore[arg-type] -- the mistake
 
 

@@ -377,20 +377,20 @@ def test_a_resend_that_fails_beside_a_proof_gives_the_address_back_once(
     flow.start(3, ip=ip)
     challenge = flow.start(ip=ip)
     flow.clock.advance(31)
-    checking = flow.verifier._checking
-    taken: list[Any] = []
+    checker = flow.verifier._checker
+    counted: list[Any] = []
 
     class Busy(Memory):
         def send_code(self, _message: Any) -> Any:
-            claims = flow.verifier._spending.for_guess(challenge, ip)
-            taken.append(checking._take_attempt(challenge, claims))
+            charges = flow.verifier._guesses.charges(challenge, ip)
+            counted.append(checker._count(challenge, flow.code(challenge), charges))
             assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
             raise Unavailable("busy", "down", written=False)
 
     flow.route(Busy(name="busy"))
     assert outcome(lambda: flow.start(ip=ip)) == "SendFailed"
-    [(mine, reservation)] = taken
-    checking._consume(mine, None, reservation, None)
+    [guess] = counted
+    checker._prove(guess, is_native=False, store=None)
     assert flow.verifier.status(flow.user()).state == "verified"
     assert flow.used("ip", ip) == 2, "the others' units"
 
@@ -647,10 +647,10 @@ def test_a_code_that_went_out_is_sent_though_the_staff_cannot_be_told(
 ) -> None:
     flow = make_flow(sqlite, SMSVERIFY_LIMITS={"site": "1/day"})
 
-    def down(_scope: str) -> bool:
+    def down(*_: object) -> bool:
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(flow.verifier._spending, "_is_first_today", down)
+    monkeypatch.setattr(flow.verifier._issuer._limits._alerts, "_is_due", down)
     challenge = flow.start()
     assert flow.check(challenge, flow.memory.last.code or "").verified_at
 
@@ -706,7 +706,7 @@ def test_who_dies_before_the_comparison_has_spent_the_attempt(
         raise _DeathError
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow.verifier._checking, "_maker_of", die)
+        patched.setattr(flow.verifier._checker, "_compare", die)
         for _ in range(5):
             with pytest.raises(_DeathError):
                 flow.check(challenge, flow.code(challenge))

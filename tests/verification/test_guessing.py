@@ -35,6 +35,7 @@ from flask_smsverify.errors import (
     Unknown,
     WrongCode,
 )
+from flask_smsverify.keyring import Keyring
 from flask_smsverify.verification import codes
 
 MakeFlow = Callable[..., Flow]
@@ -42,13 +43,13 @@ MakeFlow = Callable[..., Flow]
 
 def counted_compares(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     compared: list[bool] = []
-    same = codes.same
+    same = codes.is_same_code
 
     def counting(typed: str, right: str) -> bool:
         compared.append(result := same(typed, right))
         return result
 
-    monkeypatch.setattr(codes, "same", counting)
+    monkeypatch.setattr(codes, "is_same_code", counting)
     return compared
 
 
@@ -65,7 +66,7 @@ def test_of_100_wrong_codes_at_once_exactly_5_are_compared(
     assert ends == {"WrongCode": 5, "TooManyAttempts": 95}
     assert compared == [False] * 5
     assert flow.verifier.load(challenge.id).state == Challenge.EXHAUSTED
-    assert flow.standing(1).failures == 5
+    assert flow.verification(1).failures == 5
 
 
 NINE_TRIES = {"SMSVERIFY_MAX_ATTEMPTS": 9}
@@ -110,7 +111,7 @@ def test_a_guess_too_many_holds_up_nobody(
         return found.value
 
     with monkeypatch.context() as without_the_look:
-        without_the_look.setattr(flow.verifier._checking, "_refuse_early", lambda *_: None)
+        without_the_look.setattr(flow.verifier._checker, "_refuse_early", lambda *_: None)
         under_the_lock = refused()
     written: list[object] = []
     monkeypatch.setattr(flow.state.ledger, "run", written.append)
@@ -146,7 +147,7 @@ def test_the_right_code_50_times_at_once_succeeds_exactly_once(
     assert set(ends) <= {"ok", "NoChallenge", "TooManyAttempts"}
     assert flow.used("failures", "user 1") == 0
     assert flow.used("site_failures") == 0
-    assert flow.standing(1).failures == 0
+    assert flow.verification(1).failures == 0
 
 
 @pytest.mark.race
@@ -288,7 +289,7 @@ def test_a_lock_that_falls_while_a_right_code_is_compared_refuses(flow: Flow) ->
     native.check_native_code = lock_first  # type: ignore[method-assign]  # a lock in this moment
     with pytest.raises(AccountLocked):
         flow.check(challenge, code)
-    assert flow.standing().verified_at is None
+    assert flow.verification().verified_at is None
 
 
 @pytest.mark.race
@@ -305,7 +306,7 @@ def test_parallel_guesses_lock_after_exactly_the_configured_streak(
     challenge = flow.start()
     ends = race(30, lambda _: guess(flow.app, challenge.id, flow.wrong(challenge)))
     assert ends == {"WrongCode": 7, "AccountLocked": 23}
-    assert flow.standing().locked_at is not None
+    assert flow.verification().locked_at is not None
     flow.verifier.unlock(flow.user())
     assert flow.check(challenge, flow.code(challenge)).verified_at is not None
 
@@ -331,7 +332,7 @@ def test_a_success_ends_the_streak(flow: Flow) -> None:
         with pytest.raises(WrongCode):
             flow.check(challenge, flow.wrong(challenge))
         flow.check(challenge, flow.code(challenge))
-        assert flow.standing().failures == 0
+        assert flow.verification().failures == 0
     assert flow.used("failures", "user 1") == 3
 
 
@@ -525,7 +526,7 @@ def test_a_question_that_never_left_costs_no_attempt(native_flow: tuple[Flow, Na
     with pytest.raises(CheckFailed):
         flow.check(challenge, "9999")
     assert flow.verifier.load(challenge.id).attempts == 0
-    assert flow.standing().failures == 0
+    assert flow.verification().failures == 0
     assert flow.used("failures", "user 1") == 0
     assert flow.used("site_failures") == 0
 
@@ -537,7 +538,7 @@ def test_a_question_without_an_answer_costs_its_attempt(native_flow: tuple[Flow,
     with pytest.raises(CheckFailed):
         flow.check(challenge, "9999")
     assert flow.verifier.load(challenge.id).attempts == 1
-    assert flow.standing().failures == 1
+    assert flow.verification().failures == 1
 
 
 def test_a_dead_native_gateway_gives_no_free_guesses_at_our_own_code(
@@ -568,7 +569,7 @@ def test_ones_own_success_clears_nobody_elses_counters(flow: Flow) -> None:
     flow.verifier.start_for("09123450003", purpose="sign-up")
     flow.state.workers.wait()
     assert flow.verifier.load(attacked.id).attempts == 4
-    assert flow.standing(1).failures == 4
+    assert flow.verification(1).failures == 4
     assert flow.used("failures", "user 1") == 4
     assert flow.used("site_failures") == 4
 
@@ -720,13 +721,13 @@ def test_what_cannot_be_a_code_costs_nothing(flow: Flow, typed: object) -> None:
     with pytest.raises(InvalidCode):
         flow.verifier.check(challenge, typed)
     assert flow.verifier.load(challenge.id).attempts == 0
-    assert flow.standing().failures == 0
+    assert flow.verification().failures == 0
     assert flow.used("failures", "user 1") == 0
 
 
 def test_100_000_codes_are_uniform_and_keep_their_zeros() -> None:
     """Case 14: χ² of 10 first digits and 100 last two, each below its value at p = 10⁻⁶."""
-    keyring = codes.Keyring(["a key"])
+    keyring = Keyring(["a key"])
     made = [
         keyring.code(keyring.current_id, f"{number:032x}", "+989120000000", "verify", 0, 6)
         for number in range(100_000)
@@ -765,11 +766,11 @@ def test_a_stolen_database_holds_no_code_and_nothing_that_any_key_but_ours_can_t
     assert challenge.id in stolen
     assert not re.search(rf"(?<!\d){own}(?!\d)", stolen)
     assert not re.search(rf"(?<!\d){native.sent[0][1]}(?!\d)", stolen)
-    other = codes.Keyring(["another key"])
+    other = Keyring(["another key"])
     assert other.current_id != flow.state.keyring.current_id
     assert challenge.key_id not in other
     second = flow.verifier.load(second.id)
-    used = flow.verifier._challenges.native_digest(second, native.sent[0][1])
+    used = flow.verifier._checker._native._accepted_digest(second, native.sent[0][1])
     assert used in stolen
     assert other.digest("native code", "native", second.mobile, native.sent[0][1]) not in stolen
 
@@ -849,7 +850,7 @@ def test_a_native_code_that_is_used_while_the_gateway_thinks_is_refused(
     def use_first(to: str, typed: str) -> bool:
         opened = flow.verifier.load(challenge.id)
         row = UsedToken(
-            digest=flow.verifier._challenges.native_digest(opened, typed),
+            digest=flow.verifier._checker._native._accepted_digest(opened, typed),
             until=flow.clock() + timedelta(minutes=10),
         )
         flow.state.ledger.run(lambda session: session.add(row))
@@ -858,7 +859,7 @@ def test_a_native_code_that_is_used_while_the_gateway_thinks_is_refused(
     native.check_native_code = use_first  # type: ignore[method-assign]  # a use in this moment
     with pytest.raises(NoChallenge):
         flow.check(challenge, code)
-    assert flow.standing().verified_at is None
+    assert flow.verification().verified_at is None
 
 
 @pytest.mark.race
@@ -918,7 +919,7 @@ def test_a_right_code_among_those_that_lock_an_account_comes_before_the_lock_or_
     for _ in range(2):
         assert outcome(lambda: flow.check(challenge, wrong)) == "WrongCode"
     ends = race(10, lambda at: guess(flow.app, challenge.id, wrong if at % 2 else right))
-    standing = flow.standing(1)
+    standing = flow.verification(1)
     assert ends["ok"] + ends["WrongCode"] == 1
     assert (standing.verified_at is not None) is (ends["ok"] == 1)
     assert (standing.locked_at is not None) is (ends["WrongCode"] == 1)
@@ -948,7 +949,7 @@ def test_an_attackers_own_proofs_in_between_bring_no_guess_back(
         flow.clock.advance(601)
     assert ends == {"WrongCode": 15}
     assert outcome(lambda: flow.start(1, ip="192.0.2.1")) == "TooManyAttempts"
-    assert flow.standing(1).failures == 15
+    assert flow.verification(1).failures == 15
     assert flow.used("failures", "user 1") == flow.used("site_failures") == 15
     assert flow.used("ip", "192.0.2.1") == 3, "the victim's challenges were not proved"
     assert flow.used("ip", "192.0.2.9") == 0

@@ -22,7 +22,7 @@ MOBILE = "+989120000000"
 
 
 def holders(flow: Flow, mobile: str) -> int:
-    rows = [flow.standing(number) for number in range(1, 9)]
+    rows = [flow.verification(number) for number in range(1, 9)]
     return sum(1 for row in rows if row and row.mobile == mobile and not row.revoked_at)
 
 
@@ -92,7 +92,7 @@ def test_two_accounts_that_swap_their_mobiles_at_once_both_keep_the_new_one(
     ends = race(2, _proving(flow, open_ones))
     assert ends == {"ok": 2}
     for number, mobile in ((1, two), (2, one)):
-        row = flow.standing(number)
+        row = flow.verification(number)
         assert (row.mobile, row.revoked_at) == (mobile, None)
 
 
@@ -219,8 +219,8 @@ def test_day_89_counts_and_day_90_does_not(make_flow: MakeFlow, database: str) -
     """Case 35: to the microsecond."""
     flow = make_flow(database)
     proved = flow.prove().verified_at
-    state = flow.state.policy.standing
-    row = flow.standing()
+    state = flow.state.policy.status
+    row = flow.verification()
     for age, expected in [
         (timedelta(days=90) - timedelta(microseconds=1), "verified"),
         (timedelta(days=90), "expired"),
@@ -238,7 +238,7 @@ def test_a_delivery_report_proves_nothing(flow: Flow) -> None:
     delivered = update(Message).values(state="delivered")
     flow.state.ledger.run(lambda session: session.execute(delivered))
     assert flow.verifier.status(flow.user()).state == "pending"
-    assert flow.standing().verified_at is None
+    assert flow.verification().verified_at is None
 
 
 # --- superseding, superseded, taken back ----------------------------------------------------------
@@ -290,7 +290,7 @@ def test_forgetting_leaves_nothing_but_budgets(flow: Flow) -> None:
     flow.prove()
     open_one = flow.start()
     flow.verifier.forget(flow.user())
-    assert flow.standing() is None
+    assert flow.verification() is None
     assert outcome(lambda: flow.verifier.load(open_one.id)) == "NoChallenge"
     assert flow.used("mobile", "+989123450001") == 2
 

@@ -115,7 +115,7 @@ def test_flows_at_debug_show_no_code_no_mobile_and_no_secret(
         flow.clock.advance(3600)
         note(heard, lambda: flow.start(1))
     note(heard, lambda: flow.verifier.mark_verified(flow.user(1), by="staff"))
-    note(heard, lambda: flow.standing(1))
+    note(heard, lambda: flow.verification(1))
     note(heard, lambda: flow.verifier.revoke(flow.user(1), by="staff"))
     for thing in (
         flow.state.keyring,

@@ -128,7 +128,7 @@ def work_done(flow: Flow) -> Iterator[dict[str, list[str]]]:
 
 def told(challenge: Challenge) -> dict[str, object]:
     """All that a host could show of a challenge but its id and number, with times since its own."""
-    hidden = {"id", "mobile", "returnable", "_sa_instance_state"}
+    hidden = {"id", "mobile", "refundable", "_sa_instance_state"}
     return {
         name: value - challenge.created_at if isinstance(value, datetime) else value
         for name, value in vars(challenge).items()

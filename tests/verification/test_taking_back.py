@@ -16,9 +16,9 @@ from sqlalchemy.types import TypeDecorator
 
 from flask_smsverify import SMSVerify, signals
 from flask_smsverify.errors import AccountLocked, InvalidToken, MobileTaken, WrongCode
+from flask_smsverify.keyring import Keyring
 from flask_smsverify.testing import outbox
 from flask_smsverify.users import HostUsers
-from flask_smsverify.verification.codes import Keyring
 
 MakeFlow = Any
 
@@ -95,7 +95,7 @@ def test_a_newer_proof_outlives_an_older_one_that_the_host_does_not_keep(
     with pytest.raises(HostRefusesError):
         flow.verifier.check(flow.user(), flow.code(challenge), store=a_newer_one)
     assert state_of(flow, 1) == "verified"
-    assert flow.standing().mobile == "+989123450001"
+    assert flow.verification().mobile == "+989123450001"
 
 
 def test_what_staff_took_back_meanwhile_is_not_given_back(
@@ -274,8 +274,10 @@ def test_a_claimed_proof_is_as_old_as_the_code(make_flow: MakeFlow, database: st
     db.session.commit()
     assert abs(verification.verified_at - proved) < timedelta(milliseconds=1)
     status = flow.verifier.status(flow.user())
-    judged = flow.state.policy.judge(status, flow.clock.now, area=None, within=timedelta(minutes=1))
-    assert judged.reason == "too_old"
+    decision = flow.state.policy.decide(
+        status, flow.clock.now, area=None, within=timedelta(minutes=1)
+    )
+    assert decision.reason == "too_old"
 
 
 def test_a_claimed_mobile_is_held_also_where_its_user_cannot_be_seen_yet(
@@ -305,7 +307,7 @@ def test_a_proof_older_than_a_revocation_gives_nothing_back(
     token = token_for(flow, "09123450001")
     flow.clock.advance(1)
     flow.verifier.revoke(flow.user(), by="staff")
-    with pytest.raises(InvalidToken, match="taken back"):
+    with pytest.raises(InvalidToken, match="revoked after this proof"):
         flow.verifier.claim(token, flow.user(), purpose="sign-up")
     db.session.rollback()
     assert state_of(flow, 1) == "unverified"
@@ -435,8 +437,9 @@ def test_one_account_a_mobile_holds_for_keys_of_every_kind(
     own.init_app(app)
     SMSVerify(app, own, user_model=Member)
     verifier = app.extensions["smsverify"].verifier
-    with app.app_context(), outbox(app) as box:
+    with app.app_context():
         own.create_all()
+    with app.app_context(), outbox(app) as box:
         own.session.add_all(Member(id=key, mobile="09123450001") for key in keys)
         own.session.commit()
         first, second = (own.session.get(Member, key) for key in keys)

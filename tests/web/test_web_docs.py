@@ -1,4 +1,4 @@
-"""The template variables and endpoints that docs/using.md documents, compared with the code."""
+"""The template variables and endpoints that docs/templates.md documents, compared with the code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from visiting import MOBILE, PAGE, SEND
 from flask_smsverify.web.problems import ProblemView
 from flask_smsverify.web.view_models import PageView
 
-USING = (Path(__file__).parents[2] / "docs/using.md").read_text("utf-8")
-FOR_TEMPLATES = USING.split("### Templates of your own")[1].split("###")[0]
+FOR_TEMPLATES = (Path(__file__).parents[2] / "docs/templates.md").read_text("utf-8")
 NAMED = re.compile(r"`(\w+)`")
 
 
 def documented(heading: str) -> set[str]:
     """Return the names in the first column of the table below a heading."""
-    rows = FOR_TEMPLATES.split(f"| {heading} | what |\n| --- | --- |\n")[1].split("\n\n")[0]
+    rows = FOR_TEMPLATES.split(f"| {heading} | content |\n| --- | --- |\n")[1].split("\n\n")[0]
     return {name for row in rows.splitlines() for name in NAMED.findall(row.split("|")[1])}
 
 
@@ -50,7 +49,7 @@ def test_the_documented_variables_are_those_that_templates_get(client: FlaskClie
 
 def test_the_documented_fields_of_verify_are_its_fields() -> None:
     fields = {field.name for field in dataclasses.fields(PageView)}
-    assert documented("of `verify`") == fields
+    assert documented("field of `verify`") == fields
 
 
 def test_the_documented_endpoints_are_those_that_accept_a_post(client: FlaskClient) -> None:

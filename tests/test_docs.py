@@ -1,0 +1,196 @@
+"""The documentation is complete and its examples work."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from jinja2 import DictLoader
+
+import flask_smsverify
+from flask_smsverify import cli, errors, signals
+from flask_smsverify.settings import Settings
+from flask_smsverify.settings.schema import DEFAULT_LIMITS
+from flask_smsverify.testing import outbox
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text("utf-8")
+
+
+def table(page: str, *columns: str) -> list[list[str]]:
+    """Return the rows of every table on a page with these columns."""
+    head = f"| {' | '.join(columns)} |\n| {' | '.join(['---'] * len(columns))} |\n"
+    found = read(page).split(head)[1:]
+    assert found, f"{page} has no table with the columns {columns}"
+    rows = [row for part in found for row in part.split("\n\n")[0].splitlines()]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+# --- completeness -------------------------------------------------------------------------------
+
+
+def test_every_setting_is_documented_once_with_its_default() -> None:
+    rows = table("configuration.md", "key", "type", "default", "meaning")
+    documented = {row[0].strip("`"): ast.literal_eval(row[2].strip("`")) for row in rows}
+    assert len(documented) == len(rows), "a key is documented twice"
+    defaults = {
+        field.name.upper(): field.metadata["default"] for field in dataclasses.fields(Settings)
+    }
+    assert documented == defaults
+
+
+def test_every_limit_is_documented_with_its_default() -> None:
+    rows = table("configuration.md", "scope", "default", "counts")
+    documented = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows}
+    assert documented == DEFAULT_LIMITS
+
+
+def test_every_signal_is_documented() -> None:
+    documented = re.findall(r"autodata:: flask_smsverify\.signals\.(\w+)", read("signals.md"))
+    assert sorted(documented) == sorted(
+        name for name, value in vars(signals).items() if hasattr(value, "connect_via")
+    )
+
+
+def test_every_command_is_documented() -> None:
+    rows = table("commands.md", "command", "does")
+    documented = [row[0].strip("`").split()[2] for row in rows]
+    assert sorted(documented) == sorted(cli.smsverify.commands)
+
+
+def test_the_errors_page_lists_every_problem_class() -> None:
+    assert "```{problems}```" in read("errors.md").replace("\n", "")
+    classes = {
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and issubclass(value, errors.ProblemError)
+    }
+    concrete = {error for error in classes if "code" in vars(error)} - {errors.ProblemError}
+    assert concrete == set(errors.PROBLEMS.values())
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = "\n".join(map(read, ("api.md", "errors.md")))
+    modules = set(re.findall(r"automodule:: ([\w.]+)", reference))
+    objects = set(re.findall(r"auto(?:class|function):: ([\w.]+)", reference))
+    for name in set(flask_smsverify.__all__) - {"errors", "signals", "DEFAULT_TIMEOUT"}:
+        value = getattr(flask_smsverify, name)
+        full_name = f"{value.__module__}.{value.__qualname__}"
+        assert value.__module__ in modules or full_name in objects, name
+
+
+# --- examples -----------------------------------------------------------------------------------
+
+
+def test_the_readme_has_the_quickstart_of_the_guide() -> None:
+    source = (DOCS / "examples" / "quickstart.py").read_text("utf-8")
+    assert source in PYTHON.findall((ROOT / "README.md").read_text("utf-8"))
+
+
+def test_python_examples_parse_and_import_public_names() -> None:
+    for page in PAGES:
+        for source in PYTHON.findall(page.read_text("utf-8")):
+            for node in ast.walk(ast.parse(source, filename=str(page))):
+                if not isinstance(node, ast.ImportFrom) or node.module is None:
+                    continue
+                if node.module.startswith("flask_smsverify"):
+                    module = importlib.import_module(node.module)
+                    for name in node.names:
+                        assert hasattr(module, name.name), f"{page.name}: {name.name}"
+
+
+def test_settings_in_examples_are_valid() -> None:
+    for page in PAGES:
+        for source in PYTHON.findall(page.read_text("utf-8")):
+            config = {
+                target.id: ast.literal_eval(node.value)
+                for node in ast.parse(source).body
+                if isinstance(node, ast.Assign)
+                for target in node.targets
+                if isinstance(target, ast.Name) and target.id.startswith("SMSVERIFY_")
+            }
+            Settings.read(config, development=True)
+
+
+@pytest.fixture
+def quickstart(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+    """The quickstart's module, importable as `app`, as in the guide."""
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    module = importlib.import_module("quickstart")
+    monkeypatch.setitem(sys.modules, "app", module)
+    yield module
+    for name in ("quickstart", "test_quickstart", "sign_up"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def quickstart_app(quickstart: Any, tmp_path: Path) -> Iterator[Flask]:
+    app = quickstart.create_app(
+        {
+            "TESTING": True,
+            "WTF_CSRF_ENABLED": False,
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'test.sqlite'}",
+        }
+    )
+    yield app
+    with app.app_context():
+        quickstart.smsverify.close()
+        quickstart.db.engine.dispose()
+
+
+def test_the_example_tests_of_the_quickstart_pass(quickstart_app: Flask) -> None:
+    example = importlib.import_module("test_quickstart")
+    tests = [value for name, value in vars(example).items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        client = quickstart_app.test_client()
+        with quickstart_app.app_context():
+            example.db.session.execute(example.db.delete(example.User))
+            example.db.session.commit()
+        client.get("/")
+        test(quickstart_app, client)
+
+
+def test_the_sign_up_example_creates_a_verified_account(
+    quickstart: Any, quickstart_app: Flask
+) -> None:
+    app = quickstart_app
+    app.register_blueprint(importlib.import_module("sign_up").sign_up)
+    page = "{{ error or 'no error' }}"
+    app.jinja_loader = DictLoader(
+        {f"sign_up/{name}.html": page for name in ("mobile", "code", "account")}
+    )
+    client = app.test_client()
+    with outbox(app) as box:
+        assert "valid mobile" in client.post("/sign-up/", data={"mobile": "12"}).text
+        assert "no active code" in client.post("/sign-up/code", data={"code": "123456"}).text
+        sent = client.post("/sign-up/", data={"mobile": "0912 345 6789"})
+        assert sent.location == "/sign-up/code"
+        code = box.last.code
+        assert code is not None
+        wrong = f"{(int(code) + 1) % 10**6:06}"
+        assert "code is wrong" in client.post("/sign-up/code", data={"code": wrong}).text
+        assert "no longer valid" in client.post("/sign-up/account").text
+        checked = client.post("/sign-up/code", data={"code": code})
+        assert checked.location == "/sign-up/account"
+        assert client.post("/sign-up/account").location == "/"
+        assert client.get("/orders/new").status_code == 200
+    with app.app_context():
+        [user] = quickstart.db.session.scalars(quickstart.db.select(quickstart.User))
+        assert user.mobile == "+989123456789"
