@@ -13,12 +13,11 @@ sys.path.insert(0, str(HERE / "_ext"))
 project = "flask_smsverify"
 author = "the flask_smsverify authors"
 project_copyright = "2026, the flask_smsverify authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "problems"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "modules", "problems"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Phone verification for Flask", "fixed_sidebar": True}
 myst_heading_anchors = 3
-myst_enable_extensions = ["deflist"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 

@@ -1,4 +1,4 @@
-"""Clocks that stand still until a test turns them."""
+"""Clocks that a test moves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """The time of day.
+    """A fixed time of day.
 
-    :param start: where it stands at first; the time it is, unless told.
+    :param start: the time at first; by default the current time.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
@@ -18,12 +18,12 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float = 0, **by: float) -> None:
-        """Turn it on, by seconds or by `minutes=`, `hours=`, `days=`."""
+        """Move the clock, by seconds or by `minutes=`, `hours=`, `days=`."""
         self.now += timedelta(seconds=seconds, **by)
 
 
 class Stopwatch:
-    """Seconds since some moment, as `time.monotonic` counts them."""
+    """Fixed monotonic seconds, in place of `time.monotonic`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Fixtures for every test: databases, and the one that builds an app."""
+"""Fixtures for all tests: databases, apps, the simulator and the check for leaks."""
 
 from __future__ import annotations
 
@@ -25,32 +25,35 @@ DATABASES = ("sqlite", "postgresql", "mariadb")
 
 def pytest_configure(config: pytest.Config) -> None:
     if services.REQUIRE_ALL and services.missing():
-        raise pytest.UsageError("these must be there and are not: " + ", ".join(services.missing()))
+        raise pytest.UsageError(
+            "these services must be available and are not: " + ", ".join(services.missing())
+        )
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    gone = services.missing()
-    said = "not there, so not tested with: " + ", ".join(gone) if gone else "all were there"
-    terminalreporter.write_line(f"services: {said}")
+    missing = services.missing()
+    result = "skipped tests that need " + ", ".join(missing) if missing else "all are available"
+    terminalreporter.write_line(f"services: {result}")
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test makes us log, raise or answer a code or a whole mobile (case 17)."""
-    with leaks.listening() as heard:
+    """Fail a test if a log, an error or a response contains a code or a whole mobile (case 17)."""
+    with leaks.watch() as watched:
         yield
-    assert bool(heard.found()) is bool(request.node.get_closest_marker("talks")), heard.found()
+    expected = request.node.get_closest_marker("leaks") is not None
+    assert bool(watched.found()) is expected, watched.found()
 
 
 def needs(service: str) -> pytest.MarkDecorator:
-    """Leave a test out where a server is not there; `SMSTESTS_REQUIRE=all` forbids that."""
+    """Skip a test if a service is missing; `SMSTESTS_REQUIRE=all` forbids that."""
     return pytest.mark.skipif(
         not services.is_there(service), reason=f"{services.SERVICES[service].name} does not answer"
     )
 
 
 def database_params(*kinds: str) -> list[Any]:
-    """Parameters for the `database` fixture."""
+    """Return parameters for the `database` fixture."""
     return [
         pytest.param(kind, marks=[] if kind == "sqlite" else [needs(kind)])
         for kind in kinds or DATABASES
@@ -59,7 +62,7 @@ def database_params(*kinds: str) -> list[Any]:
 
 @pytest.fixture(scope="session")
 def server_databases() -> Iterator[dict[str, str]]:
-    """A fresh database on each server that answers: kind → its URL."""
+    """Create a database on each available server: kind → its URL."""
     name = f"smsverify_test_{os.getpid()}"
     urls = {}
     for kind, admin_url in (("postgresql", services.POSTGRESQL), ("mariadb", services.MARIADB)):
@@ -89,20 +92,20 @@ def database(
     tmp_path_factory: pytest.TempPathFactory,
     server_databases: dict[str, str],
 ) -> Iterator[str]:
-    """The URL of an empty database; the test runs once for each kind.
+    """Return the URL of an empty database; the test runs once for each kind.
 
-    A test that races has the server to itself among those that race: two of them would open more
-    connections than PostgreSQL takes, which is 100 where nobody says otherwise.
+    Only one test marked `race` uses a server at a time: two would open more connections than
+    PostgreSQL allows by default, which is 100.
     """
-    races = request.node.get_closest_marker("race") is not None and request.param != "sqlite"
+    is_race = request.node.get_closest_marker("race") is not None and request.param != "sqlite"
     shared = tmp_path_factory.getbasetemp().parent  # one for all workers of a run
-    with FileLock(shared / f"{request.param}.lock") if races else nullcontext():
+    with FileLock(shared / f"{request.param}.lock") if is_race else nullcontext():
         yield _empty(request.param, tmp_path, server_databases)
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> str:
-    """The URL of an empty SQLite file, for tests that no database could change."""
+    """Return the URL of an empty SQLite file, for tests that do not depend on the database."""
     return _empty("sqlite", tmp_path, {})
 
 
@@ -122,7 +125,7 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture
 def make_app() -> Iterator[MakeApp]:
-    """Builds apps: `make_app(database_url, **config)`; makes the tables, closes everything."""
+    """Return the app factory, `make_app(database_url, **config)`. It creates the tables."""
     made: list[Flask] = []
 
     def make(database_url: str, *, users: int = 1, **config: Any) -> Flask:
@@ -148,13 +151,13 @@ def make_app() -> Iterator[MakeApp]:
 
 @pytest.fixture
 def app(make_app: MakeApp, sqlite: str) -> Flask:
-    """The host app on SQLite with the default settings and one user, 0912 345 0001."""
+    """Return the host app on SQLite, with the default settings and one user, 0912 345 0001."""
     return make_app(sqlite)
 
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A browser that is logged in as user 1."""
+    """Return a browser that is logged in as user 1."""
     browser = app.test_client()
     browser.get("/login/1")
     return browser
@@ -168,6 +171,6 @@ def _simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def simulator(_simulator: Simulator) -> Simulator:
-    """A simulator of the gateways that has seen nothing yet."""
+    """Return the simulator of the gateways, reset."""
     _simulator.reset()
     return _simulator

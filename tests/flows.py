@@ -1,4 +1,4 @@
-"""What tests of the verifier share: a clock, a native gateway, a user's way through a proof."""
+"""Helpers for tests of the verifier: an app with a fixed clock, its users' steps, fake gateways."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from clocks import Clock
 from flask import Flask
 from hostapp import User, db
+from sqlalchemy import func, select
 
 from flask_smsverify.db.models import Challenge, Verification
 from flask_smsverify.delivery import Routes
 from flask_smsverify.limits.usage import Charge
 from flask_smsverify.senders.base import Capability, DeliveryState, Receipt, Sender
 from flask_smsverify.senders.memory import Memory
+from flask_smsverify.verification import codes
 from flask_smsverify.verification.verifier import Verifier
 
 MEMORY = {"memory": {"gateway": "memory"}}
-#: Every budget lifted, for tests of something else.
+#: Disables the limits, for tests of something else.
 NO_LIMITS = dict.fromkeys(
     (
         "mobile",
@@ -35,9 +38,13 @@ NO_LIMITS = dict.fromkeys(
 
 
 class Native(Sender):
-    """A gateway that makes and checks codes: by mobile and code alone, as often as asked.
+    """A native gateway. It checks by mobile and code alone, and accepts a code any number of times.
 
-    Codes are known by `sent`; failures to come stand in `sending` and `checking`.
+    `sent` has the mobiles and codes of native codes, `own` the messages with own codes. The errors
+    in `sending` and `checking` are raised by the next calls.
+
+    :param also_own: whether it can send own codes too.
+    :param as_numbers: whether it compares codes as numbers.
     """
 
     gateway = "native"
@@ -85,7 +92,7 @@ class Native(Sender):
 
 @dataclass
 class Flow:
-    """One app, its clock, and its users' steps. Lives inside an app context."""
+    """One app, its clock, and the steps of its users. Used inside an app context."""
 
     app: Flask
     clock: Clock
@@ -103,7 +110,7 @@ class Flow:
         return self.state.delivery.routes.senders["memory"]
 
     def route(self, *senders: Sender, **order: list[str]) -> None:
-        """Send through these instead of what was configured."""
+        """Use these senders instead of the configured ones."""
         self.state.delivery.use_routes(Routes({sender.name: sender for sender in senders}, order))
 
     def user(self, number: int = 1) -> User:
@@ -114,12 +121,16 @@ class Flow:
     def start(self, number: int = 1, **options: Any) -> Challenge:
         return self.verifier.start(self.user(number), **options)
 
+    def sign_up(self, mobile: str, **options: Any) -> Challenge:
+        """Start a challenge for a mobile without an account."""
+        return self.verifier.start_for(mobile, purpose="sign-up", **options)
+
     def code(self, challenge: Challenge) -> str:
-        """The code of ours that is right for a challenge."""
+        """Return the own code of a challenge."""
         return self.verifier._challenges.own_code(challenge)
 
     def wrong(self, challenge: Challenge) -> str:
-        """A code of the right length that is wrong."""
+        """Return a wrong code of the right length."""
         right = self.code(challenge)
         return right[:-1] + str((int(right[-1]) + 5) % 10)
 
@@ -133,25 +144,49 @@ class Flow:
     def verification(self, number: int = 1) -> Verification | None:
         return self.state.ledger.read(lambda session: session.get(Verification, str(number)))
 
+    def state_of(self, number: int = 1) -> str:
+        """Return the state of a user's verification."""
+        return self.verifier.status(self.user(number)).state
+
+    def holders(self, mobile: str) -> int:
+        """Return how many accounts hold a mobile."""
+        held = select(func.count()).where(
+            Verification.mobile == mobile, Verification.revoked_at.is_(None)
+        )
+        return self.state.ledger.read(lambda session: session.scalar(held))
+
     def use_keys(self, *secrets: str) -> None:
-        """Derive codes and digests from other secrets from now on."""
+        """Replace the secrets that codes and digests are derived from."""
         self.state.keyring.__init__(secrets)
 
-    def move(self, number: int, mobile: str | None) -> None:
+    def set_mobile(self, number: int, mobile: str | None) -> None:
         """Change a user's mobile in the host."""
         self.user(number).mobile = mobile
         db.session.commit()
 
     def used(self, scope: str, key: str = "") -> int:
-        """The units that a budget's key holds now, in the longest of its windows."""
+        """Return the usage of a key in the longest window of a limit."""
         charge = Charge(scope, key, self.state.settings.limits[scope][-1:])
         [usage] = self.state.usage.usage([charge], self.clock())
         return usage.used
 
 
 def flow_of(app: Flask, clock: Clock | None = None) -> Flow:
-    """A flow over an app, whose verifier and delivery go by the clock from now on."""
+    """Return a flow of an app, and make the app use the clock."""
     clock = clock or Clock()
     state = app.extensions["smsverify"]
     state.clock.source = clock
     return Flow(app, clock)
+
+
+def count_comparisons(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that gets the result of every comparison of two codes."""
+    results: list[bool] = []
+    is_same_code = codes.is_same_code
+
+    def compare(typed: str, right: str) -> bool:
+        results.append(result := is_same_code(typed, right))
+        return result
+
+    monkeypatch.setattr(codes, "is_same_code", compare)
+    return results

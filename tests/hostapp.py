@@ -1,4 +1,4 @@
-"""A small host app, as a user of the package would write it: what most tests guard and verify."""
+"""The host app of most tests: users, a login and guarded views."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class User(UserMixin, db.Model):
 
 
 class TextUser(UserMixin, db.Model):
-    """A user whose key is text; case and accents tell users apart."""
+    """A user with a text key that distinguishes case and accents."""
 
     __tablename__ = "host_text_user"
 
@@ -48,10 +48,13 @@ class UuidUser(UserMixin, db.Model):
     groups: tuple[str, ...] = ()
 
 
-def create_app(database_url: str, user_model: Any = User, **config: Any) -> Flask:
-    """An app over a database, with a login for tests and a few guarded views.
+def create_app(
+    database_url: str, user_model: Any = User, *, database: SQLAlchemy = db, **config: Any
+) -> Flask:
+    """Return an app with a database, a login for tests and guarded views.
 
-    `config` holds `SMSVERIFY_*` keys and any other of Flask's.
+    :param database: the extension of `user_model`.
+    :param config: keys of the Flask config, such as `SMSVERIFY_LIMITS`.
     """
     app = Flask("host")
     app.config.update(
@@ -61,15 +64,15 @@ def create_app(database_url: str, user_model: Any = User, **config: Any) -> Flas
         SQLALCHEMY_DATABASE_URI=database_url,
     )
     app.config.update(config)
-    db.init_app(app)
+    database.init_app(app)
     login_manager = LoginManager(app)
-    login_manager.user_loader(lambda key: _load(user_model, key))
-    smsverify = SMSVerify(app, db, user_model=user_model)
+    login_manager.user_loader(lambda key: _load(database, user_model, key))
+    smsverify = SMSVerify(app, database, user_model=user_model)
     app.extensions["test_smsverify"] = smsverify
 
     @app.route("/login/<key>")
     def login(key: str) -> str:
-        login_user(_load(user_model, key))
+        login_user(_load(database, user_model, key))
         return "logged in"
 
     @app.route("/logout")
@@ -89,6 +92,6 @@ def create_app(database_url: str, user_model: Any = User, **config: Any) -> Flas
     return app
 
 
-def _load(user_model: Any, key: str) -> Any:
+def _load(database: SQLAlchemy, user_model: Any, key: str) -> Any:
     wanted = user_model.__mapper__.primary_key[0].type.python_type
-    return db.session.get(user_model, key if wanted is str else wanted(key))
+    return database.session.get(user_model, key if wanted is str else wanted(key))

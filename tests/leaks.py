@@ -1,7 +1,7 @@
-"""Listens to the whole suite: no log line, error or answer may hold a code or a whole mobile.
+"""The check of the whole suite that no log, error or response contains a code or a whole mobile.
 
-What codes there are, is heard where they leave us and where they are typed. A mobile is whatever
-has the form of an Iranian one. What a gateway's simulator shows or logs is the other party's.
+Codes are collected where they are sent and where native codes are checked. A mobile is any text
+with the form of an Iranian one. Logs and responses of the simulator are not checked.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from flask_smsverify.delivery.failover import Delivery
 from flask_smsverify.errors import SMSVerifyError
 from flask_smsverify.verification.code_job import CodeJob
 
-#: Shorter ones, which tests have too, are found in anything.
-_SHORTEST_CODE = 6
+#: Shorter codes, which some tests use, would be found in unrelated text.
+_MIN_CODE_LENGTH = 6
 _MOBILE = re.compile(r"(?<![0-9A-Za-z])(?:\+|00)?(?:98|0)?9\d{9}(?![0-9A-Za-z])")
-#: What logs messages on purpose: the console sender, and the simulator's server its requests.
-_ON_PURPOSE = ("flask_smsverify.console", "werkzeug")
-_OURS = ("flask_smsverify",)
-#: Loggers that would tell what a gateway was asked, were they let.
-_WIRE = ("httpx", "httpcore", "zeep")
+#: Loggers that log messages on purpose: the console sender and the simulator's server.
+_IGNORED = ("flask_smsverify.console", "werkzeug")
+_PACKAGE_LOGGERS = ("flask_smsverify",)
+#: Loggers of HTTP and SOAP clients, which log requests unless they are filtered.
+_CLIENT_LOGGERS = ("httpx", "httpcore", "zeep")
 
 
 class Leaks(logging.Handler):
-    """What was logged, raised and answered, and the codes that must not be in it."""
+    """Collects logs, errors and responses, and the codes that they must not contain."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.codes: set[str] = set()
         self.logged: list[str] = []
         self.raised: list[SMSVerifyError] = []
-        self.answered: list[str] = []
+        self.responses: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        hosts = record.name.startswith("sqlalchemy") and not record.name.endswith("smsverify")
-        if record.name not in _ON_PURPOSE and not hosts:
+        is_host_sql = record.name.startswith("sqlalchemy") and not record.name.endswith("smsverify")
+        if record.name not in _IGNORED and not is_host_sql:
             self.logged.append(self.format(record))
 
-    def note_code(self, code: object) -> None:
-        if isinstance(code, str) and len(code) >= _SHORTEST_CODE and code.isdigit():
+    def add_code(self, code: object) -> None:
+        if isinstance(code, str) and len(code) >= _MIN_CODE_LENGTH and code.isdigit():
             self.codes.add(code)
 
     def found(self) -> list[str]:
-        """What should not be there, each with where it is."""
-        errors = [told for error in self.raised for told in _told_by(error)]
+        """Return the leaks, each with its place and its text."""
+        errors = [text for error in self.raised for text in _texts_of(error)]
         found = [
             f"a mobile in {where}: {text}"
             for where, texts in (("a log", self.logged), ("an error", errors))
@@ -66,7 +66,7 @@ class Leaks(logging.Handler):
                 for where, texts in (
                     ("a log", self.logged),
                     ("an error", errors),
-                    ("an answer", self.answered),
+                    ("a response", self.responses),
                 )
                 for text in texts
                 if code.search(text)
@@ -74,7 +74,7 @@ class Leaks(logging.Handler):
         return found
 
 
-def _told_by(error: SMSVerifyError) -> Iterator[str]:
+def _texts_of(error: SMSVerifyError) -> Iterator[str]:
     yield repr(error)
     yield repr(error.args)
     yield repr(vars(error))
@@ -85,37 +85,42 @@ def _told_by(error: SMSVerifyError) -> Iterator[str]:
 
 
 @contextmanager
-def listening(*, wire: bool = True) -> Iterator[Leaks]:
-    """Hear everything that happens inside.
+def watch(*, clients: bool = True) -> Iterator[Leaks]:
+    """Collect leaks within the block.
 
-    :param wire: also what HTTP and SOAP clients log; not where those are a test's own.
+    :param clients: collect logs of HTTP and SOAP clients too; not if the test itself uses one.
     """
     leaks = Leaks()
     with pytest.MonkeyPatch.context() as patched:
-        _wrap(patched, CodeJob, "call", lambda job, *_: leaks.note_code(job._code.code))
-        _wrap(patched, Delivery, "check_native_code", lambda *args: leaks.note_code(args[-1]))
+        _wrap(patched, CodeJob, "call", lambda job, *_: leaks.add_code(job._code.code))
+        _wrap(patched, Delivery, "check_native_code", lambda *args: leaks.add_code(args[-1]))
 
-        def made(cls: type[SMSVerifyError], *_: object, **__: object) -> SMSVerifyError:
+        def record_error(cls: type[SMSVerifyError], *_: object, **__: object) -> SMSVerifyError:
             error = Exception.__new__(cls)
             leaks.raised.append(error)
             return error
 
-        patched.setattr(SMSVerifyError, "__new__", made)
-        answers = FlaskClient.open
+        patched.setattr(SMSVerifyError, "__new__", record_error)
+        open_request = FlaskClient.open
 
-        def opened(client: FlaskClient, *args: Any, **kwargs: Any) -> Any:
-            answer = answers(client, *args, **kwargs)
+        def record_response(client: FlaskClient, *args: Any, **kwargs: Any) -> Any:
+            response = open_request(client, *args, **kwargs)
             if "smsverify" in client.application.extensions:
-                leaks.answered.append(f"{answer.headers}\n{answer.data.decode(errors='replace')}")
-            return answer
+                leaks.responses.append(
+                    f"{response.headers}\n{response.data.decode(errors='replace')}"
+                )
+            return response
 
-        patched.setattr(FlaskClient, "open", opened)
+        patched.setattr(FlaskClient, "open", record_response)
         root = logging.getLogger()
         root.addHandler(leaks)
-        loggers = [logging.getLogger(name) for name in _OURS + (_WIRE if wire else ())]
+        loggers = [
+            logging.getLogger(name)
+            for name in _PACKAGE_LOGGERS + (_CLIENT_LOGGERS if clients else ())
+        ]
         levels = [logger.level for logger in loggers]
         for logger in loggers:
-            logger.setLevel(logging.DEBUG)  # which also makes loggers ask anew what they may say
+            logger.setLevel(logging.DEBUG)  # also clears the cache of `isEnabledFor`
         try:
             yield leaks
         finally:
@@ -124,12 +129,14 @@ def listening(*, wire: bool = True) -> Iterator[Leaks]:
                 logger.setLevel(level)
 
 
-def _wrap(patched: pytest.MonkeyPatch, owner: type, name: str, hear: Callable[..., object]) -> None:
+def _wrap(
+    patched: pytest.MonkeyPatch, owner: type, name: str, callback: Callable[..., object]
+) -> None:
     method = getattr(owner, name)
 
     @functools.wraps(method)
-    def heard(*args: Any, **kwargs: Any) -> Any:
-        hear(*args, **kwargs)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        callback(*args, **kwargs)
         return method(*args, **kwargs)
 
-    patched.setattr(owner, name, heard)
+    patched.setattr(owner, name, wrapped)

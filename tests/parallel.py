@@ -1,7 +1,7 @@
-"""Real parallelism for tests: threads behind a barrier, and processes behind one.
+"""Real parallelism for tests: threads or processes that start at a barrier.
 
-What a process does is named in `ACTIONS`, since only names and plain values travel to it.
-A test that races is marked `race`, so that all of them can be repeated:
+Only names and plain values can be sent to a process, so its work is named in `ACTIONS`.
+Tests with parallel work are marked `race`, so that they can be repeated:
 `pytest -m race --count 100`.
 """
 
@@ -18,10 +18,11 @@ from flask import Flask
 from hostapp import User, create_app, db
 
 PROCESSES = 4
-#: In each process. Each may hold two connections, the host's and ours: 48 in all, the half of what
-#: PostgreSQL takes.
+#: Threads of each process. Each may use two connections, of the host and of the ledger: 48 in all,
+#: half of what PostgreSQL allows.
 THREADS = 6
-CROWD = PROCESSES * THREADS
+TOTAL = PROCESSES * THREADS
+#: Seconds until a thread counts as deadlocked.
 _PATIENCE = 60
 
 _barrier: Any = None
@@ -29,18 +30,20 @@ _apps: dict[str, Flask] = {}
 
 
 def outcome(act: Callable[[], object]) -> str:
-    """`ok`, or the name of what was raised."""
+    """Return `ok`, or the name of the exception that was raised."""
     try:
         act()
-    except Exception as error:  # noqa: BLE001 -- a test counts whatever comes
+    except Exception as error:  # noqa: BLE001 -- a test counts every outcome
         return type(error).__name__
     return "ok"
 
 
 def race(count: int, act: Callable[[int], object], *, patience: float = _PATIENCE) -> Counter[str]:
-    """Let so many threads act at one moment; count how they ended.
+    """Run a function in parallel threads; return how often each outcome occurred.
 
-    :param patience: how many seconds a thread may take. It detects deadlocks.
+    :param count: the number of threads.
+    :param act: called with the number of the thread.
+    :param patience: seconds until a thread counts as deadlocked.
     """
     barrier = threading.Barrier(count)
     ends: Counter[str] = Counter()
@@ -57,12 +60,12 @@ def race(count: int, act: Callable[[int], object], *, patience: float = _PATIENC
         thread.start()
     for thread in threads:
         thread.join(patience)
-    assert not any(thread.is_alive() for thread in threads), "somebody hangs"
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return ends
 
 
 def in_app(app: Flask, act: Callable[[Any], object]) -> object:
-    """Act as a request does: with the user's row read by the host's session first."""
+    """Call a function with the verifier, in an app context of its own."""
     with app.app_context():
         return act(app.extensions["smsverify"].verifier)
 
@@ -88,8 +91,8 @@ def send_by(app: Flask, mobile: str | None, number: int) -> None:
 ACTIONS: dict[str, Callable[..., None]] = {"guess": guess_one_of, "send": send_by}
 
 
-class Crowd:
-    """Processes that act at one moment."""
+class Processes:
+    """A pool of processes that start their work at a barrier."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -97,7 +100,7 @@ class Crowd:
     def race(
         self, url: str, config: dict[str, Any], action: str, *args: Any, threads: int = THREADS
     ) -> Counter[str]:
-        """`threads` acts in each of `PROCESSES` processes; count how they ended."""
+        """Run an action in the threads of each process; return how often each outcome occurred."""
         jobs = [(url, config, action, args, threads, at) for at in range(PROCESSES)]
         ends: Counter[str] = Counter()
         for counted in self._pool.map(_work, jobs, chunksize=1):
@@ -106,12 +109,12 @@ class Crowd:
 
 
 @contextmanager
-def crowd() -> Iterator[Crowd]:
+def processes() -> Iterator[Processes]:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(PROCESSES)
     pool = context.Pool(PROCESSES, initializer=_join, initargs=(barrier,))
     try:
-        yield Crowd(pool)
+        yield Processes(pool)
     finally:
         pool.close()
         pool.join()
@@ -128,7 +131,7 @@ def _work(
     url, config, action, args, threads, at = job
     app = create_app(url, **config)
     first = at * threads
-    _barrier.wait(_PATIENCE)  # each process takes one job, since none ends before all have begun
+    _barrier.wait(_PATIENCE)  # no job ends before all have started, so each process runs one
     try:
         return race(threads, lambda number: ACTIONS[action](app, *args, first + number))
     finally:

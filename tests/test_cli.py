@@ -1,4 +1,4 @@
-"""`flask smsverify …`: what it says, how it ends, and what it never shows."""
+"""`flask smsverify …`: output, exit status, and secrets that it never shows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SECRETS = ("an-account", "open-sesame", "a-token", "a-key", "9123450001")
 
 
 def run(app: Flask, *arguments: str, ends: int = 0, answer: str | None = None) -> str:
-    """Run a command: what it printed. It keeps to 80 columns and shows no secret."""
+    """Run a command and return its output, which has 80 columns and contains no secret."""
     result: Result = app.test_cli_runner().invoke(args=["smsverify", *arguments], input=answer)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     assert result.exit_code == ends, result.output
@@ -53,7 +53,7 @@ def run(app: Flask, *arguments: str, ends: int = 0, answer: str | None = None) -
 
 
 def block(output: str, name: str) -> dict[str, str]:
-    """What `senders` says of one: heading and fields, its lines put together again."""
+    """Return the fields of one sender in the output of `senders`, with joined lines."""
     [found] = [
         part for part in re.split(r"\n(?=\S)", output.strip()) if part.startswith(f"{name} (")
     ]
@@ -67,7 +67,7 @@ def block(output: str, name: str) -> dict[str, str]:
     return fields
 
 
-# --- senders -------------------------------------------------------------------------------------
+# --- senders ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def shop(make_app: MakeApp, sqlite: str, simulator: Simulator) -> Flask:
     return make_app(sqlite, SMSVERIFY_SENDERS=SENDERS, SMSVERIFY_SIMULATOR_URL=simulator.url)
 
 
-def test_senders_tells_of_each_that_it_is_there_and_what_it_can_do(
+def test_senders_shows_the_state_and_the_capabilities_of_each_sender(
     shop: Flask, simulator: Simulator
 ) -> None:
     output = run(shop, "senders")
@@ -99,13 +99,13 @@ def test_senders_tells_of_each_that_it_is_there_and_what_it_can_do(
     ]
     assert "webhook" not in main
     assert block(output, "fourth")["webhook"] == "off: SMSVERIFY_WEBHOOK_SECRET is not set"
-    assert simulator.messages() == [], "asking sends nothing"
+    assert simulator.messages() == [], "the check sends nothing"
 
 
-def test_senders_tells_where_a_gateway_may_call_and_not_the_secret(
+def test_senders_shows_the_webhook_url_without_the_secret(
     make_app: MakeApp, sqlite: str, simulator: Simulator
 ) -> None:
-    secret = "a-secret-of-the-hooks"
+    secret = "a-secret-of-the-webhooks"
     config = {"SMSVERIFY_SENDERS": SENDERS, "SMSVERIFY_SIMULATOR_URL": simulator.url}
     output = run(make_app(sqlite, **config, SMSVERIFY_WEBHOOK_SECRET=secret), "senders")
     said = block(output, "fourth")["webhook"]
@@ -113,9 +113,8 @@ def test_senders_tells_where_a_gateway_may_call_and_not_the_secret(
     assert secret not in output
 
 
-@pytest.mark.parametrize(
-    ("gateway", "name", "fault", "said"),
-    [
+def test_senders_names_the_fault_and_exits_with_1(shop: Flask, simulator: Simulator) -> None:
+    for gateway, name, fault, state in (
         ("raygan", "main", "bad_credentials", "refused: the credentials were refused (code 401)"),
         ("wikipayam", "second", "bad_credentials", "refused: the credentials were refused"),
         ("melipayamak", "third", "bad_credentials", "check the credentials"),
@@ -126,19 +125,16 @@ def test_senders_tells_where_a_gateway_may_call_and_not_the_secret(
         ("raygan", "main", "http_500", "refused: the service failed (code 500)"),
         ("raygan", "main", "down", "unclear: no complete answer (ReadError)"),
         ("raygan", "main", "timeout", "unclear: no complete answer (ReadTimeout)"),
-    ],
-)
-def test_senders_names_the_fault_and_ends_with_1(
-    shop: Flask, simulator: Simulator, gateway: str, name: str, fault: str, said: str
-) -> None:
-    simulator.fault(gateway, fault)
-    output = run(shop, "senders", ends=1)
-    assert said in block(output, name)["state"]
-    others = [sender for sender in SENDERS if sender != name]
-    assert all(block(output, other)["state"].startswith("ok") for other in others)
+    ):
+        simulator.reset()
+        simulator.fault(gateway, fault)
+        output = run(shop, "senders", ends=1)
+        assert state in block(output, name)["state"], (gateway, fault)
+        others = [sender for sender in SENDERS if sender != name]
+        assert all(block(output, other)["state"].startswith("ok") for other in others)
 
 
-def test_senders_says_that_nobody_is_there(make_app: MakeApp, sqlite: str) -> None:
+def test_senders_reports_unreachable_gateways(make_app: MakeApp, sqlite: str) -> None:
     with running() as gone:
         address = gone.url
     app = make_app(sqlite, SMSVERIFY_SENDERS=SENDERS, SMSVERIFY_SIMULATOR_URL=address)
@@ -194,7 +190,7 @@ def odd_shop(
     return make
 
 
-def test_senders_are_asked_all_at_once(
+def test_senders_are_checked_in_parallel(
     odd_shop: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = odd_shop(**{f"s{number}": {"fails": True} for number in range(6)})
@@ -203,7 +199,7 @@ def test_senders_are_asked_all_at_once(
     assert output.count("its code raised KeyError") == 6
 
 
-def test_a_sender_that_tells_no_credit_is_not_asked_and_not_at_fault(
+def test_a_sender_that_reports_no_credit_is_not_checked(
     odd_shop: Callable[..., Flask],
 ) -> None:
     said = block(run(odd_shop(mute={"can": False}), "senders"), "mute")
@@ -211,13 +207,13 @@ def test_a_sender_that_tells_no_credit_is_not_asked_and_not_at_fault(
     assert said["routes"] == "none, so it is not used"
 
 
-# --- simulator -----------------------------------------------------------------------------------
+# --- simulator --------------------------------------------------------------------------------
 
 FLASK = [sys.executable, "-m", "flask", "smsverify", "simulator"]
 
 
 def without_an_app(directory: Path) -> dict[str, Any]:
-    """How to start a process in a place where Flask finds no app."""
+    """Return options that start a process where Flask finds no app."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASK")}
     return {
         "cwd": directory,
@@ -230,7 +226,7 @@ def without_an_app(directory: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def children_heed_sigint() -> Iterator[None]:
-    """Where a shell runs the tests in its background they ignore SIGINT, and so would a child."""
+    """Let child processes receive SIGINT, which background processes of a shell ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -256,7 +252,7 @@ def test_simulator_serves_without_an_app_until_it_is_stopped(
             process.kill()
 
 
-def test_simulator_says_that_its_port_is_taken(tmp_path: Path) -> None:
+def test_simulator_reports_that_its_port_is_in_use(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
@@ -268,15 +264,16 @@ def test_simulator_says_that_its_port_is_taken(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_simulator_refuses_what_is_no_port(app: Flask, port: str) -> None:
-    assert "Invalid value for '--port'" in run(app, "simulator", "--port", port, ends=2)
+def test_simulator_refuses_an_invalid_port(app: Flask) -> None:
+    for port in ("-1", "65536", "http"):
+        output = run(app, "simulator", "--port", port, ends=2)
+        assert "Invalid value for '--port'" in output, port
 
 
-# --- users ---------------------------------------------------------------------------------------
+# --- users ------------------------------------------------------------------------------------
 
 
-def test_a_users_standing_goes_its_way(app: Flask) -> None:
+def test_verify_and_revoke_change_the_status_of_a_user(app: Flask) -> None:
     assert "state:" in run(app, "status", "1")
     assert "unverified" in run(app, "status", "1")
     assert run(app, "verify", "1") == "+98912•••0001 is verified for user 1\n"
@@ -288,7 +285,7 @@ def test_a_users_standing_goes_its_way(app: Flask) -> None:
     assert re.search(r"^state: +unverified$", run(app, "status", "1"), re.M)
 
 
-def test_an_open_code_shows_and_is_not_told(app: Flask) -> None:
+def test_the_status_shows_an_open_challenge_without_its_code(app: Flask) -> None:
     with app.app_context():
         state = app.extensions["smsverify"]
         state.verifier.start(state.users.find("1"))
@@ -299,7 +296,7 @@ def test_an_open_code_shows_and_is_not_told(app: Flask) -> None:
     assert str(code) not in status
 
 
-def test_who_is_locked_is_unlocked(make_app: MakeApp, sqlite: str) -> None:
+def test_a_locked_user_can_be_unlocked(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=1)
     with app.app_context():
         state = app.extensions["smsverify"]
@@ -314,16 +311,16 @@ def test_who_is_locked_is_unlocked(make_app: MakeApp, sqlite: str) -> None:
     assert "locked" not in run(app, "status", "1")
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "revoke", "unlock"])
-@pytest.mark.parametrize(
-    "key", ["2", "nobody", "", "1.5", "9" * 30, "-1", "nobody@example.com", "1; DROP TABLE"]
-)
-def test_a_user_who_is_not_there_is_said_so(app: Flask, command: str, key: str) -> None:
-    said = run(app, command, "--", key, ends=1)
-    assert said == f"Error: there is no user {key}; give the primary key or the email\n"
+def test_an_unknown_user_is_an_error(app: Flask) -> None:
+    keys = ("2", "nobody", "", "1.5", "9" * 30, "-1", "nobody@example.com", "1; DROP TABLE")
+    for command in ("status", "verify", "revoke", "unlock"):
+        for key in keys:
+            output = run(app, command, "--", key, ends=1)
+            message = f"Error: there is no user {key}; give the primary key or the email\n"
+            assert output == message, command
 
 
-def test_a_user_without_a_mobile_cannot_be_vouched_for(app: Flask) -> None:
+def test_a_user_without_a_mobile_cannot_be_verified(app: Flask) -> None:
     from hostapp import User
 
     with app.app_context():
@@ -333,7 +330,7 @@ def test_a_user_without_a_mobile_cannot_be_vouched_for(app: Flask) -> None:
     assert re.search(r"^mobile: +none$", run(app, "status", "7"), re.M)
 
 
-def test_users_are_found_by_keys_of_text(make_app: MakeApp, sqlite: str) -> None:
+def test_users_are_found_by_text_keys(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, user_model=TextUser)
     with app.app_context():
         db.session.add_all(
@@ -374,7 +371,7 @@ def mail_user() -> Any:
     return MailUser
 
 
-def test_users_are_found_by_email_where_it_names_one(
+def test_users_are_found_by_an_unambiguous_email(
     make_app: MakeApp, sqlite: str, mail_user: Any
 ) -> None:
     app = make_app(sqlite, user_model=mail_user)
@@ -387,7 +384,7 @@ def test_users_are_found_by_email_where_it_names_one(
     assert "there is no user c@example.com" in run(app, "status", "c@example.com", ends=1)
 
 
-def test_without_a_store_a_command_says_so_and_shows_no_traceback(tmp_path: Path) -> None:
+def test_missing_tables_are_an_error_without_a_traceback(tmp_path: Path) -> None:
     from hostapp import create_app
 
     app = create_app(f"sqlite:///{tmp_path / 'empty.sqlite'}")
@@ -402,7 +399,7 @@ def test_without_a_store_a_command_says_so_and_shows_no_traceback(tmp_path: Path
             db.engine.dispose()
 
 
-def test_an_app_without_the_extension_is_told_what_is_missing() -> None:
+def test_an_app_without_the_extension_is_an_error() -> None:
     from flask_smsverify.cli import smsverify
 
     app = Flask("bare")
@@ -411,11 +408,11 @@ def test_an_app_without_the_extension_is_told_what_is_missing() -> None:
     assert result.output == "Error: SMSVerify.init_app was not called on this app\n"
 
 
-# --- budgets -------------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------------
 
 
 def table(output: str) -> dict[str, list[str]]:
-    """Rows of the table by scope and limit: used, left, next unit."""
+    """Return the rows of the table: scope and limit → used, left, next unit."""
     rows = [re.split(r" {2,}", line) for line in output.splitlines()]
     return {f"{row[0]} {row[1]}": row[2:] for row in rows[1:] if len(row) == 5}
 
@@ -426,16 +423,16 @@ def send(app: Flask, ip: str | None = None) -> None:
         state.verifier.start(state.users.find("1"), ip=ip)
 
 
-def test_budgets_shows_the_sites(app: Flask) -> None:
+def test_limits_shows_those_of_the_site(app: Flask) -> None:
     send(app)
     rows = table(run(app, "limits"))
     assert rows["site 1000 in day"] == ["1", "999", "now"]
     assert rows["foreign 50 in day"] == ["0", "50", "now"]
     assert rows["site_failures 300 in hour"] == ["0", "300", "now"]
-    assert not any(row.startswith("messages") for row in rows), "that one is lifted"
+    assert not any(row.startswith("messages") for row in rows), "it has no limit"
 
 
-def test_budgets_shows_those_of_a_mobile_a_user_an_address(app: Flask) -> None:
+def test_limits_shows_those_of_a_mobile_a_user_and_an_address(app: Flask) -> None:
     send(app, ip="192.0.2.7")
     rows = table(run(app, "limits", "--mobile", "0912 345 0001"))
     assert rows["mobile 5 in hour"] == ["1", "4", "now"]
@@ -447,7 +444,7 @@ def test_budgets_shows_those_of_a_mobile_a_user_an_address(app: Flask) -> None:
     assert {"mobile", "user", "ip", "failures"} <= {row.split()[0] for row in table(every)}
 
 
-def test_a_spent_budget_says_when_its_next_unit_comes(make_app: MakeApp, sqlite: str) -> None:
+def test_a_used_up_limit_shows_when_its_next_unit_is_free(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_LIMITS={"mobile": "1/hour", "site": "1/minute"})
     send(app)
     [row] = [
@@ -460,7 +457,7 @@ def test_a_spent_budget_says_when_its_next_unit_comes(make_app: MakeApp, sqlite:
     assert re.fullmatch(r"in \d\d s", table(run(app, "limits"))["site 1 in minute"][2])
 
 
-def test_lifting_asks_and_lets_a_budget_begin_anew(app: Flask) -> None:
+def test_reset_asks_and_resets_the_shown_limits_only(app: Flask) -> None:
     send(app)
     mobile = ["limits", "--mobile", "09123450001"]
     refused = run(app, *mobile, "--reset", answer="n\n")
@@ -469,26 +466,29 @@ def test_lifting_asks_and_lets_a_budget_begin_anew(app: Flask) -> None:
     assert table(run(app, *mobile))["mobile 5 in hour"][0] == "1"
     assert run(app, *mobile, "--reset", answer="y\n").endswith("reset\n")
     assert table(run(app, *mobile))["mobile 5 in hour"][0] == "0"
-    assert table(run(app, "limits"))["site 1000 in day"][0] == "1", "the site's stays"
+    assert table(run(app, "limits"))["site 1000 in day"][0] == "1", (
+        "the limit of the site is not reset"
+    )
     run(app, "limits", "--reset", "--yes")
     assert table(run(app, "limits"))["site 1000 in day"][0] == "0"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "ends"),
-    [(["--ip", "somewhere"], 2), (["--mobile", "12"], 1), (["--user", "99"], 1)],
-)
-def test_whose_budgets_must_be_somebodys(app: Flask, arguments: list[str], ends: int) -> None:
-    assert "Error: " in run(app, "limits", *arguments, ends=ends)
+def test_limits_refuses_an_invalid_address_mobile_or_user(app: Flask) -> None:
+    for arguments, status in (
+        (["--ip", "somewhere"], 2),
+        (["--mobile", "12"], 1),
+        (["--user", "99"], 1),
+    ):
+        assert "Error: " in run(app, "limits", *arguments, ends=status), arguments
 
 
-def test_budgets_that_are_all_lifted_are_said_to_be(make_app: MakeApp, sqlite: str) -> None:
+def test_limits_says_that_no_such_limit_is_set(make_app: MakeApp, sqlite: str) -> None:
     lifted = dict.fromkeys(["ip", "failures"])
     app = make_app(sqlite, SMSVERIFY_LIMITS=lifted)
     assert "sets no such limit" in run(app, "limits", "--ip", "192.0.2.7")
 
 
-def test_a_wrong_setting_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "from hostapp import create_app as create\n"
         "def create_app():\n"
@@ -508,10 +508,10 @@ def test_a_wrong_setting_is_an_error_and_no_traceback(tmp_path: Path) -> None:
     assert ConfigurationError.__name__ not in done.stdout
 
 
-# --- nothing of this over HTTP -------------------------------------------------------------------
+# --- nothing of this over HTTP ----------------------------------------------------------------
 
 
-def test_what_commands_do_can_be_asked_for_over_http_nowhere(app: Flask) -> None:
+def test_no_url_offers_what_the_commands_do(app: Flask) -> None:
     """Case 44 of docs/safety.md: there is no staff page, so a shell on the server is needed."""
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert {endpoint for endpoint in endpoints if endpoint.startswith("smsverify")} == {
@@ -524,13 +524,13 @@ def test_what_commands_do_can_be_asked_for_over_http_nowhere(app: Flask) -> None
     ]
     visitor = app.test_client()
     visitor.get("/login/1")
-    for name in ("admin", "staff", "users", "senders", "budgets", "verify", "revoke", "unlock"):
+    for name in ("admin", "staff", "users", "senders", "limits", "verify", "revoke", "unlock"):
         for path in (f"/verify-mobile/{name}", f"/verify-mobile/{name}/1", f"/smsverify/{name}"):
             for method in (visitor.get, visitor.post):
                 assert method(path).status_code == 404
 
 
-def test_no_view_can_do_what_the_commands_do() -> None:
+def test_no_view_calls_what_the_commands_call() -> None:
     """Case 44 of docs/safety.md."""
     methods = {"mark_verified", "revoke", "unlock", "forget", "reset"}
     package = Path(flask_smsverify.__file__).parent

@@ -10,15 +10,20 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import flask
+import flask_login
 import pytest
+import sqlalchemy.orm
 from flask import Flask
 from jinja2 import DictLoader
 
 import flask_smsverify
 from flask_smsverify import cli, errors, signals
+from flask_smsverify.db import models
 from flask_smsverify.settings import Settings
 from flask_smsverify.settings.schema import DEFAULT_LIMITS
 from flask_smsverify.testing import outbox
@@ -93,6 +98,16 @@ def test_every_public_name_is_in_the_reference() -> None:
         value = getattr(flask_smsverify, name)
         full_name = f"{value.__module__}.{value.__qualname__}"
         assert value.__module__ in modules or full_name in objects, name
+
+
+def test_the_architecture_page_has_every_module_and_table() -> None:
+    page = read("architecture.md")
+    for path in Path(flask_smsverify.__file__).parent.iterdir():
+        is_code = path.suffix == ".py" or (path / "__init__.py").exists()
+        if is_code:
+            assert f"`{path.stem}{'' if path.suffix else '/'}`" in page, path.name
+    documented = {row[0].strip("`") for row in table("architecture.md", "table", "one row is")}
+    assert documented == set(models.Base.metadata.tables)
 
 
 # --- examples -----------------------------------------------------------------------------------
@@ -194,3 +209,46 @@ def test_the_sign_up_example_creates_a_verified_account(
     with app.app_context():
         [user] = quickstart.db.session.scalars(quickstart.db.select(quickstart.User))
         assert user.mobile == "+989123456789"
+
+
+def make_namespace(quickstart: Any, app: Flask) -> dict[str, Any]:
+    """Return the names that the examples of the guide use without importing them."""
+    namespace: dict[str, Any] = {}
+    for module in (flask, flask_login, sqlalchemy, sqlalchemy.orm, flask_smsverify):
+        namespace |= {name: getattr(module, name) for name in dir(module) if name[0] != "_"}
+    return namespace | {
+        "__name__": "app",
+        "app": app,
+        "db": quickstart.db,
+        "smsverify": quickstart.smsverify,
+        "timedelta": timedelta,
+        "find_user": lambda email, password: None,
+    }
+
+
+def test_the_definitions_in_the_guide_are_accepted(quickstart: Any, quickstart_app: Flask) -> None:
+    for page in ("guarding", "user-model", "login-gate", "templates", "signals", "webhooks"):
+        namespace = make_namespace(quickstart, quickstart_app)
+        sources = PYTHON.findall(read(f"{page}.md"))
+        assert sources, page
+        for source in sources:
+            with quickstart_app.app_context():
+                exec(compile(source, page, "exec"), namespace)  # noqa: S102 -- the repository's own text
+
+
+def test_the_calls_in_the_guide_to_the_verifier_work(
+    quickstart: Any, quickstart_app: Flask
+) -> None:
+    app, db = quickstart_app, quickstart.db
+    sources = PYTHON.findall(read("verifier.md"))
+    assert len(sources) > 5
+    for number, source in enumerate(sources):
+        with app.test_request_context(), outbox(app) as box:
+            user = quickstart.User(mobile=f"0912345{number:04}")
+            db.session.add(user)
+            db.session.commit()
+            quickstart.smsverify.verifier.start(user)
+            namespace = make_namespace(quickstart, app) | {"user": user, "code": box.last.code}
+            for statement in ast.parse(source).body:
+                box.advance(timedelta(minutes=5))
+                exec(compile(ast.Module([statement], []), "verifier", "exec"), namespace)  # noqa: S102 -- likewise

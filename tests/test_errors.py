@@ -1,4 +1,4 @@
-"""What is raised."""
+"""Errors can be copied and pickled, as task queues do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pickled(error: Exception) -> object:
 
 @pytest.mark.parametrize("again", [copy.copy, pickled])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_can_be_copied_and_pickled_as_queues_do(
+def test_an_error_can_be_copied_and_pickled(
     error: Exception, again: Callable[[Exception], object]
 ) -> None:
     same = again(error)

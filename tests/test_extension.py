@@ -1,4 +1,4 @@
-"""The extension object: what it refuses at start, and several apps in one process."""
+"""`SMSVerify.init_app`: errors at start, several apps in one process, gateways of the host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bare(**config: Any) -> Flask:
 
 @pytest.fixture
 def started() -> Any:
-    """Starts the extension on apps of a test, and closes what it opened."""
+    """Return a function that initializes the extension on an app; it is closed afterwards."""
     apps: list[Flask] = []
 
     def start(app: Flask, extension: SMSVerify | None = None, **more: Any) -> Flask:
@@ -50,7 +50,7 @@ def started() -> Any:
             db.engine.dispose()
 
 
-def test_an_app_is_initialised_once(app: Flask) -> None:
+def test_init_app_twice_is_an_error(app: Flask) -> None:
     with pytest.raises(ConfigurationError, match="already"):
         SMSVerify(app, db, user_model=User)
     with pytest.raises(ConfigurationError, match="already"):
@@ -58,7 +58,7 @@ def test_an_app_is_initialised_once(app: Flask) -> None:
     prove(app, browser(app))
 
 
-def test_what_is_missing_is_named() -> None:
+def test_a_missing_argument_or_extension_or_key_is_named() -> None:
     app = bare()
     with pytest.raises(ConfigurationError, match="user_model=User"):
         SMSVerify(app)
@@ -74,14 +74,14 @@ def test_what_is_missing_is_named() -> None:
 
 
 @pytest.mark.parametrize("model", [object, "User", SQLAlchemy])
-def test_a_model_that_is_none_is_refused(model: Any) -> None:
+def test_a_user_model_that_is_not_mapped_is_refused(model: Any) -> None:
     app = bare()
     db.init_app(app)
     with pytest.raises(ConfigurationError, match="user_model"):
         SMSVerify().init_app(app, db, user_model=model)
 
 
-def test_a_start_that_failed_can_be_tried_again(started: Any) -> None:
+def test_init_app_can_be_called_again_after_an_error(started: Any) -> None:
     app = bare(SMSVERIFY_CODE_LENGTH=99)
     db.init_app(app)
     with pytest.raises(ConfigurationError):
@@ -95,7 +95,7 @@ def test_a_start_that_failed_can_be_tried_again(started: Any) -> None:
         db.engine.dispose()
 
 
-def test_named_binds_alone_are_not_enough() -> None:
+def test_a_default_database_is_required_beside_named_binds() -> None:
     app = bare(SQLALCHEMY_DATABASE_URI=None, SQLALCHEMY_BINDS={"other": "sqlite://"})
     named = SQLAlchemy(app)
     with pytest.raises(ConfigurationError, match="SQLALCHEMY_DATABASE_URI"):
@@ -104,8 +104,10 @@ def test_named_binds_alone_are_not_enough() -> None:
 
 @pytest.mark.parametrize("place", ["config", "constructor", "bind"])
 @pytest.mark.parametrize("how", ["connect_args", "creator"])
-def test_our_own_connections_are_made_as_the_hosts(tmp_path: Path, place: str, how: str) -> None:
-    """A host that must connect in a way of its own says so once."""
+def test_the_ledger_connects_with_the_engine_options_of_the_host(
+    tmp_path: Path, place: str, how: str
+) -> None:
+    """A host configures how to connect once, in any of the places that Flask-SQLAlchemy reads."""
     made: list[sqlite3.Connection] = []
 
     class Counted(sqlite3.Connection):
@@ -145,7 +147,7 @@ def test_our_own_connections_are_made_as_the_hosts(tmp_path: Path, place: str, h
 
 
 @pytest.mark.parametrize("key", ["STAFF_MOBILES", "TEST_NUMBERS"])
-def test_a_number_of_the_settings_that_is_none_is_named_by_its_place(key: str) -> None:
+def test_an_invalid_number_in_a_setting_is_named_by_its_position(key: str) -> None:
     numbers = ["09120000001", "0912"]
     value = numbers if key == "STAFF_MOBILES" else dict.fromkeys(numbers, "123456")
     app = bare(**{f"SMSVERIFY_{key}": value})
@@ -154,7 +156,7 @@ def test_a_number_of_the_settings_that_is_none_is_named_by_its_place(key: str) -
         SMSVerify().init_app(app, db, user_model=User)
 
 
-def test_the_extension_may_come_before_the_login_manager(started: Any) -> None:
+def test_init_app_can_run_before_the_login_manager(started: Any) -> None:
     app = bare()
     db.init_app(app)
     SMSVerify(app, db, user_model=User)
@@ -165,7 +167,7 @@ def test_the_extension_may_come_before_the_login_manager(started: Any) -> None:
         db.engine.dispose()
 
 
-def test_several_apps_in_one_process_keep_apart(make_app: MakeApp, tmp_path: Any) -> None:
+def test_several_apps_in_one_process_are_independent(make_app: MakeApp, tmp_path: Any) -> None:
     first = make_app(f"sqlite:///{tmp_path}/1", SMSVERIFY_CODE_LENGTH=4)
     second = make_app(
         f"sqlite:///{tmp_path}/2",
@@ -186,7 +188,7 @@ def test_several_apps_in_one_process_keep_apart(make_app: MakeApp, tmp_path: Any
     assert phone(first) is not phone(second)
 
 
-def test_several_apps_serve_several_threads_at_once(make_app: MakeApp, tmp_path: Any) -> None:
+def test_several_apps_serve_several_threads_in_parallel(make_app: MakeApp, tmp_path: Any) -> None:
     apps = [make_app(f"sqlite:///{tmp_path}/{number}", users=3) for number in (1, 2)]
     failed: list[BaseException] = []
     barrier = threading.Barrier(6)
@@ -201,7 +203,7 @@ def test_several_apps_serve_several_threads_at_once(make_app: MakeApp, tmp_path:
             assert client.post(CHECK, data={"code": code}).location == "/"
             assert client.get(STATUS).json["mobile"].endswith(f"000{user}")
             assert client.get("/guarded").text == "guarded"
-        except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
+        except BaseException as error:  # noqa: BLE001 -- raised by the main thread
             failed.append(error)
 
     threads = [
@@ -214,7 +216,7 @@ def test_several_apps_serve_several_threads_at_once(make_app: MakeApp, tmp_path:
     assert failed == []
 
 
-def test_one_object_serves_several_apps_with_its_functions(started: Any) -> None:
+def test_one_extension_object_serves_several_apps_with_its_callbacks(started: Any) -> None:
     smsverify = SMSVerify()
     smsverify.exempt_when(lambda _user: True)
     for app in (started(bare(), smsverify), started(bare(), smsverify)):
@@ -228,7 +230,9 @@ def test_one_object_serves_several_apps_with_its_functions(started: Any) -> None
 
 
 @pytest.mark.parametrize("model", [TextUser, UuidUser])
-def test_users_with_other_keys_walk_through(make_app: MakeApp, database: str, model: Any) -> None:
+def test_users_with_text_or_uuid_keys_can_verify(
+    make_app: MakeApp, database: str, model: Any
+) -> None:
     app = make_app(database, user_model=model)
     with app.app_context():
         user = model(mobile="09123450001", **({"id": "áB3"} if model is TextUser else {}))
@@ -260,7 +264,7 @@ class Carrier(Sender):
         return Receipt(message.to, ReceiptStatus.SENT, "1", reference=message.reference)
 
 
-def test_a_gateway_of_the_hosts_brings_codes(started: Any) -> None:
+def test_a_registered_gateway_sends_codes(started: Any) -> None:
     smsverify = SMSVerify()
     smsverify.register_gateway("carrier", Carrier)
     senders = {"main": {"gateway": "carrier", "pigeons": 3}}
@@ -276,7 +280,7 @@ def test_a_gateway_of_the_hosts_brings_codes(started: Any) -> None:
 
 
 @pytest.mark.parametrize("gateway", [object, Carrier(), "carrier"])
-def test_a_gateway_that_is_no_sender_is_refused(gateway: Any) -> None:
+def test_a_gateway_must_be_a_subclass_of_sender(gateway: Any) -> None:
     with pytest.raises(ConfigurationError, match="Sender"):
         SMSVerify().register_gateway("carrier", gateway)
 
@@ -290,7 +294,7 @@ def test_a_gateway_that_is_no_sender_is_refused(gateway: Any) -> None:
         ({"SMSVERIFY_CODE_LENGTH": 6, "SMSVERIFY_CONSECUTIVE_FAILURES": 100}, ""),
     ],
 )
-def test_a_setting_that_is_allowed_and_not_advised_is_warned_of(
+def test_a_weak_setting_logs_a_warning(
     make_app: MakeApp,
     sqlite: str,
     caplog: pytest.LogCaptureFixture,

@@ -1,4 +1,4 @@
-"""Proving a number before there is an account, and using the proof once."""
+"""Proof tokens: a mobile is proved before there is an account, and claimed once."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from typing import Any
 import pytest
 from conftest import database_params
 from flask import Flask
-from flask_login import LoginManager, UserMixin
+from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
-from flows import flow_of
+from flows import MEMORY, flow_of
 from hostapp import User, create_app, db
 from parallel import outcome
 from sqlalchemy.exc import IntegrityError
 
-from flask_smsverify import SMSVerify, signals
+from flask_smsverify import signals
 from flask_smsverify.errors import InvalidToken, MobileTaken, NoChallenge
 from flask_smsverify.testing import outbox
 from flask_smsverify.verification.check import Proof
 
 MOBILE = "+989121112233"
+#: Seconds to wait for a thread that always continues, even on a slow machine.
+PATIENCE = 60
 
 MakeApp = Callable[..., Flask]
 
 
 def prove(app: Flask, mobile: str = MOBILE, purpose: str = "sign-up") -> str:
-    """A token for a number that was proved."""
+    """Return a token for a mobile that was proved."""
     verifier = app.extensions["smsverify"].verifier
     with outbox(app) as box:
         challenge = verifier.start_for(mobile, purpose=purpose)
@@ -48,7 +50,7 @@ def sign_up(token: str, verifier: Any, purpose: str = "sign-up") -> User:
 
 
 @pytest.mark.parametrize("max_age", [None, "600", 600.5])
-def test_no_slip_in_max_age_makes_a_token_live_forever(app: Flask, max_age: Any) -> None:
+def test_max_age_must_be_whole_seconds(app: Flask, max_age: Any) -> None:
     token = prove(app)
     verifier = app.extensions["smsverify"].verifier
     with app.app_context():
@@ -58,7 +60,7 @@ def test_no_slip_in_max_age_makes_a_token_live_forever(app: Flask, max_age: Any)
             verifier.claim(token, User(), purpose="sign-up", max_age=max_age)
 
 
-def test_a_token_gives_a_new_user_the_number_and_the_verification(
+def test_a_token_gives_a_new_user_the_mobile_and_the_verification(
     make_app: MakeApp, database: str
 ) -> None:
     app = make_app(database)
@@ -101,7 +103,7 @@ def test_a_sign_up_that_is_rolled_back_leaves_the_token_usable(
         assert verifier.status(user).state == "verified"
 
 
-def test_an_existing_user_who_claims_and_rolls_back_gets_nothing(
+def test_a_rolled_back_claim_does_not_change_an_existing_user(
     make_app: MakeApp, database: str
 ) -> None:
     app = make_app(database)
@@ -118,7 +120,7 @@ def test_an_existing_user_who_claims_and_rolls_back_gets_nothing(
 
 
 @pytest.mark.parametrize("change", ["purpose", "forged", "old", "not text"])
-def test_a_token_that_is_not_good_here_is_refused(app: Flask, change: str) -> None:
+def test_an_invalid_token_is_refused(app: Flask, change: str) -> None:
     verifier = app.extensions["smsverify"].verifier
     token: Any = prove(app)
     purpose, max_age = "sign-up", 600
@@ -137,7 +139,7 @@ def test_a_token_that_is_not_good_here_is_refused(app: Flask, change: str) -> No
             verifier.claim(token, db.session.get(User, 1), purpose=purpose, max_age=max_age)
 
 
-def test_a_token_for_a_number_that_another_account_holds_is_refused(
+def test_a_token_for_a_mobile_of_another_account_is_refused(
     make_app: MakeApp, database: str
 ) -> None:
     app = make_app(database)
@@ -152,7 +154,7 @@ def test_a_token_for_a_number_that_another_account_holds_is_refused(
         assert db.session.query(User).filter_by(mobile=MOBILE).count() == 1
 
 
-def test_each_start_for_is_a_challenge_of_its_own_whose_code_works_once(app: Flask) -> None:
+def test_the_code_of_a_sign_up_can_be_used_once(app: Flask) -> None:
     verifier = app.extensions["smsverify"].verifier
     app.extensions["smsverify"].workers.wait()
     with outbox(app) as box:
@@ -163,7 +165,7 @@ def test_each_start_for_is_a_challenge_of_its_own_whose_code_works_once(app: Fla
             verifier.check(challenge, code)
 
 
-def test_neither_token_nor_proof_shows_the_number_in_its_repr(app: Flask) -> None:
+def test_neither_token_nor_proof_contains_the_mobile_in_its_repr(app: Flask) -> None:
     verifier = app.extensions["smsverify"].verifier
     with outbox(app) as box:
         challenge = verifier.start_for(MOBILE, purpose="sign-up")
@@ -172,7 +174,7 @@ def test_neither_token_nor_proof_shows_the_number_in_its_repr(app: Flask) -> Non
     assert MOBILE[-7:] not in repr(challenge)
 
 
-def test_a_token_works_once_while_servers_get_a_new_key_one_after_the_other(
+def test_a_token_can_be_used_once_while_servers_have_different_keys(
     make_app: MakeApp, database: str
 ) -> None:
     options = {"SMSVERIFY_MOBILE_POLICY": "transfer"}
@@ -194,7 +196,7 @@ def test_a_token_works_once_while_servers_get_a_new_key_one_after_the_other(
         db.engine.dispose()
 
 
-def test_a_used_token_stays_used_for_longer_than_its_claim_allowed(
+def test_a_used_token_stays_used_after_the_max_age_of_its_claim(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(sqlite)
@@ -208,10 +210,10 @@ def test_a_used_token_stays_used_for_longer_than_its_claim_allowed(
             flow.verifier.load_proof(token, purpose="sign-up", max_age=600)
 
 
-def test_a_token_that_another_transaction_used_meanwhile_is_refused(
+def test_a_token_that_a_parallel_transaction_used_is_refused(
     make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look cannot see what is not committed yet; the note of its use is there once."""
+    """The first check cannot see an uncommitted use; the unique row of the use decides."""
     app = make_app(sqlite, users=2, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
     verifier = app.extensions["smsverify"].verifier
     token = prove(app)
@@ -224,9 +226,7 @@ def test_a_token_that_another_transaction_used_meanwhile_is_refused(
         db.session.rollback()
 
 
-def test_a_claim_that_is_refused_uses_no_token_up_though_the_host_commits(
-    make_app: MakeApp, database: str
-) -> None:
+def test_a_refused_claim_does_not_use_up_the_token(make_app: MakeApp, database: str) -> None:
     app = make_app(database, users=2)
     verifier = app.extensions["smsverify"].verifier
     token = prove(app)
@@ -235,7 +235,7 @@ def test_a_claim_that_is_refused_uses_no_token_up_though_the_host_commits(
         holder.mobile = MOBILE
         db.session.commit()
         verifier.mark_verified(holder, by="staff")
-        user.note = "asked for it"
+        user.note = "unrelated"
         with pytest.raises(MobileTaken):
             verifier.claim(token, user, purpose="sign-up")
         db.session.commit()
@@ -246,10 +246,10 @@ def test_a_claim_that_is_refused_uses_no_token_up_though_the_host_commits(
 
 
 @pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
-def test_a_revocation_that_is_committed_before_a_claim_outlives_it(
+def test_a_claim_does_not_undo_a_revocation_that_was_committed_before_it(
     make_app: MakeApp, database: str
 ) -> None:
-    """Also where the claim's transaction began before it, or waited for the mobile meanwhile."""
+    """Also if the claim's transaction began before it, or waited for the mobile meanwhile."""
     app = make_app(database, users=2, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
     verifier = app.extensions["smsverify"].verifier
     with app.app_context():
@@ -258,33 +258,33 @@ def test_a_revocation_that_is_committed_before_a_claim_outlives_it(
         verifier.revoke(user, by="staff")
         db.session.remove()
     token, another = prove(app), prove(app)
-    looked, revoked, holds, go = (threading.Event() for _ in range(4))
-    ends: list[str] = []
+    has_read, revoked, holds, go = (threading.Event() for _ in range(4))
+    outcomes: list[str] = []
 
     def claim_late() -> None:
         user = db.session.get(User, 1)
-        looked.set()
-        assert revoked.wait(20)
+        has_read.set()
+        assert revoked.wait(PATIENCE)
         verifier.claim(token, user, purpose="sign-up")
         db.session.commit()
 
     def hold_the_mobile() -> None:
         verifier.claim(another, db.session.get(User, 2), purpose="sign-up")
         holds.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         db.session.commit()
 
     def run(act: Callable[[], None]) -> None:
         with app.app_context():
-            ends.append(outcome(act))
+            outcomes.append(outcome(act))
 
     late = threading.Thread(target=run, args=(claim_late,))
     late.start()
-    assert looked.wait(20)
+    assert has_read.wait(PATIENCE)
     other = threading.Thread(target=run, args=(hold_the_mobile,))
     other.start()
-    assert holds.wait(20)
-    if database.startswith("postgresql"):  # each of its statements looks anew
+    assert holds.wait(PATIENCE)
+    if database.startswith("postgresql"):  # each statement has a new snapshot
         revoked.set()
         time.sleep(0.5)
     with app.app_context():
@@ -292,71 +292,71 @@ def test_a_revocation_that_is_committed_before_a_claim_outlives_it(
         db.session.remove()
     revoked.set()
     go.set()
-    late.join(30)
-    other.join(30)
-    assert sorted(ends) == ["InvalidToken", "ok"]
+    late.join(PATIENCE)
+    other.join(PATIENCE)
+    assert sorted(outcomes) == ["InvalidToken", "ok"]
     with app.app_context():
         assert verifier.status(db.session.get(User, 1)).state == "unverified"
         assert verifier.load_proof(token, purpose="sign-up") == MOBILE
 
 
 class StopError(Exception):
-    """What a host raises to roll a savepoint back."""
+    """Raised by the host to roll back a savepoint."""
 
 
-def roll_a_savepoint_back() -> None:
+def roll_back_a_savepoint() -> None:
     with contextlib.suppress(StopError), db.session.begin_nested():
         raise StopError
 
 
 @pytest.fixture
-def heard() -> Iterator[list[str]]:
-    """The users whose proofs were announced."""
+def announced() -> Iterator[list[str]]:
+    """Return the list of users whose proofs were announced."""
     users: list[str] = []
 
-    def hear(_app: Flask, *, user_id: str, **_: object) -> None:
+    def receive(_app: Flask, *, user_id: str, **_: object) -> None:
         users.append(user_id)
 
-    with signals.mobile_verified.connected_to(hear):
+    with signals.mobile_verified.connected_to(receive):
         yield users
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_savepoint_that_fails_beside_a_claim_silences_nothing(
-    make_app: MakeApp, sqlite: str, heard: list[str], before: bool
+def test_a_claim_is_announced_despite_a_failed_savepoint(
+    make_app: MakeApp, sqlite: str, announced: list[str], before: bool
 ) -> None:
     app = make_app(sqlite)
     verifier = app.extensions["smsverify"].verifier
     token = prove(app)
-    heard.clear()  # nobody's, as yet
+    announced.clear()  # the proof had no user
     with app.app_context():
         if before:
             with db.session.begin_nested():
                 sign_up(token, verifier)
         else:
             sign_up(token, verifier)
-        roll_a_savepoint_back()
-        assert heard == []
+        roll_back_a_savepoint()
+        assert announced == []
         db.session.commit()
-    assert heard == ["2"]
+    assert announced == ["2"]
 
 
-@pytest.mark.parametrize("ends", ["savepoint", "flush", "outer savepoint"])
-def test_a_claim_that_is_rolled_back_is_announced_never(
-    make_app: MakeApp, sqlite: str, heard: list[str], ends: str
+@pytest.mark.parametrize("rolled_back", ["savepoint", "flush", "outer savepoint"])
+def test_a_rolled_back_claim_is_not_announced(
+    make_app: MakeApp, sqlite: str, announced: list[str], rolled_back: str
 ) -> None:
     app = make_app(sqlite)
     verifier = app.extensions["smsverify"].verifier
     token = prove(app)
-    heard.clear()  # nobody's, as yet
+    announced.clear()  # the proof had no user
     with app.app_context():
         db.session.add(User(note="something else"))
         db.session.flush()
-        if ends == "savepoint":
+        if rolled_back == "savepoint":
             with contextlib.suppress(StopError), db.session.begin_nested():
                 sign_up(token, verifier)
                 raise StopError
-        elif ends == "outer savepoint":
+        elif rolled_back == "outer savepoint":
             with contextlib.suppress(StopError), db.session.begin_nested():
                 with db.session.begin_nested():
                     sign_up(token, verifier)
@@ -364,17 +364,17 @@ def test_a_claim_that_is_rolled_back_is_announced_never(
         else:
             with contextlib.suppress(IntegrityError), db.session.begin_nested():
                 sign_up(token, verifier)
-                db.session.add(User(id=1))  # there is one
+                db.session.add(User(id=1))  # it exists
                 db.session.flush()
         db.session.commit()
         assert verifier.load_proof(token, purpose="sign-up") == MOBILE
-    assert heard == []
+    assert announced == []
 
 
-def test_a_new_user_with_a_number_that_the_hosts_table_has_is_refused_by_name(
+def test_a_mobile_in_a_unique_column_of_the_host_is_taken(
     tmp_path: Path, server_databases: dict[str, str]
 ) -> None:
-    """The column holds a number always, and each once: so the row cannot come before it."""
+    """The column is unique and not null, so the user cannot be inserted before the claim."""
     own = SQLAlchemy()
 
     class Person(UserMixin, own.Model):  # type: ignore[name-defined,misc]
@@ -383,17 +383,8 @@ def test_a_new_user_with_a_number_that_the_hosts_table_has_is_refused_by_name(
         mobile = own.Column(own.String(32), nullable=False, unique=True)
 
     for kind in ("sqlite", *server_databases):
-        app = Flask("host")
         url = server_databases.get(kind, f"sqlite:///{tmp_path / 'own.sqlite'}")
-        app.config.update(
-            SECRET_KEY="a secret of the tests",
-            TESTING=True,
-            SQLALCHEMY_DATABASE_URI=url,
-            SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}},
-        )
-        own.init_app(app)
-        LoginManager(app)
-        SMSVerify(app, own, user_model=Person)
+        app = create_app(url, Person, database=own, SMSVERIFY_SENDERS=MEMORY)
         verifier = app.extensions["smsverify"].verifier
         with app.app_context():
             own.drop_all()

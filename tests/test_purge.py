@@ -57,7 +57,7 @@ def test_400_days_of_use_leave_only_what_the_last_90_days_need(
     with app.app_context():
         flow = flow_of(app, flow.clock)
         assert flow.verifier.status(flow.user(1)).mobile == "+989123450001"
-        assert flow.standing(1) is not None
+        assert flow.verification(1) is not None
 
 
 def test_purge_keeps_limits_cooldowns_open_challenges_and_locks(

@@ -31,7 +31,7 @@ PATIENCE = 60
 
 
 class Reporting(Memory):
-    """A sender whose gateway calls webhooks. `before_receipt` runs before a send returns."""
+    """A sender with a webhook. `before_receipt` runs before a send returns."""
 
     gateway = "reporting"
     push_methods = frozenset({"POST"})
@@ -46,14 +46,13 @@ class Reporting(Memory):
 
 @pytest.fixture
 def make_flow(make_app: MakeApp) -> Iterator[Callable[..., Flow]]:
-    """Makes flows whose route has one `Reporting` sender: `make_flow(database_url)`."""
+    """Return the factory of flows with one `Reporting` sender, `make_flow(database_url)`."""
     with ExitStack() as contexts:
 
         def make(url: str, **config: Any) -> Flow:
             app: Flask = make_app(url, users=2, **{"SMSVERIFY_WEBHOOK_SECRET": SECRET, **config})
             contexts.enter_context(app.app_context())
             flow = flow_of(app)
-            flow.state.tracker._clock = flow.clock
             flow.route(Reporting())
             return flow
 

@@ -199,7 +199,7 @@ class ShowsSecrets(Acme):
             raise self.make_error(Unavailable, f"{text.to}: {error}") from error
 
 
-@pytest.mark.talks
+@pytest.mark.leaks
 def test_showing_secrets_fails(caplog: pytest.LogCaptureFixture) -> None:
     repr_test = SenderContract.test_the_sender_has_a_name_and_its_repr_shows_no_credential
     assert "the sender's repr shows 'open-sesame'" in failure_of(repr_test, ShowsSecrets)

@@ -41,7 +41,7 @@ from flask_smsverify.testing import (
 )
 
 #: Long enough to connect on a busy machine.
-SHORT = Timeout(connect=1, read=0.5, whole=1)
+SHORT = Timeout(connect=3, read=0.5, whole=3)
 #: A call that waits this long, in seconds, has no deadline. A busy machine is much faster.
 TOO_LONG = 30
 
@@ -241,9 +241,9 @@ def test_an_outer_deadline_ends_the_call(gateway: LoopbackGateway) -> None:
 
 def test_an_inner_deadline_cannot_extend_the_outer_one() -> None:
     assert remaining() is None
-    with deadline(0.5):
-        with deadline(60):
-            assert (remaining() or 60) <= 0.5
+    with deadline(60):
+        with deadline(600):
+            assert (remaining() or 600) <= 60
         with deadline(0.1):
             assert (remaining() or 60) <= 0.1
         assert (remaining() or 0) > 0.1
@@ -368,8 +368,8 @@ def test_a_lost_answer_is_unknown(
 
 
 def test_a_refused_connection_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     with closing(HttpTransport(ACME, url)) as transport:
         error, _ = failure(lambda: transport.request("POST", "/?to=09123456789"))
     assert isinstance(error, Unavailable)
@@ -457,10 +457,11 @@ def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_trusted_certificate_is_accepted(tls_gateway: LoopbackGateway) -> None:
-    with closing(HttpTransport(ACME, tls_gateway.url, timeout=SHORT)) as transport:
+    with closing(HttpTransport(ACME, tls_gateway.url, timeout=(60, 60, 60))) as transport:
         assert transport.request("POST", "/").status == 200
         tls_gateway.misbehave = drip_head
-        error, took = failure(lambda: transport.request("POST", "/"))
+        with deadline(1):
+            error, took = failure(lambda: transport.request("POST", "/"))
     assert isinstance(error, Unknown)
     assert took < TOO_LONG
 
@@ -607,11 +608,11 @@ def test_own_urls_are_not_logged_and_other_urls_are(
     transport: HttpTransport, gateway: LoopbackGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    transport.request("GET", "/ours", params={"to": "09123456789"}, headers={"X": "secret"})
+    transport.request("GET", "/own-path", params={"to": "09123456789"}, headers={"X": "secret"})
     gateway.misbehave = close
-    failure(lambda: transport.request("GET", "/ours", params={"to": "09123456789"}))
+    failure(lambda: transport.request("GET", "/own-path", params={"to": "09123456789"}))
     gateway.misbehave = None
-    assert "ours" not in caplog.text
+    assert "own-path" not in caplog.text
     assert "09123456789" not in caplog.text
     assert "secret" not in caplog.text
     with httpx.Client(trust_env=False) as client:

@@ -506,13 +506,13 @@ def test_threads_that_start_together_request_one_token(gateway, make):
 
 
 def test_a_thread_waits_for_a_token_within_its_deadline(make):
-    sender = make(api="legacy")
+    sender = make(api="legacy", timeout=(60, 60, 60))
     began = time.monotonic()
     with sender.legacy._lock, deadline(0.1):
         error = refused(sender.credit)
     assert type(error) is Unavailable
     assert not error.written
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30, "the timeout ended it, not the deadline"
 
 
 def test_legacy_ids_are_matched_by_mobile(gateway, make):

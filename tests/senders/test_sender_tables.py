@@ -87,7 +87,7 @@ def words(cell: str) -> list[str]:
 class Call:
     """A row of a table of calls."""
 
-    theirs: str
+    gateway_call: str
     method: str
     simulated: str
 
@@ -99,10 +99,10 @@ class Call:
 def calls(gateway: str) -> list[Call]:
     heading = ("gateway's call", "method", "simulator", "purpose")
     found = []
-    for theirs, method, simulated, what in rows(page(gateway), *heading):
-        assert what
-        [ours], [route] = words(method), words(simulated)
-        found.append(Call(theirs, ours, route))
+    for gateway_call, method, simulated, purpose in rows(page(gateway), *heading):
+        assert purpose
+        [method_name], [route] = words(method), words(simulated)
+        found.append(Call(gateway_call, method_name, route))
     assert found
     return found
 
@@ -142,14 +142,16 @@ def sources_of_tests() -> str:
 def test_every_call_on_a_page_has_its_method(gateway: str) -> None:
     for call in calls(gateway):
         method = getattr(owner(gateway, call.method), call.name, None)
-        assert inspect.isfunction(method), f"{call.theirs}: there is no {call.method}"
+        assert inspect.isfunction(method), f"{call.gateway_call}: there is no {call.method}"
         assert inspect.getdoc(method), f"{call.method} has no docstring"
 
 
 @every_gateway
 def test_every_call_on_a_page_is_simulated(gateway: str) -> None:
     for call in calls(gateway):
-        assert call.simulated.lower() in simulator_routes(), f"{call.theirs}: {call.simulated}"
+        assert call.simulated.lower() in simulator_routes(), (
+            f"{call.gateway_call}: {call.simulated}"
+        )
         path = call.simulated.partition(" ")[2]
         assert path.startswith((f"/{gateway}/", "/_api/"))
 
@@ -163,9 +165,9 @@ def test_every_call_on_a_page_is_tested(gateway: str) -> None:
 @every_gateway
 def test_every_method_that_calls_a_gateway_is_on_its_page(gateway: str) -> None:
     named = {call.method for call in calls(gateway)}
-    for methods, theirs in rows(page(gateway), "method of a sender", "gateway's calls"):
+    for methods, gateway_call in rows(page(gateway), "method of a sender", "gateway's calls"):
         named.update(words(methods))
-        assert theirs
+        assert gateway_call
     written = public_methods(GATEWAYS[gateway])
     for part, cls in PARTS.get(gateway, {}).items():
         written |= {f"{part}.{name}" for name in public_methods(cls)}
@@ -177,7 +179,9 @@ def test_every_method_that_calls_a_gateway_is_on_its_page(gateway: str) -> None:
 def test_every_operation_of_melipayamaks_wsdl_is_on_its_page() -> None:
     description = Path(melipayamak.__file__).with_name("service.wsdl").read_text()
     operations = set(re.findall(r'<(?:wsdl:)?operation name="(\w+)"', description))
-    assert {word for call in calls("melipayamak") for word in words(call.theirs)} == operations
+    assert {
+        word for call in calls("melipayamak") for word in words(call.gateway_call)
+    } == operations
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -186,11 +190,11 @@ def test_every_operation_of_melipayamaks_wsdl_is_on_its_page() -> None:
 @every_gateway
 def test_every_option_is_on_its_page_with_its_default(gateway: str) -> None:
     parameters = inspect.signature(GATEWAYS[gateway]).parameters
-    told: dict[str, str] = {}
+    documented: dict[str, str] = {}
     for options, default, _meaning in rows(page(gateway), "option", "default", "meaning"):
-        told |= dict.fromkeys(words(options), default)
-    assert set(told) == set(parameters) - COMMON
-    for name, default in told.items():
+        documented |= dict.fromkeys(words(options), default)
+    assert set(documented) == set(parameters) - COMMON
+    for name, default in documented.items():
         if name.endswith("base_url"):
             assert all(address.startswith("https://") for address in words(default))
             continue

@@ -20,9 +20,9 @@ def nothing_leaks() -> Iterator[None]:
 
     The requests that httpx logs are excluded, because here the tests send them.
     """
-    with leaks.listening(wire=False) as heard:
+    with leaks.watch(clients=False) as watched:
         yield
-    assert heard.found() == []
+    assert watched.found() == []
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Every order of steps that Hypothesis thinks of, against a small model of what is promised."""
+"""Random sequences of steps, checked against a small model of the rules."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from flask_smsverify.senders.memory import Memory
 
 USERS = (1, 2)
 MOBILES = ("09123450001", "09123450002", "09120000003")
-MAX_ATTEMPTS, MOBILE_CAP, FAILURES, STREAK = 3, 4, 8, 6
+MAX_ATTEMPTS, MOBILE_LIMIT, FAILURES, CONSECUTIVE_FAILURES = 3, 4, 8, 6
 
 
-class Verifying(RuleBasedStateMachine):
+class VerificationMachine(RuleBasedStateMachine):
     native: ClassVar[bool] = False
     resend: ClassVar[str] = "same"
 
@@ -36,9 +36,9 @@ class Verifying(RuleBasedStateMachine):
             SMSVERIFY_SENDERS=MEMORY,
             SMSVERIFY_MAX_ATTEMPTS=MAX_ATTEMPTS,
             SMSVERIFY_RESEND=self.resend,
-            SMSVERIFY_CONSECUTIVE_FAILURES=STREAK,
+            SMSVERIFY_CONSECUTIVE_FAILURES=CONSECUTIVE_FAILURES,
             SMSVERIFY_LIMITS={
-                "mobile": f"{MOBILE_CAP}/hour",
+                "mobile": f"{MOBILE_LIMIT}/hour",
                 "user": None,
                 "failures": f"{FAILURES}/day",
             },
@@ -56,7 +56,7 @@ class Verifying(RuleBasedStateMachine):
         self.right: set[tuple[int, str]] = set()
         self.sent_at: list[tuple[float, str]] = []
         self.failed_at: list[tuple[float, int]] = []
-        self.seen = 0
+        self.recorded = 0
 
     def teardown(self) -> None:
         self.app.extensions["smsverify"].close()
@@ -68,21 +68,23 @@ class Verifying(RuleBasedStateMachine):
     # --- steps ----------------------------------------------------------------------------------
 
     def attempt(self, act: Any) -> Any:
-        """Act; what is refused must be refused in our own words. Then note what has arrived."""
+        """Run a step, which may raise only errors of this package; then record new messages."""
         try:
             return act()
         except SMSVerifyError:
             return None
         finally:
             arrived = self.arrived()
-            for to in arrived[self.seen :]:
+            for to in arrived[self.recorded :]:
                 self.sent_at.append((self.flow.clock.now.timestamp(), to))
-            self.seen = len(arrived)
+            self.recorded = len(arrived)
 
     def arrived(self) -> list[str]:
         if self.native:
-            return [to for to, _ in self.gateway.sent] + [kept.to for kept in self.gateway.own]
-        return [kept.to for kept in self.gateway.messages]
+            return [to for to, _ in self.gateway.sent] + [
+                message.to for message in self.gateway.own
+            ]
+        return [message.to for message in self.gateway.messages]
 
     @rule(
         number=st.sampled_from(USERS),
@@ -93,7 +95,7 @@ class Verifying(RuleBasedStateMachine):
         self.attempt(lambda: self.flow.start(number, mobile=mobile, channel=channel))
 
     @rule(number=st.sampled_from(USERS), channel=st.sampled_from((None, "sms", "voice")))
-    def send_again(self, number: int, channel: str | None) -> None:
+    def resend_code(self, number: int, channel: str | None) -> None:
         latest = self.flow.verifier.latest(self.flow.user(number))
         if latest is not None:
             self.attempt(lambda: self.flow.verifier.resend(latest, channel=channel))
@@ -126,7 +128,7 @@ class Verifying(RuleBasedStateMachine):
         assert after - before in (0, 1)
         self.compared[challenge.id] += after - before
         if proof is not None:
-            assert right, "a proof without a right code"
+            assert right, "a wrong code proved the mobile"
             self.proved[challenge.id] += 1
             self.right.add((number, proof.mobile))
         elif after > before:
@@ -137,11 +139,11 @@ class Verifying(RuleBasedStateMachine):
         self.flow.clock.advance(seconds)
 
     @rule(number=st.sampled_from(USERS), mobile=st.sampled_from(MOBILES))
-    def change_number(self, number: int, mobile: str) -> None:
-        self.flow.move(number, mobile)
+    def change_mobile(self, number: int, mobile: str) -> None:
+        self.flow.set_mobile(number, mobile)
 
     @rule(number=st.sampled_from(USERS))
-    def roll_the_host_back(self, number: int) -> None:
+    def roll_back_the_host(self, number: int) -> None:
         latest = self.flow.verifier.latest(self.flow.user(number))
         self.flow.user(number).note = "never written"
         if latest is not None:
@@ -151,7 +153,7 @@ class Verifying(RuleBasedStateMachine):
     @rule(number=st.sampled_from(USERS))
     def revoke(self, number: int) -> None:
         self.flow.verifier.revoke(self.flow.user(number), by="staff")
-        self.right = {(whose, mobile) for whose, mobile in self.right if whose != number}
+        self.right = {(user, mobile) for user, mobile in self.right if user != number}
         assert self.flow.verifier.status(self.flow.user(number)).state == "unverified"
 
     @rule(number=st.sampled_from(USERS))
@@ -164,14 +166,14 @@ class Verifying(RuleBasedStateMachine):
         latest = self.flow.verifier.latest(self.flow.user(number))
         message = latest and self.flow.verifier.last_message(latest)
         if message is not None:
-            # A native code has no id of the gateway's, so its report finds nothing and waits.
+            # A native code has no gateway id, so its report matches no attempt.
             attempts = self.flow.state.ledger.read(
                 lambda session: session.query(Attempt).filter_by(message_id=message.id).all()
             )
             report = DeliveryReport(attempts[-1].gateway_id or message.id, status)
             self.flow.state.tracker.record("gateway", [report])
 
-    # --- what always holds ------------------------------------------------------------------------
+    # --- invariants ------------------------------------------------------------------------
 
     @invariant()
     def no_challenge_compares_more_than_its_attempts(self) -> None:
@@ -182,26 +184,26 @@ class Verifying(RuleBasedStateMachine):
         assert all(count <= 1 for count in self.proved.values())
 
     @invariant()
-    def no_mobile_gets_more_than_its_cap_in_an_hour(self) -> None:
+    def no_mobile_exceeds_its_limit_in_an_hour(self) -> None:
         hour_ago = self.flow.clock.now.timestamp() - 3600
         recent = Counter(to for when, to in self.sent_at if when > hour_ago)
-        assert all(count <= MOBILE_CAP for count in recent.values())
+        assert all(count <= MOBILE_LIMIT for count in recent.values())
 
     @invariant()
-    def no_account_fails_more_than_its_budget_in_a_day(self) -> None:
+    def no_account_exceeds_its_failures_in_a_day(self) -> None:
         day_ago = self.flow.clock.now.timestamp() - 86_400
         recent = Counter(number for when, number in self.failed_at if when > day_ago)
         assert all(count <= FAILURES for count in recent.values())
 
     @invariant()
-    def nobody_is_verified_without_a_right_code(self) -> None:
+    def no_user_is_verified_without_a_right_code(self) -> None:
         for number in USERS:
             status = self.flow.verifier.status(self.flow.user(number))
             if status.state == "verified":
                 assert (number, status.mobile) in self.right
 
     @invariant()
-    def one_account_at_most_is_verified_for_a_mobile(self) -> None:
+    def at_most_one_account_is_verified_for_a_mobile(self) -> None:
         verified = [
             status.mobile
             for number in USERS
@@ -210,7 +212,7 @@ class Verifying(RuleBasedStateMachine):
         assert len(verified) == len(set(verified))
 
     @invariant()
-    def one_challenge_at_most_is_open_for_a_user(self) -> None:
+    def at_most_one_challenge_is_open_for_a_user(self) -> None:
         pending = self.flow.state.ledger.read(
             lambda session: Counter(
                 session.query(Challenge.user_id).filter_by(state=Challenge.PENDING)
@@ -219,21 +221,21 @@ class Verifying(RuleBasedStateMachine):
         assert all(count == 1 for count in pending.values())
 
 
-class VerifyingNatively(Verifying):
+class NativeVerification(VerificationMachine):
     native = True
 
 
-class VerifyingAnew(Verifying):
+class NewCodeVerification(VerificationMachine):
     resend = "new"
 
 
-@pytest.mark.parametrize("machine", [Verifying, VerifyingNatively, VerifyingAnew])
-def test_no_order_of_steps_breaks_a_promise(machine: type[Verifying]) -> None:
+@pytest.mark.parametrize("machine", [VerificationMachine, NativeVerification, NewCodeVerification])
+def test_no_sequence_of_steps_breaks_an_invariant(machine: type[VerificationMachine]) -> None:
     case = machine.TestCase
     case.settings = settings(
         max_examples=8,
         stateful_step_count=25,
         deadline=None,
-        suppress_health_check=list(HealthCheck),  # a database's pace says nothing about the rules
+        suppress_health_check=list(HealthCheck),  # the database may be slow
     )
     case("runTest").runTest()

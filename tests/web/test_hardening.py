@@ -1,4 +1,4 @@
-"""Cases 66 to 74 and 84 of docs/safety.md, as far as guards, logins and pages hold them."""
+"""Cases 67, 68, 69, 72, 74 and 84 of docs/safety.md: guards, logins and framing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def extension(app: Flask) -> SMSVerify:
     return found
 
 
-# --- 67: OPTIONS ----------------------------------------------------------
+# --- 67: OPTIONS ------------------------------------------------------------------------------
 
 
 def test_a_guarded_view_that_handles_options_itself_is_guarded(app: Flask) -> None:
@@ -104,7 +104,7 @@ def test_is_authenticated_must_be_a_bool(app: Flask, monkeypatch: pytest.MonkeyP
         client.get("/guarded")
 
 
-# --- 69: a pending login ----------------------------------------------------------
+# --- 69: a pending login ----------------------------------------------------------------------
 
 
 def test_a_pending_login_is_void_after_get_id_changes(
@@ -125,7 +125,7 @@ def test_a_pending_login_is_void_after_get_id_changes(
     assert answer.status_code == 401, "the visitor is anonymous again"
 
 
-# --- 72: text keys ----------------------------------------------------------
+# --- 72: text keys ----------------------------------------------------------------------------
 
 
 def test_user_keys_that_differ_by_a_trailing_space_are_two_users(
@@ -146,7 +146,7 @@ def test_user_keys_that_differ_by_a_trailing_space_are_two_users(
         assert row.user_id == key
 
 
-# --- 74: the session stamp ----------------------------------------------------------
+# --- 74: the session stamp --------------------------------------------------------------------
 
 
 def stamped(make_app: MakeApp, sqlite: str) -> tuple[Flask, Any]:
@@ -185,7 +185,7 @@ def test_a_stamp_ends_with_its_login(make_app: MakeApp, sqlite: str, path: str) 
     assert client.get("/guarded").status_code == 302
 
 
-# --- 84: framing ----------------------------------------------------------
+# --- 84: framing ------------------------------------------------------------------------------
 
 
 def csp_of(answer: Any) -> dict[str, str]:

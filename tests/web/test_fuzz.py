@@ -1,13 +1,11 @@
-"""What nobody would type: no 500, nothing slow, and no way off the site."""
+"""Generated and oversized input: no server error, no unlimited parsing, no open redirect."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -30,14 +28,28 @@ from visiting import (
     age,
     api,
     browser,
-    cpu_seconds,
     forget_limits,
     last_code,
     phone,
     prove,
     wrong,
 )
-from web.fuzzing import json_values, shared_app
+from web.fuzzing import (
+    FORM,
+    HEAVY_BODIES,
+    IN_A_STRING,
+    LARGE,
+    LONG_HEADERS,
+    LONG_QUERIES,
+    MULTIPART,
+    PART,
+    REFUSED_BODIES,
+    Unread,
+    body_of,
+    json_values,
+    parsed_sizes,
+    shared_app,
+)
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_smsverify.errors import InvalidCode, MobileError, Unavailable
@@ -46,7 +58,9 @@ from flask_smsverify.verification import codes
 from flask_smsverify.web.redirects import safe_path
 from flask_smsverify.web.request_limits import MAX_BODY_BYTES
 
-# --- where `next` leads ------------------------------------------------------------------------
+ACCEPT_JSON = {"Accept": "application/json"}
+
+# --- where `next` leads -----------------------------------------------------------------------
 
 
 def resolved_host(location: str) -> str:
@@ -108,7 +122,7 @@ PIECES = st.sampled_from(
 @example("/%2f/evil.example")
 @example("/\u2028/evil.example")
 @example("/\ud800")
-def test_a_target_that_is_taken_stays_on_this_site(target: str) -> None:
+def test_an_accepted_target_stays_on_this_site(target: str) -> None:
     """Case 38 of docs/safety.md."""
     found = safe_path(target)
     if found is not None:
@@ -117,7 +131,7 @@ def test_a_target_that_is_taken_stays_on_this_site(target: str) -> None:
         found.encode()
 
 
-def test_the_oracle_knows_the_ways_off_a_site() -> None:
+def test_the_oracle_of_these_tests_recognizes_urls_of_other_sites() -> None:
     for target in ("//e", "/\\e", "\\\\e", "/\t/e", " //e", "https:e", "http:///e", "///e"):
         assert resolved_host(target) == "e", target
     assert resolved_host("javascript:alert(1)") == ""
@@ -125,7 +139,7 @@ def test_the_oracle_knows_the_ways_off_a_site() -> None:
         assert resolved_host(target) == "site.example", target
 
 
-def test_what_is_no_path_of_ours_is_refused() -> None:
+def test_only_paths_are_accepted_as_targets() -> None:
     for target in (None, "", "a", "?a", "#a", "/" + "a" * 2000, 7, ["/a"], b"/a", {"/": 1}):
         assert safe_path(target) is None
     for target in ("/", "/a?b=c&d=%2F#e", "/سلام", "/a b", "/a//b", "/@x", "/a:b"):
@@ -134,8 +148,8 @@ def test_what_is_no_path_of_ours_is_refused() -> None:
 
 @shared_app
 @given(target=st.lists(PIECES, max_size=6).map("".join))
-def test_no_answer_leads_off_the_site(client: FlaskClient, target: str) -> None:
-    """Case 38 of docs/safety.md, by every way that `next` comes in."""
+def test_no_redirect_leads_to_another_site(client: FlaskClient, target: str) -> None:
+    """Case 38 of docs/safety.md, for every way to pass `next`."""
     assume("\ud800" not in target)
     form = {"next": target, "code": "1", "mobile": "x"}
     for path in (SEND, CHECK, MOBILE):
@@ -149,15 +163,17 @@ def test_no_answer_leads_off_the_site(client: FlaskClient, target: str) -> None:
 
 @pytest.fixture
 def verified(app: Flask, client: FlaskClient) -> FlaskClient:
-    """A browser whose user has nothing left to do."""
+    """A browser of a verified user."""
     prove(app, client)
     return client
 
 
 @shared_app
 @given(target=st.lists(PIECES, max_size=6).map("".join))
-def test_no_answer_to_the_verified_leads_off_the_site(verified: FlaskClient, target: str) -> None:
-    """Case 38 of docs/safety.md, where the answer goes straight to `next`."""
+def test_no_redirect_of_a_verified_user_leads_to_another_site(
+    verified: FlaskClient, target: str
+) -> None:
+    """Case 38 of docs/safety.md, where the response redirects to `next` directly."""
     assume("\ud800" not in target)
     for answer in (
         verified.get(PAGE, query_string={"next": target}),
@@ -169,7 +185,7 @@ def test_no_answer_to_the_verified_leads_off_the_site(verified: FlaskClient, tar
 
 
 @pytest.mark.parametrize("server_name", [None, "site.example"])
-def test_a_forged_host_is_in_no_text_and_no_link(
+def test_a_forged_host_header_appears_in_no_text_and_no_link(
     make_app: MakeApp, sqlite: str, server_name: str | None
 ) -> None:
     """Case 40 of docs/safety.md."""
@@ -198,7 +214,7 @@ def test_a_forged_host_is_in_no_text_and_no_link(
     assert ("@site.example #" in phone(app).last.text) is (server_name is not None)
 
 
-def test_a_forwarded_address_counts_only_behind_a_proxy_fix(make_app: MakeApp, sqlite: str) -> None:
+def test_x_forwarded_for_is_ignored_without_proxy_fix(make_app: MakeApp, sqlite: str) -> None:
     """Case 24 of docs/safety.md."""
     limits = {"ip": "1/day"}
     app = make_app(sqlite, users=4, SMSVERIFY_LIMITS=limits)
@@ -211,7 +227,7 @@ def test_a_forwarded_address_counts_only_behind_a_proxy_fix(make_app: MakeApp, s
         assert browser(app, user).post(SEND, json={}, headers=header).status_code == status
 
 
-# --- bodies that nobody would send -------------------------------------------------------------
+# --- bodies that nobody would send ------------------------------------------------------------
 
 VALUES = json_values(OTHER, "123456", "sms", "voice", "/guarded", "\ud800", "۱۲۳۴۵۶")
 BODIES = st.dictionaries(
@@ -221,7 +237,9 @@ BODIES = st.dictionaries(
 
 @shared_app
 @given(path=st.sampled_from([SEND, CHECK, MOBILE]), body=BODIES | VALUES)
-def test_no_json_body_is_a_500(client: FlaskClient, path: str, body: Any) -> None:
+def test_any_json_body_is_answered_without_a_server_error(
+    client: FlaskClient, path: str, body: Any
+) -> None:
     answer = client.post(path, data=json.dumps(body), content_type="application/json")
     assert answer.status_code in (200, 404, 422, 429), answer.text
     assert json.loads(answer.text)
@@ -236,7 +254,9 @@ def test_no_json_body_is_a_500(client: FlaskClient, path: str, body: Any) -> Non
         st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
     ),
 )
-def test_no_form_is_a_500(client: FlaskClient, path: str, form: dict[str, str]) -> None:
+def test_any_form_is_answered_without_a_server_error(
+    client: FlaskClient, path: str, form: dict[str, str]
+) -> None:
     answer = client.post(path, data=form)
     assert answer.status_code == 303
     assert client.get(answer.location).status_code in (200, 302)
@@ -259,14 +279,16 @@ def test_no_form_is_a_500(client: FlaskClient, path: str, form: dict[str, str]) 
     ),
     accept=st.sampled_from(["text/html", "application/json", "x/y", ";;q=", "*/*;q=nan"]),
 )
-def test_no_bytes_are_a_500(client: FlaskClient, body: bytes, kind: str, accept: str) -> None:
+def test_any_body_is_answered_without_a_server_error(
+    client: FlaskClient, body: bytes, kind: str, accept: str
+) -> None:
     answer = client.post(CHECK, data=body, content_type=kind, headers={"Accept": accept})
     assert answer.status_code in (303, 404, 422)
 
 
 @pytest.fixture
 def everywhere(make_app: MakeApp, sqlite: str) -> FlaskClient:
-    """A browser in an app that is guarded wherever it goes."""
+    """A browser in an app that is guarded everywhere."""
     app = make_app(sqlite)
     app.extensions["test_smsverify"].guard(app, except_=["login"])
     app.add_url_rule("/any/<path:rest>", "any", lambda rest: rest, methods=["GET", "POST"])
@@ -282,7 +304,7 @@ def everywhere(make_app: MakeApp, sqlite: str) -> FlaskClient:
     path=st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
     referrer=st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=20),
 )
-def test_no_address_is_a_500(
+def test_any_path_query_and_referrer_is_answered_without_a_server_error(
     everywhere: FlaskClient, query: dict[str, str], path: str, referrer: str
 ) -> None:
     client = everywhere
@@ -293,113 +315,67 @@ def test_no_address_is_a_500(
     assert resolved_host(answer.location) == "site.example"
 
 
-LONG = ["1" * 10_000_000, "\u0660" * 1_000_000, " " * 1_000_000, "+" * 1_000_000, "(" * 100_000]
+def test_oversized_input_is_refused_by_its_length_alone() -> None:
+    """Cases 13 and 30 of docs/safety.md."""
+    typed = Unread("/" * 10_000)
+    with pytest.raises(MobileError):
+        parse(typed, default_region="IR", allowed_regions=("IR",))
+    with pytest.raises(InvalidCode):
+        codes.parse_code(typed, range(6, 7))
+    assert safe_path(typed) is None
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda typed: parse(typed, default_region="IR", allowed_regions=("IR",)),
-        lambda typed: codes.parse_code(typed, range(6, 7)),
-        safe_path,
-    ],
-    ids=["mobile", "code", "next"],
-)
-def test_nothing_typed_takes_long(read: Callable[[object], object]) -> None:
-    """Cases 13 and 30 of docs/safety.md; what is long is refused before it is looked at."""
-    for typed in [*LONG, "/" + "a" * 10_000_000, "ﷺ" * 48, "\u0344" * 48, "0" * 48, "-" * 48]:
-
-        def tried(typed: str = typed) -> None:
-            with contextlib.suppress(MobileError, InvalidCode):
-                read(typed)
-
-        assert cpu_seconds(tried) < 0.02, typed[:10]
+def test_input_that_is_hard_to_normalize_is_refused() -> None:
+    """Case 30 of docs/safety.md."""
+    for character in "ﷺ\u03440-":
+        with pytest.raises(MobileError):
+            parse(character * 48, default_region="IR", allowed_regions=("IR",))
+        with pytest.raises(InvalidCode):
+            codes.parse_code(character * 48, range(6, 7))
 
 
-def filled(pattern: str, *, size: int = MAX_BODY_BYTES, ends: tuple[str, str] = ("", "")) -> str:
-    """A body of just that size, of one pattern over and over."""
-    inside = size - sum(len(end.encode()) for end in ends)
-    return ends[0] + pattern * (inside // len(pattern.encode())) + ends[1]
-
-
-IN_A_LIST = ('{"code":[', "0]}")
-IN_A_STRING = ('{"code":"', '"}')
-FORM = "application/x-www-form-urlencoded"
-PART = 'Content-Disposition: form-data; name="code"'
-PARTS = "multipart/form-data; boundary=x"
-HEAVY = [
-    ("application/json", filled("1", ends=IN_A_STRING)),
-    ("application/json", filled("۱", ends=IN_A_STRING)),
-    ("application/json", filled("\\u0660", ends=IN_A_STRING)),
-    ("application/json", filled("[],", ends=IN_A_LIST)),
-    ("application/json", filled("[],", size=59_000, ends=IN_A_LIST)),
-    ("application/json", filled("{},", ends=IN_A_LIST)),
-    ("application/json", filled("1,", ends=IN_A_LIST)),
-    ("application/json", filled("1e5,", size=79_000, ends=IN_A_LIST)),
-    ("application/json", filled("1", ends=("{", "}"))),
-    ("application/json", filled("1", ends=('{"code":', "}"))),
-    ("application/json", filled("0", ends=('{"code":1.', "1}"))),
-    ("application/json", filled("[")),
-    ("application/json", filled("[", size=900, ends=('{"code":', "]" * 900 + "}"))),
-    ("application/json", filled(" ")),
-    (FORM, filled("1", ends=("code=", ""))),
-    (FORM, filled("%2b", ends=("mobile=", ""))),
-    (FORM, filled("%2b", size=59_000, ends=("mobile=", ""))),
-    (FORM, filled("/", ends=("next=", ""))),
-    (FORM, filled("a=1&")),
-    (FORM, filled("a=1&", size=79_000)),
-    (FORM, filled("+")),
-    (PARTS, filled(f"--x\r\n{PART}\r\n\r\n1\r\n")),
-    (PARTS, filled("--x\r\n" + PART + "\r\na:b" * 220 + "\r\n\r\n1\r\n")),
-    *(
-        (
-            PARTS,
-            filled(pattern, size=size, ends=(f"--x\r\n{PART}{begin}", "\r\n\r\n1\r\n--x--\r\n")),
-        )
-        for size in (MAX_BODY_BYTES, 32_000)
-        for begin, pattern in [
-            ("\r\n\r\n", "\r\n--"),
-            ("\r\n\r\n", "\r\n"),
-            ('; z="', '\\"'),
-            ('; z="', "z"),
-            ("", ";a=1"),
-            ("", ";"),
-            ("\r\n", "a:\n"),
-        ]
-    ),
-]
-
-
-@pytest.mark.parametrize(("kind", "body"), HEAVY, ids=range(len(HEAVY)))
-def test_no_body_takes_long(client: FlaskClient, kind: str, body: str) -> None:
-    """From the door to the answer, for the largest bodies that are read."""
+def test_a_body_beyond_the_limits_is_refused_unparsed(client: FlaskClient) -> None:
     client.post(SEND)
-    for path in (SEND, CHECK, MOBILE):
-        taken = cpu_seconds(lambda path=path: client.post(path, data=body, content_type=kind))
-        assert taken < 0.05, path
-    answer = client.post(
-        CHECK, data=body, content_type=kind, headers={"Accept": "application/json"}
-    )
-    assert answer.status_code == 422
+    for kind, body in REFUSED_BODIES:
+        for path in (SEND, CHECK, MOBILE):
+            with parsed_sizes() as sizes:
+                response = client.post(path, data=body, content_type=kind, headers=ACCEPT_JSON)
+            assert max(sizes) < LARGE, (path, kind, body[:60])
+            assert (response.status_code, response.json["code"]) == (422, "invalid_request")
 
 
-def test_a_body_is_refused_before_it_is_parsed_whoever_parses(
+def test_the_largest_bodies_within_the_limits_are_parsed_and_answered(client: FlaskClient) -> None:
+    """`tests/benchmarks/large_requests.py` measures how long they take."""
+    client.post(SEND)
+    for kind, body in HEAVY_BODIES:
+        with parsed_sizes() as sizes:
+            response = client.post(CHECK, data=body, content_type=kind, headers=ACCEPT_JSON)
+        assert max(sizes) >= min(LARGE, len(body)), (kind, body[:60])
+        assert response.status_code == 422, (kind, body[:60])
+        for path in (SEND, MOBILE):
+            response = client.post(path, data=body, content_type=kind, headers=ACCEPT_JSON)
+            assert response.status_code < 500, (path, kind, body[:60])
+
+
+def test_a_body_is_refused_unparsed_even_if_the_host_reads_it_first(
     make_app: MakeApp, sqlite: str
 ) -> None:
-    """Also where the host looks at each form before we do."""
     app = make_app(sqlite)
     app.before_request(lambda: request.form.get("x") and None)
     client = browser(app)
-    began = cpu_seconds(lambda: client.post(CHECK, data=filled("a=1&"), content_type=FORM))
-    assert began < 0.05
-    answer = client.post(CHECK, data=filled("a=1&", size=100_000), content_type=FORM)
-    assert answer.status_code == 422
+    for size in (MAX_BODY_BYTES, 100_000):
+        with parsed_sizes() as sizes:
+            response = client.post(CHECK, data=body_of("a=1&", size=size), content_type=FORM)
+        assert response.status_code == 422
+        assert max(sizes) < LARGE
     client.post(SEND)
-    whole = client.post(CHECK, data={"code": last_code(app)})
-    assert (whole.status_code, whole.location) == (303, "/")
+    response = client.post(CHECK, data={"code": last_code(app)})
+    assert (response.status_code, response.location) == (303, "/")
 
 
-def test_a_refusal_waits_for_what_the_hosts_layout_needs(make_app: MakeApp, sqlite: str) -> None:
+def test_a_refusal_is_rendered_after_the_hosts_before_request_functions(
+    make_app: MakeApp, sqlite: str
+) -> None:
     app = make_app(sqlite)
     layout = "{{ g.tenant.name }}: {% block content %}{% endblock %}"
     app.jinja_loader = DictLoader({"smsverify/base.html": layout})
@@ -411,19 +387,25 @@ def test_a_refusal_waits_for_what_the_hosts_layout_needs(make_app: MakeApp, sqli
     app.before_request(come_first)
     client = browser(app)
     parts = "".join(f"--x\r\n{PART}\r\n\r\n1\r\n" for _ in range(1010))
-    for kind, body in ((FORM, filled("a=1&")), (FORM, filled("1", size=5_000_000)), (PARTS, parts)):
+    for kind, body in (
+        (FORM, body_of("a=1&")),
+        (FORM, body_of("1", size=5_000_000)),
+        (MULTIPART, parts),
+    ):
         answer = client.post(CHECK, data=body, content_type=kind)
         assert answer.status_code == 422
         assert answer.text.startswith("Chenar: ")
 
 
-def test_no_body_at_all_is_none_too_large(make_app: MakeApp, sqlite: str) -> None:
+def test_a_request_without_a_body_passes_a_limit_of_zero_bytes(
+    make_app: MakeApp, sqlite: str
+) -> None:
     client = browser(make_app(sqlite, MAX_CONTENT_LENGTH=0))
     assert client.get(PAGE).status_code == 200
 
 
-def test_an_honest_body_is_not_too_much(client: FlaskClient) -> None:
-    """The longest `next` that there is, in the longest spelling of it."""
+def test_a_form_with_the_longest_next_is_accepted(client: FlaskClient) -> None:
+    """The longest `next` in its longest encoding."""
     target = "/" + "س" * 1999
     answer = client.post(SEND, data={"next": target})
     assert (answer.status_code, unquote(answer.location)) == (303, f"{PAGE}?next={target}")
@@ -431,15 +413,15 @@ def test_an_honest_body_is_not_too_much(client: FlaskClient) -> None:
     assert unquote(answer.location) == f"{PAGE}?next={target}"
 
 
-def test_a_body_that_does_not_tell_its_length_is_not_cut(client: FlaskClient) -> None:
-    """As a server hands one over that came in chunks."""
+def test_a_chunked_body_is_read_whole_or_refused(client: FlaskClient) -> None:
+    """A server passes a body in chunks without a Content-Length."""
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     client.post(SEND)
     for kind, ends in (("application/json", IN_A_STRING), (FORM, ("code=", ""))):
         for size, said in ((MAX_BODY_BYTES - 100, "invalid_code"), (5_000_000, "invalid_request")):
             answer = client.post(
                 CHECK,
-                input_stream=io.BytesIO(filled("1", size=size, ends=ends).encode()),
+                input_stream=io.BytesIO(body_of("1", size=size, ends=ends).encode()),
                 content_type=kind,
                 headers={"Accept": "application/json"},
                 environ_overrides=chunked,
@@ -450,36 +432,35 @@ def test_a_body_that_does_not_tell_its_length_is_not_cut(client: FlaskClient) ->
 @shared_app
 @given(st.binary(max_size=30))
 @example(b"\xff")
-def test_no_bytes_of_a_query_are_a_500(client: FlaskClient, query: bytes) -> None:
+def test_any_query_bytes_are_answered_without_a_server_error(
+    client: FlaskClient, query: bytes
+) -> None:
     raw = {"QUERY_STRING": f"next=/{query.decode('latin-1')}"}
     for path in (PAGE, STATUS, MOBILE, "/guarded"):
         answer = client.get(path, environ_overrides=raw)
         assert answer.status_code in (200, 302, 422), path
 
 
-@pytest.mark.parametrize("header", ["Accept", "Accept-Language", "Content-Type"])
-@pytest.mark.parametrize("pattern", ["a/b,", "fa,", "en;q=0.5,", ",", ";", "a"])
-def test_no_header_takes_long(client: FlaskClient, header: str, pattern: str) -> None:
+def test_a_long_accept_header_is_not_parsed(client: FlaskClient) -> None:
     client.post(SEND)
-    headers = {header: pattern * (60_000 // len(pattern))}
-    for path in (PAGE, "/guarded", STATUS):
-        assert cpu_seconds(lambda path=path: client.get(path, headers=headers)) < 0.05, path
-    assert cpu_seconds(lambda: client.post(CHECK, data={"code": "1"}, headers=headers)) < 0.05
+    for headers in LONG_HEADERS:
+        with parsed_sizes() as sizes:
+            responses = [client.get(path, headers=headers) for path in (PAGE, "/guarded", STATUS)]
+            responses.append(client.post(CHECK, data={"code": "1"}, headers=headers))
+        assert max(sizes) < LARGE, headers
+        assert all(response.status_code < 500 for response in responses), headers
 
 
-@pytest.mark.parametrize(
-    "query", ["next=" + "%2f" * 20_000, "a=1&" * 15_000, "next=" + "/" * 60_000]
-)
-def test_no_address_takes_long(client: FlaskClient, query: str) -> None:
-    """As long as a server lets it be; put there, so that the client's own work does not count."""
-    asked = {"QUERY_STRING": query}
-    assert cpu_seconds(lambda: client.get(PAGE, environ_overrides=asked)) < 0.05
+def test_a_long_query_is_answered(client: FlaskClient) -> None:
+    for query in LONG_QUERIES:
+        response = client.get(PAGE, environ_overrides={"QUERY_STRING": query})
+        assert response.status_code == 200, query[:20]
 
 
-# --- what is shown and what is written down ----------------------------------------------------
+# --- what is shown and what is written down ---------------------------------------------------
 
 
-def test_logs_and_answers_hold_no_code_and_no_whole_mobile(
+def test_logs_and_responses_contain_no_code_and_no_whole_mobile(
     make_app: MakeApp, sqlite: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Case 17 of docs/safety.md, at DEBUG."""
@@ -507,11 +488,11 @@ def test_logs_and_answers_hold_no_code_and_no_whole_mobile(
 
 
 def _is_the_hosts(record: logging.LogRecord) -> bool:
-    """The host's own engine and the cookie of the test's own client are not ours to hush."""
+    """Return whether a log record is of the host's engine, whose logging the host controls."""
     return record.name == "sqlalchemy.engine.Engine" or record.name.startswith("sqlalchemy.orm")
 
 
-def test_a_verified_users_page_for_others_is_masked(app: Flask, client: FlaskClient) -> None:
+def test_the_page_of_a_verified_user_shows_a_masked_mobile(app: Flask, client: FlaskClient) -> None:
     prove(app, client)
     age(app, timedelta(days=1))
     text = client.get(PAGE).text

@@ -83,7 +83,7 @@ def messages_in_use() -> Iterator[str | tuple[str, ...]]:
         yield message
 
 
-# --- the catalogue -----------------------------------------------------------------------------
+# --- the catalogue ----------------------------------------------------------------------------
 
 
 def test_the_catalogue_has_exactly_the_messages_in_use_and_all_are_translated(
@@ -161,7 +161,7 @@ def test_no_module_names_a_translated_language() -> None:
         assert not re.search("""["'](fa|fa_IR|fas|per)["']""", path.read_text("utf-8")), path
 
 
-# --- the choice of locale ----------------------------------------------------------------------
+# --- the choice of locale ---------------------------------------------------------------------
 
 
 def selected(locale: str | None = None) -> str:
@@ -245,7 +245,7 @@ def test_another_extension_named_babel_does_no_harm(
         assert Interface().time(datetime(2025, 3, 21, 9, 30, tzinfo=UTC)) == "09:30 UTC"
 
 
-# --- formats -----------------------------------------------------------------------------------
+# --- formats ----------------------------------------------------------------------------------
 
 
 def test_numbers_have_the_readers_digits() -> None:
@@ -356,7 +356,7 @@ def test_a_wait_is_rounded_up_and_never_too_short() -> None:
     assert fa.wait(600) == "۱۰ دقیقه بعد"
 
 
-# --- problems and notices ----------------------------------------------------------------------
+# --- problems and notices ---------------------------------------------------------------------
 
 
 def test_every_problem_has_a_title_and_sentences_in_each_language() -> None:
@@ -404,7 +404,7 @@ def test_a_program_without_a_csrf_token_is_told_where_to_get_one() -> None:
         assert "csrf_token" in detail
 
 
-# --- a third language --------------------------------------------------------------------------
+# --- a third language -------------------------------------------------------------------------
 
 ARABIC: dict[str | tuple[str, str], str | tuple[str, ...]] = {
     "Enter the code from the text message": "أدخل الرمز المرسل في الرسالة",

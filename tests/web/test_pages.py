@@ -1,4 +1,4 @@
-"""The pages as a browser walks through them: what each answers, and what happens meanwhile."""
+"""The pages in a browser: redirects, errors, notices, database failures and headers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def page(client: FlaskClient, **query: str) -> TestResponse:
     return answer
 
 
-def test_a_code_sent_and_typed_opens_the_guarded_page(app: Flask, client: FlaskClient) -> None:
+def test_sending_and_entering_a_code_opens_the_guarded_page(
+    app: Flask, client: FlaskClient
+) -> None:
     stopped = client.get("/guarded?a=1")
     assert stopped.location == "/verify-mobile/?next=/guarded?a%3D1"
     assert "Send the code by text message" in client.get(stopped.location, headers=ENGLISH).text
@@ -61,7 +63,7 @@ def test_a_code_sent_and_typed_opens_the_guarded_page(app: Flask, client: FlaskC
     assert client.get(checked.location).text == "guarded"
 
 
-def test_the_whole_walk_on_every_database(make_app: MakeApp, database: str) -> None:
+def test_the_whole_flow_works_on_every_database(make_app: MakeApp, database: str) -> None:
     app = make_app(database)
     client = browser(app)
     assert client.post(SEND).status_code == 303
@@ -79,7 +81,7 @@ def test_the_whole_walk_on_every_database(make_app: MakeApp, database: str) -> N
     assert client.get("/guarded").text == "guarded"
 
 
-def test_the_page_says_when_nothing_is_left_to_do(app: Flask, client: FlaskClient) -> None:
+def test_the_page_of_a_verified_user_says_so_or_redirects(app: Flask, client: FlaskClient) -> None:
     prove(app, client)
     assert "Your mobile number is confirmed" in page(client).text
     assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
@@ -97,7 +99,7 @@ def test_a_get_sends_nothing_and_writes_nothing(app: Flask, client: FlaskClient)
     assert {statement.split()[0] for statement in seen} == {"SELECT"}
 
 
-def test_a_head_request_is_a_get_whatever_it_carries(app: Flask) -> None:
+def test_a_head_request_with_a_body_changes_nothing(app: Flask) -> None:
     """Case 39: no token is asked of it."""
     app.config["WTF_CSRF_ENABLED"] = True
     client = browser(app)
@@ -111,9 +113,8 @@ def test_a_head_request_is_a_get_whatever_it_carries(app: Flask) -> None:
     assert "2233" not in page.text
 
 
-@pytest.mark.parametrize(
-    ("path", "form"),
-    [
+def test_a_browsers_post_always_ends_in_a_redirect(app: Flask, client: FlaskClient) -> None:
+    forms: list[tuple[str, dict[str, str]]] = [
         (SEND, {}),
         (SEND, {"channel": "pigeon"}),
         (CHECK, {}),
@@ -122,19 +123,18 @@ def test_a_head_request_is_a_get_whatever_it_carries(app: Flask) -> None:
         (MOBILE, {"mobile": "0935 111 2233"}),
         (MOBILE, {"mobile": "no"}),
         (MOBILE, {}),
-    ],
-)
-def test_a_browsers_post_always_ends_in_a_redirect(
-    app: Flask, client: FlaskClient, path: str, form: dict[str, str]
+    ]
+    for path, form in forms:
+        for _ in range(2):
+            response = client.post(path, data=form)
+            assert response.status_code == 303, (path, form)
+            assert response.location.startswith("/verify-mobile/"), (path, form)
+            assert client.get(response.location).status_code == 200, (path, form)
+
+
+def test_an_error_is_shown_once_and_a_reload_repeats_nothing(
+    app: Flask, client: FlaskClient
 ) -> None:
-    for _ in range(2):
-        answer = client.post(path, data=form)
-        assert answer.status_code == 303
-        assert answer.location.startswith("/verify-mobile/")
-        assert client.get(answer.location).status_code == 200
-
-
-def test_an_error_is_shown_once_and_reload_repeats_nothing(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     client.post(CHECK, data={"code": wrong(last_code(app))})
     first = page(client)
@@ -145,34 +145,27 @@ def test_an_error_is_shown_once_and_reload_repeats_nothing(app: Flask, client: F
     assert client.get(STATUS).json["attempts_left"] == 4
 
 
-def test_a_kept_error_does_not_outlive_a_standing_that_is_fine(
-    app: Flask, client: FlaskClient
-) -> None:
+def test_a_stored_error_is_shown_once_to_a_verified_user(app: Flask, client: FlaskClient) -> None:
     prove(app, client)
     client.post(CHECK, data={"code": "12", "next": "/guarded"})
     page(client)
     assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
 
 
-@pytest.mark.parametrize(
-    ("code", "title"),
-    [
+def test_each_kind_of_invalid_code_has_its_error_and_costs_no_attempt(client: FlaskClient) -> None:
+    client.post(SEND)
+    for code, title in (
         ("", "Enter the code"),
         ("12a456", "The code must contain only digits"),
         ("123", "The code is too short"),
         ("1234567", "The code is too long"),
-    ],
-)
-def test_what_cannot_be_a_code_is_told_apart_and_costs_nothing(
-    client: FlaskClient, code: str, title: str
-) -> None:
-    client.post(SEND)
-    client.post(CHECK, data={"code": code})
-    assert error_of(page(client)) == title
+    ):
+        client.post(CHECK, data={"code": code})
+        assert error_of(page(client)) == title
     assert client.get(STATUS).json["attempts_left"] == 5
 
 
-def test_five_wrong_codes_end_the_challenge_right_or_wrong(app: Flask, client: FlaskClient) -> None:
+def test_five_wrong_codes_exhaust_the_challenge(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     right = last_code(app)
     for _ in range(5):
@@ -187,7 +180,7 @@ def test_five_wrong_codes_end_the_challenge_right_or_wrong(app: Flask, client: F
     assert client.get("/guarded").status_code == 302
 
 
-def test_a_second_click_on_the_right_code_ends_well(app: Flask, client: FlaskClient) -> None:
+def test_submitting_the_right_code_twice_succeeds(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     for _ in range(2):
         answer = client.post(CHECK, data={"code": last_code(app), "next": "/guarded"})
@@ -195,14 +188,14 @@ def test_a_second_click_on_the_right_code_ends_well(app: Flask, client: FlaskCli
     assert error_of(page(client)) is None
 
 
-def test_a_second_click_on_send_sends_once(app: Flask, client: FlaskClient) -> None:
+def test_submitting_send_twice_sends_once(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     client.post(SEND)
     assert len(phone(app).messages) == 1
     assert error_of(page(client)) == "Wait before you request a new code"
 
 
-def test_a_call_brings_the_same_code(app: Flask, client: FlaskClient) -> None:
+def test_a_call_carries_the_same_code(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     by_sms = last_code(app)
     forget_limits(app)
@@ -214,7 +207,7 @@ def test_a_call_brings_the_same_code(app: Flask, client: FlaskClient) -> None:
 
 
 def notice_of(answer: TestResponse) -> str | None:
-    """What a page says was done; None where it says nothing."""
+    """Return the notice that a page shows; None without one."""
     found = re.search(r'class="sv-notice"[^>]*>([^<]*)', answer.text)
     return html.unescape(found[1]) if found else None
 
@@ -241,7 +234,7 @@ def notice_of(answer: TestResponse) -> str | None:
         ),
     ],
 )
-def test_a_code_that_was_sent_again_is_confirmed_once(
+def test_a_notice_confirms_each_resend_once(
     make_app: MakeApp, sqlite: str, resend: str, walk: list[tuple[str, str | None]]
 ) -> None:
     app = make_app(sqlite, SMSVERIFY_RESEND=resend)
@@ -254,7 +247,7 @@ def test_a_code_that_was_sent_again_is_confirmed_once(
         forget_limits(app)
 
 
-def test_no_notice_stands_beside_an_error_or_after_it(app: Flask, client: FlaskClient) -> None:
+def test_an_error_replaces_the_notice(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     forget_limits(app)
     client.post(SEND)
@@ -264,7 +257,7 @@ def test_no_notice_stands_beside_an_error_or_after_it(app: Flask, client: FlaskC
     assert notice_of(page(client)) is None
 
 
-def test_a_notice_is_for_whom_it_was_kept(make_app: MakeApp, sqlite: str) -> None:
+def test_a_notice_is_shown_to_its_user_only(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, users=2)
     client = browser(app)
     client.post(SEND)
@@ -276,7 +269,7 @@ def test_a_notice_is_for_whom_it_was_kept(make_app: MakeApp, sqlite: str) -> Non
     assert notice_of(page(client)) is None
 
 
-def test_what_may_not_have_gone_out_again_is_not_confirmed(app: Flask, client: FlaskClient) -> None:
+def test_a_resend_with_unknown_delivery_has_no_notice(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     forget_limits(app)
     phone(app).fail_with(Unknown("memory", "the answer was HTML"))
@@ -285,14 +278,14 @@ def test_what_may_not_have_gone_out_again_is_not_confirmed(app: Flask, client: F
     assert notice_of(page(client)) is None
 
 
-def test_a_program_leaves_no_notice_behind(app: Flask, client: FlaskClient) -> None:
+def test_a_send_by_a_program_leaves_no_notice(app: Flask, client: FlaskClient) -> None:
     api(client, SEND)
     forget_limits(app)
     api(client, SEND)
     assert notice_of(page(client)) is None
 
 
-def test_a_number_given_too_soon_after_a_code_is_noted(app: Flask, client: FlaskClient) -> None:
+def test_a_mobile_entered_during_the_cooldown_is_saved(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     answer = client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
     shown = client.get(answer.location, headers=ENGLISH)
@@ -313,16 +306,14 @@ def test_a_number_given_too_soon_after_a_code_is_noted(app: Flask, client: Flask
     assert (answer.status_code, json.loads(answer.text)["code"]) == (429, "too_soon")
 
 
-def test_an_expired_code_says_so(app: Flask, client: FlaskClient) -> None:
+def test_an_expired_code_has_its_error(app: Flask, client: FlaskClient) -> None:
     client.post(SEND)
     expire_codes(app)
     client.post(CHECK, data={"code": last_code(app)})
     assert error_of(page(client)) == "The code has expired"
 
 
-def test_a_code_for_a_number_that_changed_meanwhile_is_void(
-    app: Flask, client: FlaskClient
-) -> None:
+def test_a_code_is_void_after_the_mobile_changed(app: Flask, client: FlaskClient) -> None:
     """Case 34 of docs/safety.md."""
     client.post(SEND)
     set_user(app, mobile="09129998877")
@@ -331,7 +322,7 @@ def test_a_code_for_a_number_that_changed_meanwhile_is_void(
     assert client.get("/guarded").status_code == 302
 
 
-def test_a_user_without_a_mobile_is_led_to_the_form(app: Flask, client: FlaskClient) -> None:
+def test_a_user_without_a_mobile_is_sent_to_the_form(app: Flask, client: FlaskClient) -> None:
     set_user(app, mobile=None)
     assert "Enter mobile number" in page(client).text
     answer = client.post(SEND)
@@ -340,7 +331,7 @@ def test_a_user_without_a_mobile_is_led_to_the_form(app: Flask, client: FlaskCli
     assert phone(app).messages == []
 
 
-def test_the_form_for_a_number_sends_the_code_at_once(app: Flask, client: FlaskClient) -> None:
+def test_the_mobile_form_sends_the_code_immediately(app: Flask, client: FlaskClient) -> None:
     set_user(app, mobile=None)
     form = client.get(MOBILE, headers=ENGLISH).text
     assert 'name="send"' in form
@@ -351,14 +342,14 @@ def test_the_form_for_a_number_sends_the_code_at_once(app: Flask, client: FlaskC
     assert client.get("/guarded").text == "guarded"
 
 
-def test_a_number_that_was_refused_stands_in_the_form_again(client: FlaskClient) -> None:
+def test_a_refused_number_is_shown_again_in_the_form(client: FlaskClient) -> None:
     answer = client.post(MOBILE, data={"mobile": '021"<b>'})
     form = client.get(answer.location, headers=ENGLISH)
     assert error_of(form) == "Enter a valid mobile number"
     assert 'value="021&#34;&lt;b&gt;"' in form.text
 
 
-def test_a_change_of_number_can_be_given_up(app: Flask, client: FlaskClient) -> None:
+def test_a_change_of_number_can_be_cancelled(app: Flask, client: FlaskClient) -> None:
     prove(app, client)
     forget_limits(app)
     client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
@@ -378,7 +369,7 @@ def test_a_change_of_number_can_be_given_up(app: Flask, client: FlaskClient) -> 
     assert len(phone(app).messages) == 2
 
 
-def test_who_keeps_a_number_that_is_not_proved_is_asked_to_prove_it(
+def test_cancelling_a_change_to_an_unproved_number_asks_for_its_proof(
     app: Flask, client: FlaskClient
 ) -> None:
     client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
@@ -391,7 +382,7 @@ def test_who_keeps_a_number_that_is_not_proved_is_asked_to_prove_it(
 
 @pytest.mark.parametrize("by_form", [True, False])
 @pytest.mark.parametrize("noted_before", [True, False])
-def test_a_number_too_many_is_not_kept(
+def test_a_mobile_beyond_the_limit_is_not_saved(
     make_app: MakeApp, sqlite: str, *, by_form: bool, noted_before: bool
 ) -> None:
     app = make_app(sqlite, SMSVERIFY_LIMITS={"mobiles_per_user": "1/day"})
@@ -409,7 +400,7 @@ def test_a_number_too_many_is_not_kept(
     assert "Your mobile number is confirmed" in page(client).text
 
 
-def test_after_a_number_too_many_the_one_before_it_is_still_being_changed_to(
+def test_a_mobile_beyond_the_limit_leaves_the_previous_change_open(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(
@@ -422,7 +413,7 @@ def test_after_a_number_too_many_the_one_before_it_is_still_being_changed_to(
     assert client.post(CHECK, data={"code": last_code(app)}).location == "/"
 
 
-def test_a_gateway_that_refuses_is_told_and_costs_nothing(app: Flask, client: FlaskClient) -> None:
+def test_a_failed_send_is_an_error_and_uses_no_limit(app: Flask, client: FlaskClient) -> None:
     phone(app).fail_with(Unavailable("memory", "down"))
     client.post(SEND)
     assert error_of(page(client)) == "The code could not be sent"
@@ -431,9 +422,7 @@ def test_a_gateway_that_refuses_is_told_and_costs_nothing(app: Flask, client: Fl
     assert len(phone(app).messages) == 1
 
 
-def test_an_answer_that_could_mean_either_leaves_the_code_good(
-    app: Flask, client: FlaskClient
-) -> None:
+def test_a_code_with_unknown_delivery_is_accepted(app: Flask, client: FlaskClient) -> None:
     phone(app).fail_with(Unknown("memory", "the answer was HTML"), arrives=True)
     client.post(SEND)
     assert client.get(STATUS).json["delivery"] == "unknown"
@@ -442,7 +431,7 @@ def test_an_answer_that_could_mean_either_leaves_the_code_good(
 
 
 @pytest.mark.parametrize("path", [PAGE, MOBILE])
-def test_a_store_that_is_down_is_a_page_and_not_a_traceback(
+def test_a_database_failure_shows_a_page(
     app: Flask, client: FlaskClient, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with store_down(app):
@@ -455,10 +444,10 @@ def test_a_store_that_is_down_is_a_page_and_not_a_traceback(
 
 @pytest.mark.parametrize("path", [PAGE, MOBILE, STATUS])
 @pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
-def test_a_hosts_database_that_is_away_is_a_page_and_not_a_traceback(
+def test_a_failure_of_the_hosts_database_shows_a_page(
     app: Flask, client: FlaskClient, path: str, kind: type[DBAPIError]
 ) -> None:
-    """It fails where the user is loaded, and the layout may well show who is logged in."""
+    """It fails when the user is loaded. The host's layout may load the user again."""
     app.jinja_loader = DictLoader(
         {
             "smsverify/base.html": "{{ current_user.is_authenticated }}"
@@ -489,7 +478,7 @@ def test_a_hosts_database_that_is_away_is_a_page_and_not_a_traceback(
     ("path", "form"),
     [(SEND, {}), (CHECK, {"code": "123456"}), (MOBILE, {"mobile": OTHER, "send": "1"})],
 )
-def test_a_store_that_is_down_takes_no_post_and_sends_nothing(
+def test_a_post_during_a_database_failure_is_503_and_sends_nothing(
     app: Flask, client: FlaskClient, path: str, form: dict[str, str]
 ) -> None:
     with store_down(app):
@@ -502,7 +491,7 @@ def test_a_store_that_is_down_takes_no_post_and_sends_nothing(
     assert error_of(page(client)) is None
 
 
-def test_every_answer_of_ours_is_kept_by_no_cache(app: Flask, client: FlaskClient) -> None:
+def test_every_response_forbids_caching(app: Flask, client: FlaskClient) -> None:
     """Case 42 of docs/safety.md."""
     app.config["WTF_CSRF_ENABLED"] = True
     refused = client.post(SEND)
@@ -533,7 +522,7 @@ def test_every_answer_of_ours_is_kept_by_no_cache(app: Flask, client: FlaskClien
         assert "Cookie" in answer.vary, answer.request.path
 
 
-def test_an_abort_of_the_hosts_before_our_page_is_kept_by_no_cache(
+def test_a_response_of_the_host_on_an_own_url_forbids_caching(
     app: Flask, client: FlaskClient
 ) -> None:
     app.before_request_funcs[None].append(lambda: ("closed", 418))
@@ -541,7 +530,7 @@ def test_an_abort_of_the_hosts_before_our_page_is_kept_by_no_cache(
     assert (answer.status_code, answer.headers["Cache-Control"]) == (418, "no-store")
 
 
-def test_the_style_may_be_cached(client: FlaskClient) -> None:
+def test_the_stylesheet_can_be_cached(client: FlaskClient) -> None:
     answer = client.get("/verify-mobile/static/smsverify.css")
     assert answer.status_code == 200
     assert "no-store" not in answer.headers["Cache-Control"]
@@ -549,7 +538,7 @@ def test_the_style_may_be_cached(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("path", [PAGE, MOBILE])
-def test_nothing_inline_stands_in_a_page(client: FlaskClient, path: str) -> None:
+def test_a_page_contains_no_inline_script_or_style(client: FlaskClient, path: str) -> None:
     """A strict Content-Security-Policy, `default-src 'self'`, must not break it."""
     client.post(SEND)
     text = client.get(path).text
@@ -560,7 +549,7 @@ def test_nothing_inline_stands_in_a_page(client: FlaskClient, path: str) -> None
     assert " on" not in {part[:3] for part in text.split('"') if part.endswith("=")}
 
 
-def test_an_aged_proof_is_asked_for_again(app: Flask, client: FlaskClient) -> None:
+def test_an_expired_proof_is_requested_again(app: Flask, client: FlaskClient) -> None:
     """Case 35 of docs/safety.md: day 90 and day 91."""
     prove(app, client)
     age(app, timedelta(days=89, hours=23))
@@ -571,7 +560,7 @@ def test_an_aged_proof_is_asked_for_again(app: Flask, client: FlaskClient) -> No
     assert "Send the code by text message" in page(client).text
 
 
-def test_a_locked_user_is_told_to_ask_staff(make_app: MakeApp, sqlite: str) -> None:
+def test_a_locked_user_is_referred_to_support(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2)
     client = browser(app)
     client.post(SEND)
@@ -586,7 +575,7 @@ def test_a_locked_user_is_told_to_ask_staff(make_app: MakeApp, sqlite: str) -> N
 
 
 @pytest.mark.parametrize("budget", ["failures", "site_failures"])
-def test_who_has_no_guess_left_is_told_when_and_offered_nothing(
+def test_a_used_up_limit_of_failures_shows_the_wait_and_no_form(
     make_app: MakeApp, sqlite: str, budget: str
 ) -> None:
     app = make_app(sqlite, users=2, SMSVERIFY_LIMITS={budget: "2/day"})
@@ -616,7 +605,7 @@ def test_who_has_no_guess_left_is_told_when_and_offered_nothing(
     assert 'name="code"' in page(client).text
 
 
-def test_a_lock_takes_no_proof_away_that_holds(make_app: MakeApp, sqlite: str) -> None:
+def test_a_lock_does_not_revoke_a_valid_proof(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2)
     client = browser(app)
     prove(app, client)
@@ -641,7 +630,7 @@ def test_a_test_number_has_its_fixed_code_and_no_message(make_app: MakeApp, sqli
     assert client.get("/guarded").text == "guarded"
 
 
-def test_pages_work_where_the_app_is_mounted_under_a_path(app: Flask, client: FlaskClient) -> None:
+def test_pages_work_under_a_script_name(app: Flask, client: FlaskClient) -> None:
     under = {"SCRIPT_NAME": "/shop"}
     stopped = client.get("/guarded", environ_overrides=under)
     assert stopped.location == "/shop/verify-mobile/?next=/shop/guarded"
@@ -654,7 +643,7 @@ def test_pages_work_where_the_app_is_mounted_under_a_path(app: Flask, client: Fl
     assert checked.location == "/shop/"
 
 
-def test_other_methods_and_paths_are_refused_as_flask_does(client: FlaskClient) -> None:
+def test_other_methods_are_405_and_other_paths_404(client: FlaskClient) -> None:
     assert client.post(PAGE).status_code == 405
     assert client.post(STATUS).status_code == 405
     assert client.put(SEND).status_code == 405
@@ -663,7 +652,7 @@ def test_other_methods_and_paths_are_refused_as_flask_does(client: FlaskClient) 
     assert client.options(SEND).status_code == 200
 
 
-def test_a_prefix_of_the_hosts_choice_moves_every_page(make_app: MakeApp, sqlite: str) -> None:
+def test_url_prefix_moves_every_page(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_URL_PREFIX="/account/phone", SMSVERIFY_NEXT_URL="/open")
     client = browser(app)
     assert client.get("/guarded").location == "/account/phone/?next=/guarded"
@@ -673,7 +662,9 @@ def test_a_prefix_of_the_hosts_choice_moves_every_page(make_app: MakeApp, sqlite
     assert answer.location == "/open"
 
 
-def test_pages_and_json_by_sms_and_by_call_share_one_budget(make_app: MakeApp, sqlite: str) -> None:
+def test_guesses_by_page_and_json_by_sms_and_call_share_one_count(
+    make_app: MakeApp, sqlite: str
+) -> None:
     """Case 6 of docs/safety.md: five guesses, whichever way each goes; then not even the right."""
     app = make_app(sqlite, SMSVERIFY_RESEND_DELAYS=(1,))
     client = browser(app)
@@ -692,7 +683,7 @@ def test_pages_and_json_by_sms_and_by_call_share_one_budget(make_app: MakeApp, s
     assert client.get("/guarded").status_code == 302
 
 
-def test_a_name_with_markup_is_text_on_every_page(make_app: MakeApp, sqlite: str) -> None:
+def test_markup_in_a_name_is_escaped_on_every_page(make_app: MakeApp, sqlite: str) -> None:
     """Case 45 of docs/safety.md: the site's, and whatever the host has for a mobile."""
     name = "<script>alert(1)</script>"
     app = make_app(sqlite, users=2, SMSVERIFY_SITE_NAME=name)
@@ -708,4 +699,4 @@ def test_a_name_with_markup_is_text_on_every_page(make_app: MakeApp, sqlite: str
         assert "<script>alert" not in answer.text
         assert "<img src=x" not in answer.text
     assert sum("&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text for answer in answers) >= 7
-    assert name in phone(app).last.text, "an SMS is no page"
+    assert name in phone(app).last.text, "a text message is not escaped"

@@ -41,7 +41,7 @@ def wrong(code: str) -> str:
 
 
 @both_scripts
-def test_sara_proves_her_mobile_and_gets_to_the_page_she_wanted(visit, shop, script):
+def test_a_customer_verifies_and_continues_to_the_requested_page(visit, shop, script):
     sara = visit(shop, java_script_enabled=script)
     sara.log_in("sara", "/orders")
     expect(sara.page.get_by_role("heading", level=1)).to_have_text("تأیید شمارهٔ موبایل")
@@ -60,7 +60,7 @@ def test_sara_proves_her_mobile_and_gets_to_the_page_she_wanted(visit, shop, scr
     expect(sara.page.get_by_role("heading", level=1)).to_have_text("سفارش‌ها")
 
 
-def test_a_call_instead_says_a_code_that_works(visitor, shop):
+def test_a_code_from_a_call_works(visitor, shop):
     visitor.log_in("sara", "/invoices")
     visitor.page.get_by_role("button", name="دریافت کد با تماس").click()
     heading = visitor.page.get_by_role("heading", level=1)
@@ -70,7 +70,7 @@ def test_a_call_instead_says_a_code_that_works(visitor, shop):
     expect(visitor.page).to_have_url(f"{shop.url}/invoices")
 
 
-def test_when_the_first_gateway_is_down_the_other_sends_and_nobody_notices(visitor, shop):
+def test_the_second_gateway_sends_while_the_first_is_down(visitor, shop):
     visitor.log_in("sara", "/orders")
     visitor.look_at_phone().switch("raygan", "قطعی")
     visitor.send()
@@ -83,7 +83,7 @@ def test_when_the_first_gateway_is_down_the_other_sends_and_nobody_notices(visit
 
 
 @pytest.mark.parametrize("gateway", ["raygan", "wikipayam"])
-def test_when_the_gateways_answer_is_lost_either_of_the_two_codes_works(visitor, shop, gateway):
+def test_both_codes_work_after_a_lost_answer(visitor, shop, gateway):
     visitor.log_in("sara", "/orders")
     visitor.look_at_phone().switch("raygan", "پاسخ ازدست‌رفته")
     visitor.send()
@@ -97,7 +97,7 @@ def test_when_the_gateways_answer_is_lost_either_of_the_two_codes_works(visitor,
     expect(visitor.page).to_have_url(f"{shop.url}/orders")
 
 
-def test_a_reseller_is_asked_for_nothing(visitor, shop):
+def test_an_exempt_customer_is_not_asked_for_a_code(visitor, shop):
     visitor.log_in("reza", "/orders")
     expect(visitor.page).to_have_url(f"{shop.url}/orders")
     for path in ("/invoices", "/domains", "/domains/karimi-web.ir/transfer"):
@@ -107,7 +107,7 @@ def test_a_reseller_is_asked_for_nothing(visitor, shop):
 
 
 @both_scripts
-def test_a_newcomer_gives_a_number_and_hears_what_is_wrong_with_it(visit, shop, script):
+def test_a_new_customer_enters_a_number_and_sees_its_errors(visit, shop, script):
     newcomer = visit(shop, java_script_enabled=script)
     newcomer.log_in("newcomer", "/orders")
     newcomer.page.get_by_role("link", name="وارد کردن شماره").click()
@@ -131,7 +131,7 @@ def test_a_newcomer_gives_a_number_and_hears_what_is_wrong_with_it(visit, shop, 
 
 
 @both_scripts
-def test_five_wrong_codes_are_counted_and_then_no_code_is_taken(visit, open_shop, script):
+def test_five_wrong_codes_exhaust_the_challenge(visit, open_shop, script):
     shop = open_shop()
     guesser = visit(shop, java_script_enabled=script)
     guesser.log_in("sara", "/orders")
@@ -192,7 +192,7 @@ def test_reloading_and_going_back_send_nothing(visit, shop):
     assert len(shop.simulator.messages()) == 1
 
 
-def test_the_countdown_counts_and_then_the_code_can_be_sent_again(visit, open_shop):
+def test_the_code_can_be_sent_again_after_the_countdown(visit, open_shop):
     shop = open_shop(SMSVERIFY_RESEND_DELAYS=(3,))
     sara = visit(shop)
     sara.log_in("sara", "/orders")
@@ -212,7 +212,7 @@ def test_the_countdown_counts_and_then_the_code_can_be_sent_again(visit, open_sh
     expect(sara.page).to_have_url(f"{shop.url}/orders")
 
 
-def test_without_the_script_sending_again_too_soon_says_when(visit, shop):
+def test_without_the_script_an_early_resend_states_the_wait(visit, shop):
     sara = visit(shop, java_script_enabled=False)
     sara.log_in("sara", "/orders")
     sara.send()
@@ -231,7 +231,7 @@ def age_proofs(app: Flask, **by: float) -> None:
         db.session.commit()
 
 
-def test_one_proof_opens_all_areas_and_an_old_one_not_the_most_delicate_page(visit, open_shop):
+def test_one_proof_opens_all_areas_and_an_old_proof_not_the_page_with_within(visit, open_shop):
     shop = open_shop(SMSVERIFY_RESEND_DELAYS=(1,))
     visitor = visit(shop)
     visitor.log_in("sara", "/orders")
@@ -253,7 +253,7 @@ def test_one_proof_opens_all_areas_and_an_old_one_not_the_most_delicate_page(vis
     expect(visitor.page.get_by_text("Wv4-nQ72-kzPe")).to_be_visible()
 
 
-def test_an_order_is_placed_on_the_way_that_the_code_interrupted(visitor, shop):
+def test_an_order_continues_after_the_verification(visitor, shop):
     visitor.go("/")
     visitor.page.get_by_role("link", name="سفارش باغ").click()
     visitor.page.locator("#username").fill("sara")
@@ -276,7 +276,7 @@ def only_remembered(visitor) -> None:
     visitor.context.add_cookies([{**cookie, "value": signer.dumps(session)}])
 
 
-def test_a_number_is_changed_by_who_has_just_logged_in_and_the_old_one_is_told(visitor, shop):
+def test_changing_a_number_needs_a_fresh_login_and_notifies_the_old_number(visitor, shop):
     visitor.log_in("sara", "/orders")
     visitor.verify()
     only_remembered(visitor)
@@ -305,7 +305,7 @@ def test_a_number_is_changed_by_who_has_just_logged_in_and_the_old_one_is_told(v
     expect(notice).to_contain_text(national(SARA))
 
 
-def test_the_page_is_persian_or_english_as_the_visitor_chooses(visitor):
+def test_the_page_is_in_the_language_that_the_visitor_chooses(visitor):
     visitor.log_in("sara", "/orders")
     visitor.send()
     html, panel = visitor.page.locator("html"), visitor.page.locator(".sv-panel")
@@ -326,7 +326,7 @@ def test_the_page_is_persian_or_english_as_the_visitor_chooses(visitor):
             visitor.page.get_by_role("button", name=switch).click()
 
 
-def test_what_the_policy_forbids_would_be_noticed(visitor):
+def test_a_violation_of_the_content_security_policy_is_detected(visitor):
     visitor.go("/")
     assert visitor.complaints == []
     visitor.page.evaluate(
@@ -359,7 +359,7 @@ def look(page: Page, picture: Path) -> None:
 
 
 @pytest.mark.parametrize("language", ["fa", "en"])
-def test_every_page_fits_a_phone_and_a_thumb(visit, shop, tmp_path, language):
+def test_every_page_fits_a_phone_and_its_targets_have_44_px(visit, shop, tmp_path, language):
     folder = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     visitor = visit(shop, device_scale_factor=2, is_mobile=True)

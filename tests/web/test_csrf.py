@@ -1,4 +1,4 @@
-"""CSRF: with the host's own protection before us, after us, and without it."""
+"""CSRF: without the host's `CSRFProtect`, and with it initialized before or after `SMSVerify`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def protected(
 
 
 def refused(answer: TestResponse, *, program: bool) -> None:
-    """What a refused token is answered with, to either head."""
+    """Check the response to a refused token."""
     assert answer.status_code == 400
     assert answer.headers["Cache-Control"] == "no-store"
     if program:
@@ -67,7 +67,7 @@ def refused(answer: TestResponse, *, program: bool) -> None:
 
 
 def token_of(client: FlaskClient) -> str:
-    """The token in the page's form."""
+    """Return the token in the form of the page."""
     return client.get(PAGE).text.split('name="csrf_token" value="')[1].split('"')[0]
 
 
@@ -90,14 +90,14 @@ def test_a_missing_or_wrong_token_is_refused_and_sends_nothing(protected: Flask)
     assert client.get(STATUS).json["state"] == "unverified"
 
 
-def test_the_token_of_the_form_is_taken(protected: Flask) -> None:
+def test_the_token_of_the_form_is_accepted(protected: Flask) -> None:
     client = browser(protected)
     form = {"csrf_token": token_of(client)}
     assert client.post(SEND, data=form).status_code == 303
     assert client.post(CHECK, data=form | {"code": last_code(protected)}).location == "/"
 
 
-def test_the_token_of_the_status_is_taken_as_a_header(protected: Flask) -> None:
+def test_the_token_of_the_status_is_accepted_in_a_header(protected: Flask) -> None:
     client = browser(protected)
     header = {"X-CSRFToken": client.get(STATUS).json["csrf_token"]}
     assert client.post(SEND, json={}, headers=header).json["state"] == "pending"
@@ -105,11 +105,11 @@ def test_the_token_of_the_status_is_taken_as_a_header(protected: Flask) -> None:
     assert client.post(CHECK, json=right, headers=header).json["state"] == "verified"
 
 
-def test_a_refused_stranger_learns_nothing_more(protected: Flask) -> None:
+def test_an_anonymous_request_without_a_token_gets_the_csrf_problem(protected: Flask) -> None:
     refused(browser(protected, None).post(SEND, json={}), program=True)
 
 
-def test_a_program_is_told_where_to_get_a_token_and_a_person_to_send_once_more(
+def test_the_problem_tells_programs_where_to_get_a_token_and_people_to_submit_again(
     protected: Flask,
 ) -> None:
     client = browser(protected)
@@ -125,7 +125,7 @@ def test_a_program_is_told_where_to_get_a_token_and_a_person_to_send_once_more(
     assert "Go back and submit it again." in page
 
 
-def test_the_token_goes_with_the_session(protected: Flask) -> None:
+def test_a_token_is_bound_to_its_session(protected: Flask) -> None:
     client = browser(protected)
     header = {"X-CSRFToken": client.get(STATUS).json["csrf_token"]}
     client.get("/logout")
@@ -136,7 +136,7 @@ def test_the_token_goes_with_the_session(protected: Flask) -> None:
     assert client.post(SEND, json={}, headers=header).status_code == 200
 
 
-def test_the_hosts_switch_is_read_at_each_request(app: Flask, client: FlaskClient) -> None:
+def test_wtf_csrf_enabled_is_read_at_each_request(app: Flask, client: FlaskClient) -> None:
     assert client.get(STATUS).json["csrf_token"] == ""
     assert "csrf_token" not in client.get(PAGE).text
     assert client.post(CHECK, data={"code": "1"}).status_code == 303
@@ -147,7 +147,7 @@ def test_the_hosts_switch_is_read_at_each_request(app: Flask, client: FlaskClien
     assert client.post(SEND).status_code == 303
 
 
-def test_without_a_word_of_the_hosts_protection_is_on(app: Flask, client: FlaskClient) -> None:
+def test_csrf_protection_is_on_by_default(app: Flask, client: FlaskClient) -> None:
     del app.config["WTF_CSRF_ENABLED"]
     refused(client.post(SEND), program=False)
 
@@ -167,7 +167,7 @@ def test_the_hosts_names_for_field_and_header_are_used(make_app: MakeApp, sqlite
     assert client.post(CHECK, data={"code": "1", "_token": token}).status_code == 303
 
 
-def test_a_login_that_waited_leaves_no_token_behind(make_app: MakeApp, sqlite: str) -> None:
+def test_completing_a_pending_login_voids_the_token(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, WTF_CSRF_ENABLED=True, SMSVERIFY_LOGIN_GATE=True)
     smsverify = app.extensions["test_smsverify"]
 
@@ -186,7 +186,7 @@ def test_a_login_that_waited_leaves_no_token_behind(make_app: MakeApp, sqlite: s
     assert client.post(MOBILE, json={"mobile": OTHER}, headers=header).status_code == 200
 
 
-def test_one_request_without_a_token_tells_a_program_so_at_once(protected: Flask) -> None:
+def test_an_unreadable_or_empty_body_without_a_token_is_refused(protected: Flask) -> None:
     client = browser(protected)
     refused(api(client, SEND), program=True)
     refused(client.post(SEND, data="{", content_type="application/json"), program=True)

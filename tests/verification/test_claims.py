@@ -1,0 +1,270 @@
+"""Claims of proof tokens: in the host's transaction, by one account, announced after its commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+from conftest import database_params
+from flask_login import UserMixin
+from flask_sqlalchemy import SQLAlchemy
+from flows import NO_LIMITS, Flow
+from hostapp import User, create_app, db
+from parallel import race
+from sqlalchemy import String
+
+from flask_smsverify import signals
+from flask_smsverify.errors import AccountLocked, InvalidToken, MobileTaken, WrongCode
+from flask_smsverify.keyring import Keyring
+from flask_smsverify.testing import outbox
+from flask_smsverify.users import HostUsers
+
+MakeFlow = Callable[..., Flow]
+MOBILE = "+989120000000"
+
+
+@pytest.mark.race
+def test_of_6_parallel_claims_of_one_mobile_exactly_one_succeeds(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 31: in the host's transactions, which on MariaDB do not see later commits."""
+    flow = make_flow(database, users=6, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_RESEND_DELAYS=(1,))
+    tokens = []
+    for _ in range(6):
+        challenge = flow.sign_up(MOBILE)
+        flow.state.workers.wait()
+        proof = flow.check(challenge, flow.code(challenge))
+        tokens.append(flow.verifier.proof_token(proof))
+    db.session.remove()
+    all_have_read = Barrier(6)
+
+    def claim(at: int) -> None:
+        with flow.app.app_context():
+            user = flow.user(at + 1)
+            all_have_read.wait(60)
+            flow.verifier.claim(tokens[at], user, purpose="sign-up")
+            db.session.commit()
+
+    outcomes = race(6, claim)
+    assert outcomes == {"ok": 1, "MobileTaken": 5}
+    assert flow.holders(MOBILE) == 1
+
+
+def token_for(flow: Flow, mobile: str) -> str:
+    challenge = flow.sign_up(mobile)
+    flow.state.workers.wait()
+    return str(flow.verifier.proof_token(flow.check(challenge, flow.code(challenge))))
+
+
+def test_a_claim_is_announced_after_the_hosts_commit_and_not_after_a_rollback(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=1, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    token = token_for(flow, "+989123450001")
+    announced: list[str] = []
+
+    def receive(_app: Any, **values: Any) -> None:
+        announced.append(values["user_id"])
+
+    with signals.mobile_verified.connected_to(receive, flow.app):
+        for _ in range(3):
+            newcomer = User()
+            db.session.add(newcomer)
+            flow.verifier.claim(token, newcomer, purpose="sign-up")
+            db.session.rollback()
+        flow.state.workers.wait()
+        assert announced == []
+        assert all(message.code for message in flow.memory.messages)
+        assert flow.state_of(1) == "verified"
+        newcomer = User()
+        db.session.add(newcomer)
+        flow.verifier.claim(token, newcomer, purpose="sign-up")
+        with db.session.begin_nested():
+            db.session.add(User())
+        assert announced == [], "the release of a savepoint is not a commit"
+        db.session.commit()
+    assert announced == [str(newcomer.id)]
+    flow.state.workers.wait()
+    assert not flow.memory.last.code
+
+
+def test_a_claim_is_not_announced_after_its_session_was_closed(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=2)
+    token = token_for(flow, "09129990000")
+    announced: list[str] = []
+
+    def receive(_app: Any, **values: Any) -> None:
+        announced.append(values["user_id"])
+
+    with signals.mobile_verified.connected_to(receive, flow.app):
+        flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+        db.session.close()
+        flow.user(2).note = "unrelated"
+        db.session.commit()
+    assert announced == []
+    assert flow.state_of(1) == "unverified"
+
+
+def test_a_refused_claim_does_not_change_the_user(make_flow: MakeFlow, sqlite: str) -> None:
+    """Also if the host commits afterwards."""
+    flow = make_flow(sqlite, users=2)
+    flow.prove(1)
+    flow.prove(2)
+    flow.clock.advance(3600)
+    token = token_for(flow, "09123450001")
+    with pytest.raises(MobileTaken):
+        flow.verifier.claim(token, flow.user(2), purpose="sign-up")
+    flow.user(1).note = "unrelated"
+    db.session.commit()
+    assert flow.user(2).mobile == "09123450002"
+    assert flow.state_of(2) == "verified"
+
+
+def test_the_age_of_a_claimed_proof_counts_from_the_right_code(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database)
+    token = token_for(flow, "09129990000")
+    proved = flow.clock.now
+    flow.clock.advance(599)
+    verification = flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.commit()
+    assert abs(verification.verified_at - proved) < timedelta(milliseconds=1)
+    status = flow.verifier.status(flow.user())
+    decision = flow.state.policy.decide(
+        status, flow.clock.now, area=None, within=timedelta(minutes=1)
+    )
+    assert decision.reason == "too_old"
+
+
+def test_a_claimed_mobile_is_held_even_if_its_user_is_not_visible_yet(
+    make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host transaction that began before the claim sees neither the user nor the mobile."""
+    flow = make_flow(sqlite, users=2)
+    token = token_for(flow, "09129990000")
+    flow.clock.advance(599)
+    flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    db.session.commit()
+    challenge = flow.start(2, mobile="09129990000")
+    find = HostUsers.find
+    monkeypatch.setattr(
+        HostUsers, "find", lambda users, key: None if key == "1" else find(users, key)
+    )
+    with pytest.raises(MobileTaken):
+        flow.verifier.check(flow.user(2), flow.code(challenge))
+
+
+def test_a_token_older_than_a_revocation_cannot_be_claimed(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite)
+    flow.prove()
+    flow.clock.advance(3600)
+    token = token_for(flow, "09123450001")
+    flow.clock.advance(1)
+    flow.verifier.revoke(flow.user(), by="staff")
+    with pytest.raises(InvalidToken, match="revoked after this proof"):
+        flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.rollback()
+    assert flow.state_of(1) == "unverified"
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+@pytest.mark.parametrize("policy", ["refuse", "transfer"])
+def test_a_claim_finds_a_holder_that_was_committed_after_its_transaction_began(
+    make_flow: MakeFlow, database: str, policy: str
+) -> None:
+    """Case 31, with a host at REPEATABLE READ."""
+    flow = make_flow(
+        database,
+        users=2,
+        SMSVERIFY_MOBILE_POLICY=policy,
+        SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "REPEATABLE READ"},
+    )
+    token = token_for(flow, "09129990000")
+    flow.set_mobile(2, "09129990000")
+    flow.clock.advance(60)
+    assert flow.user(1).mobile  # starts the transaction
+
+    def another_proves() -> None:
+        with flow.app.app_context():
+            flow.prove(2)
+            db.session.remove()
+
+    thread = threading.Thread(target=another_proves)
+    thread.start()
+    thread.join()
+    with pytest.raises(MobileTaken):
+        flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    db.session.rollback()
+    assert [flow.state_of(1), flow.state_of(2)] == ["unverified", "verified"]
+
+
+@pytest.mark.parametrize("column", ["unique", "not null"])
+def test_a_claim_works_with_a_unique_or_not_null_mobile_column(sqlite: str, column: str) -> None:
+    strict = SQLAlchemy()
+
+    class Person(UserMixin, strict.Model):  # type: ignore[name-defined]  # Flask-SQLAlchemy's base is dynamic
+        id = strict.Column(strict.Integer, primary_key=True)
+        mobile = strict.Column(String(16), unique=True, nullable=column == "unique")
+
+    app = create_app(sqlite, Person, database=strict)
+    state = app.extensions["smsverify"]
+    with app.app_context():
+        strict.create_all()
+        tokens = []
+        with outbox(app) as box:
+            for mobile in ("09129990000", "09129990001"):
+                challenge = state.verifier.start_for(mobile, purpose="sign-up")
+                proof = state.verifier.check(challenge, box.last.code)
+                tokens.append(state.verifier.proof_token(proof))
+        strict.session.add(Person(mobile="+989129990001"))
+        strict.session.commit()
+        new = Person()
+        strict.session.add(new)
+        state.verifier.claim(tokens[0], new, purpose="sign-up")
+        strict.session.commit()
+        assert new.mobile == "+989129990000"
+        with pytest.raises(MobileTaken):
+            state.verifier.claim(tokens[1], new, purpose="sign-up")
+        strict.session.rollback()
+        assert new.mobile == "+989129990000"
+        state.close()
+        strict.engine.dispose()
+
+
+def test_a_locked_account_cannot_claim_a_token(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=3)
+    challenge = flow.start()
+    for _ in range(3):
+        with pytest.raises(WrongCode):
+            flow.check(challenge, flow.wrong(challenge))
+    token = token_for(flow, "+989129990000")
+    with pytest.raises(AccountLocked):
+        flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.rollback()
+    assert flow.state_of(1) == "unverified"
+
+
+def test_a_new_secret_key_with_a_fallback_keeps_tokens_used(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=2)
+    token = token_for(flow, "+989129990000")
+    flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    db.session.commit()
+    keyring = Keyring(["a new secret", "a secret of the tests"])
+    flow.verifier._tokens._keyring = keyring
+    with pytest.raises(InvalidToken):
+        flow.verifier.load_proof(token, purpose="sign-up")
+    with pytest.raises(InvalidToken):
+        flow.verifier.claim(token, flow.user(2), purpose="sign-up")
+    db.session.rollback()

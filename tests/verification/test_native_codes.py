@@ -1,0 +1,280 @@
+"""Native codes: case 7a of docs/safety.md, and checks by the gateway."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from flows import NO_LIMITS, Flow, Native, count_comparisons
+from parallel import guess, outcome, race
+
+from flask_smsverify.db.models import UsedToken
+from flask_smsverify.errors import (
+    CheckFailed,
+    InvalidCode,
+    NoChallenge,
+    SendFailed,
+    Unavailable,
+    Unknown,
+    WrongCode,
+)
+
+MakeFlow = Callable[..., Flow]
+
+
+def test_a_native_code_is_accepted_once(native_flow: tuple[Flow, Native]) -> None:
+    """Case 7a: the gateway would accept the code again."""
+    flow, native = native_flow
+    challenge = flow.start()
+    [(_, code)] = native.sent
+    assert flow.check(challenge, code).sender == "native"
+    again = flow.start()
+    with pytest.raises(WrongCode):
+        flow.check(again, code)
+    assert native.checked == [("+989123450001", code)]
+
+
+def test_a_used_native_code_with_leading_zeros_is_refused(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Case 7a: a gateway may compare codes as numbers."""
+    flow, _ = native_flow
+    native = Native(as_numbers=True)
+    flow.route(native)
+    challenge = flow.start()
+    [(_, code)] = native.sent
+    flow.check(challenge, code)
+    again = flow.start()
+    with pytest.raises(WrongCode):
+        flow.check(again, f"0{code}")
+
+
+def test_a_native_code_can_be_accepted_again_after_its_lifetime(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """A gateway has few codes, so it generates the same code again at some time."""
+    flow, native = native_flow
+    flow.check(flow.start(), native.sent[0][1])
+    flow.clock.advance(601)
+    challenge = flow.start()
+    native.sent.append(("+989123450001", code := native.sent[0][1]))
+    assert flow.check(challenge, code).verified_at == flow.clock()
+
+
+@pytest.mark.parametrize("proved_by", ["own", "native", "nothing"])
+def test_a_native_code_of_one_account_is_refused_for_another_with_the_same_mobile(
+    native_flow: tuple[Flow, Native], proved_by: str
+) -> None:
+    """Case 7a: also if the first account's challenge is closed and its codes have not expired."""
+    flow, native = native_flow
+    flow.set_mobile(2, "09123450001")
+    first = flow.start(1)
+    flow.clock.advance(31)
+    flow.verifier.resend(first)
+    flow.clock.advance(61)
+    if proved_by == "own":
+        flow.verifier.resend(first, channel="voice")
+        flow.check(first, native.own[-1].code)
+    elif proved_by == "native":
+        flow.check(first, native.sent[1][1])
+    second = flow.start(2)
+    assert flow.verifier.load(second.id).native_sender is None
+    assert len(native.sent) == 2
+    assert native.own[-1].code == flow.code(second)
+    with pytest.raises((WrongCode, InvalidCode)):
+        flow.check(second, native.sent[0][1])
+    flow.clock.advance(601)
+    flow.verifier.start(flow.user(2))
+    assert len(native.sent) == 3, "the first account's codes have expired"
+
+
+@pytest.mark.parametrize("cause", ["a failed send", "an erased user"])
+def test_a_native_code_without_an_open_challenge_is_refused_for_another_account(
+    native_flow: tuple[Flow, Native], cause: str
+) -> None:
+    """Case 7a: the gateway accepts the code of a superseded or erased challenge."""
+    flow, native = native_flow
+    flow.set_mobile(2, "09123450001")
+    first = flow.start(1)
+    flow.clock.advance(60)
+    if cause == "an erased user":
+        flow.verifier.forget(flow.user(1))
+    else:
+        for _ in range(5):
+            with pytest.raises(WrongCode):
+                flow.check(first, "9999")
+        native.sending.append(Unavailable("native", "down"))
+        with pytest.raises(SendFailed):
+            flow.start(1)
+    second = flow.start(2)
+    assert flow.verifier.load(second.id).native_sender is None
+    with pytest.raises((WrongCode, InvalidCode)):
+        flow.check(second, native.sent[0][1])
+    flow.clock.advance(601)
+    flow.verifier.start(flow.user(2))
+    assert len(native.sent) == 2, "the first account's code has expired"
+
+
+@pytest.mark.parametrize("first", ["a failed send", "a call with the own code"])
+def test_an_account_gets_a_native_code_if_another_with_the_same_mobile_got_none(
+    native_flow: tuple[Flow, Native], first: str
+) -> None:
+    flow, native = native_flow
+    flow.set_mobile(2, "09123450001")
+    if first == "a call with the own code":
+        flow.start(1, channel="voice")
+    else:
+        native.sending.append(Unavailable("native", "down"))
+        with pytest.raises(SendFailed):
+            flow.start(1)
+    second = flow.start(2)
+    assert flow.verifier.load(second.id).native_sender == "native"
+    assert flow.check(second, native.sent[0][1]).verified_at
+
+
+def test_an_account_gets_a_native_code_after_a_failed_send(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    flow.check(flow.start(), native.sent[0][1])
+    native.sending.append(Unavailable("native", "down"))
+    with pytest.raises(SendFailed):
+        flow.start()
+    challenge = flow.start()
+    assert flow.verifier.load(challenge.id).native_sender is not None
+    assert flow.check(challenge, native.sent[1][1]).verified_at
+
+
+@pytest.mark.race
+def test_of_8_parallel_sends_to_one_mobile_exactly_one_is_native(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 7a, with threads."""
+    flow = make_flow(database, users=8, SMSVERIFY_LIMITS=NO_LIMITS)
+    native = Native()
+    flow.route(native)
+
+    def start(number: int) -> None:
+        with flow.app.app_context():
+            flow.verifier.start(flow.user(number + 1), mobile="09120000000")
+
+    assert race(8, start) == {"ok": 8}
+    assert len(native.sent) == 1
+    assert len(native.own) == 7
+
+
+def test_an_account_gets_a_native_code_after_an_exhausted_challenge(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Otherwise an account could not verify again if the gateway sends native codes only."""
+    flow, _ = native_flow
+    native = Native(also_own=False)
+    flow.route(native)
+    challenge = flow.start()
+    for _ in range(5):
+        with pytest.raises(WrongCode):
+            flow.check(challenge, "999999")
+    flow.clock.advance(31)
+    flow.start()
+    assert len(native.sent) == 2
+    assert flow.verifier.check(flow.user(), native.sent[1][1]).verified_at
+
+
+@pytest.mark.race
+def test_of_40_parallel_native_guesses_at_most_5_reach_the_gateway(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database)
+    native = Native(also_own=False)
+    flow.route(native)
+    challenge = flow.start()
+    outcomes = race(40, lambda _: guess(flow.app, challenge.id, "0000"))
+    assert len(native.checked) + outcomes["CheckFailed"] >= 5
+    assert len(native.checked) <= 5
+    assert outcomes["WrongCode"] + outcomes["CheckFailed"] + outcomes["TooManyAttempts"] == 40
+
+
+def test_a_check_that_did_not_reach_the_gateway_costs_no_attempt(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    challenge = flow.start()
+    native.checking.append(Unavailable("native", "refused", written=False))
+    with pytest.raises(CheckFailed):
+        flow.check(challenge, "9999")
+    assert flow.verifier.load(challenge.id).attempts == 0
+    assert flow.verification().failures == 0
+    assert flow.used("failures", "user 1") == 0
+    assert flow.used("site_failures") == 0
+
+
+def test_a_check_without_an_answer_costs_an_attempt(native_flow: tuple[Flow, Native]) -> None:
+    flow, native = native_flow
+    challenge = flow.start()
+    native.checking.append(Unknown("native", "no answer"))
+    with pytest.raises(CheckFailed):
+        flow.check(challenge, "9999")
+    assert flow.verifier.load(challenge.id).attempts == 1
+    assert flow.verification().failures == 1
+
+
+def test_an_unreachable_native_gateway_gives_no_free_guesses_at_the_own_code(
+    native_flow: tuple[Flow, Native], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 1: the own code is compared first, so the attempt counts without a gateway call."""
+    flow, native = native_flow
+    challenge = flow.start()
+    flow.clock.advance(31)
+    flow.verifier.resend(challenge, channel="voice")
+    native.checking.extend(Unavailable("native", "refused", written=False) for _ in range(50))
+    compared = count_comparisons(monkeypatch)
+    outcomes = Counter(
+        outcome(lambda: flow.check(challenge, flow.wrong(challenge))) for _ in range(20)
+    )
+    assert outcomes == {"CheckFailed": 5, "TooManyAttempts": 15}
+    assert compared == [False] * 5
+
+
+def test_the_own_code_is_refused_before_it_was_sent(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    challenge = flow.start()
+    assert native.own == []
+    with pytest.raises(WrongCode):
+        flow.check(challenge, flow.code(challenge))
+
+
+def test_a_native_code_that_is_used_during_its_check_is_refused(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Case 7a: used codes are checked again in the transaction that uses up the challenge."""
+    flow, native = native_flow
+    challenge = flow.start()
+    [(_, code)] = native.sent
+    ask = native.check_native_code
+
+    def use_first(to: str, typed: str) -> bool:
+        opened = flow.verifier.load(challenge.id)
+        row = UsedToken(
+            digest=flow.verifier._checker._native._accepted_digest(opened, typed),
+            until=flow.clock() + timedelta(minutes=10),
+        )
+        flow.state.ledger.run(lambda session: session.add(row))
+        return ask(to, typed)
+
+    native.check_native_code = use_first  # type: ignore[method-assign]  # a use at this moment
+    with pytest.raises(NoChallenge):
+        flow.check(challenge, code)
+    assert flow.verification().verified_at is None
+
+
+def test_an_unavailable_native_sender_is_replaced_by_the_next(flow: Flow) -> None:
+    first, second = Native(name="first", also_own=False), Native(name="second", also_own=False)
+    flow.route(first, second)
+    first.sending.append(Unavailable("first", "down"))
+    challenge = flow.start()
+    assert flow.verifier.load(challenge.id).native_sender == "second"
+    assert flow.check(challenge, second.sent[0][1]).sender == "second"
