@@ -41,3 +41,4 @@ class AppAnnouncer:
     def __init__(self, emit: Callable[..., None], notifier: Notifier) -> None:
         self.emit = emit
         self.notify = notifier.notify
+        self.send_notice = notifier.send

@@ -39,6 +39,7 @@ from .users import Callbacks, HostUsers
 from .verification.accounts import Accounts
 from .verification.alerts import LimitAlerts
 from .verification.challenges import Challenges
+from .verification.change import CodeFlow, MobileChanges
 from .verification.check import CodeChecker
 from .verification.claim import TokenClaim
 from .verification.issue import CodeDispatcher, CodeIssuer
@@ -47,7 +48,7 @@ from .verification.native import NativeCodes
 from .verification.ownership import Ownership
 from .verification.policy import Policy
 from .verification.rules import Rules
-from .verification.tokens import ProofTokens
+from .verification.tokens import ProofTokens, UndoTokens
 from .verification.verifier import Stories, Verifier
 
 log = logging.getLogger(__name__)
@@ -152,29 +153,31 @@ def build_state(
         native=native,
         limits=sends,
     )
+    issuer = CodeIssuer(
+        ledger,
+        rules,
+        challenges,
+        limits=sends,
+        guesses=guesses,
+        dispatcher=dispatcher,
+        announcer=announcer,
+    )
+    checker = CodeChecker(
+        ledger,
+        rules,
+        challenges,
+        native=native,
+        guesses=guesses,
+        ownership=ownership,
+        users=users,
+        delivery=delivery,
+        announcer=announcer,
+    )
     verifier = Verifier(
         ledger,
         Stories(
-            issuer=CodeIssuer(
-                ledger,
-                rules,
-                challenges,
-                limits=sends,
-                guesses=guesses,
-                dispatcher=dispatcher,
-                announcer=announcer,
-            ),
-            checker=CodeChecker(
-                ledger,
-                rules,
-                challenges,
-                native=native,
-                guesses=guesses,
-                ownership=ownership,
-                users=users,
-                delivery=delivery,
-                announcer=announcer,
-            ),
+            issuer=issuer,
+            checker=checker,
             claims=TokenClaim(
                 ledger, rules, tokens, ownership=ownership, users=users, announcer=announcer
             ),
@@ -184,6 +187,17 @@ def build_state(
                 users=users,
                 ownership=ownership,
                 native=native,
+                announcer=announcer,
+            ),
+            changes=MobileChanges(
+                ledger,
+                rules,
+                CodeFlow(challenges=challenges, issuer=issuer, checker=checker),
+                ownership=ownership,
+                store=usage,
+                keyring=keyring,
+                tokens=UndoTokens(keyring),
+                users=users,
                 announcer=announcer,
             ),
         ),
@@ -292,6 +306,8 @@ def _rules(settings: Settings, test_numbers: Mapping[str, str]) -> Rules:
         consecutive_failures=settings.consecutive_failures,
         accounts_per_mobile=settings.accounts_per_mobile,
         mobile_policy=settings.mobile_policy,
+        mobile_settled=timedelta(seconds=settings.mobile_settled),
+        change_delay=timedelta(seconds=settings.change_delay),
         test_numbers=test_numbers,
     )
 

@@ -27,7 +27,9 @@
         │   ├── CodeExpired
         │   └── NoChallenge
         ├── InvalidToken              forged, expired or used proof token
+        │   └── InvalidLink           a link to undo a change that is forged or void
         ├── SendFailed                causes, maybe_sent
+        │   └── NoticeFailed          no sender accepted the notice that a change needs
         ├── CheckFailed               cause: the gateway gave no verdict
         ├── StoreUnavailable          the database did not take the write
         │   └── UncommittedWrites     the host's session holds SQLite's only write lock
@@ -275,7 +277,7 @@ class RateLimited(LimitError):
                 _("Too many codes requested"),
                 (_("You cannot get more codes for now."), _TRY_AGAIN),
             )
-        if scope == "mobiles_per_user":
+        if scope in ("mobiles_per_user", "changes"):
             return Description(
                 _("Too many different numbers"),
                 (_("You cannot use another number for now."), _TRY_AGAIN),
@@ -420,6 +422,15 @@ class InvalidToken(ProblemError):
     detail = (_("Confirm your mobile number again."),)
 
 
+class InvalidLink(InvalidToken):
+    """A link to undo a change of mobile that is forged, or whose change is closed."""
+
+    status = 404
+    message = "this link is not valid"
+    title = _("This link no longer works")
+    detail = (_("The change was already made or stopped."),)
+
+
 class StoreUnavailable(ProblemError):
     """The database did not take the ledger's write: nothing was sent and nothing compared."""
 
@@ -515,7 +526,9 @@ class SendFailed(ProblemError):
 
     code = "send_failed"
     status = 503
-    values = ("maybe_sent",)
+    values = ("maybe_sent", "is_notice")
+    #: Whether the message was a notice and not a code.
+    is_notice: ClassVar[bool] = False
     title = _("The code could not be sent")
     detail = (_("The messaging service did not accept it. Try again in a minute."),)
 
@@ -531,12 +544,23 @@ class SendFailed(ProblemError):
 
     @classmethod
     def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("is_notice"):
+            return Description(
+                _("We could not inform your current number"),
+                (_("The change has not started. Try again in a minute."),),
+            )
         if values.get("maybe_sent"):
             return Description(
                 _("We do not know whether the code was sent"),
                 (_("If it does not arrive within a minute, try again."),),
             )
         return super().describe(values)
+
+
+class NoticeFailed(SendFailed):
+    """No sender accepted the notice to the old number that a change needs, as far as is known."""
+
+    is_notice = True
 
 
 class CheckFailed(ProblemError):

@@ -10,7 +10,7 @@ from flask import Blueprint, Flask
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, guard, login_gate, web
+from . import cli, fresh_login, guard, login_gate, web
 from .build import build_state, read_settings
 from .db import models
 from .errors import ConfigurationError
@@ -76,6 +76,7 @@ class SMSVerify:
             models.install(db.metadata)
             web.register(app, ui)
             guard.guard_patterns(app)
+            fresh_login.connect(app)
             for changed in (flask_login.user_logged_in, flask_login.user_logged_out):
                 changed.connect(guard.drop_stamp, app)
             app.cli.add_command(cli.smsverify)

@@ -49,7 +49,7 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
         return Decision("exempt", area, within, Status("exempt", exempt=True))
     now = state.clock()
     user_id, mobile = state.users.id_of(user), state.users.mobile_of(user)
-    # A stamp is old news by definition: a demand for a recent proof is always looked up.
+    # A demand for a recent proof is always looked up: a stamp does not show whether it is met.
     stamped = _read_stamp(state, user_id, mobile, now) if within is None else None
     if stamped is not None:
         decision = state.policy.decide(stamped, now, area=area, within=within)
@@ -91,6 +91,7 @@ def _lookup_query() -> Select[Any]:
         verification.mobile,
         verification.verified_at,
         verification.revoked_at,
+        verification.settled_at,
         open_challenge.label("has_open_challenge"),
     ).where(verification.user_id == bindparam("user_id"))
 

@@ -25,6 +25,8 @@ def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
     state = get_state()
     user = unwrap(user)
     if state.settings.login_gate and is_active(user):
+        # The code of this login must go to the number that is proved, which a change may replace.
+        state.verifier.changes.apply_due(user)
         decision = decide(user)
         if not decision.allowed:
             if is_logged_in(current_user()):

@@ -160,7 +160,7 @@ def test_a_notice_that_fails_does_not_affect_the_proof(
     assert "the notice mobile.changed was not sent" in caplog.text
 
 
-def test_notices_use_the_limit_for_messages(make_app: MakeApp, sqlite: str) -> None:
+def test_security_notices_ignore_the_limit_for_messages(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_LIMITS={"messages": "1/day", "mobiles_per_user": None})
     verifier = app.extensions["smsverify"].verifier
     with app.app_context(), outbox(app) as box:
@@ -168,6 +168,17 @@ def test_notices_use_the_limit_for_messages(make_app: MakeApp, sqlite: str) -> N
         verify(verifier, box, user)
         for mobile in ("+989129998801", "+989129998802", "+989129998803"):
             verify(verifier, box, user, mobile)
+        assert len([message for message in box.messages if not message.code]) == 3
+
+
+def test_other_notices_use_the_limit_for_messages(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_LIMITS={"messages": "1/day", "site": "1/day"},
+        SMSVERIFY_STAFF_MOBILES=["09121110000", "09121110001"],
+    )
+    with app.app_context(), outbox(app) as box:
+        app.extensions["smsverify"].verifier.start(db.session.get(User, 1))
         assert len([message for message in box.messages if not message.code]) == 1
 
 

@@ -22,6 +22,7 @@ SEND = "/verify-mobile/send"
 CHECK = "/verify-mobile/check"
 MOBILE = "/verify-mobile/mobile"
 STATUS = "/verify-mobile/status"
+CONFIRM = "/verify-mobile/mobile/confirm"
 OWN = "+989123450001"
 OTHER = "+989351112233"
 

@@ -50,6 +50,8 @@ class Verification(Base):
     #: The name of the sender of the code, or of the staff member.
     sender: Mapped[str | None] = mapped_column(exact_text(191))
     revoked_at: Mapped[datetime | None]
+    #: From when on `within` counts this proof; None where it always has.
+    settled_at: Mapped[datetime | None]
     #: Guesses since the last right one.
     failures: Mapped[int] = mapped_column(default=0)
     locked_at: Mapped[datetime | None]
@@ -105,6 +107,44 @@ class Challenge(Base):
 
     def __repr__(self) -> str:
         return f"<Challenge {self.id[:8]}… {self.state}>"
+
+
+class MobileChange(Base):
+    """A change of a proved mobile, from the proof of the new one on."""
+
+    __tablename__ = "smsverify_mobile_change"
+    __table_args__ = (
+        Index("ix_smsverify_mobile_change_user", "user_id"),
+        Index("ix_smsverify_mobile_change_proved_at", "proved_at"),
+    )
+
+    #: Open: the old number is to confirm, or the delay runs.
+    CONFIRMING, DELAYED = "confirming", "delayed"
+    APPLIED, CANCELLED, UNDONE = "applied", "cancelled", "undone"
+
+    #: 128 random bits in hexadecimal. Not a secret: links to undo a change are signed.
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    user_id: Mapped[str] = mapped_column(UserId)
+    old_mobile: Mapped[str] = mapped_column(ascii_text(16))
+    new_mobile: Mapped[str] = mapped_column(ascii_text(16))
+    #: How the new mobile was proved, and when.
+    channel: Mapped[str] = mapped_column(ascii_text(8))
+    sender: Mapped[str | None] = mapped_column(exact_text(191))
+    proved_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(ascii_text(16))
+    #: When the delay is over; None where none has started.
+    applies_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    #: A digest of the user while the change is open, then its own id: at most one is open.
+    open_key: Mapped[str] = mapped_column(ascii_text(64), unique=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the change can still be applied."""
+        return self.state in (self.CONFIRMING, self.DELAYED)
+
+    def __repr__(self) -> str:
+        return f"<MobileChange {self.id[:8]}… {self.state}>"
 
 
 class Message(Base):

@@ -19,6 +19,10 @@ NOTICES: Mapping[str, str] = {
         "The mobile number of your %(site)s account was changed to a number ending in %(ending)s. "
         "If this was not you, contact support."
     ),
+    "mobile.change_requested": _(
+        "A change of the mobile number of your %(site)s account to a number ending in %(ending)s "
+        "was requested. If this was not you, stop it here: %(url)s"
+    ),
     "mobile.transferred": _(
         "Your mobile number was confirmed for another %(site)s account. "
         "It is no longer valid for the previous account."
@@ -30,12 +34,13 @@ NOTICES: Mapping[str, str] = {
 
 
 def notice_text(
-    event: str, translator: Translator, *, site: str, new_mobile: str | None = None
+    event: str, translator: Translator, *, site: str, new_mobile: str | None = None, url: str = ""
 ) -> str:
     """Return the text of a notice.
 
     :param event: a key of `NOTICES`.
-    :param new_mobile: the masked new mobile, for `mobile.changed`.
+    :param new_mobile: the masked new mobile, for events about a change.
+    :param url: where the change can be stopped, for `mobile.change_requested`.
     """
     ending = translator.digits((new_mobile or "").rpartition("•")[2])
-    return translator.gettext(NOTICES[event], site=site, ending=ending)
+    return translator.gettext(NOTICES[event], site=site, ending=ending, url=url)

@@ -43,17 +43,20 @@ class LimitPolicy:
         *,
         purpose: str,
         is_owner: bool,
+        counts_mobile: bool = True,
     ) -> list[Charge | Cooldown]:
         """Return what one send of a code counts against.
 
         :param is_owner: whether the whole limit of the mobile may be used. Half of it is reserved
             for the account that proved the mobile last.
+        :param counts_mobile: whether the mobile counts as one of the account's different ones.
         """
         charges: list[Charge | Cooldown] = [self._charge("mobile", mobile)]
         if not is_owner:
             charges.append(self.unproven_share(mobile))
         if user_id is not None:
             charges.append(self._charge("user", user_id))
+        if user_id is not None and counts_mobile:
             item = self._keyring.digest("mobile", mobile)[:16]
             charges.append(self._charge("mobiles_per_user", user_id, item=item))
         if ip is not None:

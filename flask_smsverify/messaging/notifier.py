@@ -20,12 +20,17 @@ from ..settings.runtime import LiveSettings
 
 log = logging.getLogger(__name__)
 
+#: Notices that the limit `messages` does not stop: the owner of an account must get them also while
+#: an attacker uses the limit up.
+SECURITY_EVENTS = frozenset({"mobile.changed", "mobile.transferred", "mobile.change_requested"})
+
 
 class Notifier:
     """Sends notices.
 
     :param live: the site's name, the signature and the staff's mobiles, read at each notice.
     :param reserve: takes a unit of the limit `messages`; raises `LimitError` when it is used up.
+        Security notices take none.
     :param locale: returns the language of the current reader.
     :param fallback_locale: the language if `locale` fails.
     """
@@ -54,13 +59,26 @@ class Notifier:
         :param mobile: the recipient in E.164; None for every mobile of the staff.
         :param new: the masked new mobile, for `mobile.changed`.
         """
-        settings = self._live.current
-        recipients = settings.staff_mobiles if mobile is None else (mobile,)
-        text = notice_text(event, self._translator(), site=settings.site_name, new_mobile=new)
-        if settings.signature:
-            text = f"{text}\n{settings.signature}"
+        text = self._compose(event, new)
+        recipients = self._live.current.staff_mobiles if mobile is None else (mobile,)
         for recipient in recipients:
             self._background.submit(self._send, event, Text(recipient, text))
+
+    def send(self, event: str, *, mobile: str, new: str, url: str) -> None:
+        """Send a security notice, and return when a sender has accepted it.
+
+        :param url: where the recipient can stop what the notice is about.
+        :raises SendFailed: nothing was sent, or it is unknown whether it was.
+        :raises ChannelUnavailable: no sender can send texts.
+        """
+        self._delivery.send_text(Text(mobile, self._compose(event, new, url)), event=event)
+
+    def _compose(self, event: str, new: str | None, url: str = "") -> str:
+        settings = self._live.current
+        text = notice_text(
+            event, self._translator(), site=settings.site_name, new_mobile=new, url=url
+        )
+        return f"{text}\n{settings.signature}" if settings.signature else text
 
     def _translator(self) -> Translator:
         try:
@@ -71,7 +89,8 @@ class Notifier:
 
     def _send(self, event: str, text: Text) -> None:
         try:
-            self._reserve()
+            if event not in SECURITY_EVENTS:
+                self._reserve()
             self._delivery.send_text(text, event=event)
         except (ChannelUnavailable, LimitError, SendFailed, StoreUnavailable) as error:
             log.warning("the notice %s was not sent: %s", event, error)

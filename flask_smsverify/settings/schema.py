@@ -87,6 +87,9 @@ class Settings:
     mobile_policy: Literal["refuse", "transfer"] = _key(
         check_one_of("refuse", "transfer"), "refuse"
     )
+    mobile_settled: int = _key(check_integer(0, 2_592_000), 86_400)
+    change_delay: int = _key(check_integer(0, 2_592_000), 86_400)
+    fresh_login: int = _key(check_integer(1, 86_400), 600)
     default_region: str = _key(check_region, "IR")
     allowed_regions: tuple[str, ...] = _key(check_regions, ("IR",))
     limits: Mapping[str, tuple[Limit, ...]] = _key(check_limits(DEFAULT_LIMITS), {})

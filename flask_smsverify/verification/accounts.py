@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Challenge, Incoming, Message, Verification
+from ..db.models import Attempt, Challenge, Incoming, Message, MobileChange, Verification
 from ..errors import MobileTaken
 from ..phone import mask
 from ..settings import is_printable
@@ -78,6 +78,7 @@ class Accounts:
 
         def revoke(row: Verification, now: datetime) -> None:
             row.revoked_at = now
+            row.settled_at = None  # the next proof counts as the account's first
 
         row = self._change(user, revoke, cancel_challenges=True)
         self._announcer.emit(signals.verification_revoked, user_id=row.user_id, by=by)
@@ -144,6 +145,7 @@ class Accounts:
             ):
                 self._native.hold(session, mobile, sender or "", until)
             session.execute(delete(Challenge).where(challenges))
+            session.execute(delete(MobileChange).where(MobileChange.user_id == user_id))
             session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
             if row is not None:
                 session.delete(row)

@@ -37,12 +37,12 @@ from .challenges import Challenges, is_expired, is_void
 from .limits import GuessLimits, refund_proved
 from .native import NativeCodes
 from .ownership import Granted, Ownership
-from .rules import Announcer, Rules, Users
+from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A mobile that was proved before there is an account.
+    """A mobile that was proved before there is an account, or as a step of a change.
 
     :param mobile: E.164.
     """
@@ -290,11 +290,14 @@ class CodeChecker:
                 raise AccountLocked("the account was locked meanwhile")
             row = self._use_up(session, guess, now, is_native=is_native)
             refund_proved(self._guesses.store, session, row, guess.reservation, cooldown_row)
-            if challenge.user_id is None:
-                return Proof(row.mobile, row.purpose, row.id, now)
-            if standing is not None:
+            if standing is not None and challenge.purpose == NEW_NUMBER:
+                # A number that was never the account's ends no streak of failures.
+                standing.failures -= 1
+            elif standing is not None:
                 standing.failures = 0
-            sender = row.native_sender if is_native else _carrier(session, row.id)
+            if challenge.user_id is None or challenge.purpose in (NEW_NUMBER, OLD_NUMBER):
+                return Proof(row.mobile, row.purpose, row.id, now)
+            sender = row.native_sender if is_native else carrier_of(session, row.id)
             return self._ownership.prove(
                 session, claimant, others, now, channel=row.channel, sender=sender
             )
@@ -310,6 +313,8 @@ class CodeChecker:
         if isinstance(proved, Granted):
             self._store(proved, store)
             self._ownership.announce(proved)
+        elif challenge.user_id is not None:
+            return proved  # a step of a change, which announces itself when it is applied
         self._announcer.emit(
             signals.mobile_verified,
             user_id=challenge.user_id,
@@ -345,8 +350,8 @@ class CodeChecker:
             raise
 
 
-def _carrier(session: Session, challenge_id: str) -> str | None:
-    """Return the sender that carried a challenge's last own code."""
+def carrier_of(session: Session, challenge_id: str) -> str | None:
+    """Return the sender that carried a challenge's last code."""
     return session.scalars(
         select(Attempt.sender)
         .join(Message, Message.id == Attempt.message_id)

@@ -15,6 +15,7 @@ from ..limits.policy import LimitPolicy, cooldown_key, normalize_ip
 from ..limits.usage import Charge, Cooldown, LimitStore, Reservation
 from .alerts import LimitAlerts
 from .challenges import Subject
+from .rules import OLD_NUMBER
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class SendLimits:
             ip,
             purpose=subject.purpose,
             is_owner=self._is_owner(subject),
+            counts_mobile=subject.purpose != OLD_NUMBER,
         )
 
     def _is_owner(self, subject: Subject) -> bool:

@@ -30,7 +30,15 @@ _WRITE_GRACE = timedelta(minutes=1)
 ProofKey = tuple[str, datetime | None]
 
 #: The columns that a proof writes.
-_PROOF_COLUMNS = ("mobile", "verified_at", "granted_at", "channel", "sender", "revoked_at")
+_PROOF_COLUMNS = (
+    "mobile",
+    "verified_at",
+    "granted_at",
+    "channel",
+    "sender",
+    "revoked_at",
+    "settled_at",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +159,7 @@ class Ownership:
         channel: str,
         sender: str | None,
         proved_at: datetime | None = None,
+        is_confirmed: bool = False,
     ) -> Granted | None:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
@@ -158,11 +167,28 @@ class Ownership:
         :param channel: `sms`, `voice` or `staff`.
         :param sender: the sender that carried the code, or who vouched.
         :param proved_at: when the code was right, if that was before now.
+        :param is_confirmed: whether the mobile that this one replaces confirmed the change.
         """
         holders = self._revoke_stale(others, claimant.stale, now)
         return self._grant(
-            session, claimant, now, holders, channel=channel, sender=sender, proved_at=proved_at
+            session,
+            claimant,
+            now,
+            holders,
+            channel=channel,
+            sender=sender,
+            proved_at=proved_at,
+            is_confirmed=is_confirmed,
         )
+
+    def has_room_for(self, claimant: Claimant, others: Sequence[Verification]) -> bool:
+        """Return whether `prove` would grant the claimant the verification.
+
+        :param others: what `lock` returned.
+        """
+        limit = self._rules.accounts_per_mobile
+        holders = [row for row in others if _proof_key(row) not in claimant.stale]
+        return not limit or len(holders) < limit or self._rules.mobile_policy == "transfer"
 
     def prove_in_host_transaction(
         self, session: Session, claimant: Claimant, now: datetime, *, proved_at: datetime
@@ -239,6 +265,7 @@ class Ownership:
         channel: str,
         sender: str | None,
         proved_at: datetime | None,
+        is_confirmed: bool = False,
     ) -> Granted | None:
         assert claimant.user_id is not None  # noqa: S101 -- only accounts get a verification
         limit = self._rules.accounts_per_mobile
@@ -263,6 +290,10 @@ class Ownership:
         row.channel = channel
         row.sender = sender
         row.revoked_at = None
+        if old_mobile is not None and not is_confirmed:
+            # An earlier date is never cleared here: a mobile that is not settled must not settle
+            # by confirming the next change, or by losing and proving the mobile again.
+            row.settled_at = now + self._rules.mobile_settled
         return Granted(row, claimant.mobile, tuple(revoked), old_mobile, before)
 
     def announce(self, granted: Granted) -> None:

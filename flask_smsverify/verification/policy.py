@@ -25,6 +25,8 @@ class VerificationColumns(Protocol):
     def verified_at(self) -> datetime | None: ...
     @property
     def revoked_at(self) -> datetime | None: ...
+    @property
+    def settled_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Status:
     :param expires_at: when the proof expires; None if it never does.
     :param challenge: the open challenge, if the caller looked for one.
     :param locked: whether only staff can unlock the account.
+    :param settled_at: from when on `within` counts the proof; None if it always did.
     """
 
     state: State
@@ -45,6 +48,7 @@ class Status:
     exempt: bool = False
     challenge: Challenge | None = None
     locked: bool = False
+    settled_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<Status {self.state} {mask(self.mobile) if self.mobile else 'without mobile'}>"
@@ -55,10 +59,11 @@ class Decision:
     """A guard's decision.
 
     :param reason: the view runs for `off`, `exempt` and `verified`. `too_old` means that the proof
-        is valid but older than `within`.
+        is valid but older than `within`, `unsettled` that the mobile replaced a proved one less
+        than `SMSVERIFY_MOBILE_SETTLED` ago, which `within` does not count.
     """
 
-    reason: Literal["off", "exempt", "verified", "unverified", "expired", "too_old"]
+    reason: Literal["off", "exempt", "verified", "unverified", "expired", "too_old", "unsettled"]
     area: str | None = None
     within: timedelta | None = None
     status: Status | None = None
@@ -114,7 +119,8 @@ class Policy:
         if row is None or row.verified_at is None or row.revoked_at or row.mobile != mobile:
             return Status("unverified", mobile)
         state: State = "verified" if self.is_proof(row, now) else "expired"
-        return Status(state, mobile, row.verified_at, self.expiry(row.verified_at))
+        expires_at = self.expiry(row.verified_at)
+        return Status(state, mobile, row.verified_at, expires_at, settled_at=row.settled_at)
 
     def decide(
         self, status: Status, now: datetime, *, area: str | None, within: timedelta | None
@@ -127,9 +133,15 @@ class Policy:
                 "expired" if status.state == "expired" else "unverified"
             )
             return Decision(reason, area, within, status)
+        if within is not None and self.is_unsettled(status, now):
+            return Decision("unsettled", area, within, status)
         if within is not None and now - status.verified_at > within:
             return Decision("too_old", area, within, status)
         return Decision("verified", area, within, status)
+
+    def is_unsettled(self, status: Status, now: datetime) -> bool:
+        """Return whether `within` does not count this user's proof yet."""
+        return status.settled_at is not None and now < status.settled_at
 
     def is_complete(
         self,
@@ -152,4 +164,6 @@ class Policy:
             return True
         if status.state != "verified" or status.verified_at is None or is_login_pending:
             return False
-        return within is None or now - status.verified_at <= within
+        if within is None:
+            return True
+        return not self.is_unsettled(status, now) and now - status.verified_at <= within

@@ -14,6 +14,10 @@ from ..db.models import Verification
 #: A proof or challenge dated further ahead than this was written by a wrong clock.
 CLOCK_SKEW = timedelta(minutes=1)
 
+#: The purposes of challenges about a change of mobile. Their right codes are steps of the change
+#: and grant no verification.
+NEW_NUMBER, OLD_NUMBER = "smsverify.new_number", "smsverify.old_number"
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -27,6 +31,10 @@ class Rules:
     consecutive_failures: int
     accounts_per_mobile: int
     mobile_policy: Literal["refuse", "transfer"]
+    #: How long a number that replaced a proved one is held before `within` counts it.
+    mobile_settled: timedelta
+    #: How long a change waits that the old number did not confirm.
+    change_delay: timedelta
     #: E.164 → fixed code. Nothing is sent to these mobiles.
     test_numbers: Mapping[str, str] = field(repr=False)
 
@@ -56,6 +64,14 @@ class Users(Protocol):
     def write_mobile(self, user: object, mobile: str) -> None:
         """Set the user's mobile. The host's transaction commits it."""
 
+    def store_proved_mobile(
+        self, user: object, verification: Verification, *, expected: str | None
+    ) -> None:
+        """Write a newly proved mobile to the user and commit the host's session.
+
+        :param expected: the user's mobile when the request began, in E.164.
+        """
+
     def join_transaction(self, user: object, mobile: str) -> Connection:
         """Flush the host's session and return the connection of its transaction.
 
@@ -70,7 +86,10 @@ class Users(Protocol):
 
 
 class Announcer(Protocol):
-    """Informs the host app by signals, and people by notices. Neither may raise."""
+    """Informs the host app by signals, and people by notices.
+
+    `emit` and `notify` raise nothing.
+    """
 
     @property
     def emit(self) -> Callable[..., None]:
@@ -81,4 +100,12 @@ class Announcer(Protocol):
         """Send the notice of an event: `(event, *, mobile, new=None)`.
 
         `mobile` is None for the staff; `new` is the masked new mobile.
+        """
+
+    @property
+    def send_notice(self) -> Callable[..., None]:
+        """Send a security notice: `(event, *, mobile, new, url)`. Returns when a sender took it.
+
+        :raises SendFailed: nothing was sent, or it is unknown whether it was.
+        :raises ChannelUnavailable: no sender can send texts.
         """

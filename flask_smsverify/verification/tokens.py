@@ -1,6 +1,7 @@
-"""Proof tokens: a proved mobile as signed text, for a sign-up form or a program to carry.
+"""Tokens that other programs and people carry, signed by itsdangerous.
 
-A token is made by itsdangerous: signed, dated and bound to its purpose.
+A proof token holds a proved mobile, for a sign-up form or a program; it is dated and bound to its
+purpose. An undo token is part of a link in a notice and names the change that it stops.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
 
-from ..errors import InvalidToken
+from ..errors import InvalidLink, InvalidToken
 from ..keyring import Keyring
 
 _MAX_LENGTH = 1000
@@ -64,3 +65,33 @@ class ProofTokens:
         return URLSafeTimedSerializer(
             self._keyring.signing_keys(), salt=f"flask_smsverify.proof {purpose}"
         )
+
+
+class UndoTokens:
+    """Dumps and loads the tokens of links that undo a change.
+
+    A token is the change's id and its signature, and not a serialized object: a link in a text
+    message must be short.
+    """
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def dump(self, change_id: str) -> str:
+        """Return the token of a change."""
+        return self._signer().sign(change_id).decode()
+
+    def load(self, token: object) -> str:
+        """Return the id of the change.
+
+        :raises InvalidLink: forged.
+        """
+        if not isinstance(token, str) or len(token) > _MAX_LENGTH:
+            raise InvalidLink
+        try:
+            return self._signer().unsign(token).decode()
+        except (BadSignature, UnicodeError):
+            raise InvalidLink from None
+
+    def _signer(self) -> Signer:
+        return Signer(self._keyring.signing_keys(), salt="flask_smsverify.undo")

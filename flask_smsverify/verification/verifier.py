@@ -1,7 +1,8 @@
 """The verifier: the public API of verification.
 
 Pages, JSON and the host's own Python code use the same methods, so they share the same limits.
-Each method delegates to the module that tells its story: `issue`, `check`, `claim`, `accounts`.
+Each method delegates to the module that tells its story: `issue`, `check`, `claim`, `accounts`,
+`change`.
 
 Rows are locked in one order everywhere: the mobile's ownership, verifications, the challenge, then
 usage and messages. The host's transaction may hold the first two for a while, when a proof token is
@@ -26,6 +27,7 @@ from ..limits.usage import Charge
 from ..senders.base import Channel
 from .accounts import Accounts, check_line
 from .challenges import Challenges, Subject, is_expired, is_void, latest_challenge
+from .change import MobileChanges
 from .check import CodeChecker, Proof
 from .claim import TokenClaim
 from .issue import CodeIssuer
@@ -47,6 +49,7 @@ class Stories:
     checker: CodeChecker
     claims: TokenClaim
     accounts: Accounts
+    changes: MobileChanges
 
 
 class Verifier:
@@ -71,6 +74,8 @@ class Verifier:
         self._checker = stories.checker
         self._claims = stories.claims
         self._accounts = stories.accounts
+        #: The changes of proved mobiles.
+        self.changes = stories.changes
         self._challenges = challenges
         self._tokens = tokens
         self._guesses = guesses
@@ -272,7 +277,17 @@ class Verifier:
         :param status: the user's status.
         :param wanted: the mobile to prove, in E.164; None if there is none.
         """
-        if wanted is None or wanted == status.mobile or has_fresh_login:
+        return not has_fresh_login and self.replaces_proved(user, status, wanted)
+
+    def replaces_proved(self, user: object, status: Status, wanted: str | None) -> bool:
+        """Return whether a mobile would replace one that the user has proved.
+
+        An aged proof counts, a revoked one does not.
+
+        :param status: the user's status.
+        :param wanted: the mobile to prove, in E.164; None if there is none.
+        """
+        if wanted is None or wanted == status.mobile:
             return False
         if status.exempt:  # the status of an exempt user does not show the proof
             user_id = self._users.id_of(user)

@@ -13,6 +13,7 @@ from ..phone import mask
 from ..state import get_state
 from ..users import Callbacks, is_logged_in
 from ..verification.policy import Status
+from . import change_pages as change_pages  # adds its views to the blueprint
 from . import webhooks
 from .caching import no_store_below
 from .guard_responses import GuardResponses

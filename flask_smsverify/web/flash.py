@@ -68,5 +68,6 @@ def notice_text(key: str, ui: Interface) -> str:
         "number_saved": t(
             "Your new number is saved. You can get a code when the time below is up."
         ),
+        "change_cancelled": t("The change was cancelled. Your number stays the same."),
     }
     return texts[key]

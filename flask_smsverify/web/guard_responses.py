@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from flask import current_app, redirect, request, url_for
@@ -19,6 +20,14 @@ from .problems import problem_from_error, problem_json
 from .redirects import requested_path, safe_path
 
 
+def _settled_in(decision: Decision) -> int | None:
+    """Return whole seconds until `within` counts the user's proof; None if only a code helps."""
+    settled_at = decision.status.settled_at if decision.status is not None else None
+    if decision.reason != "unsettled" or settled_at is None:
+        return None
+    return max(1, math.ceil((settled_at - get_state().clock()).total_seconds()))
+
+
 class GuardResponses:
     """Redirects browsers to the page, and answers programs with problem JSON."""
 
@@ -31,7 +40,7 @@ class GuardResponses:
         if decision.within is not None:
             user_id = get_state().users.id_of(current_user())
             demand = dump_demand(user_id, decision.within)
-        return self._to_page(requested_path(), demand)
+        return self._to_page(requested_path(), demand, _settled_in(decision))
 
     def login_pending(self, decision: Decision) -> ResponseReturnValue:  # noqa: ARG002 -- the interface's
         """Respond to a user whose login waits; the page redirects to the login form's `next`."""
@@ -39,11 +48,17 @@ class GuardResponses:
         target = fields.get("next") if isinstance(fields, Mapping) else None
         return self._to_page(safe_path(target), None)
 
-    def _to_page(self, target: str | None, demand: str | None) -> ResponseReturnValue:
+    def _to_page(
+        self, target: str | None, demand: str | None, retry_after: int | None = None
+    ) -> ResponseReturnValue:
         url = url_for("smsverify.page", next=target, demand=demand)
         if wants_json():
             problem = problem_from_error(VerificationRequired())
-            return no_store(problem_json(problem, self._ui, verify_url=url, demand=demand))
+            extra = {} if retry_after is None else {"retry_after": retry_after}
+            response = problem_json(problem, self._ui, verify_url=url, demand=demand, **extra)
+            if retry_after is not None:
+                response.headers["Retry-After"] = str(retry_after)
+            return no_store(response)
         return no_store(current_app.make_response(redirect(url)))
 
     def anonymous(self) -> ResponseReturnValue:

@@ -36,6 +36,8 @@ from ..login_gate import complete_login
 from ..senders.base import Channel
 from ..state import get_state
 from ..verification.policy import Status
+from ..verification.rules import NEW_NUMBER
+from .change_view import change_members, change_view
 from .csrf import csrf_headers, csrf_token, is_csrf_valid
 from .fields import read_fields
 from .flash import flash_notice, flash_problem, pop_notice, pop_problem
@@ -51,6 +53,7 @@ from .view_models import (
     is_complete,
     load_target,
     page_view,
+    purpose_of,
     render_page,
     sent_notice,
     shown_challenge,
@@ -89,6 +92,8 @@ def _for_visitors(view: View) -> Callable[[], ResponseReturnValue]:
             if request.method == "POST" and not is_csrf_valid():
                 return _refuse(_csrf_problem())
             visitor = current_visitor()
+            if visitor is not None:
+                get_state().verifier.changes.apply_due(visitor.user)
             return view(visitor) if visitor is not None else _refuse_anonymous()
         except (InvalidRequest, StoreUnavailable) as error:
             return _refuse(problem_from_error(error))
@@ -167,7 +172,7 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     if view.guess_in and is_about_guess:
         # No guess is left, and the wait is longer than the kept problem says.
         problem = problem_from_error(TooManyAttempts(view.guess_in))
-    return render_page("page.html", _ui(), view, problem, notice)
+    return render_page("page.html", _ui(), view, problem, notice, sv_change=change_view(visitor))
 
 
 @blueprint.post("/send", endpoint="send")
@@ -182,13 +187,9 @@ def send(visitor: Visitor) -> ResponseReturnValue:
         return _succeed(visitor, target, is_done=True)
     if _needs_fresh_login(visitor, status, visitor.new_mobile):
         return _fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
+    before = shown_challenge(visitor, status, visitor.new_mobile or status.mobile)
     try:
-        challenge = verifier.start(
-            visitor.user,
-            channel=_channel(form.get("channel", "sms")),
-            mobile=visitor.new_mobile,
-            ip=request.remote_addr,
-        )
+        challenge = _start(visitor, status, channel=_channel(form.get("channel", "sms")))
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         page = "mobile" if problem.field == "mobile" else "page"
@@ -196,8 +197,16 @@ def send(visitor: Visitor) -> ResponseReturnValue:
             visitor = visitor.with_new_mobile(None)
             page = "mobile"
         return _fail(visitor, problem, target, page=page)
-    notice = sent_notice(challenge, status.challenge)
+    notice = sent_notice(challenge, before)
     return _succeed(visitor, target, is_done=False, notice=notice)
+
+
+def _start(visitor: Visitor, status: Status, *, channel: Channel = "sms") -> Challenge:
+    """Send a code to the mobile that the visitor entered, or else to the visitor's own."""
+    verifier, mobile, ip = get_state().verifier, visitor.new_mobile, request.remote_addr
+    if mobile is not None and purpose_of(visitor, status) == NEW_NUMBER:
+        return verifier.changes.send_to_new(visitor.user, mobile, channel=channel, ip=ip)
+    return verifier.start(visitor.user, channel=channel, mobile=mobile, ip=ip)
 
 
 @blueprint.post("/check", endpoint="check")
@@ -209,10 +218,15 @@ def check(visitor: Visitor) -> ResponseReturnValue:
     state = get_state()
     try:
         status = state.verifier.status(visitor.user)
+        if purpose_of(visitor, status) == NEW_NUMBER:
+            return _check_new_number(visitor, form.get("code"), target)
         challenge = state.verifier.latest(visitor.user)
         is_pending = challenge is not None and challenge.state == Challenge.PENDING
-        if _needs_fresh_login(visitor, status, challenge.mobile if is_pending else None):  # type: ignore[union-attr]  # `is_pending` excludes None
-            return _fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
+        if state.verifier.replaces_proved(
+            visitor.user, status, challenge.mobile if challenge and is_pending else None
+        ):
+            # Another mobile was proved since the code was sent.
+            return _fail(visitor, problem_from_error(NoChallenge()), target)
         state.verifier.check(
             visitor.user,
             form.get("code"),
@@ -234,6 +248,31 @@ def check(visitor: Visitor) -> ResponseReturnValue:
         complete_login(visitor.user)
         visitor = Visitor(visitor.user, visitor.id, None, is_login_pending=False)
     return _succeed(visitor, target, is_done=True)
+
+
+def _check_new_number(visitor: Visitor, code: object, target: Target) -> ResponseReturnValue:
+    """Check the code of a number that is to replace a proved one; then ask the old number."""
+    if visitor.is_login_pending or not flask_login.login_fresh():
+        return _fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
+    verifier = get_state().verifier
+    changes = verifier.changes
+    try:
+        changes.prove_new(visitor.user, code, ip=request.remote_addr)
+    except NoChallenge:
+        proved = verifier.latest(visitor.user, purpose=NEW_NUMBER)
+        is_proved = proved is not None and proved.state == Challenge.VERIFIED
+        if wants_json() or not is_proved or changes.current(visitor.user) is None:
+            raise
+        return _to_page(target, "confirm")  # a second click on the right code
+    visitor = visitor.with_new_mobile(None)
+    try:
+        changes.send_to_old(visitor.user, ip=request.remote_addr)
+    except SMSVerifyError as error:  # the page offers to send it
+        if not wants_json():
+            flash_problem(problem_from_error(error), visitor.id)
+    if wants_json():
+        return _succeed(visitor, target, is_done=False)
+    return _to_page(target, "confirm")
 
 
 def _is_second_click(visitor: Visitor, target: Target) -> bool:
@@ -259,7 +298,7 @@ def status(visitor: Visitor) -> ResponseReturnValue:
 
 def _status_json(visitor: Visitor) -> ResponseReturnValue:
     status = get_state().verifier.status(visitor.user)
-    body = as_json(visitor, status, _target(visitor, request.args))
+    body = as_json(visitor, status, _target(visitor, request.args)) | change_members(visitor)
     return current_app.json.response(body | {"csrf_token": csrf_token()})
 
 
@@ -286,6 +325,7 @@ def mobile(visitor: Visitor) -> ResponseReturnValue:
         sv_typed=typed.get("mobile", ""),
         sv_needs_fresh_login=_needs_fresh_login(visitor, status, ""),
         sv_login_url=_login_url(),
+        sv_change=change_view(visitor),
     )
 
 
@@ -306,7 +346,7 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
             return _fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
         visitor = visitor.with_new_mobile(None if entered == status.mobile else entered)
         if _is_true(form.get("send")) and not is_complete(visitor, status, target):
-            state.verifier.start(visitor.user, mobile=entered, ip=request.remote_addr)
+            _start(visitor, status)
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         shown_again = typed[:_MAX_SHOWN_INPUT] if isinstance(typed, str) else ""
@@ -329,8 +369,8 @@ def _is_without_code(visitor: Visitor, status: Status) -> bool:
 
 
 def _is_one_mobile_too_many(visitor: Visitor, error: SMSVerifyError) -> bool:
-    """Return whether the entered mobile exceeds the limit of different mobiles per user."""
-    is_limit = isinstance(error, RateLimited) and error.scope == "mobiles_per_user"
+    """Return whether the entered mobile exceeds the limit of mobiles or of changes per user."""
+    is_limit = isinstance(error, RateLimited) and error.scope in ("mobiles_per_user", "changes")
     return is_limit and visitor.new_mobile is not None
 
 
@@ -374,7 +414,7 @@ def _succeed(
 ) -> ResponseReturnValue:
     if wants_json():
         status = get_state().verifier.status(visitor.user)
-        return current_app.json.response(as_json(visitor, status, target))
+        return current_app.json.response(as_json(visitor, status, target) | change_members(visitor))
     if notice is not None:
         flash_notice(notice, visitor.id)
     if is_done:

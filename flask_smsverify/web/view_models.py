@@ -12,6 +12,7 @@ from ..db.models import Challenge
 from ..phone import mask
 from ..state import get_state
 from ..verification.policy import Status
+from ..verification.rules import NEW_NUMBER
 from .csrf import csrf_field_name, csrf_token
 from .demands import load_demand
 from .flash import notice_text
@@ -41,7 +42,8 @@ class Target:
 class PageView:
     """What the templates know as `verify`.
 
-    :param state: `unsent`, `pending`, `verified`, `exempt` or `locked`.
+    :param state: `unsent`, `pending`, `verified`, `exempt`, `locked`, or `unsettled` where only
+        time is missing: the mobile replaced a proved one recently, and a recent proof is demanded.
     :param mobile: the mobile that the page is about, masked.
     :param present: the user's mobile in the host, masked.
     :param given: a mobile that was entered and is not proved yet, masked.
@@ -65,6 +67,7 @@ class PageView:
     resend_in: int
     guess_in: int
     verified_at: datetime | None
+    settled_at: datetime | None
     attempts_left: int | None
     code_length: int | None
     next: str
@@ -100,13 +103,15 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
         state = "exempt" if status.exempt else "verified"
     elif status.locked:
         state = "locked"
+    elif _is_unsettled(visitor, status, target):
+        state = "unsettled"
     else:
         state = "pending" if challenge is not None else "unsent"
     pending = challenge if state == "pending" else None
     asked = pending.mobile if pending is not None else mobile
     expires_at = pending.expires_at if pending else status.expires_at if complete else None
     message = app.verifier.last_message(pending) if pending else None
-    resend_at = None if complete else _resend_at(visitor, pending, now)
+    resend_at = None if complete else _resend_at(visitor, status, pending, now)
     is_waiting = state in ("unsent", "pending")
     return PageView(
         state=state,
@@ -124,6 +129,7 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
         resend_in=_seconds_until(resend_at, now),
         guess_in=app.verifier.guess_wait(visitor.user) if is_waiting else 0,
         verified_at=status.verified_at if complete else None,
+        settled_at=status.settled_at if state == "unsettled" else None,
         attempts_left=max(0, app.settings.max_attempts - pending.attempts) if pending else None,
         code_length=pending.code_length if pending and pending.native_sender is None else None,
         next=target.url,
@@ -131,17 +137,42 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
     )
 
 
+def _is_unsettled(visitor: Visitor, status: Status, target: Target) -> bool:
+    """Return whether this visitor can only wait until a recent proof counts."""
+    state = get_state()
+    is_verified = status.state == "verified" and visitor.new_mobile is None
+    is_demanded = target.within is not None and not visitor.is_login_pending
+    return is_verified and is_demanded and state.policy.is_unsettled(status, state.clock())
+
+
 def shown_challenge(visitor: Visitor, status: Status, mobile: str | None) -> Challenge | None:
     """Return the challenge about this mobile that is open or exhausted; None without one."""
     state = get_state()
-    challenge = status.challenge or state.verifier.latest(visitor.user)
+    challenge = _latest(visitor, status)
     if challenge is None or challenge.mobile != mobile or state.clock() >= challenge.expires_at:
         return None
     return challenge if challenge.state in (Challenge.PENDING, Challenge.EXHAUSTED) else None
 
 
-def _resend_at(visitor: Visitor, pending: Challenge | None, now: datetime) -> datetime | None:
-    last = pending or get_state().verifier.latest(visitor.user)
+def _latest(visitor: Visitor, status: Status) -> Challenge | None:
+    """Return the visitor's latest challenge, of the change if the visitor is changing a number."""
+    verifier, purpose = get_state().verifier, purpose_of(visitor, status)
+    if purpose == NEW_NUMBER:
+        return verifier.latest(visitor.user, purpose=purpose)
+    return status.challenge or verifier.latest(visitor.user)
+
+
+def purpose_of(visitor: Visitor, status: Status) -> str:
+    """Return the purpose of the codes that the visitor gets."""
+    verifier = get_state().verifier
+    is_change = verifier.replaces_proved(visitor.user, status, visitor.new_mobile)
+    return NEW_NUMBER if is_change else "verify"
+
+
+def _resend_at(
+    visitor: Visitor, status: Status, pending: Challenge | None, now: datetime
+) -> datetime | None:
+    last = pending or _latest(visitor, status)
     if last is None or last.state == Challenge.VERIFIED:  # a right code ends the cooldown
         return None
     return last.resend_at if last.resend_at > now else None
@@ -168,13 +199,15 @@ def as_json(visitor: Visitor, status: Status, target: Target) -> dict[str, objec
     view = page_view(visitor, status, target)
     if view.state in ("pending", "verified", "exempt"):
         state = view.state
+    elif view.state == "unsettled":
+        state = "verified"
     elif status.verified_at is not None and not visitor.new_mobile:
         state = "expired"  # also for a valid proof that is older than `within`
     else:
         state = "unverified"
     # Rounded up to the second, so that a client that returns at that time is not early.
     resend_at = view.resend_at and view.resend_at + timedelta(microseconds=999_999)
-    return {
+    body: dict[str, object] = {
         "state": state,
         "mobile": view.mobile,
         "verified_mobile": view.present if status.state == "verified" else None,
@@ -187,6 +220,9 @@ def as_json(visitor: Visitor, status: Status, target: Target) -> dict[str, objec
         "exempt": status.exempt,
         "next": view.next,
     }
+    if view.settled_at is not None:
+        body["settled_at"] = _iso(view.settled_at)
+    return body
 
 
 def _iso(moment: datetime | None) -> str | None:

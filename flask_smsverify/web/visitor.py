@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import flask_login
 from flask import current_app, g, session
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from .. import fresh_login
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..state import AppState, get_state
@@ -34,8 +34,8 @@ class Visitor:
 
     @property
     def has_fresh_login(self) -> bool:
-        """Whether the visitor entered credentials in this session. A pending login is not one."""
-        return bool(flask_login.login_fresh()) and not self.is_login_pending
+        """Whether the visitor entered credentials a short time ago. A pending login is not one."""
+        return fresh_login.is_fresh() and not self.is_login_pending
 
     def with_new_mobile(self, mobile: str | None) -> Visitor:
         """Keep a mobile in the session until it is proved; None removes it."""

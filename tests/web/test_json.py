@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from hostapp import User, db
 from visiting import (
     CHECK,
+    CONFIRM,
     MOBILE,
     OTHER,
     PAGE,
@@ -418,7 +419,11 @@ def test_a_change_of_number_is_unverified_pending_and_verified(
     assert (sent["state"], sent["mobile"]) == ("pending", "+98935•••2233")
     assert client.get("/guarded").text == "guarded"
     checked = api(client, CHECK, code=last_code(app)).json
-    assert (checked["state"], checked["mobile"]) == ("verified", "+98935•••2233")
+    assert (checked["state"], checked["mobile"]) == ("verified", "+98912•••0001")
+    assert checked["change"]["state"] == "confirming"
+    confirmed = api(client, CONFIRM, code=last_code(app)).json
+    assert (confirmed["state"], confirmed["mobile"]) == ("verified", "+98935•••2233")
+    assert "change" not in confirmed
     assert client.get(STATUS).json["state"] == "verified"
 
 

@@ -17,8 +17,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from visiting import (
     CHECK,
+    CONFIRM,
     MOBILE,
     OTHER,
+    OWN,
     PAGE,
     SEND,
     STATUS,
@@ -76,6 +78,8 @@ def test_the_whole_flow_works_on_every_database(make_app: MakeApp, database: str
     client.post(SEND)
     assert phone(app).last.to == OTHER
     client.post(CHECK, data={"code": last_code(app)})
+    assert phone(app).last.to == OWN
+    client.post(CONFIRM, data={"code": last_code(app)})
     with app.app_context():
         assert db.session.get(User, 1).mobile == OTHER
     assert client.get("/guarded").text == "guarded"

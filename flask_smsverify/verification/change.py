@@ -1,0 +1,461 @@
+"""Change a proved mobile: the story from the new number's proof to the moment it replaces the old.
+
+A password alone must not be enough to replace a proved mobile. So the old number confirms the
+change with a code. Where the old number is lost, the change waits for `SMSVERIFY_CHANGE_DELAY`
+seconds after a sender has accepted a notice to the old number, which holds a link to stop it.
+
+`MobileChanges` reads from top to bottom: prove the new number, confirm by the old one or wait, and
+apply. A change that waited is applied when its account next logs in at the gate or opens a page.
+Every step locks the user's verification first, so the steps of one user are serialized.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..db.ledger import Ledger
+from ..db.models import Challenge, MobileChange, Verification
+from ..errors import (
+    AccountLocked,
+    InvalidLink,
+    MobileTaken,
+    NoChallenge,
+    NoticeFailed,
+    ProblemError,
+    SendFailed,
+    StoreUnavailable,
+)
+from ..keyring import Keyring
+from ..limits.usage import Charge, LimitStore
+from ..phone import mask
+from ..senders.base import Channel
+from ..settings import Limit
+from .challenges import Challenges, Subject
+from .check import CodeChecker, Proof, carrier_of
+from .issue import CodeIssuer
+from .ownership import Granted, Ownership
+from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
+from .tokens import UndoTokens
+
+log = logging.getLogger(__name__)
+
+_DAY = 86_400
+#: Changes that one account may start.
+_STARTS = (Limit(3, _DAY),)
+#: Calls of a gateway with notices to old numbers, for one account. More than `_STARTS`, because a
+#: notice that no sender accepted is sent again.
+_NOTICES = (Limit(10, _DAY),)
+#: The old number must confirm within this time after the new one was proved.
+_CONFIRM_WITHIN = timedelta(hours=1)
+#: A change that waited is applied within this time after its delay. Later the new number may belong
+#: to somebody else.
+_APPLY_WITHIN = timedelta(days=30)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodeFlow:
+    """The stories of a code that a change uses."""
+
+    challenges: Challenges
+    issuer: CodeIssuer
+    checker: CodeChecker
+
+
+class MobileChanges:
+    """Changes the proved mobiles of accounts."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rules: Rules,
+        codes: CodeFlow,
+        *,
+        ownership: Ownership,
+        store: LimitStore,
+        keyring: Keyring,
+        tokens: UndoTokens,
+        users: Users,
+        announcer: Announcer,
+    ) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self._codes = codes
+        self._ownership = ownership
+        self._store = store
+        self._keyring = keyring
+        self._tokens = tokens
+        self._users = users
+        self._announcer = announcer
+
+    def current(self, user: object) -> MobileChange | None:
+        """Return the user's open change; None without one."""
+        user_id, own = self._users.id_of(user), self._users.mobile_of(user)
+        now = self._ledger.clock()
+
+        def work(session: Session) -> MobileChange | None:
+            change = self._open_change(session, user_id)
+            if change is None:
+                return None
+            standing = session.get(Verification, user_id)
+            return change if _is_valid(change, standing, own, now) else None
+
+        return self._ledger.read(work)
+
+    def has_just_changed(self, user: object) -> bool:
+        """Return whether a change of the user was applied within the last minute."""
+        user_id, since = self._users.id_of(user), self._ledger.clock() - timedelta(minutes=1)
+        applied = select(MobileChange.id).where(
+            MobileChange.user_id == user_id,
+            MobileChange.state == MobileChange.APPLIED,
+            MobileChange.closed_at > since,
+        )
+        return self._ledger.read(lambda session: session.scalars(applied).first() is not None)
+
+    # --- 1: prove the new number ----------------------------------------------------------------
+
+    def send_to_new(
+        self, user: object, mobile: str, *, channel: Channel = "sms", ip: str | None = None
+    ) -> Challenge:
+        """Send a code to the number that is to replace the user's proved one.
+
+        :param mobile: the new number in E.164.
+        :raises RateLimited: the account has started three changes within a day.
+        :raises: what `Verifier.start` raises.
+        """
+        user_id, own = self._users.id_of(user), self._users.valid_mobile_of(user)
+        self._store.check([Charge("changes", user_id, _STARTS)], self._ledger.clock())
+        return self._codes.issuer.issue(Subject(user_id, own, mobile, NEW_NUMBER), channel, ip)
+
+    def prove_new(self, user: object, code: object, *, ip: str | None = None) -> MobileChange:
+        """Check the code that was sent to the new number, and open the change.
+
+        An earlier open change of the user is cancelled.
+
+        :raises MobileTaken: the code was right, but other accounts hold the new number.
+        :raises RateLimited: the account has started three changes within a day.
+        :raises: what `Verifier.check` raises.
+        """
+        proof = self._check(user, code, ip, NEW_NUMBER)
+        user_id, own = self._users.id_of(user), self._users.mobile_of(user)
+        claimant = self._ownership.prepare(proof.mobile, user_id)
+        charges = [Charge("changes", user_id, _STARTS)]
+        self._store.prepare(charges, self._ledger.clock())
+
+        def work(session: Session) -> MobileChange:
+            now = self._ledger.clock()
+            others = self._ownership.lock(session, claimant, now)
+            standing = session.get(Verification, user_id, with_for_update=True)
+            if standing is None or not _is_proved(standing) or standing.mobile != own:
+                raise NoChallenge("the old number is no longer proved")
+            if not self._ownership.has_room_for(claimant, others):
+                raise MobileTaken
+            earlier = self._open_change(session, user_id)
+            if earlier is not None:
+                _close(session, earlier, MobileChange.CANCELLED, now)
+                session.flush()  # frees the unique key before the new change takes it
+            self._store.reserve_locked(self._store.lock(session, charges), charges, now)
+            proved = session.get_one(Challenge, proof.challenge_id)
+            change = MobileChange(
+                id=secrets.token_hex(16),
+                user_id=user_id,
+                old_mobile=standing.mobile,
+                new_mobile=proof.mobile,
+                channel=proved.channel,
+                sender=carrier_of(session, proved.id),
+                state=MobileChange.CONFIRMING,
+                proved_at=proof.proved_at,
+                open_key=self._open_key(user_id),
+            )
+            session.add(change)
+            return change
+
+        return self._ledger.run(work)
+
+    def _check(self, user: object, code: object, ip: str | None, purpose: str) -> Proof:
+        proof = self._codes.checker.check(user, code, ip=ip, purpose=purpose, store=None)
+        assert isinstance(proof, Proof)  # noqa: S101 -- these purposes grant no verification
+        return proof
+
+    # --- 2a: confirm by the old number ----------------------------------------------------------
+
+    def send_to_old(
+        self, user: object, *, channel: Channel = "sms", ip: str | None = None
+    ) -> Challenge:
+        """Send a code to the old number.
+
+        :raises NoChallenge: no change is open.
+        :raises: what `Verifier.start` raises.
+        """
+        change = self._require(user)
+        subject = Subject(change.user_id, change.old_mobile, change.old_mobile, OLD_NUMBER)
+        return self._codes.issuer.issue(subject, channel, ip)
+
+    def code_to_old(self, change: MobileChange) -> Challenge | None:
+        """Return the latest challenge of a change's old number; None before the first send."""
+        challenge = self._codes.challenges.latest(change.user_id, OLD_NUMBER)
+        is_of_change = challenge is not None and challenge.created_at >= change.proved_at
+        return challenge if is_of_change else None
+
+    def confirm(self, user: object, code: object, *, ip: str | None = None) -> Verification:
+        """Check the code that was sent to the old number, and apply the change.
+
+        :raises NoChallenge: no change is open, or no code was sent.
+        :raises MobileTaken: other accounts hold the new number by now.
+        :raises: what `Verifier.check` raises.
+        """
+        change = self._require(user)
+        if self.code_to_old(change) is None:
+            raise NoChallenge("no code was sent to the old number")
+        self._check(user, code, ip, OLD_NUMBER)
+        return self._apply(user, change, is_confirmed=True)
+
+    # --- 2b: or wait ----------------------------------------------------------------------------
+
+    def delay(self, user: object, *, link: Callable[[str], str]) -> MobileChange:
+        """Let the change wait, because the old number cannot confirm it.
+
+        The delay starts when a sender has accepted the notice to the old number. Nothing happens
+        if it has started already.
+
+        :param link: returns the address that undoes the change, from its token.
+        :raises NoChallenge: no change is open.
+        :raises AccountLocked: staff must unlock the account.
+        :raises RateLimited: too many notices were sent.
+        :raises NoticeFailed: no sender accepted the notice, or it is unknown whether one did.
+        :raises ChannelUnavailable: no sender can send texts.
+        """
+        change = self._require(user)
+        if change.state == MobileChange.DELAYED:
+            return change
+        own = self._users.mobile_of(user)
+        self._ledger.read(lambda session: self._refuse_locked(session, change.user_id))
+        charge = Charge("change_notices", change.user_id, _NOTICES)
+        self._store.reserve([charge], self._ledger.clock())
+        try:
+            self._announcer.send_notice(
+                "mobile.change_requested",
+                mobile=change.old_mobile,
+                new=mask(change.new_mobile),
+                url=link(self._tokens.dump(change.id)),
+            )
+        except SendFailed as error:
+            raise NoticeFailed(error.causes) from error
+
+        def work(session: Session) -> MobileChange:
+            now = self._ledger.clock()
+            locked = self._lock_valid(session, change, own, now)
+            if locked.state == MobileChange.CONFIRMING:
+                locked.state = MobileChange.DELAYED
+                locked.applies_at = now + self._rules.change_delay
+            return locked
+
+        return self._ledger.run(work)
+
+    # --- 3: apply -------------------------------------------------------------------------------
+
+    def apply_due(self, user: object) -> bool:
+        """Apply a change whose delay is over. Errors are logged: the old number stays.
+
+        :returns: whether the user has the new number now.
+        """
+        change = self.current(user)
+        if change is None or not _is_due(change, self._ledger.clock()):
+            return False
+        try:
+            self._apply(user, change, is_confirmed=False)
+        except ProblemError as error:
+            log.warning("the change %s… was not applied: %s", change.id[:8], error)
+            return False
+        return True
+
+    def _apply(self, user: object, change: MobileChange, *, is_confirmed: bool) -> Verification:
+        """Let the new number replace the old one, here and in the host.
+
+        :raises NoChallenge: the change was closed meanwhile.
+        :raises MobileTaken: other accounts hold the new number. The change is cancelled.
+        """
+        claimant = self._ownership.prepare(change.new_mobile, change.user_id)
+        own = self._users.mobile_of(user)
+
+        def work(session: Session) -> Granted | None:
+            now = self._ledger.clock()
+            others = self._ownership.lock(session, claimant, now)
+            locked = self._lock_valid(session, change, own, now)
+            if not is_confirmed and not _is_due(locked, now):
+                raise NoChallenge("the delay of the change is not over")
+            granted = self._ownership.prove(
+                session,
+                claimant,
+                others,
+                now,
+                channel=locked.channel,
+                sender=locked.sender,
+                proved_at=locked.proved_at,
+                is_confirmed=is_confirmed,
+            )
+            done = MobileChange.APPLIED if granted is not None else MobileChange.CANCELLED
+            _close(session, locked, done, now)
+            return granted
+
+        granted = self._ledger.run(work)
+        if granted is None:
+            raise MobileTaken
+        try:
+            self._users.store_proved_mobile(user, granted.verification, expected=own)
+        except BaseException as error:
+            self._ownership.undo(granted)
+            if isinstance(error, StoreUnavailable):
+                self._reopen(change)
+            raise
+        self._ownership.announce(granted)
+        self._announcer.emit(
+            signals.mobile_verified,
+            user_id=change.user_id,
+            mobile=mask(change.new_mobile),
+            channel=change.channel,
+            purpose="change",
+        )
+        return granted.verification
+
+    def _reopen(self, change: MobileChange) -> None:
+        """Open a change again that the host's database could not take."""
+
+        def work(session: Session) -> None:
+            session.get(Verification, change.user_id, with_for_update=True)
+            if self._open_change(session, change.user_id) is not None:
+                return
+            row = session.get(MobileChange, change.id, with_for_update=True)
+            if row is not None and row.state == MobileChange.APPLIED:
+                row.state, row.closed_at = change.state, None
+                row.open_key = self._open_key(change.user_id)
+
+        self._ledger.run(work)
+
+    # --- stop -----------------------------------------------------------------------------------
+
+    def cancel(self, user: object) -> bool:
+        """Cancel the user's open change; return whether there was one."""
+        user_id = self._users.id_of(user)
+
+        def work(session: Session) -> bool:
+            session.get(Verification, user_id, with_for_update=True)
+            change = self._open_change(session, user_id)
+            if change is not None:
+                _close(session, change, MobileChange.CANCELLED, self._ledger.clock())
+            return change is not None
+
+        return self._ledger.run(work)
+
+    def find(self, token: object) -> MobileChange:
+        """Return the change that a link belongs to: open, or undone by this link.
+
+        :raises InvalidLink: forged, or the change was applied or cancelled.
+        """
+        change_id = self._tokens.load(token)
+        change = self._ledger.read(lambda session: session.get(MobileChange, change_id))
+        if change is None or not (change.is_open or change.state == MobileChange.UNDONE):
+            raise InvalidLink
+        return change
+
+    def undo(self, token: object) -> None:
+        """Stop the open change that a link belongs to.
+
+        :raises InvalidLink: forged, or the change is closed.
+        """
+        found = self.find(token)
+
+        def work(session: Session) -> None:
+            session.get(Verification, found.user_id, with_for_update=True)
+            change = session.get(MobileChange, found.id, with_for_update=True)
+            if change is None or not change.is_open:
+                raise InvalidLink
+            _close(session, change, MobileChange.UNDONE, self._ledger.clock())
+
+        self._ledger.run(work)
+
+    # --- shared ---------------------------------------------------------------------------------
+
+    def _open_key(self, user_id: str) -> str:
+        return self._keyring.digest("mobile change", user_id)
+
+    def _open_change(self, session: Session, user_id: str) -> MobileChange | None:
+        return session.scalars(
+            select(MobileChange).where(MobileChange.open_key == self._open_key(user_id))
+        ).one_or_none()
+
+    def _require(self, user: object) -> MobileChange:
+        change = self.current(user)
+        if change is None:
+            raise NoChallenge("no change is open")
+        return change
+
+    def _lock_valid(
+        self, session: Session, change: MobileChange, own: str | None, now: datetime
+    ) -> MobileChange:
+        """Lock the verification, then the change.
+
+        :raises NoChallenge: the change is no longer open.
+        :raises AccountLocked: staff must unlock the account.
+        """
+        standing = session.get(Verification, change.user_id, with_for_update=True)
+        locked = session.get(MobileChange, change.id, with_for_update=True)
+        if locked is None or not _is_valid(locked, standing, own, now):
+            raise NoChallenge("the change is no longer open")
+        self._refuse_locked(session, change.user_id)
+        return locked
+
+    def _refuse_locked(self, session: Session, user_id: str) -> None:
+        standing = session.get(Verification, user_id)
+        if standing is not None and self._rules.is_locked(standing):
+            raise AccountLocked
+
+
+def _is_proved(standing: Verification) -> bool:
+    """Return whether the mobile counts as proved. An aged proof does, a revoked one does not."""
+    return standing.verified_at is not None and standing.revoked_at is None
+
+
+def _is_valid(
+    change: MobileChange, standing: Verification | None, own: str | None, now: datetime
+) -> bool:
+    """Return whether a change can still be applied.
+
+    It cannot after the host has changed the mobile, after a revocation, and after a new proof of
+    the old number, which is not lost then.
+
+    :param own: the user's mobile today.
+    """
+    if not change.is_open or standing is None or not _is_proved(standing):
+        return False
+    if not change.old_mobile == standing.mobile == own:
+        return False
+    if standing.granted_at is not None and standing.granted_at > change.proved_at:
+        return False
+    if change.applies_at is None:
+        return now < change.proved_at + _CONFIRM_WITHIN
+    return now < change.applies_at + _APPLY_WITHIN
+
+
+def _is_due(change: MobileChange, now: datetime) -> bool:
+    """Return whether the delay of a change is over."""
+    return change.applies_at is not None and now >= change.applies_at
+
+
+def _close(session: Session, change: MobileChange, state: str, now: datetime) -> None:
+    """Close a change, and cancel its codes so that none of them confirms a later change."""
+    change.state, change.closed_at, change.open_key = state, now, change.id
+    codes = select(Challenge).where(
+        Challenge.user_id == change.user_id,
+        Challenge.purpose == OLD_NUMBER,
+        Challenge.state == Challenge.PENDING,
+    )
+    for challenge in session.scalars(codes.with_for_update()):
+        challenge.state, challenge.open_key = Challenge.CANCELLED, None

@@ -1,0 +1,193 @@
+"""The pages that confirm, delay, cancel and undo the change of a proved mobile.
+
+The page of the new number is in `pages`. After its right code, the change is confirmed here by the
+old number. A link in the notice to the old number leads to the undo page, which needs no login:
+the link is signed and belongs to one change.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Response, current_app, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ..db.models import MobileChange
+from ..errors import (
+    FreshLoginRequired,
+    InvalidLink,
+    InvalidRequest,
+    NoChallenge,
+    SMSVerifyError,
+    StoreUnavailable,
+)
+from ..phone import mask
+from ..state import get_state
+from .change_view import change_view
+from .csrf import csrf_field_name, csrf_token, is_csrf_valid
+from .fields import read_fields
+from .flash import flash_notice, pop_notice, pop_problem
+from .negotiation import wants_json
+from .pages import (
+    _channel,
+    _csrf_problem,
+    _fail,
+    _for_visitors,
+    _is_true,
+    _refuse,
+    _status_json,
+    _succeed,
+    _target,
+    _to_page,
+    _ui,
+    blueprint,
+)
+from .problems import problem_from_error
+from .request_limits import is_rejected
+from .view_models import page_view, render_page
+from .visitor import Visitor
+
+log = logging.getLogger(__name__)
+
+
+# --- confirm by the old number, or wait ---------------------------------------------------------
+
+
+@blueprint.route("/mobile/confirm", methods=["GET", "POST"], endpoint="confirm")
+@_for_visitors
+def confirm(visitor: Visitor) -> ResponseReturnValue:
+    """Show the open change, and confirm it by the old number."""
+    if request.method == "POST":
+        return _confirm(visitor)
+    if wants_json():
+        return _status_json(visitor)
+    target = _target(visitor, request.args)
+    change = change_view(visitor)
+    if change is None:
+        return redirect(url_for("smsverify.mobile", next=target.url))
+    problem, _ = pop_problem(visitor.id)
+    status = get_state().verifier.status(visitor.user)
+    return render_page(
+        "change.html",
+        _ui(),
+        page_view(visitor, status, target),
+        problem,
+        pop_notice(visitor.id),
+        sv_change=change,
+    )
+
+
+def _confirm(visitor: Visitor) -> ResponseReturnValue:
+    """Check `code`; with `lost` start the delay; with neither send a code to the old number."""
+    form = read_fields()
+    target = _target(visitor, form)
+    if visitor.is_login_pending:
+        return _fail(visitor, problem_from_error(FreshLoginRequired()), target)
+    changes = get_state().verifier.changes
+    try:
+        if _is_true(form.get("lost")):
+            changes.delay(visitor.user, link=_undo_url)
+        elif "code" in form:
+            changes.confirm(visitor.user, form["code"], ip=request.remote_addr)
+            return _succeed(visitor, target, is_done=True)
+        else:
+            change = changes.current(visitor.user)
+            before = changes.code_to_old(change) if change is not None else None
+            sent = changes.send_to_old(
+                visitor.user, channel=_channel(form.get("channel", "sms")), ip=request.remote_addr
+            )
+            if before is not None and before.id == sent.id and not wants_json():
+                flash_notice("sent_again" if sent.channel == "sms" else "calling", visitor.id)
+    except SMSVerifyError as error:
+        is_open = changes.current(visitor.user) is not None
+        is_closed = isinstance(error, NoChallenge) and not is_open
+        if is_closed and not wants_json() and changes.has_just_changed(visitor.user):
+            return _succeed(visitor, target, is_done=True)  # a second click on the right code
+        page = "confirm" if is_open else "mobile"
+        return _fail(visitor, problem_from_error(error), target, page=page)
+    if wants_json():
+        return _succeed(visitor, target, is_done=False)
+    return _to_page(target, "confirm")
+
+
+@blueprint.post("/mobile/cancel", endpoint="cancel")
+@_for_visitors
+def cancel(visitor: Visitor) -> ResponseReturnValue:
+    """Cancel the open change."""
+    target = _target(visitor, read_fields())
+    if visitor.is_login_pending:
+        return _fail(visitor, problem_from_error(FreshLoginRequired()), target)
+    is_cancelled = get_state().verifier.changes.cancel(visitor.user)
+    visitor = visitor.with_new_mobile(None)
+    if wants_json():
+        return _succeed(visitor, target, is_done=False)
+    if is_cancelled:
+        flash_notice("change_cancelled", visitor.id)
+    return _to_page(target, "mobile")
+
+
+# --- undo ---------------------------------------------------------------------------------------
+
+
+def _undo_url(token: str) -> str:
+    """Return the address that undoes a change.
+
+    The host is configured and never the request's: with a forged one, an attacker would send the
+    owner to another site.
+    """
+    path = url_for("smsverify.undo", token=token)
+    state = get_state()
+    host = current_app.config.get("SERVER_NAME") or state.settings.webotp_host
+    if not host:
+        log.warning("SERVER_NAME is not set: the link to undo a change of number has no host")
+        return path
+    scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]
+    return f"{scheme}://{host}{path}"
+
+
+@blueprint.route("/mobile/undo/<token>", methods=["GET", "POST"], endpoint="undo")
+def undo(token: str) -> ResponseReturnValue:
+    """Stop the change that a link belongs to: GET shows a button, POST stops it."""
+    if is_rejected():
+        return _refuse(problem_from_error(InvalidRequest()))
+    try:
+        response = _undo(token) if request.method == "POST" else _show_undo(token)
+    except (InvalidLink, StoreUnavailable) as error:
+        response = _refuse(problem_from_error(error))
+    return _hide_address(current_app.make_response(response))
+
+
+def _undo(token: str) -> ResponseReturnValue:
+    if not is_csrf_valid():
+        return _refuse(_csrf_problem())
+    try:
+        get_state().verifier.changes.undo(token)
+    except InvalidLink:
+        if wants_json():
+            raise
+    # A second click ends here as well. The page shows whether the link has stopped the change.
+    if wants_json():
+        return current_app.json.response({"state": MobileChange.UNDONE})
+    return redirect(url_for("smsverify.undo", token=token), 303)
+
+
+def _show_undo(token: str) -> ResponseReturnValue:
+    change = get_state().verifier.changes.find(token)
+    if wants_json():
+        body = {"state": change.state, "new_mobile": mask(change.new_mobile)}
+        return current_app.json.response(body | {"csrf_token": csrf_token()})
+    return render_template(
+        "smsverify/undo.html",
+        sv_is_undone=change.state == MobileChange.UNDONE,
+        sv_new_mobile=mask(change.new_mobile),
+        sv_undo_url=url_for("smsverify.undo", token=token),
+        sv_csrf_field_name=csrf_field_name(),
+        sv_csrf_token=csrf_token(),
+        sv_site_name=get_state().live.current.site_name,
+    )
+
+
+def _hide_address(response: Response) -> Response:
+    """Keep the token, which is part of the address, from other sites."""
+    response.headers["Referrer-Policy"] = "same-origin"
+    return response
