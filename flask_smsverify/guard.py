@@ -314,7 +314,8 @@ def guard_patterns(app: Flask) -> None:
             _refuse_unmatched_patterns(app, state)
             is_checked = True
         endpoint = request.endpoint
-        if endpoint is None or endpoint == "static" or is_own(endpoint):
+        is_app_static = endpoint == "static" and app.has_static_folder
+        if endpoint is None or is_app_static or is_own(endpoint):
             return None  # the static files of a blueprint that a pattern matches are guarded
         for area in state.policy.areas_of(endpoint):
             refusal = enforce(area=area)
@@ -332,7 +333,7 @@ def _refuse_unmatched_patterns(app: Flask, state: AppState) -> None:
     """
     for area, patterns in state.live.current.areas.items():
         for pattern in () if isinstance(patterns, bool) else patterns:
-            if not fnmatch.filter(app.view_functions, pattern):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in app.view_functions):
                 near = difflib.get_close_matches(pattern, app.view_functions, n=1, cutoff=0.5)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ConfigurationError(

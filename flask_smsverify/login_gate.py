@@ -52,7 +52,7 @@ def pending_user(state: AppState) -> Any:
     if not -CLOCK_SKEW.total_seconds() <= age < _MAX_WAIT.total_seconds():
         return None
     user: Any = state.users.find(pending["user"])
-    if user is None or not is_active(user) or user.get_id() != pending["login"]:
+    if user is None or not is_active(user) or user.get_id() != pending.get("login"):
         return None
     return user
 

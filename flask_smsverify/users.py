@@ -292,7 +292,7 @@ def current_user() -> Any:
 def is_logged_in(user: Any) -> bool:
     """Return whether a user is authenticated, by Flask-Login's `is_authenticated`.
 
-    :raises ConfigurationError: it is not a bool. A method, for one, would count as True.
+    :raises ConfigurationError: it is a method, which would always count as true.
     """
     return _bool_of(user, "is_authenticated")
 
@@ -300,18 +300,18 @@ def is_logged_in(user: Any) -> bool:
 def is_active(user: Any) -> bool:
     """Return whether a user may log in, by Flask-Login's `is_active`.
 
-    :raises ConfigurationError: it is not a bool.
+    :raises ConfigurationError: it is a method, which would always count as true.
     """
     return _bool_of(user, "is_active")
 
 
 def _bool_of(user: Any, name: str) -> bool:
     value: object = getattr(user, name)
-    if not isinstance(value, bool):
+    if callable(value):
         raise ConfigurationError(
-            f"{type(unwrap(user)).__name__}.{name} must be True or False; make it a property"
+            f"{type(unwrap(user)).__name__}.{name} is a method; make it a property"
         )
-    return value
+    return bool(value)
 
 
 def unwrap(user: object) -> Any:

@@ -121,9 +121,15 @@ class Flow:
     def start(self, number: int = 1, **options: Any) -> Challenge:
         return self.verifier.start(self.user(number), **options)
 
-    def sign_up(self, mobile: str, **options: Any) -> Challenge:
-        """Start a challenge for a mobile without an account."""
-        return self.verifier.start_for(mobile, purpose="sign-up", **options)
+    def sign_up(self, mobile: str, *, wait: bool = True, **options: Any) -> Challenge:
+        """Start a challenge for a mobile without an account.
+
+        :param wait: wait until the code was sent, which happens in the background.
+        """
+        challenge = self.verifier.start_for(mobile, purpose="sign-up", **options)
+        if wait:
+            self.state.workers.wait()
+        return challenge
 
     def code(self, challenge: Challenge) -> str:
         """Return the own code of a challenge."""

@@ -73,6 +73,7 @@ class Ledger:
         self._shared: SharedConnection | None = None
         if is_in_memory(host_engine):
             self._shared = SharedConnection(host_engine)
+            self._shared.check_engine(host_engine)
             engine = host_engine
         else:
             engine = create_ledger_engine(host_engine, options or {}, lock_seconds=LOCK_SECONDS)

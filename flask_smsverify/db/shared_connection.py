@@ -53,6 +53,11 @@ class SharedConnection:
             finally:
                 self._reader = before
 
+    def check_engine(self, engine: Engine) -> None:
+        """Raise `ConfigurationError` if the engine has opened its connection already."""
+        with engine.connect() as connection:
+            self.check(connection)
+
     def check(self, connection: Connection) -> None:
         """Raise `ConfigurationError` if a connection was not created by this object's factory."""
         raw: object = connection.connection.dbapi_connection

@@ -132,7 +132,9 @@ class Breakers:
                 breaker.state, breaker.failures = "closed", 0
                 return
             breaker.failures += 1
-            if is_probe or breaker.failures >= self._failure_threshold:
+            # Another probe may have closed the breaker meanwhile; then this is one failure.
+            is_reopened = is_probe and breaker.state != "closed"
+            if is_reopened or breaker.failures >= self._failure_threshold:
                 breaker.state, breaker.failures = "open", 0
                 breaker.open_until = self._clock() + self._open_seconds
                 log.warning("the sender %s fails; skipped for %g s", name, self._open_seconds)

@@ -67,13 +67,6 @@ class LimitPolicy:
         charges.append(Cooldown(cooldown_key(purpose, user_id, mobile), self._resend_delays))
         return [charge for charge in charges if isinstance(charge, Cooldown) or charge.limits]
 
-    def for_second_copy(self, mobile: str) -> list[Charge]:
-        """Return what a second copy of a code counts against."""
-        charges = [self._charge("mobile", mobile), self._charge("site")]
-        if region_of(mobile) != self._default_region:
-            charges.append(self._charge("foreign"))
-        return [charge for charge in charges if charge.limits]
-
     def for_guess(self, mobile: str, user_id: str | None, ip: str | None) -> list[Charge]:
         """Return what one guess counts against: the account, or the mobile and the address."""
         if user_id is not None:

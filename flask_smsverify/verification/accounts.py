@@ -130,13 +130,17 @@ class Accounts:
                 Message.user_id == user_id,
                 and_(Message.user_id.is_(None), Message.recipient.in_(mobiles)),
             )
-            attempts = select(Message.id).where(messages)
-            session.execute(delete(Attempt).where(Attempt.message_id.in_(attempts)))
-            session.execute(delete(Message).where(messages))
             challenges = or_(
                 Challenge.user_id == user_id,
                 and_(Challenge.user_id.is_(None), Challenge.mobile.in_(mobiles)),
             )
+            # Locked in the order of all other transactions: challenges, messages, attempts.
+            for model, condition in ((Challenge, challenges), (Message, messages)):
+                locked = select(model.id).where(condition).order_by(model.id)
+                session.execute(locked.with_for_update()).all()
+            sent = select(Message.id).where(messages)
+            session.execute(delete(Attempt).where(Attempt.message_id.in_(sent)))
+            session.execute(delete(Message).where(messages))
             until = self._ledger.clock() + self._rules.code_lifetime
             for mobile, sender in session.execute(
                 select(Challenge.mobile, Challenge.native_sender)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -56,14 +56,15 @@ class Proof:
         return f"<Proof of {mask(self.mobile)} for {self.purpose}>"
 
 
-class _Guess(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Guess:
     """A guess that was counted.
 
     :param challenge: as it was after the guess was counted.
     """
 
     challenge: Challenge
-    typed: str
+    typed: str = field(repr=False)
     charges: Sequence[Charge]
     reservation: Reservation
 
@@ -213,8 +214,8 @@ class CodeChecker:
         :raises SenderError: the native gateway gave no verdict.
         """
         challenge, typed = guess.challenge, guess.typed
-        own_code = self._challenges.own_code(challenge) if challenge.own_sent else None
-        if own_code is not None and codes.is_same_code(typed, own_code):
+        # The right code is no local variable: error collectors show those of every frame.
+        if challenge.own_sent and codes.is_same_code(typed, self._challenges.own_code(challenge)):
             return "own"
         sender = challenge.native_sender
         if sender is None or self._native.is_accepted(challenge, typed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -10,7 +11,7 @@ from ..db.models import Attempt, Challenge, Message
 from ..delivery.attempts import Attempts
 from ..errors import StoreUnavailable
 from ..i18n.segments import count_segments
-from ..limits.usage import Reservation
+from ..limits.usage import Charge, Cooldown, Reservation
 from ..senders.base import Capability, CodeMessage, Receipt, Sender
 from .challenges import lock_challenge
 from .limits import SendLimits
@@ -30,6 +31,7 @@ class CodeJob:
         challenge: Challenge,
         message: Message,
         code: CodeMessage,
+        charges: Sequence[Charge | Cooldown],
         *,
         attempts: Attempts,
         native: NativeCodes,
@@ -38,6 +40,7 @@ class CodeJob:
         self.message = message
         self._challenge = challenge
         self._code = code
+        self._charges = charges
         self._attempts = attempts
         self._native = native
         self._limits = limits
@@ -89,7 +92,7 @@ class CodeJob:
         return sender.send_code(self._code)
 
     def may_send_second_copy(self) -> bool:
-        self._reservation = self._limits.reserve_second_copy(self._code.to)
+        self._reservation = self._limits.reserve_second_copy(self._charges)
         return self._reservation is not None
 
     def second_copy_failed(self) -> None:

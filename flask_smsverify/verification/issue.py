@@ -56,6 +56,7 @@ class Opened(NamedTuple):
 
     challenge: Challenge
     message: Message
+    charges: Sequence[Charge | Cooldown]
     reservation: Reservation
 
 
@@ -89,8 +90,9 @@ class CodeDispatcher:
         """Return whether any sender serves the channel."""
         return self._delivery.routes.can(channel)
 
-    def prepare(self, challenge: Challenge, message: Message) -> CodeJob:
+    def prepare(self, opened: Opened) -> CodeJob:
         """Return the delivery job of a challenge's current code."""
+        challenge, message = opened.challenge, opened.message
         code = self._challenges.own_code(challenge)
         locale, settings = self._locale(), self._live.current
         code_message = CodeMessage(
@@ -107,6 +109,7 @@ class CodeDispatcher:
             challenge,
             message,
             code_message,
+            opened.charges,
             attempts=self._attempts,
             native=self._native,
             limits=self._limits,
@@ -160,7 +163,11 @@ class CodeIssuer:
         opened = self._open(subject, channel, ip, charges, resend_of)
         if self._challenges.is_test_number(subject.mobile):
             return opened.challenge
-        job = self._dispatcher.prepare(opened.challenge, opened.message)
+        try:
+            job = self._dispatcher.prepare(opened)
+        except BaseException:  # the host's locale_getter may raise anything
+            self._refund(opened)
+            raise
         if subject.user_id is None:
             self._dispatcher.run_in_background(self._deliver, opened, job, lane=network_of(ip))
         else:
@@ -212,7 +219,7 @@ class CodeIssuer:
                 current.own_sent = True
             else:
                 session.add(message)
-            return Opened(current, message, reservation)
+            return Opened(current, message, charges, reservation)
 
         return self._ledger.run(work)
 

@@ -19,6 +19,8 @@ from .rules import OLD_NUMBER
 
 log = logging.getLogger(__name__)
 
+_SECOND_COPY_SCOPES = ("mobile", "site", "foreign")
+
 
 class SendLimits:
     """The rate limits and cooldowns of sends."""
@@ -75,12 +77,19 @@ class SendLimits:
         """Report limits that a reservation used up."""
         self._alerts.report(reservation)
 
-    def reserve_second_copy(self, mobile: str) -> Reservation | None:
-        """Count a second copy of a code; return None if a limit or the database forbids it."""
+    def reserve_second_copy(self, charges: Sequence[Charge | Cooldown]) -> Reservation | None:
+        """Count a second copy of a code; return None if a limit or the database forbids it.
+
+        :param charges: what the first copy counted against. The second one counts against the
+            mobile, with the share of it that the first one used, and the site.
+        """
+        copied = [
+            charge
+            for charge in charges
+            if isinstance(charge, Charge) and charge.scope in _SECOND_COPY_SCOPES
+        ]
         try:
-            reservation = self.store.reserve(
-                self._policy.for_second_copy(mobile), self._ledger.clock()
-            )
+            reservation = self.store.reserve(copied, self._ledger.clock())
         except (RateLimited, StoreUnavailable):
             return None
         self._alerts.report(reservation)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import Response, current_app, redirect, render_template, request, url_for
+from flask import Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..db.models import MobileChange
@@ -44,6 +44,7 @@ from .pages import (
 )
 from .problems import problem_from_error
 from .request_limits import is_rejected
+from .security_headers import render_own_template
 from .view_models import page_view, render_page
 from .visitor import Visitor
 
@@ -176,8 +177,8 @@ def _show_undo(token: str) -> ResponseReturnValue:
     if wants_json():
         body = {"state": change.state, "new_mobile": mask(change.new_mobile)}
         return current_app.json.response(body | {"csrf_token": csrf_token()})
-    return render_template(
-        "smsverify/undo.html",
+    return render_own_template(
+        "undo.html",
         sv_is_undone=change.state == MobileChange.UNDONE,
         sv_new_mobile=mask(change.new_mobile),
         sv_undo_url=url_for("smsverify.undo", token=token),

@@ -46,7 +46,7 @@ from .negotiation import wants_json
 from .problems import Problem, problem_from_error, problem_json, problem_page
 from .redirects import next_url, safe_path
 from .request_limits import is_rejected, limit_request, reject_request
-from .security_headers import choose_policy
+from .security_headers import add_headers
 from .view_models import (
     Target,
     as_json,
@@ -135,7 +135,7 @@ def _check_size(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
     limit_request()
 
 
-blueprint.after_request(choose_policy)
+blueprint.after_request(add_headers)
 
 
 @blueprint.errorhandler(CSRFError)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from flask import Response, current_app, render_template, request, url_for
+from flask import Response, current_app, request, url_for
 
 from ..errors import ProblemError, SMSVerifyError, StoreUnavailable
 from ..i18n.problems import problem_text
 from ..state import get_state
 from .interface import Interface
 from .redirects import safe_path
+from .security_headers import render_own_template
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ def problem_json(problem: Problem, ui: Interface, **extra: object) -> Response:
 def problem_page(problem: Problem, ui: Interface) -> Response:
     """Return a page for a problem that cannot be shown beside a form."""
     response = current_app.make_response(
-        render_template(
-            "smsverify/problem.html",
+        render_own_template(
+            "problem.html",
             sv_error=problem_view(problem, ui),
             sv_site_name=get_state().live.current.site_name,
             sv_back_url=url_for("smsverify.page", next=safe_path(request.values.get("next"))),

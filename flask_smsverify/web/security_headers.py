@@ -1,8 +1,9 @@
 """Security headers of the pages: Content-Security-Policy and Referrer-Policy.
 
-A page on the package's own layout sends a full policy. Inside the host's layout, whose scripts and
-styles are unknown here, it sends `frame-ancestors` alone. A policy of the host's is never replaced:
-the header is added outside the app, when every `after_request` function of the host has run.
+A page whose template and layout are the package's own sends a full policy. Any other page, with a
+template or layout of the host's, sends `frame-ancestors` alone, because the host's scripts and
+styles are unknown here. A policy of the host's is never replaced: the header is added outside the
+app, when every `after_request` function of the host has run.
 """
 
 from __future__ import annotations
@@ -11,37 +12,49 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, request
+from flask import Response, current_app, render_template, request
 
 from ..state import get_state
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_LAYOUT = "smsverify/base.html"
-_OWN_LAYOUT = Path(__file__).parent.parent / "templates" / _LAYOUT
+_TEMPLATES = Path(__file__).parent.parent / "templates" / "smsverify"
 _HEADER = "Content-Security-Policy"
 #: The key in the WSGI environment that holds the policy of a page.
 _POLICY = "smsverify.csp"
+#: Without `form-action`: Chromium applies it to every redirect after a form, and the page that the
+#: visitor wanted may redirect to another site, such as a bank.
 _OWN_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "connect-src 'self'; base-uri 'none'; "
 )
 
 
-def choose_policy(response: Response) -> Response:
-    """Choose the policy of a page of the package. A blueprint's `after_request` function."""
+def render_own_template(name: str, **context: Any) -> str:
+    """Render a template of the folder `smsverify`, and choose the policy of the page."""
+    if _is_own(name) and _is_own("base.html"):
+        request.environ[_POLICY] = _OWN_POLICY + _framing()
+    return render_template(f"smsverify/{name}", **context)
+
+
+def add_headers(response: Response) -> Response:
+    """Add the headers that every page sends. A blueprint's `after_request` function."""
     if response.mimetype == "text/html":
-        framing = f"frame-ancestors {get_state().settings.frame_ancestors}"
-        request.environ[_POLICY] = _OWN_POLICY + framing if _has_own_layout() else framing
+        request.environ.setdefault(_POLICY, _framing())
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
 
 
-def _has_own_layout() -> bool:
-    filename = current_app.jinja_env.get_template(_LAYOUT).filename
-    return filename is not None and Path(filename) == _OWN_LAYOUT
+def _framing() -> str:
+    return f"frame-ancestors {get_state().settings.frame_ancestors}"
+
+
+def _is_own(name: str) -> bool:
+    """Return whether the host has not replaced a template."""
+    filename = current_app.jinja_env.get_template(f"smsverify/{name}").filename
+    return filename is not None and Path(filename) == _TEMPLATES / name
 
 
 class PolicyMiddleware:

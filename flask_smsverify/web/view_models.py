@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flask import render_template
 from flask.typing import ResponseReturnValue
 
 from ..db.models import Challenge
@@ -18,6 +17,7 @@ from .demands import load_demand
 from .flash import notice_text
 from .interface import Interface
 from .problems import Problem, problem_view
+from .security_headers import render_own_template
 from .visitor import Visitor
 
 #: Delivery states after which the visitor may never get the message.
@@ -242,8 +242,8 @@ def render_page(
     :param problem: shown instead of the notice.
     :param notice: a name that `flash.notice_text` knows.
     """
-    return render_template(
-        f"smsverify/{template}",
+    return render_own_template(
+        template,
         verify=view,
         # The prefix keeps these names apart from those of the host's layout.
         sv_error=problem_view(problem, ui) if problem else None,

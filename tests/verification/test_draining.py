@@ -324,7 +324,7 @@ def test_a_code_that_expired_before_it_was_sent_is_not_sent(
     """It could not be used, so it must not cost anything."""
     waiting: list[Callable[[], object]] = []
 
-    def later(work: Callable[..., object], *arguments: object) -> None:
+    def later(work: Callable[..., object], *arguments: object, **_: object) -> None:
         waiting.append(functools.partial(work, *arguments))
 
     monkeypatch.setattr(flow.verifier._issuer._dispatcher, "run_in_background", later)

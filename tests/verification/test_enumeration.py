@@ -96,7 +96,7 @@ def test_results_and_sql_do_not_reveal_whether_an_account_exists(accounts: Flow)
         for turn in range(2 * 16):
             with executed_sql(flow) as seen:
                 try:
-                    challenge = flow.sign_up(mobile, ip=ip)
+                    challenge = flow.sign_up(mobile, ip=ip, wait=False)
                     shown.append(visible_values(challenge))
                 except SMSVerifyError as error:
                     shown.append((type(error).__name__, str(error), vars(error)))
@@ -137,7 +137,9 @@ def test_a_sign_up_neither_waits_for_the_gateway_nor_reveals_its_answer(accounts
 
     flow.route(Slow(name="slow"))
     try:
-        challenges = [flow.sign_up(mobile) for mobile in ("09350000001", *ACCOUNTS.values())]
+        challenges = [
+            flow.sign_up(mobile, wait=False) for mobile in ("09350000001", *ACCOUNTS.values())
+        ]
         tries = flow.state.ledger.read(
             lambda session: session.query(Attempt.state).filter_by(sender="slow").all()
         )
@@ -161,7 +163,7 @@ def test_a_sign_up_page_does_not_reveal_whether_an_account_exists(
     @flow.app.post("/sign-up")
     def sign_up() -> Any:
         try:
-            challenge = flow.sign_up(request.form["mobile"], ip=request.form["ip"])
+            challenge = flow.sign_up(request.form["mobile"], ip=request.form["ip"], wait=False)
         except LimitError as error:
             return jsonify(wait=error.retry_after), 429, {"Retry-After": str(error.retry_after)}
         return jsonify(until=challenge.expires_at, again=challenge.resend_at)

@@ -9,7 +9,14 @@ import pytest
 from flows import Flow, Native
 
 from flask_smsverify.db.models import Attempt, Challenge, Message
-from flask_smsverify.errors import Rejected, SendFailed, StoreUnavailable, Unavailable, Unknown
+from flask_smsverify.errors import (
+    RateLimited,
+    Rejected,
+    SendFailed,
+    StoreUnavailable,
+    Unavailable,
+    Unknown,
+)
 from flask_smsverify.senders.memory import Memory
 
 MakeFlow = Callable[..., Flow]
@@ -119,3 +126,26 @@ def test_every_try_is_an_attempt_of_one_message(flow: Flow) -> None:
     [message] = flow.state.ledger.read(lambda session: session.query(Message).all())
     assert message.state == "sent"
     assert flow.verifier.last_message(challenge).id == message.id
+
+
+def test_a_second_copy_for_a_stranger_counts_against_the_unproven_share(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """Case 26: otherwise failing gateways would let a stranger use up the owner's half."""
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"mobile": "5/hour"})
+    flow.prove()
+    flow.clock.advance(hours=2)
+    first, second = Memory(name="first"), Memory(name="second")
+    flow.route(first, second)
+    sent = 0
+    for _ in range(4):
+        first.fail_with(Unknown("first", "no answer"), arrives=True)
+        try:
+            flow.sign_up("09123450001")
+        except RateLimited:
+            break
+        sent += 1
+        flow.clock.advance(130)
+    assert sent == 2, "two copies each, of a share of three"
+    flow.route(Memory(name="memory"))
+    assert flow.start().sends == 1

@@ -80,6 +80,18 @@ def test_a_pattern_guards_the_static_files_of_its_blueprint(
         assert answer.text == "an invoice"
 
 
+def test_a_view_of_the_hosts_that_is_named_static_is_guarded(
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"all": ["reports"]})
+    app.static_folder = None
+    app.view_functions.pop("static", None)
+    app.add_url_rule("/reports", "reports", lambda: "reports")
+    app.add_url_rule("/named-static", "static", lambda: "a report")
+    app.extensions["smsverify"].live.update(areas={"all": ["static"]})
+    assert app.test_client().get("/named-static").status_code == 401
+
+
 def test_login_disabled_as_text_fails_instead_of_opening_every_guard(app: Flask) -> None:
     app.config["LOGIN_DISABLED"] = "False"
     with pytest.raises(ConfigurationError, match="LOGIN_DISABLED must be true or false"):
@@ -97,11 +109,16 @@ def test_exempt_when_must_return_a_bool(app: Flask) -> None:
         assert client.get("/guarded").status_code == status
 
 
-def test_is_authenticated_must_be_a_bool(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_authenticated_as_a_method_fails_instead_of_letting_everybody_in(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = browser(app)
     monkeypatch.setattr(User, "is_authenticated", lambda self: False)
-    with pytest.raises(ConfigurationError, match="is_authenticated must be True or False"):
+    with pytest.raises(ConfigurationError, match="is_authenticated is a method"):
         client.get("/guarded")
+    for value, status in ((1, 302), (0, 401), (None, 401)):  # a column of the host's
+        monkeypatch.setattr(User, "is_authenticated", value)
+        assert client.get("/guarded").status_code == status
 
 
 # --- 69: a pending login ----------------------------------------------------------------------
@@ -212,6 +229,23 @@ def test_a_page_in_the_hosts_layout_restricts_frames_alone(
     app.template_folder = str(tmp_path)
     app.jinja_env.cache.clear()  # type: ignore[union-attr] -- Flask's environment has a cache
     assert csp_of(browser(app).get(PAGE)) == {"frame-ancestors": "'self'"}
+
+
+def test_a_page_that_the_host_replaced_restricts_frames_alone(
+    make_app: MakeApp, sqlite: str, tmp_path: Any
+) -> None:
+    folder = tmp_path / "smsverify"
+    folder.mkdir()
+    (folder / "page.html").write_text("<title>host</title>")
+    app = make_app(sqlite)
+    app.template_folder = str(tmp_path)
+    app.jinja_env.cache.clear()  # type: ignore[union-attr] -- Flask's environment has a cache
+    assert csp_of(browser(app).get(PAGE)) == {"frame-ancestors": "'none'"}
+    assert csp_of(browser(app, None).get(PAGE)) == {"frame-ancestors": "'none'"}, "the host's 401"
+
+
+def test_no_policy_keeps_the_page_behind_a_form_from_redirecting_elsewhere(app: Flask) -> None:
+    assert "form-action" not in csp_of(browser(app).get(PAGE))
 
 
 def set_csp(app: Flask, policy: str) -> Callable[[Response], Response]:
