@@ -28,8 +28,11 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
+# Mutants are named after functions, so they follow the code. Name some: make mutants ARGS="*check*"
 mutants: $(READY)
-	@$(BIN)/python tests/mutation/mutate.py
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group mutation
+	@$(BIN)/mutmut run $(ARGS)
+	@$(BIN)/mutmut results
 
 lint: $(READY)
 	$(BIN)/ruff check .

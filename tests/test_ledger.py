@@ -406,9 +406,8 @@ def test_an_in_memory_database_that_was_opened_before_init_app_is_refused() -> N
     db.init_app(app)
     with app.app_context():
         db.session.execute(text("SELECT 1"))
-        SMSVerify(app, db, user_model=User)
         with pytest.raises(ConfigurationError, match=r"before SMSVerify\.init_app"):
-            app.extensions["smsverify"].ledger.read(lambda session: session.query(User).count())
+            SMSVerify(app, db, user_model=User)
         db.session.remove()
         db.engine.dispose()
 

@@ -14,8 +14,10 @@ from flask_smsverify.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from flask_smsverify.limits.usage import Reservation
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification.code_job import CodeJob
+from flask_smsverify.verification.issue import Opened
 
 
 def test_a_native_code_is_assigned_to_its_challenge_and_has_no_segments(
@@ -93,7 +95,8 @@ def test_a_sender_without_a_code_for_the_challenge_is_skipped(
 def test_the_repr_of_a_job_contains_no_code_and_no_mobile(flow: Flow) -> None:
     challenge = flow.start()
     dispatcher = flow.verifier._issuer._dispatcher
-    job = dispatcher.prepare(challenge, Message(id="m" * 32, channel="sms"))
+    message = Message(id="m" * 32, channel="sms")
+    job = dispatcher.prepare(Opened(challenge, message, [], Reservation()))
     assert isinstance(job, CodeJob)
     assert flow.code(challenge) not in repr(job)
     assert challenge.mobile not in repr(job)
