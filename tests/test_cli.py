@@ -515,7 +515,11 @@ def test_no_url_offers_what_the_commands_do(app: Flask) -> None:
     """Case 44 of docs/safety.md: there is no staff page, so a shell on the server is needed."""
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert {endpoint for endpoint in endpoints if endpoint.startswith("smsverify")} == {
-        f"smsverify.{name}" for name in ("page", "send", "check", "mobile", "status", "static")
+        f"smsverify.{name}"
+        for name in (
+            *("page", "send", "check", "mobile", "status", "static"),
+            *("confirm", "cancel", "undo"),
+        )
     }
     assert not [
         endpoint

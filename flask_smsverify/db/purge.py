@@ -21,6 +21,7 @@ from .models import (
     EarlyReport,
     Incoming,
     Message,
+    MobileChange,
     NativeHold,
     UsedToken,
     Verification,
@@ -29,6 +30,8 @@ from .models import (
 #: Rows that one transaction deletes.
 _SLICE = 1000
 
+#: An open change can be applied for a month after its delay, which is a month at most.
+_LONGEST_CHANGE = timedelta(days=60)
 #: Nothing younger is deleted: codes and cooldowns end long before that.
 MIN_AGE = timedelta(days=2)
 
@@ -66,6 +69,8 @@ def _conditions(
         (Attempt, Attempt.created_at < cutoff),
         (Message, and_(Message.created_at < cutoff, ~is_referred_to)),
         (Challenge, Challenge.created_at < cutoff),
+        (MobileChange, and_(MobileChange.closed_at.is_not(None), MobileChange.proved_at < cutoff)),
+        (MobileChange, MobileChange.proved_at < min(cutoff, now - _LONGEST_CHANGE)),
         (Verification, never_proved),
         (Incoming, Incoming.received_at < cutoff),
         (Budget, Budget.used_at < min(cutoff, now - 2 * longest_limit)),

@@ -152,6 +152,7 @@ class Accounts:
             session.execute(delete(MobileChange).where(MobileChange.user_id == user_id))
             session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
             if row is not None:
+                self._ownership.remember_forgotten(session, row, self._ledger.clock())
                 session.delete(row)
 
         self._ledger.run(work)

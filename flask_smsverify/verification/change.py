@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -291,16 +291,18 @@ class MobileChanges:
             locked = self._lock_valid(session, change, own, now)
             if not is_confirmed and not _is_due(locked, now):
                 raise NoChallenge("the delay of the change is not over")
-            granted = self._ownership.prove(
-                session,
-                claimant,
-                others,
-                now,
-                channel=locked.channel,
-                sender=locked.sender,
-                proved_at=locked.proved_at,
-                is_confirmed=is_confirmed,
-            )
+            granted = None
+            if not self._is_proved_since(locked, others):
+                granted = self._ownership.prove(
+                    session,
+                    claimant,
+                    others,
+                    now,
+                    channel=locked.channel,
+                    sender=locked.sender,
+                    proved_at=locked.proved_at,
+                    is_confirmed=is_confirmed,
+                )
             done = MobileChange.APPLIED if granted is not None else MobileChange.CANCELLED
             _close(session, locked, done, now)
             return granted
@@ -324,6 +326,12 @@ class MobileChanges:
             purpose="change",
         )
         return granted.verification
+
+    def _is_proved_since(self, change: MobileChange, others: Sequence[Verification]) -> bool:
+        """Return whether another account has proved the new number meanwhile, and would lose it."""
+        if not self._rules.accounts_per_mobile or self._rules.mobile_policy == "refuse":
+            return False  # nobody loses a number; `Ownership.prove` counts the holders
+        return any(row.verified_at and row.verified_at > change.proved_at for row in others)
 
     def _reopen(self, change: MobileChange) -> None:
         """Open a change again that the host's database could not take."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Challenge, Verification
+from ..db.models import Challenge, UsedToken, Verification
 from ..limits.usage import Charge, LimitStore
 from ..phone import mask
 from .policy import Policy
@@ -294,6 +294,8 @@ class Ownership:
             # An earlier date is never cleared here: a mobile that is not settled must not settle
             # by confirming the next change, or by losing and proving the mobile again.
             row.settled_at = now + self._rules.mobile_settled
+        elif before["verified_at"] is None:
+            row.settled_at = self._forgotten_until(session, row.user_id, now)
         return Granted(row, claimant.mobile, tuple(revoked), old_mobile, before)
 
     def announce(self, granted: Granted) -> None:
@@ -305,6 +307,24 @@ class Ownership:
             self._announcer.notify(
                 "mobile.changed", mobile=granted.old_mobile, new=mask(granted.mobile)
             )
+
+    def remember_forgotten(self, session: Session, row: Verification, now: datetime) -> None:
+        """Record, as a digest, that a user's proof is erased.
+
+        The next number of this user replaces it: `forget` must not make it a first one at once.
+        """
+        until = row.settled_at
+        if row.verified_at is not None and row.revoked_at is None:
+            until = now + self._rules.mobile_settled
+        if until is not None and until > now:
+            session.merge(UsedToken(digest=self._forgotten_digest(row.user_id), until=until))
+
+    def _forgotten_until(self, session: Session, user_id: str, now: datetime) -> datetime | None:
+        found = session.get(UsedToken, self._forgotten_digest(user_id))
+        return found.until if found is not None and found.until > now else None
+
+    def _forgotten_digest(self, user_id: str) -> str:
+        return self._store.row_id("forgotten proof", user_id)
 
     # --- undo -------------------------------------------------------------------------------------
 

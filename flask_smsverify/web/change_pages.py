@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import Response, current_app, redirect, request, url_for
+from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..db.models import MobileChange
@@ -152,10 +152,9 @@ def undo(token: str) -> ResponseReturnValue:
     if is_rejected():
         return _refuse(problem_from_error(InvalidRequest()))
     try:
-        response = _undo(token) if request.method == "POST" else _show_undo(token)
+        return _undo(token) if request.method == "POST" else _show_undo(token)
     except (InvalidLink, StoreUnavailable) as error:
-        response = _refuse(problem_from_error(error))
-    return _hide_address(current_app.make_response(response))
+        return _refuse(problem_from_error(error))
 
 
 def _undo(token: str) -> ResponseReturnValue:
@@ -186,9 +185,3 @@ def _show_undo(token: str) -> ResponseReturnValue:
         sv_csrf_token=csrf_token(),
         sv_site_name=get_state().live.current.site_name,
     )
-
-
-def _hide_address(response: Response) -> Response:
-    """Keep the token, which is part of the address, from other sites."""
-    response.headers["Referrer-Policy"] = "same-origin"
-    return response

@@ -110,7 +110,7 @@ def changing(make_app: MakeApp, sqlite: str) -> Iterator[Changing]:
 def test_a_right_code_to_the_new_number_alone_changes_nothing(changing: Changing) -> None:
     changing.prove_new()
     assert changing.mobile == OLD
-    assert changing.flow.standing().mobile == OLD
+    assert changing.flow.verification().mobile == OLD
     assert changing.decide() == "verified"
 
 
@@ -124,7 +124,7 @@ def test_a_right_code_to_the_old_number_applies_the_change(
         assert repr(change).endswith("confirming>")
         changing.confirm()
         assert changing.mobile == NEW
-        standing = changing.flow.standing()
+        standing = changing.flow.verification()
         assert (standing.mobile, standing.channel, standing.sender) == (NEW, "sms", "memory")
         assert changing.decide(within=WITHIN) == "verified"
         assert changing.changes.current(changing.user) is None
@@ -176,7 +176,7 @@ def test_a_proof_of_the_new_number_ends_no_streak_of_failures(changing: Changing
         changing.changes.confirm(changing.user, right[:-1] + str((int(right[-1]) + 5) % 10))
     changing.flow.clock.advance(minutes=5)
     changing.prove_new(OTHER)
-    assert changing.flow.standing().failures == 1
+    assert changing.flow.verification().failures == 1
 
 
 def test_a_code_of_a_cancelled_change_does_not_confirm_the_next_one(changing: Changing) -> None:
@@ -226,7 +226,7 @@ def test_the_change_is_void_after_what_replaces_or_revokes_the_old_proof(
         flow.clock.advance(1)
         flow.verifier.mark_verified(changing.user, by="staff")
 
-    for void in (lambda: flow.move(1, OTHER), revoke, prove_again):
+    for void in (lambda: flow.set_mobile(1, OTHER), revoke, prove_again):
         changing.prove_new()
         token = changing.delay()
         void()
@@ -236,7 +236,7 @@ def test_the_change_is_void_after_what_replaces_or_revokes_the_old_proof(
         with pytest.raises(NoChallenge):
             changing.changes.send_to_old(changing.user)
         changing.changes.undo(token)
-        flow.move(1, OLD)
+        flow.set_mobile(1, OLD)
         flow.verifier.mark_verified(changing.user, by="staff")
 
 
@@ -244,7 +244,7 @@ def test_a_number_that_another_account_holds_cannot_replace_the_old_one(
     changing: Changing,
 ) -> None:
     flow = changing.flow
-    flow.move(2, NEW)
+    flow.set_mobile(2, NEW)
     flow.verifier.mark_verified(flow.user(2), by="staff")
     with pytest.raises(MobileTaken):
         changing.prove_new()
@@ -256,12 +256,12 @@ def test_a_number_that_another_account_proves_meanwhile_does_not_replace_the_old
 ) -> None:
     flow = changing.flow
     changing.prove_new()
-    flow.move(2, NEW)
+    flow.set_mobile(2, NEW)
     flow.verifier.mark_verified(flow.user(2), by="staff")
     with pytest.raises(MobileTaken):
         changing.confirm()
     assert changing.mobile == OLD
-    assert flow.standing().mobile == OLD
+    assert flow.verification().mobile == OLD
     assert changing.changes.current(changing.user) is None
 
 
@@ -492,6 +492,39 @@ def test_forget_erases_the_changes_and_keeps_their_count(changing: Changing) -> 
     assert rows == []
 
 
+def test_forget_does_not_make_the_next_number_a_first_one(changing: Changing) -> None:
+    """A host may offer `forget` to its users, and so to a password thief."""
+    flow = changing.flow
+    for _ in range(2):
+        flow.verifier.forget(changing.user)
+        flow.set_mobile(1, NEW)
+        flow.clock.advance(minutes=5)
+        flow.prove()
+        assert changing.decide() == "verified"
+        assert changing.decide(within=WITHIN) == "unsettled"
+    flow.clock.advance(hours=24)
+    flow.prove()
+    assert changing.decide(within=WITHIN) == "verified"
+
+
+def test_a_change_that_waited_takes_no_number_from_an_account_that_proved_it_since(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, users=2, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_POLICY="transfer")
+    with app.app_context():
+        changing = changing_in(app)
+        flow = changing.flow
+        changing.prove_new()
+        changing.delay()
+        flow.clock.advance(hours=1)
+        flow.set_mobile(2, NEW)
+        flow.prove(2)
+        flow.clock.advance(hours=24)
+        assert not changing.changes.apply_due(changing.user)
+        assert changing.mobile == OLD
+        assert flow.verifier.status(flow.user(2)).state == "verified"
+
+
 # --- limits -------------------------------------------------------------------------------------
 
 
@@ -547,15 +580,15 @@ def test_the_code_to_the_old_number_has_a_cooldown(changing: Changing) -> None:
 
 def test_a_first_number_counts_at_once(changing: Changing) -> None:
     assert changing.decide(within=WITHIN) == "verified"
-    assert changing.flow.standing().settled_at is None
+    assert changing.flow.verification().settled_at is None
 
 
 def test_a_number_that_the_host_replaced_counts_only_once_settled(changing: Changing) -> None:
     """The proved number is the ledger's, whatever the host's own form has written meanwhile."""
     flow = changing.flow
     for between in (None, ""):
-        flow.move(1, between)
-    flow.move(1, NEW)
+        flow.set_mobile(1, between)
+    flow.set_mobile(1, NEW)
     flow.prove()
     assert changing.decide() == "verified"
     assert changing.decide(within=WITHIN) == "unsettled"
@@ -567,7 +600,7 @@ def test_a_number_that_the_host_replaced_counts_only_once_settled(changing: Chan
 def test_an_aged_proof_counts_as_proved(changing: Changing) -> None:
     flow = changing.flow
     flow.clock.advance(days=91)
-    flow.move(1, NEW)
+    flow.set_mobile(1, NEW)
     flow.prove()
     assert changing.decide(within=WITHIN) == "unsettled"
 
@@ -575,7 +608,7 @@ def test_an_aged_proof_counts_as_proved(changing: Changing) -> None:
 def test_a_revoked_proof_does_not_count_as_proved(changing: Changing) -> None:
     flow = changing.flow
     flow.verifier.revoke(changing.user, by="staff")
-    flow.move(1, NEW)
+    flow.set_mobile(1, NEW)
     flow.prove()
     assert changing.decide(within=WITHIN) == "verified"
 
@@ -584,7 +617,7 @@ def test_a_number_that_is_not_settled_does_not_settle_by_confirming_the_next_cha
     changing: Changing,
 ) -> None:
     flow = changing.flow
-    flow.move(1, NEW)
+    flow.set_mobile(1, NEW)
     flow.prove()
     changing.changes.send_to_new(changing.user, OTHER)
     changing.changes.prove_new(changing.user, changing.code(OTHER))
@@ -608,13 +641,13 @@ def test_a_number_that_is_not_settled_does_not_settle_by_a_transfer(
     with app.app_context():
         changing = changing_in(app)
         flow = changing.flow
-        flow.move(1, NEW)
+        flow.set_mobile(1, NEW)
         flow.prove()
-        flow.move(2, NEW)
+        flow.set_mobile(2, NEW)
         flow.prove(2)
         assert changing.decide() == "unverified"
         flow.clock.advance(minutes=5)
-        flow.move(1, OTHER)
+        flow.set_mobile(1, OTHER)
         flow.prove()
         assert changing.decide() == "verified"
         assert changing.decide(within=WITHIN) == "unsettled"
@@ -639,7 +672,7 @@ def test_a_stamp_does_not_answer_within(make_app: MakeApp, sqlite: str) -> None:
     with app.app_context():
         changing = changing_in(app)
         flow = changing.flow
-        flow.move(1, NEW)
+        flow.set_mobile(1, NEW)
         flow.prove()
         with app.test_request_context():
             assert decide(changing.user).allowed
@@ -650,7 +683,7 @@ def test_mobile_settled_can_be_off(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_SETTLED=0)
     with app.app_context():
         changing = changing_in(app)
-        changing.flow.move(1, NEW)
+        changing.flow.set_mobile(1, NEW)
         changing.flow.prove()
         assert changing.decide(within=WITHIN) == "verified"
 

@@ -16,6 +16,7 @@ from flows import Native
 from hostapp import User, db
 from visiting import (
     CHECK,
+    CONFIRM,
     MOBILE,
     OTHER,
     OWN,
@@ -58,6 +59,8 @@ def test_a_new_mobile_is_stored_only_after_its_proof(app: Flask, client: FlaskCl
     client.post(CHECK, data={"code": wrong(last_code(app))})
     assert client.get("/guarded").text == "guarded"
     client.post(CHECK, data={"code": last_code(app)})
+    assert mobile_in_host(app) == "09123450001"
+    client.post(CONFIRM, data={"code": last_code(app)})
     assert mobile_in_host(app) == OTHER
     assert client.get("/guarded").text == "guarded"
     assert "_smsverify_mobile" not in dict(_session_of(client))
@@ -174,11 +177,12 @@ def test_a_mobile_that_a_unique_column_refuses_is_taken(
         before = verifier.status(db.session.get(User, 1))
     forget_limits(app)
     api(client, MOBILE, mobile=OTHER, send=True)
+    api(client, CHECK, code=last_code(app))
     if program:
-        answer = api(client, CHECK, code=last_code(app))
+        answer = api(client, CONFIRM, code=last_code(app))
         assert (answer.status_code, json.loads(answer.text)["code"]) == (409, "mobile_taken")
     else:
-        answer = client.post(CHECK, data={"code": last_code(app), "next": "/guarded"})
+        answer = client.post(CONFIRM, data={"code": last_code(app), "next": "/guarded"})
         shown = client.get(answer.location, headers=ENGLISH)
         assert error_of(shown) == "This number belongs to another account"
     assert mobile_in_host(app) == "09123450001"
@@ -210,8 +214,10 @@ def test_a_database_that_fails_to_store_the_number_is_a_503(
     prove(app, client)
     forget_limits(app)
     api(client, MOBILE, mobile=OTHER, send=True)
-    answer = api(client, CHECK, code=last_code(app))
+    api(client, CHECK, code=last_code(app))
+    answer = api(client, CONFIRM, code=last_code(app))
     assert (answer.status_code, json.loads(answer.text)["code"]) == (503, "store_unavailable")
+    assert client.get(STATUS).json["change"]["state"] == "confirming"
     assert client.get("/guarded").text == "guarded"
 
 
@@ -262,14 +268,16 @@ def test_a_mobile_written_by_another_transaction_during_the_check_is_kept(
     client = browser(app)
     prove(app, client)
     forget_limits(app)
-    sender = send_by_one_who_thinks(app, lambda: support_writes(1, "09129998877"))
+    sender = send_by_one_who_thinks(app, lambda: None)
     api(client, MOBILE, mobile=OTHER, send=True)
+    api(client, CHECK, code=sender.sent[-1][1])
+    sender._meanwhile = lambda: support_writes(1, "09129998877")
     code = sender.sent[-1][1]
     if program:
-        answer = api(client, CHECK, code=code)
+        answer = api(client, CONFIRM, code=code)
         assert (answer.status_code, json.loads(answer.text)["code"]) == (422, "code_expired")
     else:
-        answer = client.post(CHECK, data={"code": code})
+        answer = client.post(CONFIRM, data={"code": code})
         assert error_of(client.get(answer.location, headers=ENGLISH)) == "The code has expired"
     assert mobile_in_host(app) == "09129998877"
     assert client.get("/guarded").status_code == 302

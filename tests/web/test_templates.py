@@ -28,6 +28,7 @@ from werkzeug.serving import make_server
 from flask_smsverify import web
 from flask_smsverify.errors import TooSoon
 from flask_smsverify.i18n.problems import problem_text
+from flask_smsverify.web.change_view import ChangeView
 from flask_smsverify.web.interface import Interface
 from flask_smsverify.web.view_models import PageView
 
@@ -52,6 +53,7 @@ class Verify:
     expires_at: datetime | None = NOW + timedelta(minutes=10)
     resend_at: datetime | None = NOW + timedelta(seconds=28)
     verified_at: datetime | None = None
+    settled_at: datetime | None = None
     resend_in: int = 28
     guess_in: int = 0
     expires_in: int = 600
@@ -83,6 +85,31 @@ CHANGING = Verify(mobile="+98935•••2233", given="+98935•••2233")
 UNSENT = Verify("unsent", delivery=None, resend_in=0, attempts_left=None)
 VERIFIED = Verify("verified", verified_at=NOW)
 LOCKED = Verify("locked", resend_in=0)
+CONFIRMING = ChangeView(
+    state="confirming",
+    old_mobile="+98912•••4567",
+    new_mobile="+98935•••2233",
+    applies_at=None,
+    is_code_open=True,
+    channel="sms",
+    code_length=6,
+    code_expires_at=NOW + timedelta(minutes=10),
+    attempts_left=5,
+    resend_at=NOW + timedelta(seconds=28),
+    resend_in=28,
+    can_sms=True,
+    can_voice=True,
+)
+WITHOUT_CODE = replace(
+    CONFIRMING,
+    is_code_open=False,
+    code_length=None,
+    code_expires_at=None,
+    attempts_left=None,
+    resend_at=None,
+    resend_in=0,
+)
+DELAYED = replace(WITHOUT_CODE, state="delayed", applies_at=NOW + timedelta(days=1))
 
 PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "unsent": ("page", {"verify": UNSENT}),
@@ -123,6 +150,20 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
             ),
         },
     ),
+    "unsettled": ("page", {"verify": replace(VERIFIED, state="unsettled", settled_at=NOW)}),
+    "confirm a change": ("change", {"verify": VERIFIED, "sv_change": CONFIRMING}),
+    "wrong code of a change": (
+        "change",
+        {"verify": VERIFIED, "sv_change": replace(CONFIRMING, attempts_left=2), "sv_error": WRONG},
+    ),
+    "confirm a change by call": (
+        "change",
+        {"verify": VERIFIED, "sv_change": replace(CONFIRMING, channel="voice", code_length=None)},
+    ),
+    "change without a code": ("change", {"verify": VERIFIED, "sv_change": WITHOUT_CODE}),
+    "delayed change": ("change", {"verify": VERIFIED, "sv_change": DELAYED}),
+    "verified, open change": ("page", {"verify": VERIFIED, "sv_change": CONFIRMING}),
+    "mobile, delayed change": ("mobile", {"verify": VERIFIED, "sv_change": DELAYED}),
     "fresh login": ("mobile", {"verify": VERIFIED, "sv_needs_fresh_login": True}),
     "problem": ("problem", {"sv_error": Problem("csrf", "This page has expired", "Again.")}),
 }
@@ -233,6 +274,8 @@ def make_app() -> Flask:
     pages.add_url_rule("/send", "send", record, methods=["POST"])
     pages.add_url_rule("/check", "check", record, methods=["POST"])
     pages.add_url_rule("/mobile", "mobile", record, methods=["GET", "POST"])
+    pages.add_url_rule("/mobile/confirm", "confirm", record, methods=["GET", "POST"])
+    pages.add_url_rule("/mobile/cancel", "cancel", record, methods=["POST"])
     pages.add_url_rule("/status", "status", lambda: jsonify(app.config["STATUS"]))
     app.register_blueprint(pages)
 
