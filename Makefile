@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test mutants lint types imports docs clean
+.PHONY: help demo test test-fast mutants lint types imports docs clean
 
 help:
 	@echo "make demo    serve the example shop with the simulator of all gateways"
 	@echo "make test    run the tests"
+	@echo "make test-fast  run the unit tests, without any server"
 	@echo "make mutants break one safety condition at a time and see that a test notices"
 	@echo "make lint    ruff: rules and format"
 	@echo "make types   mypy, strict"
@@ -27,6 +28,10 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+
+# Tests that need a server are left out, so this is the loop while writing code.
+test-fast: $(READY)
+	@SMSTESTS_SERVICES=none $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/unit $(ARGS)
 
 # Mutants are named after functions, so they follow the code. Name some: make mutants ARGS="*check*"
 mutants: $(READY)

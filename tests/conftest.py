@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import leaks
+import parallel
 import pytest
 import services
 import sqlalchemy
 from filelock import FileLock
 from flask import Flask
 from flask.testing import FlaskClient
+from flows import MEMORY, Flow, Native, flow_of
 from hostapp import User, create_app, db
 from sqlalchemy import make_url
 
@@ -174,3 +176,40 @@ def simulator(_simulator: Simulator) -> Simulator:
     """Return the simulator of the gateways, reset."""
     _simulator.reset()
     return _simulator
+
+
+# --- flows and processes -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[parallel.Processes]:
+    with parallel.processes() as processes:
+        yield processes
+
+
+@pytest.fixture
+def make_flow(make_app: Callable[..., Any]) -> Iterator[Callable[..., Flow]]:
+    """Return the factory of flows, `make_flow(database_url, **config)`, with a fixed clock."""
+    with ExitStack() as stack:
+
+        def make(url: str, **config: Any) -> Flow:
+            app = make_app(url, **{"SMSVERIFY_SENDERS": MEMORY, **config})
+            stack.enter_context(app.app_context())
+            return flow_of(app)
+
+        yield make
+
+
+@pytest.fixture
+def flow(make_flow: Callable[..., Flow], sqlite: str) -> Flow:
+    """Return a flow on SQLite, with the default settings and three users."""
+    return make_flow(sqlite, users=3)
+
+
+@pytest.fixture
+def native_flow(make_flow: Callable[..., Flow], sqlite: str) -> tuple[Flow, Native]:
+    """Return a flow with four users, and the native gateway of its only sender."""
+    flow = make_flow(sqlite, users=4, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
+    native = Native()
+    flow.route(native)
+    return flow, native

@@ -13,7 +13,7 @@ from pathlib import Path
 from attack import Browser, Target, Victim, main
 from flask import Flask, request
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from hostapp import User, create_app, db
 

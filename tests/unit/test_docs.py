@@ -28,7 +28,7 @@ from flask_smsverify.settings import Settings
 from flask_smsverify.settings.schema import DEFAULT_LIMITS
 from flask_smsverify.testing import outbox
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)

@@ -15,7 +15,7 @@ from visiting import MOBILE, PAGE, SEND
 from flask_smsverify.web.problems import ProblemView
 from flask_smsverify.web.view_models import PageView
 
-FOR_TEMPLATES = (Path(__file__).parents[2] / "docs/templates.md").read_text("utf-8")
+FOR_TEMPLATES = (Path(__file__).parents[3] / "docs/templates.md").read_text("utf-8")
 NAMED = re.compile(r"`(\w+)`")
 
 

@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "safety.md"
 #: 52 to 55 concern an outbox, which is not part of this release.
 _BASIC = [number for number in range(1, 61) if number not in range(52, 56)]

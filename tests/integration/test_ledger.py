@@ -6,8 +6,7 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -36,18 +35,6 @@ DOWN = {
     "mariadb": "mysql+pymysql://root@127.0.0.1:1/none",
     "sqlite": "sqlite:////nowhere/at/all.sqlite",
 }
-
-
-@pytest.fixture
-def make_flow(make_app: MakeApp) -> Iterator[Callable[..., Flow]]:
-    with ExitStack() as stack:
-
-        def make(url: str, **config: Any) -> Flow:
-            app = make_app(url, **{"SMSVERIFY_SENDERS": MEMORY, **config})
-            stack.enter_context(app.app_context())
-            return flow_of(app)
-
-        yield make
 
 
 # --- a database that does not answer --------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1] / "support"
 
 #: The parent sends codes in the background with all its threads and forks. Then both send codes.
 #: Each prints how many its own senders hold.

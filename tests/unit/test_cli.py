@@ -494,7 +494,7 @@ def test_a_wrong_setting_is_an_error_without_a_traceback(tmp_path: Path) -> None
         "def create_app():\n"
         "    return create('sqlite://', SMSVERIFY_CODE_LENGHT=6)\n"
     )
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1] / "support")
     options = without_an_app(tmp_path)
     options["env"] |= {"PYTHONPATH": here}
     done = subprocess.run(

@@ -21,7 +21,7 @@ from flask_smsverify.errors import ConfigurationError, SendFailed
 from flask_smsverify.senders import base
 from flask_smsverify.testing import LoopbackGateway, Reply
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def load(name: str) -> ModuleType:

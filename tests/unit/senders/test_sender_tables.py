@@ -26,7 +26,8 @@ from flask_smsverify.senders.wikipayam.client import WikiPayamClient
 from flask_smsverify.simulator import create_simulator
 
 HERE = Path(__file__).parent
-PAGES = HERE.parents[1] / "docs" / "gateways"
+TESTS = HERE.parents[1]
+PAGES = TESTS.parent / "docs" / "gateways"
 
 GATEWAYS: dict[str, type[Sender]] = {
     "raygan": raygan.Raygan,
@@ -131,7 +132,11 @@ def simulator_routes() -> frozenset[str]:
 
 @cache
 def sources_of_tests() -> str:
-    texts = [path.read_text() for path in HERE.glob("*.py") if path.name != Path(__file__).name]
+    texts = [
+        path.read_text()
+        for path in TESTS.glob("*/senders/*.py")
+        if path.name != Path(__file__).name
+    ]
     return "\n".join(texts)
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import sqlalchemy
 
 REQUIRE_ALL = os.environ.get("SMSTESTS_REQUIRE") == "all"
+#: Whether to look for servers at all. `make test-fast` does not.
+USE_SERVICES = os.environ.get("SMSTESTS_SERVICES") != "none"
 
 POSTGRESQL = os.environ.get(
     "SMSTESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
@@ -56,11 +58,11 @@ def _port_answers(address: tuple[str, int]) -> bool:
 
 
 SERVICES = {
-    "postgresql": Service("PostgreSQL", _database_answers(POSTGRESQL)),
-    "mariadb": Service("MariaDB", _database_answers(MARIADB)),
-    "redis": Service("Redis", _port_answers(REDIS)),
-    "rabbitmq": Service("RabbitMQ", _port_answers(RABBITMQ)),
-    "chromium": Service("Chromium", CHROMIUM is not None),
+    "postgresql": Service("PostgreSQL", USE_SERVICES and _database_answers(POSTGRESQL)),
+    "mariadb": Service("MariaDB", USE_SERVICES and _database_answers(MARIADB)),
+    "redis": Service("Redis", USE_SERVICES and _port_answers(REDIS)),
+    "rabbitmq": Service("RabbitMQ", USE_SERVICES and _port_answers(RABBITMQ)),
+    "chromium": Service("Chromium", USE_SERVICES and CHROMIUM is not None),
 }
 
 
