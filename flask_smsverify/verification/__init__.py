@@ -1,5 +1,5 @@
 """Verification: challenges, codes and proofs.
 
-Read `verifier` first: it is the public API. `issue` tells how a code is sent and `check` how it is
-checked, each from top to bottom. Nothing here knows Flask, a request or the configuration.
+Read `verifier` first: it is the public API. `issue` holds the whole send of a code and `check` the
+whole check, each from top to bottom. Nothing here knows Flask, a request or the configuration.
 """

@@ -1,7 +1,7 @@
 """The verifier: the public API of verification.
 
 Pages, JSON and the host's own Python code use the same methods, so they share the same limits.
-Each method delegates to the module that tells its story: `issue`, `check`, `claim`, `accounts`,
+Each method delegates to the module that holds its steps: `issue`, `check`, `claim`, `accounts`,
 `change`.
 
 Rows are locked in one order everywhere: the mobile's ownership, verifications, the challenge, then

@@ -279,7 +279,7 @@ class Raygan(Sender):
 
 
 def _digest(group: str, mobile: str) -> str:
-    """Return a digest that tells a group's recipients apart without showing their mobiles."""
+    """Return a digest that identifies a recipient within a group without showing the mobile."""
     return hashlib.sha256(f"{group}:{mobile}".encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Entering and changing the mobile: when it is stored, who may change it, and conflicts."""
+"""Entering and changing the mobile: storage, permission and conflicts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_remembered_login_cannot_change_a_verified_mobile(
 
 
 def test_an_exempt_users_remembered_login_is_not_fresh(make_app: MakeApp, sqlite: str) -> None:
-    """Case 33 of docs/safety.md: also where the status of the exempt tells of no proof."""
+    """Case 33 of docs/safety.md: also when the user is exempt and has no proof."""
     app = make_app(sqlite, users=2, SMSVERIFY_EXEMPT_GROUPS=["staff"])
     client, other = browser(app), browser(app, 2)
     prove(app, client)

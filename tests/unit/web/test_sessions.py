@@ -90,7 +90,7 @@ def test_fields_that_claim_something_are_ignored(make_app: MakeApp, sqlite: str)
 
 
 def test_the_session_contains_no_secret(gated: Flask) -> None:
-    """A cookie session can be read by whoever holds the cookie."""
+    """Anyone who has the cookie can read a cookie session."""
     client = browser(gated, None)
     client.get("/enter/1?remember=1")
     client.post(SEND)
