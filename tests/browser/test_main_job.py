@@ -276,7 +276,7 @@ def only_remembered(visitor) -> None:
     visitor.context.add_cookies([{**cookie, "value": signer.dumps(session)}])
 
 
-def test_changing_a_number_needs_a_fresh_login_and_notifies_the_old_number(visitor, shop):
+def test_changing_a_number_needs_a_fresh_login_and_a_code_to_the_old_number(visitor, shop):
     visitor.log_in("sara", "/orders")
     visitor.verify()
     only_remembered(visitor)
@@ -294,6 +294,11 @@ def test_changing_a_number_needs_a_fresh_login_and_notifies_the_old_number(visit
     expect(visitor.page.locator(".sv-mobile")).to_have_text("+98935•••2233")
     phone = visitor.look_at_phone()
     expect(phone.messages.first).to_contain_text(national(NEW_NUMBER))
+    assert shop.stored_mobile("sara") == stored
+    visitor.type_code(phone.codes()[0])
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("تأیید با شمارهٔ فعلی")
+    visitor.look_at_phone()
+    expect(phone.messages.first).to_contain_text(national(SARA))
     assert shop.stored_mobile("sara") == stored
     visitor.type_code(phone.codes()[0])
     expect(visitor.page).to_have_url(f"{shop.url}/profile")

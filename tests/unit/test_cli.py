@@ -29,13 +29,14 @@ from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.senders.base import Capability, Credit, Sender
 from flask_smsverify.simulator import Simulator, running
 
-ACCOUNT = {"username": "an-account", "password": "open-sesame", "timeout": (5, 0.5, 5)}
+PATIENT = (60, 60, 60)
+ACCOUNT = {"username": "an-account", "password": "open-sesame", "timeout": PATIENT}
 SENDERS: dict[str, dict[str, Any]] = {
     "main": {"gateway": "raygan", **ACCOUNT, "line": "50002910"},
-    "second": {"gateway": "wikipayam", "token": "a-token", "timeout": (5, 0.5, 5)},
+    "second": {"gateway": "wikipayam", "token": "a-token", "timeout": PATIENT},
     "third": {"gateway": "melipayamak", **ACCOUNT, "line": "50004001"},
     "fourth": {"gateway": "asanak", **ACCOUNT, "line": "982100021000"},
-    "fifth": {"gateway": "smsir", "api_key": "a-key", "line": "30001234"},
+    "fifth": {"gateway": "smsir", "api_key": "a-key", "line": "30001234", "timeout": PATIENT},
 }
 SECRETS = ("an-account", "open-sesame", "a-token", "a-key", "9123450001")
 
@@ -124,7 +125,6 @@ def test_senders_names_the_fault_and_exits_with_1(shop: Flask, simulator: Simula
         ("smsir", "fifth", "no_credit", "no credit left"),
         ("raygan", "main", "http_500", "refused: the service failed (code 500)"),
         ("raygan", "main", "down", "unclear: no complete answer (ReadError)"),
-        ("raygan", "main", "timeout", "unclear: no complete answer (ReadTimeout)"),
     ):
         simulator.reset()
         simulator.fault(gateway, fault)
@@ -132,6 +132,17 @@ def test_senders_names_the_fault_and_exits_with_1(shop: Flask, simulator: Simula
         assert state in block(output, name)["state"], (gateway, fault)
         others = [sender for sender in SENDERS if sender != name]
         assert all(block(output, other)["state"].startswith("ok") for other in others)
+
+
+def test_senders_reports_a_gateway_that_does_not_answer_in_time(
+    make_app: MakeApp, sqlite: str, simulator: Simulator
+) -> None:
+    impatient = {**SENDERS["main"], "timeout": (60, 0.2, 60)}
+    senders = SENDERS | {"main": impatient}
+    app = make_app(sqlite, SMSVERIFY_SENDERS=senders, SMSVERIFY_SIMULATOR_URL=simulator.url)
+    simulator.fault("raygan", "timeout")
+    output = run(app, "senders", ends=1)
+    assert block(output, "main")["state"] == "unclear: no complete answer (ReadTimeout)"
 
 
 def test_senders_reports_unreachable_gateways(make_app: MakeApp, sqlite: str) -> None:
