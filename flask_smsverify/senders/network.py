@@ -61,7 +61,7 @@ class DeadlineTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return the response with an unread body."""
         # A stream of either kind is possible by type; httpx.Client makes synchronous ones.
-        assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101
+        assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 -- narrows the type: the client is synchronous
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
