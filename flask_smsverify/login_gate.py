@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import flask_login
-from flask import current_app, session
+from flask import session
 from flask.typing import ResponseReturnValue
 
 from .guard import decide
+from .session_renewal import drop_own_keys, renew_session
 from .state import AppState, get_state
 from .users import current_user, is_active, is_logged_in, unwrap
 from .verification.rules import CLOCK_SKEW
@@ -38,9 +39,10 @@ def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
                 "remember": bool(remember),
                 "at": state.clock().timestamp(),
             }
+            # With the old id, an attacker who planted it could prove their own mobile here.
+            renew_session()
             return state.guard_responses.login_pending(decision)
-    session.pop(_PENDING_LOGIN, None)
-    return bool(flask_login.login_user(user, remember=remember))
+    return log_in(user, remember=remember)
 
 
 def pending_user(state: AppState) -> Any:
@@ -58,10 +60,20 @@ def pending_user(state: AppState) -> Any:
 
 
 def complete_login(user: Any) -> None:
-    """Complete a pending login in a new session (OWASP ASVS 5.0, 7.2.4)."""
+    """Complete a pending login."""
     pending = session.get(_PENDING_LOGIN, {})
-    session.clear()
-    regenerate = getattr(current_app.session_interface, "regenerate", None)
-    if regenerate is not None:  # server-side sessions have an id of their own
-        regenerate(session)
-    flask_login.login_user(user, remember=bool(pending.get("remember")))
+    log_in(user, remember=bool(pending.get("remember")))
+
+
+def log_in(user: Any, *, remember: bool) -> bool:
+    """Log a user in, in a session with a new id (OWASP ASVS 5.0, 7.2.4).
+
+    What the host has stored in the session stays.
+
+    :returns: what Flask-Login's `login_user` returns: False for an inactive user.
+    """
+    drop_own_keys()
+    if not flask_login.login_user(user, remember=remember):
+        return False
+    renew_session()
+    return True
