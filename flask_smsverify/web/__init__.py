@@ -14,11 +14,12 @@ from ..state import get_state
 from ..users import Callbacks, is_logged_in
 from ..verification.policy import Status
 from . import change_pages as change_pages  # adds its views to the blueprint
+from . import pages as pages  # likewise
 from . import webhooks
+from .blueprint import blueprint
 from .caching import no_store_below
 from .guard_responses import GuardResponses
 from .interface import Interface
-from .pages import blueprint
 from .security_headers import PolicyMiddleware
 
 __all__ = ["GuardResponses", "Interface", "make_interface", "register"]

@@ -23,29 +23,18 @@ from ..errors import (
 )
 from ..phone import mask
 from ..state import get_state
+from .blueprint import blueprint, for_visitors
 from .change_view import change_view
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
-from .fields import read_fields
+from .fields import is_set, read_channel, read_fields
 from .flash import flash_notice, pop_notice, pop_problem
+from .interface import current_ui
 from .negotiation import wants_json
-from .pages import (
-    _channel,
-    _csrf_problem,
-    _fail,
-    _for_visitors,
-    _is_true,
-    _refuse,
-    _status_json,
-    _succeed,
-    _target,
-    _to_page,
-    _ui,
-    blueprint,
-)
 from .problems import problem_from_error
 from .request_limits import is_rejected
+from .responses import csrf_problem, fail, refuse, status_json, succeed, to_page
 from .security_headers import render_own_template
-from .view_models import page_view, render_page
+from .view_models import page_view, read_target, render_page
 from .visitor import Visitor
 
 log = logging.getLogger(__name__)
@@ -55,14 +44,14 @@ log = logging.getLogger(__name__)
 
 
 @blueprint.route("/mobile/confirm", methods=["GET", "POST"], endpoint="confirm")
-@_for_visitors
+@for_visitors
 def confirm(visitor: Visitor) -> ResponseReturnValue:
     """Show the open change, and confirm it by the old number."""
     if request.method == "POST":
         return _confirm(visitor)
     if wants_json():
-        return _status_json(visitor)
-    target = _target(visitor, request.args)
+        return status_json(visitor)
+    target = read_target(visitor, request.args)
     change = change_view(visitor)
     if change is None:
         return redirect(url_for("smsverify.mobile", next=target.url))
@@ -70,7 +59,7 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
     status = get_state().verifier.status(visitor.user)
     return render_page(
         "change.html",
-        _ui(),
+        current_ui(),
         page_view(visitor, status, target),
         problem,
         pop_notice(visitor.id),
@@ -81,21 +70,23 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
 def _confirm(visitor: Visitor) -> ResponseReturnValue:
     """Check `code`; with `lost` start the delay; with neither send a code to the old number."""
     form = read_fields()
-    target = _target(visitor, form)
+    target = read_target(visitor, form)
     if visitor.is_login_pending:
-        return _fail(visitor, problem_from_error(FreshLoginRequired()), target)
+        return fail(visitor, problem_from_error(FreshLoginRequired()), target)
     changes = get_state().verifier.changes
     try:
-        if _is_true(form.get("lost")):
+        if is_set(form.get("lost")):
             changes.delay(visitor.user, link=_undo_url)
         elif "code" in form:
             changes.confirm(visitor.user, form["code"], ip=request.remote_addr)
-            return _succeed(visitor, target, is_done=True)
+            return succeed(visitor, target, is_done=True)
         else:
             change = changes.current(visitor.user)
             before = changes.code_to_old(change) if change is not None else None
             sent = changes.send_to_old(
-                visitor.user, channel=_channel(form.get("channel", "sms")), ip=request.remote_addr
+                visitor.user,
+                channel=read_channel(form.get("channel", "sms")),
+                ip=request.remote_addr,
             )
             if before is not None and before.id == sent.id and not wants_json():
                 flash_notice("sent_again" if sent.channel == "sms" else "calling", visitor.id)
@@ -103,28 +94,28 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
         is_open = changes.current(visitor.user) is not None
         is_closed = isinstance(error, NoChallenge) and not is_open
         if is_closed and not wants_json() and changes.has_just_changed(visitor.user):
-            return _succeed(visitor, target, is_done=True)  # a second click on the right code
+            return succeed(visitor, target, is_done=True)  # a second click on the right code
         page = "confirm" if is_open else "mobile"
-        return _fail(visitor, problem_from_error(error), target, page=page)
+        return fail(visitor, problem_from_error(error), target, page=page)
     if wants_json():
-        return _succeed(visitor, target, is_done=False)
-    return _to_page(target, "confirm")
+        return succeed(visitor, target, is_done=False)
+    return to_page(target, "confirm")
 
 
 @blueprint.post("/mobile/cancel", endpoint="cancel")
-@_for_visitors
+@for_visitors
 def cancel(visitor: Visitor) -> ResponseReturnValue:
     """Cancel the open change."""
-    target = _target(visitor, read_fields())
+    target = read_target(visitor, read_fields())
     if visitor.is_login_pending:
-        return _fail(visitor, problem_from_error(FreshLoginRequired()), target)
+        return fail(visitor, problem_from_error(FreshLoginRequired()), target)
     is_cancelled = get_state().verifier.changes.cancel(visitor.user)
     visitor = visitor.with_new_mobile(None)
     if wants_json():
-        return _succeed(visitor, target, is_done=False)
+        return succeed(visitor, target, is_done=False)
     if is_cancelled:
         flash_notice("change_cancelled", visitor.id)
-    return _to_page(target, "mobile")
+    return to_page(target, "mobile")
 
 
 # --- undo ---------------------------------------------------------------------------------------
@@ -150,16 +141,16 @@ def _undo_url(token: str) -> str:
 def undo(token: str) -> ResponseReturnValue:
     """Stop the change that a link belongs to: GET shows a button, POST stops it."""
     if is_rejected():
-        return _refuse(problem_from_error(InvalidRequest()))
+        return refuse(problem_from_error(InvalidRequest()))
     try:
         return _undo(token) if request.method == "POST" else _show_undo(token)
     except (InvalidLink, StoreUnavailable) as error:
-        return _refuse(problem_from_error(error))
+        return refuse(problem_from_error(error))
 
 
 def _undo(token: str) -> ResponseReturnValue:
     if not is_csrf_valid():
-        return _refuse(_csrf_problem())
+        return refuse(csrf_problem())
     try:
         get_state().verifier.changes.undo(token)
     except InvalidLink:

@@ -8,7 +8,8 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from ..errors import InvalidRequest
+from ..errors import ChannelUnavailable, InvalidRequest
+from ..senders.base import Channel
 
 
 def read_fields() -> Mapping[str, Any]:
@@ -25,3 +26,18 @@ def read_fields() -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest
     return body
+
+
+def read_channel(value: object) -> Channel:
+    """Return the field `channel`.
+
+    :raises ChannelUnavailable: there is no such channel.
+    """
+    if value == "sms" or value == "voice":  # noqa: PLR1714 -- this spelling narrows the type
+        return value
+    raise ChannelUnavailable(value)
+
+
+def is_set(value: object) -> bool:
+    """Return whether a field is set: in a form by its presence, in JSON by being true."""
+    return value is True or (isinstance(value, str) and value.lower() not in ("", "0", "false"))

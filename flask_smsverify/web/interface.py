@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
+
+from flask import current_app
 
 from ..i18n import formats, locales
 from ..i18n.catalogue import Translator, available_locales
@@ -124,3 +126,8 @@ class Interface:
         aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
         zone = self._timezone or host_timezone() or locales.usual_timezone(self.translator.locale)
         return aware.astimezone(zone)
+
+
+def current_ui() -> Interface:
+    """Return the `smsverify_ui` of the current app."""
+    return cast(Interface, current_app.extensions["smsverify_ui"])

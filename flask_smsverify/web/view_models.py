@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from flask import request
 from flask.typing import ResponseReturnValue
 
 from ..db.models import Challenge
@@ -17,6 +20,7 @@ from .demands import load_demand
 from .flash import notice_text
 from .interface import Interface
 from .problems import Problem, problem_view
+from .redirects import next_url
 from .security_headers import render_own_template
 from .visitor import Visitor
 
@@ -86,8 +90,10 @@ def is_complete(visitor: Visitor, status: Status, target: Target) -> bool:
     )
 
 
-def load_target(url: str, demand: object, visitor: Visitor) -> Target:
-    """Return the target with its demand, if the demand was made of this visitor."""
+def read_target(visitor: Visitor, fields: Mapping[str, Any]) -> Target:
+    """Return the target of a request, with its demand if it was made of this visitor."""
+    url = next_url(fields.get("next"))
+    demand = fields.get("demand") or request.args.get("demand")
     within = load_demand(demand, visitor.id)
     return Target(url) if within is None else Target(url, str(demand), within)
 

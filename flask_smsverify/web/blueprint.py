@@ -1,0 +1,82 @@
+"""The blueprint of the users' pages: what runs before each view, and its error handlers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from ..errors import InvalidRequest, LoginRequired, StoreUnavailable
+from ..state import get_state
+from .csrf import is_csrf_valid
+from .problems import problem_from_error
+from .redirects import safe_path
+from .request_limits import is_rejected, limit_request, reject_request
+from .responses import csrf_problem, is_for_program, refuse
+from .security_headers import add_headers
+from .visitor import Visitor, current_visitor
+
+blueprint = Blueprint(
+    "smsverify",
+    __name__,
+    template_folder="../templates",
+    static_folder="../static/smsverify",
+    static_url_path="/static",
+)
+blueprint.after_request(add_headers)
+
+View = Callable[[Visitor], ResponseReturnValue]
+
+
+def for_visitors(view: View) -> Callable[[], ResponseReturnValue]:
+    """Call a view with its visitor. Refuse anonymous visitors and invalid requests."""
+
+    @functools.wraps(view)
+    def wrapped() -> ResponseReturnValue:
+        try:
+            if is_rejected():
+                return refuse(problem_from_error(InvalidRequest()))
+            if request.method == "POST" and not is_csrf_valid():
+                return refuse(csrf_problem())
+            visitor = current_visitor()
+            if visitor is not None:
+                get_state().verifier.changes.apply_due(visitor.user)
+            return view(visitor) if visitor is not None else _refuse_anonymous()
+        except (InvalidRequest, StoreUnavailable) as error:
+            return refuse(problem_from_error(error))
+
+    return wrapped
+
+
+def _refuse_anonymous() -> ResponseReturnValue:
+    if is_for_program():
+        return refuse(problem_from_error(LoginRequired()))
+    if request.method == "POST":
+        # Flask-Login's handler redirects back to the request's URL, which serves no GET.
+        target = safe_path(request.form.get("next"))
+        request.url = url_for("smsverify.page", next=target, _external=True)
+    return get_state().guard_responses.anonymous()
+
+
+@blueprint.url_value_preprocessor
+def _check_size(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """Check the body before the host's own `CSRFProtect` parses the form."""
+    limit_request()
+
+
+@blueprint.errorhandler(CSRFError)
+def _on_host_csrf_error(_error: CSRFError) -> ResponseReturnValue:
+    """Respond when the host's own `CSRFProtect` refused the token first."""
+    body_rejected = is_rejected()  # the body was dropped, and the token with it
+    return refuse(problem_from_error(InvalidRequest()) if body_rejected else csrf_problem())
+
+
+@blueprint.errorhandler(RequestEntityTooLarge)
+def _on_too_many_parts(_error: RequestEntityTooLarge) -> ResponseReturnValue:
+    reject_request()
+    return refuse(problem_from_error(InvalidRequest()))

@@ -1,0 +1,85 @@
+"""The responses of the pages: JSON for programs, redirects and problem pages for browsers."""
+
+from __future__ import annotations
+
+from flask import current_app, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ..errors import CsrfFailed
+from ..state import get_state
+from .change_view import change_members
+from .csrf import csrf_headers, csrf_token
+from .flash import flash_notice, flash_problem
+from .interface import current_ui
+from .negotiation import wants_json
+from .problems import Problem, problem_from_error, problem_json, problem_page
+from .view_models import Target, as_json, read_target
+from .visitor import Visitor
+
+
+def is_for_program() -> bool:
+    """Whether the response is JSON: the client is a program, or the URL serves nothing else."""
+    return wants_json() or request.endpoint == "smsverify.status"
+
+
+def refuse(problem: Problem) -> ResponseReturnValue:
+    """Respond with a problem that no form can show."""
+    if is_for_program():
+        return problem_json(problem, current_ui())
+    return problem_page(problem, current_ui())
+
+
+def csrf_problem() -> Problem:
+    """Return the problem of a refused CSRF token. Programs are told where to get one."""
+    if not is_for_program():
+        return problem_from_error(CsrfFailed())
+    header = next(iter(csrf_headers()), "")
+    return problem_from_error(CsrfFailed(url_for("smsverify.status"), header))
+
+
+def status_json(visitor: Visitor) -> ResponseReturnValue:
+    """Return the visitor's status as JSON, with a CSRF token for the next POST."""
+    status = get_state().verifier.status(visitor.user)
+    body = as_json(visitor, status, read_target(visitor, request.args)) | change_members(visitor)
+    return current_app.json.response(body | {"csrf_token": csrf_token()})
+
+
+def succeed(
+    visitor: Visitor, target: Target, *, is_done: bool, notice: str | None = None
+) -> ResponseReturnValue:
+    """Respond to a POST that succeeded.
+
+    :param is_done: whether the visitor has nothing left to prove, and goes to the target.
+    :param notice: shown on the next page; a name that `flash.notice_text` knows.
+    """
+    if wants_json():
+        status = get_state().verifier.status(visitor.user)
+        return current_app.json.response(as_json(visitor, status, target) | change_members(visitor))
+    if notice is not None:
+        flash_notice(notice, visitor.id)
+    if is_done:
+        return redirect(target.url, 303)
+    return to_page(target, "page")
+
+
+def fail(
+    visitor: Visitor, problem: Problem, target: Target, *, page: str = "page", **typed: str
+) -> ResponseReturnValue:
+    """Respond to a POST with a problem.
+
+    :param page: the view that shows it to a browser.
+    :param typed: rejected form input, which the form shows again.
+    """
+    if wants_json():
+        return problem_json(problem, current_ui())
+    flash_problem(problem, visitor.id, **typed)
+    return to_page(target, page)
+
+
+def to_page(target: Target, page: str) -> ResponseReturnValue:
+    """Redirect a browser after a POST.
+
+    :param page: the view, such as `page` or `mobile`.
+    """
+    url = url_for(f"smsverify.{page}", next=target.url, demand=target.demand or None)
+    return redirect(url, 303)
