@@ -167,3 +167,11 @@ class SMSVerify:
         """Set the language: `() -> locale`, or None to use the request's `Accept-Language`."""
         self._callbacks.locale_getter = f
         return f
+
+    def address_getter(self, f: F) -> F:
+        """Set the client's address, which limits count: `() -> str`, or None if it is unknown.
+
+        The default is `request.remote_addr`.
+        """
+        self._callbacks.address_getter = f
+        return f

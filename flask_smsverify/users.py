@@ -41,6 +41,7 @@ class Callbacks:
     mobile_setter: Callable[[Any, str], None] | None = None
     groups_getter: Callable[[Any], Iterable[str]] | None = None
     locale_getter: Callable[[], str | None] | None = None
+    address_getter: Callable[[], str | None] | None = None
 
 
 class HostUsers:

@@ -35,7 +35,7 @@ from .request_limits import is_rejected
 from .responses import csrf_problem, fail, refuse, status_json, succeed, to_page
 from .security_headers import render_own_template
 from .view_models import page_view, read_target, render_page
-from .visitor import Visitor
+from .visitor import Visitor, client_address
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
         if is_set(form.get("lost")):
             changes.delay(visitor.user, link=_undo_url)
         elif "code" in form:
-            changes.confirm(visitor.user, form["code"], ip=request.remote_addr)
+            changes.confirm(visitor.user, form["code"], ip=client_address())
             return succeed(visitor, target, is_done=True)
         else:
             change = changes.current(visitor.user)
@@ -86,7 +86,7 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
             sent = changes.send_to_old(
                 visitor.user,
                 channel=read_channel(form.get("channel", "sms")),
-                ip=request.remote_addr,
+                ip=client_address(),
             )
             if before is not None and before.id == sent.id and not wants_json():
                 flash_notice("sent_again" if sent.channel == "sms" else "calling", visitor.id)

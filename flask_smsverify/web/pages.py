@@ -47,7 +47,7 @@ from .view_models import (
     sent_notice,
     shown_challenge,
 )
-from .visitor import Visitor
+from .visitor import Visitor, client_address
 
 #: How much of an invalid mobile is shown again in its field.
 _MAX_SHOWN_INPUT = 48
@@ -107,7 +107,7 @@ def send(visitor: Visitor) -> ResponseReturnValue:
 
 def _start(visitor: Visitor, status: Status, *, channel: Channel = "sms") -> Challenge:
     """Send a code to the mobile that the visitor entered, or else to the visitor's own."""
-    verifier, mobile, ip = get_state().verifier, visitor.new_mobile, request.remote_addr
+    verifier, mobile, ip = get_state().verifier, visitor.new_mobile, client_address()
     if mobile is not None and purpose_of(visitor, status) == NEW_NUMBER:
         return verifier.changes.send_to_new(visitor.user, mobile, channel=channel, ip=ip)
     return verifier.start(visitor.user, channel=channel, mobile=mobile, ip=ip)
@@ -134,7 +134,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
         state.verifier.check(
             visitor.user,
             form.get("code"),
-            ip=request.remote_addr,
+            ip=client_address(),
             store=functools.partial(
                 state.users.store_proved_mobile, visitor.user, expected=status.mobile
             ),
@@ -161,7 +161,7 @@ def _check_new_number(visitor: Visitor, code: object, target: Target) -> Respons
     verifier = get_state().verifier
     changes = verifier.changes
     try:
-        changes.prove_new(visitor.user, code, ip=request.remote_addr)
+        changes.prove_new(visitor.user, code, ip=client_address())
     except NoChallenge:
         proved = verifier.latest(visitor.user, purpose=NEW_NUMBER)
         is_proved = proved is not None and proved.state == Challenge.VERIFIED
@@ -170,7 +170,7 @@ def _check_new_number(visitor: Visitor, code: object, target: Target) -> Respons
         return to_page(target, "confirm")  # a second click on the right code
     visitor = visitor.with_new_mobile(None)
     try:
-        changes.send_to_old(visitor.user, ip=request.remote_addr)
+        changes.send_to_old(visitor.user, ip=client_address())
     except SMSVerifyError as error:  # the page offers to send it
         if not wants_json():
             flash_problem(problem_from_error(error), visitor.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flask import current_app, g, session
+from flask import current_app, g, request, session
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from .. import fresh_login
@@ -64,6 +64,12 @@ def current_visitor() -> Visitor | None:
         return None
     user_id = state.users.id_of(user)
     return Visitor(user, user_id, _new_mobile_of(user_id), is_login_pending)
+
+
+def client_address() -> str | None:
+    """Return the address whose limits an anonymous request counts against, as the host gives it."""
+    getter = get_state().callbacks.address_getter
+    return request.remote_addr if getter is None else getter()
 
 
 def _treat_as_anonymous(state: AppState) -> None:
