@@ -18,6 +18,7 @@ from flask_sqlalchemy import SQLAlchemy
 from . import phone
 from .announcer import AppAnnouncer, SignalEmitter
 from .clock import Clock
+from .db.engine import refuse_autocommit
 from .db.ledger import Ledger
 from .delivery import Delivery, Routes
 from .delivery.attempts import Attempts
@@ -113,7 +114,7 @@ def build_state(
         seconds=settings.send_deadline,
         in_flight=settings.sends_in_flight,
     )
-    workers = BackgroundWorkers()
+    workers = BackgroundWorkers(is_inline=lambda: ledger.is_joined)
     usage = LimitStore(ledger, keyring)
     limits = LimitPolicy(
         settings.limits,
@@ -229,7 +230,6 @@ def build_state(
         guard_responses=guard_responses,
         locale=locale,
         parse_mobile=parse_mobile,
-        schema=db.metadata.schema,
     )
 
 
@@ -366,14 +366,16 @@ def _ledger(
     app: Flask, db: SQLAlchemy, *, clock: Clock, is_host_writing: Callable[[], bool]
 ) -> Ledger:
     with app.app_context():
-        if None not in db.engines:
+        engines = db.engines  # Flask-SQLAlchemy's own mapping, in which tests replace engines
+        if None not in engines:
             raise ConfigurationError(
                 "there is no default database; set SQLALCHEMY_DATABASE_URI beside the binds"
             )
+        connect_args = _engine_options(app, db).get("connect_args") or {}
+        refuse_autocommit(connect_args, engines[None].dialect.name)
         return Ledger(
-            db.engine,
+            lambda: engines[None],
             schema=db.metadata.schema,
-            options=_engine_options(app, db),
             is_host_writing=is_host_writing,
             clock=clock,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import flask_login
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, current_app, has_app_context
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 
@@ -40,6 +41,7 @@ class SMSVerify:
     ) -> None:
         self._callbacks = Callbacks()
         self._gateways: dict[str, type[Sender]] = {}
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, db, user_model=user_model)
 
@@ -83,6 +85,7 @@ class SMSVerify:
         except BaseException:
             del app.extensions["smsverify"]  # a second call must report this error again
             raise
+        self._apps.add(app)
 
     # --- per app --------------------------------------------------------------------------------
 
@@ -124,8 +127,13 @@ class SMSVerify:
         return login_gate.login_user(user, remember=remember)
 
     def close(self) -> None:
-        """Release the current app's connections to gateways and to the database."""
-        get_state().close()
+        """Finish background work, and release connections to gateways and to the database.
+
+        Outside an app context, it does so for every app of this object. A later use opens new
+        connections.
+        """
+        for app in [current_app] if has_app_context() else list(self._apps):
+            get_state(app).close()
 
     def register_gateway(self, name: str, cls: type[Sender]) -> None:
         """Make a sender class known to `SMSVERIFY_SENDERS`. Call it before `init_app`.

@@ -110,7 +110,8 @@ def _look_up(state: AppState, user_id: str, now: datetime) -> Any:
         row = state.ledger.read(lambda session: session.execute(_LOOKUP, parameters).one_or_none())
     else:
         # A Core statement on tables, so that it does not flush the host's pending changes.
-        options = {"schema_translate_map": {None: state.schema}} if state.schema else {}
+        schema_map = state.ledger.schema_map
+        options = {"schema_translate_map": schema_map} if schema_map else {}
         with explain_missing_tables():
             row = state.db.session.execute(
                 _LOOKUP, parameters, execution_options=options

@@ -60,8 +60,6 @@ class AppState:
     guard_responses: GuardResponses
     locale: Callable[[], str]
     parse_mobile: Callable[[object], str]
-    #: The schema of the host's metadata.
-    schema: str | None
 
     def close(self) -> None:
         """Finish background work, and close connections to gateways and to the database."""

@@ -13,12 +13,13 @@ import flask_login
 import sqlalchemy
 from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Session
 from werkzeug.local import LocalProxy
 
 from .db.commit_hooks import after_commit
+from .db.engine import refuse_blocking_reader
 from .db.models import Verification
 from .errors import (
     CodeExpired,
@@ -29,6 +30,10 @@ from .errors import (
 )
 from .settings import Settings
 from .verification.policy import Policy
+
+#: The key of `Session.info` with the rows that a SQLite connection had changed before its
+#: transaction.
+_CHANGES = "smsverify_total_changes"
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class HostUsers:
                 "as in init_app(app, db, user_model=User)"
             )
         self._db = db
+        if not event.contains(db.session, "after_begin", _remember_changes):
+            event.listen(db.session, "after_begin", _remember_changes)
         self.model = model
         self._mapper = mapper
         self._settings = settings
@@ -264,8 +271,8 @@ class HostUsers:
     def is_writing(self) -> bool:
         """Return whether the host's SQLite session holds uncommitted writes.
 
-        The sqlite3 driver opens a transaction at the first write, unless the host has set
-        `isolation_level` to None. Then this cannot be detected.
+        :raises ConfigurationError: the session has only read, and blocks other commits all the
+            same.
         """
         if not (has_app_context() and self._db.session.registry.has()):
             return False
@@ -273,9 +280,21 @@ class HostUsers:
         if not session.in_transaction():
             return False
         raw: Any = session.connection().connection.dbapi_connection
-        return isinstance(raw, sqlite3.Connection) and (
-            raw.isolation_level is not None and raw.in_transaction
-        )
+        if not (isinstance(raw, sqlite3.Connection) and raw.in_transaction):
+            return False
+        if raw.isolation_level is not None:
+            return True  # the driver begins a transaction at the first write
+        if raw.total_changes > session.info.get(_CHANGES, raw.total_changes):
+            return True
+        refuse_blocking_reader(raw)
+        return False
+
+
+def _remember_changes(session: Session, transaction: Any, connection: Connection) -> None:
+    """Remember how many rows a SQLite connection has changed when a transaction begins."""
+    raw: object = connection.connection.dbapi_connection
+    if isinstance(raw, sqlite3.Connection) and not transaction.nested:
+        session.info[_CHANGES] = raw.total_changes
 
 
 def current_user() -> Any:

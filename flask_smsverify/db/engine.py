@@ -1,19 +1,68 @@
-"""The ledger's engine: a small pool of its own beside the host's, to the same database."""
+"""The ledger's engine: a small pool of its own beside the host's, to the same database.
+
+It is derived from the host's engine and not rebuilt from the URL: it has the same dialect, the same
+function that creates connections, with the events `do_connect` and `connect`, and the same
+execution options. The host may replace its engine, dispose of it, or listen to further events after
+the start, so the engine is derived again when one of these has changed.
+
+Tests often replace the host's engine by one connection and roll its transaction back. Then the
+ledger joins this transaction by savepoints.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from ..errors import ConfigurationError
+from .shared_connection import SharedConnection
 
 #: The execution option that marks a transaction as read-only.
 READ_ONLY = "smsverify_read_only"
 
+#: Returns the host's engine, or the connection by which a test has replaced it.
+HostDatabase = Callable[[], Engine | Connection]
+
 _LOG_NAME = "smsverify"
+#: Execution options of the host's that contradict the ledger's transactions.
+_OWN_OPTIONS = ("isolation_level", "postgresql_readonly", "postgresql_deferrable")
+#: The value of `sqlite3.Connection.autocommit` since Python 3.12 that stands for the behaviour
+#: before it.
+_LEGACY_TRANSACTION_CONTROL = -1
+
+_AUTOCOMMIT_REFUSED = (
+    "the SQLite connection has autocommit=False. In this mode the driver keeps a transaction open "
+    "all the time, and flask_smsverify cannot commit beside it. Remove 'autocommit' from "
+    "connect_args in SQLALCHEMY_ENGINE_OPTIONS."
+)
+_BEGIN_REFUSED = (
+    "a listener to the event 'begin' of the class sqlalchemy.Engine begins SQLite's transactions. "
+    "It would begin those of flask_smsverify as well, which need BEGIN IMMEDIATE. Listen to the "
+    "app's own engine instead, inside an app context: event.listen(db.engine, 'begin', …), and the "
+    "same for 'connect'."
+)
+_BEGIN_IN_MEMORY_REFUSED = (
+    "a listener to the event 'begin' begins the transactions of an in-memory database. This "
+    "database has one connection, which flask_smsverify shares with the app, and one transaction. "
+    "Remove the listener, or use a database in a file."
+)
+
+_READERS_BLOCK = (
+    "the app begins SQLite's transactions itself, and the database is not in WAL mode. Then a "
+    "transaction of the app that has only read blocks every commit of flask_smsverify. Execute "
+    "PRAGMA journal_mode=WAL in the listener to 'connect'."
+)
 
 
 def is_in_memory(engine: Engine) -> bool:
@@ -24,64 +73,345 @@ def is_in_memory(engine: Engine) -> bool:
     return not database or ":memory:" in database or engine.url.query.get("mode") == "memory"
 
 
-def create_ledger_engine(
-    host: Engine, options: Mapping[str, Any], *, lock_seconds: float
-) -> Engine:
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """An engine and what it was derived from.
+
+    :param listeners: the host's listeners to new connections.
+    :param shared: where the database is in memory, its only connection.
+    """
+
+    host: Engine
+    listeners: tuple[Any, ...]
+    engine: Engine
+    shared: SharedConnection | None
+
+
+class LedgerDatabase:
+    """Gives the ledger its engine, or the connection that it joins.
+
+    :param host: returns the host's engine. Where its database is in memory, it must not have
+        connected yet.
+    :param schema: the schema of the host's metadata.
+    :param lock_seconds: how many seconds a statement waits for a lock.
+    :raises ConfigurationError: the ledger cannot work beside this engine. The message says why.
+    """
+
+    def __init__(self, host: HostDatabase, *, schema: str | None, lock_seconds: float) -> None:
+        self._host = host
+        self._schema = schema
+        self._lock_seconds = lock_seconds
+        self._lock = threading.RLock()
+        self._join_lock = threading.RLock()
+        self._derived: _Derived | None = None
+        self._hosts: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self._open: list[Engine] = []
+        # Connections that are never closed are ResourceWarnings.
+        weakref.finalize(self, _dispose_all, self._open)
+        if self.joined is None:
+            self._derive()
+
+    # --- what the host has now ------------------------------------------------------------------
+
+    @property
+    def dialect(self) -> str:
+        """The name of the host's dialect."""
+        return self._host().dialect.name
+
+    @property
+    def joined(self) -> Connection | None:
+        """The connection that replaces the host's engine, if a test has replaced it."""
+        host = self._host()
+        return host if isinstance(host, Connection) else None
+
+    @property
+    def engine(self) -> Engine:
+        """The ledger's engine. For an in-memory database it has the host's connection."""
+        return self._derive().engine
+
+    @property
+    def shared(self) -> SharedConnection | None:
+        """The only connection of an in-memory database; None for others and when joined."""
+        return None if self.joined is not None else self._derive().shared
+
+    @property
+    def schema_map(self) -> Mapping[str | None, str | None]:
+        """The execution option `schema_translate_map` for the tables of this package."""
+        return _schema_map(self._host(), self._schema)
+
+    # --- sessions -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def session(self, *, read_only: bool) -> Iterator[Session]:
+        """Open a session in a transaction, and commit it at the end."""
+        connection = self.joined
+        if connection is not None:
+            with self._join(connection) as session:
+                yield session
+            return
+        derived = self._derive()
+        with (
+            Session(derived.engine, expire_on_commit=False, autoflush=False) as session,
+            session.begin(),
+        ):
+            opened = session.connection(execution_options={READ_ONLY: read_only})
+            if derived.shared is not None:
+                derived.shared.check(opened)
+            yield session
+
+    @contextlib.contextmanager
+    def _join(self, connection: Connection) -> Iterator[Session]:
+        """Open a session in a savepoint of the connection's transaction."""
+        with (
+            self._join_lock,  # savepoints of two threads would be nested
+            translated(connection, self.schema_map),
+            Session(
+                connection,
+                expire_on_commit=False,
+                autoflush=False,
+                join_transaction_mode="create_savepoint",
+            ) as session,
+        ):
+            if connection.in_transaction():
+                _begin_for_savepoints(connection)
+            with session.begin():
+                yield session
+
+    # --- close ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the pool's connections; the next use opens new ones. A shared one stays open."""
+        with self._lock:
+            if self._derived is not None and self._derived.shared is None:
+                self._derived = None
+            _dispose_all(self._open)
+
+    def reset_after_fork(self) -> None:
+        """Leave the parent's connections to the parent, as SQLAlchemy's documentation advises."""
+        self._lock, self._join_lock = threading.RLock(), threading.RLock()
+        for engine in self._open:
+            engine.dispose(close=False)
+
+    # --- derive ---------------------------------------------------------------------------------
+
+    def _derive(self) -> _Derived:
+        host = self._host()
+        if isinstance(host, Connection):
+            host = host.engine
+        listeners = tuple(host.pool.dispatch.connect)
+        derived = self._derived
+        if derived is not None and derived.host is host and derived.listeners == listeners:
+            return derived
+        with self._lock:
+            if derived is not None and derived.host is host and derived.shared is not None:
+                return derived
+            _dispose_all(self._open)
+            self._derived = self._derive_from(host, listeners)
+            return self._derived
+
+    def _derive_from(self, host: Engine, listeners: tuple[Any, ...]) -> _Derived:
+        shared, engine = None, host
+        if is_in_memory(host):
+            shared = SharedConnection(host)
+            shared.check_engine(host)
+            if _begins_transactions(host):
+                raise ConfigurationError(_BEGIN_IN_MEMORY_REFUSED)
+            engine = host.execution_options(schema_translate_map=_schema_map(host, self._schema))
+        else:
+            engine = _ledger_engine(host, self._schema, self._lock_seconds)
+            self._open.append(engine)
+            if engine.dialect.name == "sqlite" and _begins_transactions(host):
+                _refuse_blocking_readers(engine)
+            self._close_with(host)
+        return _Derived(host, listeners, engine, shared)
+
+    def _close_with(self, host: Engine) -> None:
+        """Close our connections when the host disposes of its engine, as tests do at their end."""
+        if host in self._hosts:
+            return
+        self._hosts.add(host)
+        database = weakref.ref(self)
+
+        def on_disposed(_host: Engine) -> None:
+            ours = database()
+            if ours is not None:
+                ours.close()
+
+        event.listen(host, "engine_disposed", on_disposed)
+
+
+@contextlib.contextmanager
+def translated(
+    connection: Connection, schema_map: Mapping[str | None, str | None]
+) -> Iterator[None]:
+    """Set the option `schema_translate_map` of a connection, and restore it at the end."""
+    before = connection.get_execution_options().get("schema_translate_map")
+    connection.execution_options(schema_translate_map=schema_map)
+    try:
+        yield
+    finally:
+        connection.execution_options(schema_translate_map=before or {})
+
+
+def refuse_autocommit(connect_args: Mapping[str, Any], dialect: str) -> None:
+    """Refuse a driver's mode in which the ledger cannot commit, before the first connection.
+
+    :param connect_args: of the host's engine.
+    """
+    mode = connect_args.get("autocommit")
+    if dialect == "sqlite" and mode is not None and not mode:
+        raise ConfigurationError(_AUTOCOMMIT_REFUSED)
+
+
+def refuse_blocking_reader(connection: sqlite3.Connection) -> None:
+    """Refuse a connection in a transaction of the host's that blocks the ledger by having read."""
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        raise ConfigurationError(_READERS_BLOCK)
+
+
+def _refuse_blocking_readers(engine: Engine) -> None:
+    """Check the journal mode at start, if the database can be opened yet."""
+    try:
+        raw: Any = engine.raw_connection()
+    except OperationalError:
+        return
+    try:
+        refuse_blocking_reader(raw.dbapi_connection)
+    finally:
+        raw.close()
+        engine.dispose()
+
+
+def _dispose_all(engines: list[Engine]) -> None:
+    while engines:
+        engines.pop().dispose()
+
+
+def _schema_map(host: Engine | Connection, schema: str | None) -> Mapping[str | None, str | None]:
+    """Return where the tables of this package are, whose own schema is None."""
+    host_map: Mapping[str | None, str | None] = (
+        host.get_execution_options().get("schema_translate_map") or {}
+    )
+    target = host_map.get(schema, schema)
+    return {None: target} if target is not None else {}
+
+
+def _ledger_engine(host: Engine, schema: str | None, lock_seconds: float) -> Engine:
     """Create an engine to the host's database with READ COMMITTED or BEGIN IMMEDIATE transactions.
 
-    :param host: the host's engine; the URL comes from it.
-    :param options: the host's engine options; `connect_args` and `creator` come from them.
-    :param lock_seconds: how many seconds a statement waits for a lock.
+    The creator and the listeners of a pool are private in SQLAlchemy. `Pool.recreate` passes the
+    same ones on.
     """
-    connecting: dict[str, Any] = {"connect_args": dict(options.get("connect_args") or {})}
-    if options.get("creator") is not None:
-        connecting["creator"] = options["creator"]
     # At DEBUG, SQLAlchemy logs rows in spite of `hide_parameters`, and rows hold mobiles. The
     # separate logger keeps these rows out of a host's own debug log.
     logging.getLogger(f"sqlalchemy.engine.Engine.{_LOG_NAME}").setLevel(logging.WARNING)
     is_sqlite = host.dialect.name == "sqlite"
-    if is_sqlite:
-        connecting["connect_args"]["timeout"] = lock_seconds
-    else:
-        connecting |= {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
-    engine = create_engine(
-        host.url,
-        **connecting,
-        hide_parameters=True,
-        logging_name=_LOG_NAME,
+    pool = QueuePool(
+        host.pool._creator,
+        dialect=host.dialect,
+        pre_ping=not is_sqlite,
+        recycle=host.pool._recycle,
         pool_size=5,
         max_overflow=15 if is_sqlite else 10,
         # A connection is returned when its transaction ends, and that may wait for a lock.
-        pool_timeout=lock_seconds * 1.5,
+        timeout=lock_seconds * 1.5,
+        _dispatch=host.pool.dispatch,
     )
+    options = {
+        name: value
+        for name, value in host.get_execution_options().items()
+        if name not in _OWN_OPTIONS
+    }
+    engine = Engine(
+        pool,
+        host.dialect,
+        host.url,
+        logging_name=_LOG_NAME,
+        hide_parameters=True,
+        execution_options=options | {"schema_translate_map": _schema_map(host, schema)},
+    )
+    # After the host's listeners, which may set another isolation level.
     if is_sqlite:
-        event.listen(engine, "connect", _take_over_transactions)
+        if _begins_transactions(engine):
+            raise ConfigurationError(_BEGIN_REFUSED)
+        event.listen(engine, "connect", _take_over_transactions(lock_seconds))
         event.listen(engine, "begin", _begin_immediately)
     else:
-        event.listen(engine, "connect", _limit_lock_waits(host.dialect.name, lock_seconds))
+        event.listen(engine, "connect", _set_up_transactions(host.dialect, lock_seconds))
     return engine
 
 
-def _take_over_transactions(connection: sqlite3.Connection, _record: object) -> None:
-    """Stop the driver from beginning transactions: it does so only before the first write."""
-    connection.isolation_level = None
+def _begins_transactions(engine: Engine) -> bool:
+    """Return whether listeners to the event `begin` begin SQLite's transactions.
+
+    They are called with the connection of an empty database, because others only observe.
+    """
+    listeners = list(engine.dispatch.begin)
+    if not listeners:
+        return False
+    scratch = create_engine("sqlite://")
+    try:
+        with scratch.connect() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            raw.isolation_level = None
+            with connection.begin():  # calls the listeners of the class
+                for listener in listeners:
+                    if not raw.in_transaction:
+                        listener(connection)
+                return bool(raw.in_transaction)
+    finally:
+        scratch.dispose()
+
+
+def _take_over_transactions(lock_seconds: float) -> Callable[[sqlite3.Connection, object], None]:
+    """Return a listener that stops the driver from beginning transactions.
+
+    The driver begins them only before the first write.
+    """
+
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        mode = getattr(connection, "autocommit", _LEGACY_TRANSACTION_CONTROL)
+        if mode is False:
+            connection.close()
+            raise ConfigurationError(_AUTOCOMMIT_REFUSED)
+        if mode is True:  # then the driver's commit() would do nothing
+            connection.autocommit = _LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined, unused-ignore]  # since Python 3.12
+        if connection.in_transaction:
+            connection.commit()  # what a listener of the host's has left open
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {lock_seconds * 1000:.0f}")
+
+    return on_connect
 
 
 def _begin_immediately(connection: Connection) -> None:
     """Take SQLite's write lock at the start, so that no transaction fails on a later upgrade."""
+    raw: Any = connection.connection.dbapi_connection
+    if raw.in_transaction:  # a listener that was registered after the start
+        raise ConfigurationError(_BEGIN_REFUSED)
     is_read_only = connection.get_execution_options().get(READ_ONLY)
     connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
 
 
-def _limit_lock_waits(dialect: str, seconds: float) -> Callable[[Any, object], None]:
-    """Return a listener that limits how long a server lets a statement wait for a lock."""
+def _begin_for_savepoints(connection: Connection) -> None:
+    """Begin SQLite's transaction: without one, the release of a savepoint commits."""
+    raw: object = connection.connection.dbapi_connection
+    if isinstance(raw, sqlite3.Connection) and not raw.in_transaction:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _set_up_transactions(dialect: Any, lock_seconds: float) -> Callable[[Any, object], None]:
+    """Return a listener that sets the isolation level and how long a statement waits for a lock."""
     statement = (
-        f"SET lock_timeout = '{seconds:.0f}s'"
-        if dialect == "postgresql"
-        else f"SET SESSION innodb_lock_wait_timeout = {seconds:.0f}"
+        f"SET lock_timeout = '{lock_seconds:.0f}s'"
+        if dialect.name == "postgresql"
+        else f"SET SESSION innodb_lock_wait_timeout = {lock_seconds:.0f}"
     )
 
     def on_connect(connection: Any, _record: object) -> None:
+        connection.commit()  # the level cannot be set in a transaction that a listener left open
+        dialect.set_isolation_level(connection, "READ COMMITTED")
         with contextlib.closing(connection.cursor()) as cursor:
             cursor.execute(statement)
         connection.commit()

@@ -20,13 +20,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
-from .engine import READ_ONLY, create_ledger_engine, is_in_memory
+from .engine import HostDatabase, LedgerDatabase, translated
 from .errors import explain_missing_tables, is_retryable, is_unavailable
-from .shared_connection import SharedConnection
 
 #: Seconds that a statement waits for a lock of another transaction. On an overloaded machine, a
 #: hundred transactions on the same rows take about five.
@@ -48,9 +47,8 @@ def _is_host_idle() -> bool:
 class Ledger:
     """Runs functions, each in a transaction of its own that is committed at its end.
 
-    :param host_engine: the host's engine. Where its database is in memory, it must not have
+    :param host: returns the host's engine. Where its database is in memory, it must not have
         connected yet.
-    :param options: the host's engine options.
     :param schema: the schema of the host's metadata.
     :param is_host_writing: returns whether the host's session holds uncommitted writes. Called on
         SQLite only, which allows one writer.
@@ -59,32 +57,39 @@ class Ledger:
 
     def __init__(
         self,
-        host_engine: Engine,
+        host: HostDatabase,
         *,
         schema: str | None = None,
-        options: Mapping[str, Any] | None = None,
         is_host_writing: Callable[[], bool] = _is_host_idle,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.clock = clock
-        self.dialect = host_engine.dialect.name
+        self._database = LedgerDatabase(host, schema=schema, lock_seconds=LOCK_SECONDS)
         self._turn_seconds = LOCK_SECONDS * 1.5
         self._is_host_writing = is_host_writing
-        self._shared: SharedConnection | None = None
-        if is_in_memory(host_engine):
-            self._shared = SharedConnection(host_engine)
-            self._shared.check_engine(host_engine)
-            engine = host_engine
-        else:
-            engine = create_ledger_engine(host_engine, options or {}, lock_seconds=LOCK_SECONDS)
-        self.engine = engine.execution_options(
-            schema_translate_map={None: schema} if schema else {}
-        )
-        self._session = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         # SQLite makes writers poll for its lock, so one of many threads can starve.
-        self._write_lock = threading.Lock() if self.dialect == "sqlite" else None
-        if self._shared is None:
-            after_fork(self._reset_after_fork)
+        self._write_lock = threading.Lock()
+        after_fork(self._reset_after_fork)
+
+    @property
+    def dialect(self) -> str:
+        """The name of the database's dialect."""
+        return self._database.dialect
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the ledger's connections."""
+        return self._database.engine
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether a test has replaced the host's engine by a connection, which the ledger joins."""
+        return self._database.joined is not None
+
+    @property
+    def schema_map(self) -> Mapping[str | None, str | None]:
+        """The execution option `schema_translate_map` for statements on the host's connections."""
+        return self._database.schema_map
 
     # --- transactions ----------------------------------------------------------------------------
 
@@ -114,27 +119,23 @@ class Ledger:
 
         `work` must not cause constraint errors: they would abort the host's transaction.
         """
-        schema = self.engine.get_execution_options().get("schema_translate_map") or {}
-        before = connection.get_execution_options().get("schema_translate_map")
-        session = Session(
-            connection.execution_options(schema_translate_map=schema),
-            expire_on_commit=False,
-            autoflush=False,
-            join_transaction_mode="rollback_only",
-        )
-        try:
+        with (
+            translated(connection, self.schema_map),
+            Session(
+                connection,
+                expire_on_commit=False,
+                autoflush=False,
+                join_transaction_mode="rollback_only",
+            ) as session,
+        ):
             result = work(session)
             session.flush()
             session.expunge_all()
-        finally:
-            session.close()
-            connection.execution_options(schema_translate_map=before or {})
         return result
 
     def close(self) -> None:
         """Close the pool's connections; the next use opens new ones. A shared one stays open."""
-        if self._shared is None:
-            self.engine.dispose()
+        self._database.close()
 
     # --- inserts that may meet an existing row ---------------------------------------------------
 
@@ -198,11 +199,8 @@ class Ledger:
                 with (
                     explain_missing_tables(),
                     self._turn(read_only=read_only),
-                    self._session.begin() as session,
+                    self._database.session(read_only=read_only) as session,
                 ):
-                    connection = session.connection(execution_options={READ_ONLY: read_only})
-                    if self._shared is not None:
-                        self._shared.check(connection)
                     return work(session)
             except (DBAPIError, PoolTimeoutError) as error:
                 if run == _MAX_RUNS or not is_retryable(error):
@@ -216,19 +214,21 @@ class Ledger:
     @contextlib.contextmanager
     def _turn(self, *, read_only: bool) -> Iterator[None]:
         """Wait for the other threads, where the database has one writer or one connection."""
+        if self.dialect != "sqlite" or self.is_joined:
+            yield
+            return
         with contextlib.ExitStack() as held:
-            if self._write_lock is not None and not read_only:
+            if not read_only:
                 if not self._write_lock.acquire(timeout=self._turn_seconds):
                     raise StoreUnavailable("too many threads wait for SQLite's one writer")
                 held.callback(self._write_lock.release)
-            if self._shared is not None:
-                held.enter_context(self._shared.hold(read_only=read_only))
-            if self.dialect == "sqlite" and not read_only and self._is_host_writing():
+            shared = self._database.shared
+            if shared is not None:
+                held.enter_context(shared.hold(read_only=read_only))
+            if not read_only and self._is_host_writing():
                 raise UncommittedWrites
             yield
 
     def _reset_after_fork(self) -> None:
-        """Leave the parent's connections to the parent, as SQLAlchemy's documentation advises."""
-        self.engine.dispose(close=False)
-        if self._write_lock is not None:
-            self._write_lock = threading.Lock()
+        self._database.reset_after_fork()
+        self._write_lock = threading.Lock()

@@ -26,9 +26,13 @@ class BackgroundWorkers:
     from each lane in turn, so a lane with hundreds of functions delays the others by one.
 
     A forked process starts its own threads. It does not have its parent's unfinished work.
+
+    :param is_inline: returns whether a function runs at once, in the thread that submits it. A test
+        that shares one database connection needs this.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_inline: Callable[[], bool] = lambda: False) -> None:
+        self._is_inline = is_inline
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._pending: set[Future[None]] = set()
@@ -40,6 +44,9 @@ class BackgroundWorkers:
 
         :param lane: functions of one lane run in the order of their submission.
         """
+        if self._is_inline():
+            _run_logged(lambda: work(*arguments))
+            return
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="smsverify")

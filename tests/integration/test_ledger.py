@@ -48,7 +48,8 @@ def test_nothing_is_sent_or_compared_while_the_database_is_down(
         flow = make_flow(f"sqlite:///{tmp_path / kind}.sqlite")
         challenge, user = flow.start(), flow.user()
         calls = _calls(flow, user, challenge, flow.code(challenge))
-        flow.state.ledger._session = Ledger(sqlalchemy.create_engine(url))._session
+        engine = sqlalchemy.create_engine(url)
+        flow.state.ledger._database = Ledger(lambda host=engine: host)._database
         for call in calls:
             with pytest.raises(StoreUnavailable) as caught:
                 call()

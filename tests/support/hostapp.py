@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -49,11 +50,17 @@ class UuidUser(UserMixin, db.Model):
 
 
 def create_app(
-    database_url: str, user_model: Any = User, *, database: SQLAlchemy = db, **config: Any
+    database_url: str,
+    user_model: Any = User,
+    *,
+    database: SQLAlchemy = db,
+    prepare: Callable[[Flask], None] | None = None,
+    **config: Any,
 ) -> Flask:
     """Return an app with a database, a login for tests and guarded views.
 
     :param database: the extension of `user_model`.
+    :param prepare: called in an app context before `init_app`.
     :param config: keys of the Flask config, such as `SMSVERIFY_LIMITS`.
     """
     app = Flask("host")
@@ -67,6 +74,9 @@ def create_app(
     database.init_app(app)
     login_manager = LoginManager(app)
     login_manager.user_loader(lambda key: _load(database, user_model, key))
+    if prepare is not None:
+        with app.app_context():
+            prepare(app)
     smsverify = SMSVerify(app, database, user_model=user_model)
     app.extensions["test_smsverify"] = smsverify
 

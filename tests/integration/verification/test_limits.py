@@ -32,7 +32,7 @@ def at(seconds: float) -> datetime:
 @contextmanager
 def in_memory() -> Iterator[LimitStore]:
     engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.StaticPool)
-    ledger = Ledger(engine)  # before the first connection, which it must control
+    ledger = Ledger(lambda: engine)  # before the first connection, which it must control
     Base.metadata.create_all(engine)
     try:
         yield LimitStore(ledger, Keyring(["a key"]))
