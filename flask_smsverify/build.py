@@ -49,6 +49,7 @@ from .verification.native import NativeCodes
 from .verification.ownership import Ownership
 from .verification.policy import Policy
 from .verification.rules import Rules
+from .verification.sign_in import SignIn
 from .verification.tokens import ProofTokens, UndoTokens
 from .verification.verifier import Stories, Verifier
 
@@ -78,6 +79,7 @@ def build_state(
     """
     is_development = _is_development(app)
     _check_model(app, user_model)
+    _check_sign_in(settings, callbacks)
     _warn_of_weak_settings(settings, is_development=is_development)
     parse_mobile = functools.partial(
         phone.parse,
@@ -210,6 +212,15 @@ def build_state(
         rules=rules,
         users=users,
         parse_mobile=parse_mobile,
+        before_anonymous_send=functools.partial(_before_anonymous_send, callbacks),
+    )
+    sign_in = SignIn(
+        ledger,
+        verifier,
+        ownership,
+        users=users,
+        announcer=announcer,
+        may_sign_up=settings.sign_up,
     )
     return AppState(
         app=app,
@@ -227,6 +238,7 @@ def build_state(
         delivery=delivery,
         tracker=tracker,
         verifier=verifier,
+        sign_in=sign_in,
         guard_responses=guard_responses,
         locale=locale,
         parse_mobile=parse_mobile,
@@ -274,6 +286,28 @@ def _check_model(app: Flask, user_model: Any) -> None:
             raise ConfigurationError(
                 f"SMSVERIFY_{key} names {name!r}, which {user_model.__name__} does not have{hint}"
             )
+
+
+def _check_sign_in(settings: Settings, callbacks: Callbacks) -> None:
+    """Refuse a sign-in that could not find or create an account."""
+    if not settings.sign_in:
+        return
+    if settings.accounts_per_mobile != 1 and callbacks.user_by_mobile is None:
+        raise ConfigurationError(
+            "SMSVERIFY_SIGN_IN with SMSVERIFY_ACCOUNTS_PER_MOBILE other than 1 needs a function "
+            "that chooses the account: register it with @smsverify.user_by_mobile before init_app"
+        )
+    if settings.sign_up and callbacks.user_factory is None and settings.sign_up_url is None:
+        raise ConfigurationError(
+            "SMSVERIFY_SIGN_UP needs a function that creates accounts: register it with "
+            "@smsverify.user_factory before init_app, or set SMSVERIFY_SIGN_UP_URL"
+        )
+
+
+def _before_anonymous_send(callbacks: Callbacks, mobile: str, channel: str) -> None:
+    """Call the host's function, which may be registered later than `init_app`."""
+    if callbacks.before_anonymous_send is not None:
+        callbacks.before_anonymous_send(mobile, channel)
 
 
 def _warn_of_weak_settings(settings: Settings, *, is_development: bool) -> None:
@@ -416,6 +450,6 @@ def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts
     host = settings.webotp_host
     if host is None and app.config.get("SERVER_NAME"):
         host = str(app.config["SERVER_NAME"]).partition(":")[0]
-    texts = CodeTexts(code_templates(settings.code_text), host)
+    texts = CodeTexts(code_templates(settings.code_text), host, settings.sms_retriever_hash)
     texts.check(settings.code_length, site=live.current.site_name)
     return texts

@@ -26,6 +26,8 @@
         │   ├── WrongCode             attempts_left
         │   ├── CodeExpired
         │   └── NoChallenge
+        ├── NoAccount                 a right code of a mobile without an account
+        ├── SendRefused               reason: the host or the proof of work refused the send
         ├── InvalidToken              forged, expired or used proof token
         │   └── InvalidLink           a link to undo a change that is forged or void
         ├── SendFailed                causes, maybe_sent
@@ -431,6 +433,64 @@ class InvalidLink(InvalidToken):
     detail = (_("The change was already made or stopped."),)
 
 
+class NoAccount(ProblemError):
+    """The code of a sign-in was right, and no account can be entered with its mobile.
+
+    :param is_inactive: whether there is an account that the host does not let in.
+    """
+
+    code = "no_account"
+    status = 403
+    final = True
+    values = ("is_inactive",)
+    title = _("There is no account with this number")
+    detail = (_("Use a different number, or create an account first."),)
+
+    def __init__(self, *, is_inactive: bool = False) -> None:
+        super().__init__("the account is inactive" if is_inactive else "no account has this mobile")
+        self.is_inactive = is_inactive
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("is_inactive"):
+            return Description(
+                _("This account is not active"), (_("Contact support to use it again."),)
+            )
+        return super().describe(values)
+
+
+class SendRefused(ProblemError):
+    """The host, or the proof of work, refused to send a code.
+
+    :param reason: a sentence for the visitor, in the visitor's language, or `"proof_of_work"`.
+    """
+
+    code = "send_refused"
+    status = 403
+    values = members = ("reason",)
+    title = _("The code was not sent")
+    detail = (_("Try again, or contact support."),)
+
+    #: The reason if the proof of work is missing or wrong.
+    PROOF_OF_WORK: ClassVar[str] = "proof_of_work"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__("the send was refused")
+        self.reason = str(reason)
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        reason = values.get("reason")
+        if reason == cls.PROOF_OF_WORK:
+            return Description(
+                _("We could not check your browser"),
+                (_("Turn on JavaScript, reload the page and try again."),),
+            )
+        if reason:
+            return Description(cls.title, ("%(reason)s",))
+        return super().describe(values)
+
+
 class StoreUnavailable(ProblemError):
     """The database did not take the ledger's write: nothing was sent and nothing compared."""
 
@@ -671,6 +731,8 @@ PROBLEMS: Mapping[str, type[ProblemError]] = {
         WrongCode,
         CodeExpired,
         NoChallenge,
+        NoAccount,
+        SendRefused,
         InvalidToken,
         SendFailed,
         CheckFailed,

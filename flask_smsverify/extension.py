@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import flask_login
-from flask import Blueprint, Flask, current_app, has_app_context
+from flask import Blueprint, Flask, current_app, has_app_context, url_for
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 
@@ -126,6 +126,27 @@ class SMSVerify:
         """
         return login_gate.login_user(user, remember=remember)
 
+    def sign_in_url(self, next: str | None = None) -> str:  # noqa: A002 -- the URL's own name
+        """Return the URL of the sign-in page.
+
+        :param next: where the user goes afterwards: a path of this site.
+        :raises ConfigurationError: `SMSVERIFY_SIGN_IN` is off.
+        """
+        if not get_state().settings.sign_in:
+            raise ConfigurationError("there is no sign-in page; set SMSVERIFY_SIGN_IN = True")
+        return url_for("smsverify.sign_in", next=next)
+
+    def find_user(self, mobile: str) -> Any:
+        """Return the account that a sign-in with this mobile would enter; None without one.
+
+        Do not show the result to a visitor who has not proved the mobile.
+
+        :param mobile: in any spelling.
+        :raises MobileError: not a mobile that codes may be sent to.
+        """
+        state = get_state()
+        return state.sign_in.find(state.parse_mobile(mobile))
+
     def close(self) -> None:
         """Finish background work, and release connections to gateways and to the database.
 
@@ -182,4 +203,32 @@ class SMSVerify:
         The default is `request.remote_addr`.
         """
         self._callbacks.address_getter = f
+        return f
+
+    # --- sign-in --------------------------------------------------------------------------------
+
+    def user_by_mobile(self, f: F) -> F:
+        """Replace the look-up of a sign-in: `(mobile) -> user or None`.
+
+        The mobile is E.164, and its code was right. Return only users who have proved it: anybody
+        can have entered a number that nobody proved.
+        """
+        self._callbacks.user_by_mobile = f
+        return f
+
+    def user_factory(self, f: F) -> F:
+        """Create accounts at their first sign-in: `(mobile) -> user`.
+
+        The extension adds the user to the session, writes the mobile and commits.
+        """
+        self._callbacks.user_factory = f
+        return f
+
+    def before_anonymous_send(self, f: F) -> F:
+        """Check a send to a number that no account vouches for: `(mobile, channel)`.
+
+        Raise `SendRefused` to stop it, for example if a CAPTCHA was not solved. The function is
+        called before each new challenge of `start_for` and of the sign-in pages.
+        """
+        self._callbacks.before_anonymous_send = f
         return f

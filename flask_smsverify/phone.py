@@ -85,6 +85,21 @@ def mask(mobile: str) -> str:
     return f"{mobile[:3]}•••{mobile[-3:]}"
 
 
+def national(mobile: str) -> str:
+    """Return a whole mobile as people write it: `0912 345 6789`, and `+49 1512 3456789` elsewhere.
+
+    Only for the visitor who has just entered it.
+
+    :param mobile: E.164.
+    """
+    import phonenumbers
+
+    number = phonenumbers.parse(mobile, None)
+    form = phonenumbers.PhoneNumberFormat
+    is_iranian = number.country_code == 98
+    return phonenumbers.format_number(number, form.NATIONAL if is_iranian else form.INTERNATIONAL)
+
+
 def ascii_digits(text: str) -> str:
     """Return a text with all decimal digits in ASCII and without invisible format characters.
 

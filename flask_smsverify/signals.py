@@ -15,6 +15,8 @@ _signals = Namespace()
 code_sent = _signals.signal("code-sent")
 #: A mobile was proved. `user_id` (or None), `mobile`, `channel`, `purpose`.
 mobile_verified = _signals.signal("mobile-verified")
+#: A user signed in with a mobile. `user_id`, `mobile`, `is_new` (the account was created).
+signed_in = _signals.signal("signed-in")
 #: A wrong code was compared. `user_id` (or None), `mobile`, `attempts_left`.
 verification_failed = _signals.signal("verification-failed")
 #: A verification was revoked. `user_id`, `by`.

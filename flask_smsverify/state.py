@@ -22,6 +22,7 @@ from .settings import Settings
 from .settings.runtime import LiveSettings
 from .users import Callbacks, HostUsers
 from .verification.policy import Decision, Policy
+from .verification.sign_in import SignIn
 from .verification.verifier import Verifier
 
 
@@ -57,6 +58,7 @@ class AppState:
     delivery: Delivery
     tracker: Tracker
     verifier: Verifier
+    sign_in: SignIn
     guard_responses: GuardResponses
     locale: Callable[[], str]
     parse_mobile: Callable[[object], str]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,9 @@ class Callbacks:
     groups_getter: Callable[[Any], Iterable[str]] | None = None
     locale_getter: Callable[[], str | None] | None = None
     address_getter: Callable[[], str | None] | None = None
+    user_by_mobile: Callable[[str], Any] | None = None
+    user_factory: Callable[[str], Any] | None = None
+    before_anonymous_send: Callable[[str, str], None] | None = None
 
 
 class HostUsers:
@@ -267,6 +271,75 @@ class HostUsers:
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back when the host's outermost transaction has committed; never after a rollback."""
         after_commit(self._db.session(), callback)
+
+    # --- sign-in --------------------------------------------------------------------------------
+
+    @property
+    def custom_look_up(self) -> Callable[[str], object | None] | None:
+        """The host's `user_by_mobile`; None if it has none."""
+        look_up = self._callbacks.user_by_mobile
+        return None if look_up is None else lambda mobile: unwrap(look_up(mobile))
+
+    @property
+    def can_create(self) -> bool:
+        """Whether the host has a `user_factory`."""
+        return self._callbacks.user_factory is not None
+
+    def may_log_in(self, user: object) -> bool:
+        """Return whether a user is active."""
+        return is_active(user)
+
+    def create(self, mobile: str) -> object:
+        """Call `user_factory`, and flush the new user.
+
+        :raises MobileTaken: the host's table has the mobile for another user.
+        :raises ConfigurationError: the factory returned no user.
+        """
+        factory = self._callbacks.user_factory
+        user = None if factory is None else unwrap(factory(mobile))
+        if not isinstance(user, self.model):
+            raise ConfigurationError(
+                f"user_factory must return a {self.model.__name__}, and returned "
+                f"{type(user).__name__}"
+            )
+        self._db.session.add(user)
+        if self.mobile_of(user) is None:
+            self.write_mobile(user, mobile)
+        with self._translating_errors():
+            self.flush()
+        return user
+
+    def begin_transaction(self) -> Connection:
+        """Commit the host's session, and return the connection of its next transaction."""
+        with self._translating_errors():
+            self._db.session.commit()
+            return self._db.session.connection()
+
+    def commit(self) -> None:
+        """Commit the host's session.
+
+        :raises MobileTaken: the host's table has the mobile for another user.
+        :raises StoreUnavailable: the host's database did not take the write.
+        """
+        with self._translating_errors():
+            self._db.session.commit()
+
+    def rollback(self) -> None:
+        """Roll the host's session back."""
+        self._db.session.rollback()
+
+    @contextlib.contextmanager
+    def _translating_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as error:
+            column = self._mapper.columns.get(self._settings.mobile_field)
+            # A user has other unique columns: the error must name this one.
+            if column is not None and column.name in str(error.orig):
+                raise MobileTaken("another user has this mobile") from None
+            raise
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnavailable("the host's database did not take the write") from error
 
     def is_writing(self) -> bool:
         """Return whether the host's SQLite session holds uncommitted writes.

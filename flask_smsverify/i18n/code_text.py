@@ -24,16 +24,19 @@ class CodeTexts:
 
     :param templates: locale → text with `{code}` and optionally `{site}`.
     :param webotp_host: the host in the WebOTP line; None for no such line.
+    :param retriever_hash: the last line, by which an Android app reads the code (SMS Retriever
+        API, "Construct a verification message"); None for no such line.
     """
 
     templates: Mapping[str, str]
     webotp_host: str | None = None
+    retriever_hash: str | None = None
 
     def compose(self, code: str, locale: str, *, site: str, signature: str = "") -> str:
         """Return the text of a code.
 
-        If it takes more than one segment, the signature is left out, then the WebOTP line. A
-        locale without a template gets the first one.
+        If it takes more than one segment, the signature is left out, then the app's hash, then the
+        WebOTP line. A locale without a template gets the first one.
 
         :param signature: the line after the text; may be empty.
         :raises ConfigurationError: the text alone takes more than one segment.
@@ -41,10 +44,19 @@ class CodeTexts:
         found = match_locale(locale, tuple(self.templates)) or next(iter(self.templates))
         body = self.templates[found].format(code=code, site=site)
         webotp = f"@{self.webotp_host} #{code}" if self.webotp_host else ""
-        for lines in ((body, signature, webotp), (body, webotp), (body,)):
+        tail = self.retriever_hash or ""
+        for lines in (
+            (body, signature, webotp, tail),
+            (body, webotp, tail),
+            (body, webotp),
+            (body, tail),
+            (body,),
+        ):
             text = "\n".join(line for line in lines if line)
-            too_long_for_webotp = bool(webotp) and len(lines) > 1 and len(text) > WEBOTP_MAX_LENGTH
-            if count_segments(text) == 1 and not too_long_for_webotp:
+            is_read_by_program = bool(webotp or tail) and len(lines) > 1
+            if count_segments(text) == 1 and not (
+                is_read_by_program and len(text) > WEBOTP_MAX_LENGTH
+            ):
                 return text
         raise ConfigurationError(
             f"SMSVERIFY_CODE_TEXT ({locale}) takes more than one SMS segment with "

@@ -73,6 +73,13 @@ def check_bool(value: object) -> bool:
     return value
 
 
+def check_optional_bool(value: object) -> bool | None:
+    """Check a switch that is None where something else decides."""
+    if value is not None and not isinstance(value, bool):
+        raise ConfigurationError("must be True, False or None")
+    return value
+
+
 def check_date(value: object) -> date | None:
     """Check a date, which may be given as ISO 8601 text."""
     if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
@@ -163,6 +170,15 @@ def check_secret(value: object) -> str | None:
         value = str(value)  # Flask's `from_prefixed_env` turns digits into a number
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{16,}", value):
         raise ConfigurationError("must be 16 or more letters, digits, '-' and '_'")
+    return value
+
+
+def check_retriever_hash(value: object) -> str | None:
+    """Check the hash of an Android app (SMS Retriever API, "Computing your app's hash string")."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9+/]{11}", value):
+        raise ConfigurationError("must be the 11 characters of an Android app's hash")
     return value
 
 
@@ -305,6 +321,11 @@ def check_local_url(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"/(?!/)[!-\[\]-~]*", value):
         raise ConfigurationError("must be a path on this site, such as '/'")
     return value
+
+
+def check_optional_local_url(value: object) -> str | None:
+    """Check a URL on this site, or None."""
+    return None if value is None else check_local_url(value)
 
 
 def check_host(value: object) -> str | None:

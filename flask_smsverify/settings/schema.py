@@ -29,9 +29,12 @@ from .checks import (
     check_local_url,
     check_names,
     check_one_of,
+    check_optional_bool,
+    check_optional_local_url,
     check_path,
     check_region,
     check_regions,
+    check_retriever_hash,
     check_routes,
     check_seconds,
     check_secret,
@@ -80,6 +83,10 @@ class Settings:
     exempt_groups: tuple[str, ...] = _key(check_names, ())
     areas: Mapping[str, bool | tuple[str, ...]] = _key(check_areas, {})
     login_gate: bool = _key(check_bool, False)
+    sign_in: bool = _key(check_bool, False)
+    sign_up: bool | None = _key(check_optional_bool, None)
+    sign_up_url: str | None = _key(check_optional_local_url, None)
+    sign_in_token: bool = _key(check_bool, False)
     mobile_field: str = _key(check_attribute, "mobile")
     email_field: str = _key(check_attribute, "email")
     groups_field: str = _key(check_attribute, "groups")
@@ -100,6 +107,7 @@ class Settings:
     signature: str = _key(check_signature, "")
     site_name: str | None = _key(check_site_name, None)
     code_text: str | Mapping[str, str] | None = _key(check_code_text, None)
+    sms_retriever_hash: str | None = _key(check_retriever_hash, None)
     webotp_host: str | None = _key(check_host, None)
     url_prefix: str = _key(check_path, "/verify-mobile")
     admin_url: str = _key(check_path, "/admin/smsverify")

@@ -68,8 +68,10 @@ class Verifier:
         rules: Rules,
         users: Users,
         parse_mobile: Callable[[object], str],
+        before_anonymous_send: Callable[[str, Channel], None],
     ) -> None:
         self._ledger = ledger
+        self._before_anonymous_send = before_anonymous_send
         self._issuer = stories.issuer
         self._checker = stories.checker
         self._claims = stories.claims
@@ -129,10 +131,12 @@ class Verifier:
         The gateway is called in the background, so that neither the result nor response time
         reveals whether an account exists. `last_message` returns the outcome.
 
+        :raises SendRefused: the host's `before_anonymous_send` refused it.
         :raises: what `start` raises, except `SendFailed`.
         """
         check_line("purpose", purpose, _MAX_PURPOSE)
         subject = Subject(None, None, self._parse_mobile(mobile), purpose)
+        self._before_anonymous_send(subject.mobile, channel)
         return self._issuer.issue(subject, channel, ip)
 
     def resend(

@@ -15,6 +15,7 @@ from ..users import Callbacks, is_logged_in
 from ..verification.policy import Status
 from . import change_pages as change_pages  # adds its views to the blueprint
 from . import pages as pages  # likewise
+from . import sign_in_pages as sign_in_pages  # likewise
 from . import webhooks
 from .blueprint import blueprint
 from .caching import no_store_below

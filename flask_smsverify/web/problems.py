@@ -14,7 +14,7 @@ from ..errors import ProblemError, SMSVerifyError, StoreUnavailable
 from ..i18n.problems import problem_text
 from ..state import get_state
 from .interface import Interface
-from .redirects import safe_path
+from .redirects import is_sign_in, safe_path
 from .security_headers import render_own_template
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,10 @@ def problem_page(problem: Problem, ui: Interface) -> Response:
             "problem.html",
             sv_error=problem_view(problem, ui),
             sv_site_name=get_state().live.current.site_name,
-            sv_back_url=url_for("smsverify.page", next=safe_path(request.values.get("next"))),
+            sv_back_url=url_for(
+                "smsverify.sign_in" if is_sign_in() else "smsverify.page",
+                next=safe_path(request.values.get("next")),
+            ),
         )
     )
     return _with_status(response, problem)

@@ -41,6 +41,11 @@ def next_url(target: object) -> str:
     return safe_path(target) or request.script_root + get_state().settings.next_url
 
 
+def is_sign_in() -> bool:
+    """Return whether this request is to the pages of the sign-in."""
+    return (request.endpoint or "").startswith("smsverify.sign_in")
+
+
 def requested_path() -> str | None:
     """Return where a refused visitor wanted to go: this page, or for a POST its referrer."""
     if request.method in ("GET", "HEAD"):

@@ -13,6 +13,7 @@ from .flash import flash_notice, flash_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import Problem, problem_from_error, problem_json, problem_page
+from .redirects import is_sign_in
 from .view_models import Target, as_json, read_target
 from .visitor import Visitor
 
@@ -34,7 +35,8 @@ def csrf_problem() -> Problem:
     if not is_for_program():
         return problem_from_error(CsrfFailed())
     header = next(iter(csrf_headers()), "")
-    return problem_from_error(CsrfFailed(url_for("smsverify.status"), header))
+    source = "smsverify.sign_in" if is_sign_in() else "smsverify.status"
+    return problem_from_error(CsrfFailed(url_for(source), header))
 
 
 def status_json(visitor: Visitor) -> ResponseReturnValue:

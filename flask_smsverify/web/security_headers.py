@@ -8,7 +8,7 @@ app, when every `after_request` function of the host has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,12 @@ _OWN_POLICY = (
 )
 
 
-def render_own_template(name: str, **context: Any) -> str:
-    """Render a template of the folder `smsverify`, and choose the policy of the page."""
-    if _is_own(name) and _is_own("base.html"):
+def render_own_template(name: str, parts: Sequence[str] = (), /, **context: Any) -> str:
+    """Render a template of the folder `smsverify`, and choose the policy of the page.
+
+    :param parts: templates that this one includes for the host to replace.
+    """
+    if all(map(_is_own, (name, "base.html", *parts))):
         request.environ[_POLICY] = _OWN_POLICY + _framing()
     return render_template(f"smsverify/{name}", **context)
 

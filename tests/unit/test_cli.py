@@ -528,7 +528,7 @@ def test_no_url_offers_what_the_commands_do(app: Flask) -> None:
     assert {endpoint for endpoint in endpoints if endpoint.startswith("smsverify")} == {
         f"smsverify.{name}"
         for name in (
-            *("page", "send", "check", "mobile", "status", "static"),
+            *("page", "send", "check", "mobile", "status", "sign_in", "sign_in_check", "static"),
             *("confirm", "cancel", "undo"),
         )
     }

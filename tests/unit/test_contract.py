@@ -369,7 +369,8 @@ SENDERS ROUTES CODE_LENGTH CODE_LIFETIME MAX_ATTEMPTS RESEND RESEND_DELAYS REVAL
 EXEMPT_GROUPS AREAS LOGIN_GATE MOBILE_FIELD EMAIL_FIELD GROUPS_FIELD ACCOUNTS_PER_MOBILE
 MOBILE_POLICY DEFAULT_REGION ALLOWED_REGIONS LIMITS SEND_DEADLINE RECHECK_SECONDS
 CONSECUTIVE_FAILURES SIGNATURE SITE_NAME CODE_TEXT WEBOTP_HOST URL_PREFIX ADMIN_URL NEXT_URL QUEUE
-STAFF_MOBILES TEST_NUMBERS TEST_NUMBERS_UNTIL WEBHOOK_SECRET SIMULATOR_URL
+STAFF_MOBILES TEST_NUMBERS TEST_NUMBERS_UNTIL WEBHOOK_SECRET SIMULATOR_URL SIGN_IN SIGN_UP
+SIGN_UP_URL SIGN_IN_TOKEN SMS_RETRIEVER_HASH
 """
 SCOPES = "mobile user mobiles_per_user ip foreign site failures site_failures messages"
 
@@ -391,6 +392,8 @@ def test_every_endpoint_has_its_url_and_its_methods(shop: Flask) -> None:
         ("smsverify.check", "/verify-mobile/check", {"POST"}),
         ("smsverify.mobile", "/verify-mobile/mobile", {"GET", "POST"}),
         ("smsverify.status", "/verify-mobile/status", {"GET"}),
+        ("smsverify.sign_in", "/verify-mobile/sign-in", {"GET", "POST"}),
+        ("smsverify.sign_in_check", "/verify-mobile/sign-in/check", {"POST"}),
     ):
         [rule] = shop.url_map.iter_rules(endpoint)
         assert rule.rule == path

@@ -211,6 +211,45 @@ def test_the_sign_up_example_creates_a_verified_account(
         assert user.mobile == "+989123456789"
 
 
+@pytest.fixture
+def sign_in_app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Flask]:
+    """The app of the page about the sign-in."""
+    monkeypatch.syspath_prepend(str(DOCS / "examples"))
+    module = importlib.import_module("sign_in")
+    app = module.create_app(
+        {
+            "TESTING": True,
+            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'test.sqlite'}",
+        }
+    )
+    yield app
+    with app.app_context():
+        module.smsverify.close()
+        module.db.engine.dispose()
+    sys.modules.pop("sign_in", None)
+
+
+def test_the_sign_in_example_signs_a_new_user_up_and_in_again(sign_in_app: Flask) -> None:
+    """As a browser does it: the forms as they are, with their CSRF tokens."""
+    for user in ("1", "1"):
+        client = sign_in_app.test_client()
+        with outbox(sign_in_app) as box:
+            page = client.get("/", follow_redirects=True)
+            answer = submit(client, page.text, "/sign-in", mobile="۰۹۱۲ ۳۴۵ ۶۷۸۹")
+            page = client.get(answer.location)
+            answer = submit(client, page.text, "/check", code=box.last.code or "")
+            assert answer.location == "/"
+            assert client.get("/").text == f"You are signed in as user {user}."
+
+
+def submit(client: Any, page: str, action: str, **fields: str) -> Any:
+    """Submit the first form whose action ends so, with its hidden fields."""
+    [form, *_] = re.findall(rf'<form[^>]*action="[^"]*{action}".*?</form>', page, re.S)
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+    url = re.findall(r'action="([^"]*)"', form)[0]
+    return client.post(url, data=hidden | fields)
+
+
 def make_namespace(quickstart: Any, app: Flask) -> dict[str, Any]:
     """Return the names that the examples of the guide use without importing them."""
     namespace: dict[str, Any] = {}
@@ -227,7 +266,15 @@ def make_namespace(quickstart: Any, app: Flask) -> dict[str, Any]:
 
 
 def test_the_definitions_in_the_guide_are_accepted(quickstart: Any, quickstart_app: Flask) -> None:
-    for page in ("guarding", "user-model", "login-gate", "templates", "signals", "webhooks"):
+    for page in (
+        "guarding",
+        "user-model",
+        "login-gate",
+        "sign-in",
+        "templates",
+        "signals",
+        "webhooks",
+    ):
         namespace = make_namespace(quickstart, quickstart_app)
         sources = PYTHON.findall(read(f"{page}.md"))
         assert sources, page

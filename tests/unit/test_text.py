@@ -190,3 +190,20 @@ def test_a_site_name_that_looks_like_a_field_is_inserted_unchanged() -> None:
     """Case 46 of docs/safety.md: fields are replaced once, by the code and the site alone."""
     for site in ("{code}", "{code.__class__}", "{0}", "{site.__init__.__globals__}", "%(code)s {"):
         assert compose("{site}: {code}", site=site) == f"{site}: {CODE}"
+
+
+def test_the_hash_of_an_android_app_ends_a_text_where_it_fits() -> None:
+    templates = {"en": "Your {site} code is {code}"}
+    texts = CodeTexts(templates, "shop.example", "FA+9qCX9VSu")
+    assert texts.compose("123456", "en", site="Shop", signature="Bye").splitlines() == [
+        "Your Shop code is 123456",
+        "Bye",
+        "@shop.example #123456",
+        "FA+9qCX9VSu",
+    ]
+    # The signature is left out first, then the hash, then the WebOTP line.
+    for length, lines in ((85, 3), (91, 2), (105, 2), (125, 1)):
+        site = "x" * length
+        text = texts.compose("123456", "en", site=site, signature="Bye")
+        assert len(text.splitlines()) == lines, length
+        assert ("FA+9qCX9VSu" in text) is (length in (85, 105)), length

@@ -1,0 +1,309 @@
+"""The pages that sign a visitor in with a mobile, and sign a new one up.
+
+The session keeps the challenge. Until its code was right, a response depends on nothing but the
+number's own sends and guesses, so it does not reveal whether an account exists.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import flask_login
+from flask import abort, current_app, redirect, request, session, url_for
+from flask.typing import ResponseReturnValue
+
+from .. import fresh_login
+from ..db.models import Challenge
+from ..errors import (
+    InvalidRequest,
+    MobileRequired,
+    NoChallenge,
+    SMSVerifyError,
+    StoreUnavailable,
+    TooSoon,
+)
+from ..login_gate import log_in
+from ..state import get_state
+from ..users import current_user, is_logged_in, unwrap
+from ..verification.check import Proof
+from ..verification.sign_in import SIGN_IN
+from .blueprint import blueprint
+from .csrf import csrf_field_name, csrf_token, is_csrf_valid
+from .fields import is_set, read_channel, read_fields
+from .flash import flash_notice, flash_problem, notice_text, pop_notice, pop_problem
+from .interface import current_ui
+from .negotiation import wants_json
+from .problems import problem_from_error, problem_json, problem_view
+from .redirects import next_url, safe_path
+from .request_limits import is_rejected
+from .responses import csrf_problem, refuse
+from .security_headers import render_own_template
+from .sign_in_view import is_open, sign_in_json, sign_in_view
+from .visitor import client_address
+
+#: The session key of the challenge that this visitor can answer.
+_SIGN_IN = "_smsverify_sign_in"
+#: The session key of a proof token for the host's own sign-up page. Documented.
+PROOF_TOKEN = "smsverify_proof_token"  # noqa: S105 -- the name of a key
+#: How much of an invalid mobile is shown again in its field.
+_MAX_SHOWN_INPUT = 48
+#: The owner of problems and notices: no user is known yet.
+_VISITOR = "sign-in"
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """The sign-in of this session.
+
+    :param challenge: None before the first code.
+    """
+
+    challenge: Challenge | None
+    remember: bool
+
+
+def _for_everybody(view: Callable[[], ResponseReturnValue]) -> Callable[[], ResponseReturnValue]:
+    """Call a view if sign-in is on. Refuse invalid requests."""
+
+    @functools.wraps(view)
+    def wrapped() -> ResponseReturnValue:
+        if not get_state().settings.sign_in:
+            abort(404)
+        try:
+            if is_rejected():
+                return refuse(problem_from_error(InvalidRequest()))
+            if request.method == "POST" and not is_csrf_valid():
+                return refuse(csrf_problem())
+            return view()
+        except (InvalidRequest, StoreUnavailable) as error:
+            return refuse(problem_from_error(error))
+
+    return wrapped
+
+
+# --- the number --------------------------------------------------------------------------------
+
+
+@blueprint.route("/sign-in", methods=["GET", "POST"], endpoint="sign_in")
+@_for_everybody
+def sign_in() -> ResponseReturnValue:
+    """Ask for the number, then for the code."""
+    if request.method == "POST":
+        return _send()
+    target = _target(request.args)
+    if is_logged_in(current_user()) and fresh_login.is_fresh():
+        if wants_json():
+            body = {"state": "signed_in", "next": target, "csrf_token": csrf_token()}
+            return current_app.json.response(body)
+        return redirect(target)
+    current = _load()
+    if current.challenge is not None and current.challenge.state == Challenge.VERIFIED:
+        current = _Open(None, current.remember)  # its code was used
+    if wants_json():
+        found = sign_in_json(current.challenge, next_url=target)
+        return current_app.json.response(found | {"csrf_token": csrf_token()})
+    problem, typed = pop_problem(_VISITOR)
+    notice = pop_notice(_VISITOR)
+    view = sign_in_view(
+        current.challenge,
+        next_url=target,
+        remember=current.remember,
+        is_changing="change" in request.args,
+    )
+    ui = current_ui()
+    return render_own_template(
+        "sign_in.html",
+        ("sign_in_form.html", "sign_in_below.html"),
+        sv_sign_in=view,
+        sv_typed=typed.get("mobile", ui.number(view.mobile)),
+        sv_error=problem_view(problem, ui) if problem else None,
+        sv_notice=notice_text(notice, ui) if notice and not problem else None,
+        sv_csrf_field_name=csrf_field_name(),
+        sv_csrf_token=csrf_token(),
+        sv_site_name=get_state().live.current.site_name,
+    )
+
+
+def _send() -> ResponseReturnValue:
+    """Send a code to the number in the form, or without one send the code again."""
+    form = read_fields()
+    target = _target(form)
+    current = _load()
+    typed = form.get("mobile")
+    try:
+        if typed is None:
+            challenge = _resend(current.challenge, form)
+        else:
+            challenge = get_state().sign_in.start(
+                typed, channel=read_channel(form.get("channel", "sms")), ip=client_address()
+            )
+    except TooSoon as error:
+        if not wants_json() and _is_same_number(current.challenge, typed):
+            return _to_page(target)  # the code page shows the wait
+        return _fail(error, target, typed=typed)
+    except SMSVerifyError as error:
+        return _fail(error, target, typed=typed)
+    remember = current.remember if typed is None else is_set(form.get("remember"))
+    session[_SIGN_IN] = {"challenge": challenge.id, "remember": remember}
+    if wants_json():
+        body = sign_in_json(challenge, next_url=target, just_sent=True)
+        return current_app.json.response(body)
+    if typed is None and challenge.sends > 1:
+        flash_notice(_resend_notice(challenge), _VISITOR)
+    return _to_page(target)
+
+
+def _resend(challenge: Challenge | None, form: Mapping[str, Any]) -> Challenge:
+    if challenge is None:
+        raise MobileRequired
+    channel = read_channel(form.get("channel", challenge.channel))
+    return get_state().sign_in.resend(challenge, channel=channel, ip=client_address())
+
+
+def _resend_notice(challenge: Challenge) -> str:
+    if challenge.channel == "voice":
+        return "calling"
+    is_new = get_state().settings.resend == "new" and challenge.native_sender is None
+    return "sent_new" if is_new else "sent_again"
+
+
+def _is_same_number(challenge: Challenge | None, typed: object) -> bool:
+    """Return whether the session has an open code for the number that was entered again."""
+    if challenge is None or not is_open(challenge):
+        return False
+    return typed is None or get_state().parse_mobile(typed) == challenge.mobile
+
+
+# --- the code ----------------------------------------------------------------------------------
+
+
+@blueprint.post("/sign-in/check", endpoint="sign_in_check")
+@_for_everybody
+def sign_in_check() -> ResponseReturnValue:
+    """Check the code; sign the visitor in, or up, if it is right."""
+    form = read_fields()
+    target = _target(form)
+    current = _load()
+    state = get_state()
+    try:
+        proof = _check_code(current.challenge, form.get("code"))
+    except NoChallenge as error:
+        if _is_second_click(current.challenge):
+            return redirect(target, 303)  # without a write to the session, which may be the old one
+        return _fail(error, target)
+    except SMSVerifyError as error:
+        return _fail(error, target)
+    session.pop(_SIGN_IN, None)
+    if state.settings.sign_in_token and wants_json():
+        return _proved(proof, target)
+    try:
+        if _goes_to_host_page(proof):
+            return _to_host_page(proof, target)
+        account = state.sign_in.enter(proof)
+    except SMSVerifyError as error:
+        return _fail(error, target)
+    _leave_other_account(account.user)
+    log_in(account.user, remember=current.remember)
+    state.sign_in.announce(account, proof.mobile)
+    if wants_json():
+        body = {"state": "signed_in", "next": target, "csrf_token": csrf_token()}
+        return current_app.json.response(body)
+    return redirect(target, 303)
+
+
+def _check_code(challenge: Challenge | None, code: object) -> Proof:
+    if challenge is None:
+        raise NoChallenge("no code was sent")
+    return get_state().sign_in.check(challenge, code, ip=client_address())
+
+
+def _is_second_click(challenge: Challenge | None) -> bool:
+    """Return whether a browser sent the right code twice, and the first request has used it."""
+    if wants_json():
+        return False
+    # Flask-Login writes to a session that it reads, so it is asked last.
+    is_used = challenge is not None and _state_of(challenge) == Challenge.VERIFIED
+    return is_used or is_logged_in(current_user())
+
+
+def _state_of(challenge: Challenge) -> str:
+    return get_state().verifier.load(challenge.id).state
+
+
+def _leave_other_account(user: Any) -> None:
+    """Empty a session in which another user is logged in: its values are that user's."""
+    present = current_user()
+    if is_logged_in(present) and unwrap(present) != user:
+        flask_login.logout_user()
+        session.clear()
+
+
+def _goes_to_host_page(proof: Proof) -> bool:
+    """Return whether a page of the host's creates the account."""
+    state = get_state()
+    is_configured = state.settings.sign_up_url is not None and state.settings.sign_up is not False
+    return is_configured and not state.sign_in.has_account(proof)
+
+
+def _to_host_page(proof: Proof, target: str) -> ResponseReturnValue:
+    """Keep the proof in the session, and redirect to `SMSVERIFY_SIGN_UP_URL`."""
+    state = get_state()
+    token = state.verifier.proof_token(proof)
+    session[PROOF_TOKEN] = token
+    url = request.script_root + str(state.settings.sign_up_url)
+    url += ("&" if "?" in url else "?") + urlencode({"next": target})
+    if wants_json():
+        return current_app.json.response({"state": "proved", "proof_token": token, "next": url})
+    return redirect(url, 303)
+
+
+def _proved(proof: Proof, target: str) -> ResponseReturnValue:
+    """Respond with a proof token, which the host exchanges for its own."""
+    token = get_state().verifier.proof_token(proof)
+    return current_app.json.response({"state": "proved", "proof_token": token, "next": target})
+
+
+# --- the session, fields, responses -------------------------------------------------------------
+
+
+def _load() -> _Open:
+    """Return the sign-in of this session. A challenge that was used or erased is left out."""
+    kept = session.get(_SIGN_IN)
+    if not isinstance(kept, dict):
+        return _Open(None, remember=False)
+    remember = bool(kept.get("remember"))
+    try:
+        challenge = get_state().verifier.load(kept.get("challenge", ""))
+    except NoChallenge:
+        return _Open(None, remember)
+    return _Open(challenge if challenge.purpose == SIGN_IN else None, remember)
+
+
+def _target(fields: Mapping[str, Any]) -> str:
+    """Return where the visitor goes afterwards."""
+    wanted = safe_path(fields.get("next"))
+    if wanted is None and current_app.config.get("USE_SESSION_FOR_NEXT"):
+        wanted = safe_path(session.get("next"))  # Flask-Login's place for it
+    return next_url(wanted)
+
+
+def _fail(error: SMSVerifyError, target: str, *, typed: object = None) -> ResponseReturnValue:
+    """Respond with a problem: at the number if one was entered or no code is open.
+
+    :param typed: the number that was entered.
+    """
+    problem = problem_from_error(error)
+    if wants_json():
+        return problem_json(problem, current_ui())
+    shown_again = {"mobile": typed[:_MAX_SHOWN_INPUT]} if isinstance(typed, str) else {}
+    flash_problem(problem, _VISITOR, **shown_again)
+    return _to_page(target, is_changing=typed is not None and _SIGN_IN in session)
+
+
+def _to_page(target: str, *, is_changing: bool = False) -> ResponseReturnValue:
+    url = url_for("smsverify.sign_in", next=target, change=1 if is_changing else None)
+    return redirect(url, 303)
