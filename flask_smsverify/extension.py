@@ -14,7 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from . import cli, fresh_login, guard, login_gate, web
 from .build import build_state, read_settings
 from .db import models
-from .errors import ConfigurationError
+from .errors import ConfigurationError, ProblemError, SenderError, SMSVerifyError
 from .messaging.tracking import Tracker
 from .senders.base import Sender
 from .state import get_state
@@ -77,6 +77,7 @@ class SMSVerify:
         try:
             models.install(db.metadata)
             web.register(app, ui)
+            guard.run_checks_last(app)
             guard.guard_patterns(app)
             fresh_login.connect(app)
             for changed in (flask_login.user_logged_in, flask_login.user_logged_out):
@@ -104,18 +105,48 @@ class SMSVerify:
         blueprint_or_app: Blueprint | Flask,
         area: str | None = None,
         except_: Iterable[str] = (),
+        answer: guard.Answer = "auto",
     ) -> None:
         """Guard every endpoint of a blueprint, or of the app.
 
-        On an app, anonymous visitors, pages of this extension and static files pass.
+        Login and logout views pass. On an app, anonymous visitors, `OPTIONS`, pages of this
+        extension, static files and `SMSVERIFY_OPEN_ENDPOINTS` pass as well. The guard runs after
+        all `before_request` functions.
 
         :param area: the area of the endpoints.
         :param except_: endpoints that stay open, by their full names; for a blueprint also by the
-            part after its dot.
+            part after its dot. `*` matches any text.
+        :param answer: `"json"` answers every client with problem JSON, `"auto"` only programs.
         :raises ConfigurationError: the blueprint is already registered, or the app has already
             served a request.
         """
-        guard.guard_endpoints(blueprint_or_app, area, except_)
+        guard.guard_endpoints(blueprint_or_app, area, except_, answer)
+
+    def problem(self, error: SMSVerifyError) -> ResponseReturnValue:
+        """Return the response to an error, as the extension's own pages would give it.
+
+        That is problem JSON for programs and a page for browsers.
+
+        :raises ConfigurationError: it is the error; it is not for visitors.
+        """
+        return web.respond_to(error)
+
+    def handle_errors(self, blueprint_or_app: Blueprint | Flask) -> None:
+        """Respond with `problem` to errors that views of a blueprint or an app raise.
+
+        `ConfigurationError` still reaches the app.
+
+        :raises ConfigurationError: the blueprint is already registered, or the app has already
+            served a request.
+        """
+        try:
+            for error in (ProblemError, SenderError):
+                blueprint_or_app.register_error_handler(error, self.problem)
+        except AssertionError as late:
+            raise ConfigurationError(
+                "call smsverify.handle_errors before app.register_blueprint, and before the first "
+                "request"
+            ) from late
 
     def login_user(self, user: Any, remember: bool = False) -> ResponseReturnValue | bool:
         """Log a user in, unless `SMSVERIFY_LOGIN_GATE` demands a verified mobile first.

@@ -2,6 +2,10 @@
 
 A guard is a decorator on a view, a blueprint or app passed to `SMSVerify.guard`, or an area with
 endpoint patterns in `SMSVERIFY_AREAS`. All of them call `enforce`, which calls `decide`.
+
+The guards of blueprints, apps and patterns run last before the view. The host's own
+`before_request` functions run before them, also those that are registered later or on a blueprint:
+they may log a user in, choose a tenant, or respond themselves.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from flask import Blueprint, Flask, current_app, request, session
 from flask.typing import ResponseReturnValue
@@ -22,15 +26,19 @@ from . import request_cache
 from .db.errors import explain_missing_tables
 from .db.models import Challenge, Verification
 from .errors import ConfigurationError
+from .open_endpoints import is_login_or_logout, is_own, is_static, matches
 from .state import AppState, get_state
 from .users import current_user, is_logged_in
 from .verification.policy import Decision, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
+Answer = Literal["auto", "json"]
+Check = Callable[[], ResponseReturnValue | None]
 
 #: The session key of the stamp that `SMSVERIFY_RECHECK_SECONDS` trusts.
 _STAMP = "_smsverify_seen"
-_BLUEPRINTS = ("smsverify", "smsverify_webhooks")
+#: The key in the WSGI environment of the checks that run last before the view.
+_LAST_CHECKS = "smsverify.checks"
 
 
 # --- decide -----------------------------------------------------------------------------------
@@ -204,6 +212,19 @@ def _not_none(response: ResponseReturnValue | None, source: str) -> ResponseRetu
     return response
 
 
+# --- who gets JSON ----------------------------------------------------------------------------
+
+
+def _check_answer(answer: object) -> None:
+    if answer not in ("auto", "json"):
+        raise ConfigurationError('answer must be "auto" or "json"')
+
+
+def _set_answer(answer: Answer) -> None:
+    if answer == "json":
+        request_cache.demand_json()
+
+
 # --- the decorator ----------------------------------------------------------------------------
 
 
@@ -211,15 +232,13 @@ def _not_none(response: ResponseReturnValue | None, source: str) -> ResponseRetu
 def require_verified_mobile(view: F, /) -> F: ...
 @overload
 def require_verified_mobile(
-    *, area: str | None = None, within: timedelta | None = None
+    area: str | None = None, within: timedelta | None = None, answer: Answer = "auto"
 ) -> Callable[[F], F]: ...
-@overload
+
+
 def require_verified_mobile(
-    area: str | None = None, within: timedelta | None = None
-) -> Callable[[F], F]: ...
-
-
-def require_verified_mobile(area: Any = None, within: timedelta | None = None) -> Any:
+    area: Any = None, within: timedelta | None = None, answer: Answer = "auto"
+) -> Any:
     """Run a view, sync or async, only for users with a verified mobile and exempt users.
 
     Bare or called::
@@ -230,20 +249,23 @@ def require_verified_mobile(area: Any = None, within: timedelta | None = None) -
 
     :param area: the area the view belongs to; a view without one is always guarded.
     :param within: the maximal age of the proof.
-    :raises ConfigurationError: `within` is not a positive timedelta.
+    :param answer: `"json"` answers every client with problem JSON, `"auto"` only programs.
+    :raises ConfigurationError: `within` is not a positive timedelta, or `answer` is another word.
     """
     if within is not None and not (isinstance(within, timedelta) and within > timedelta(0)):
         raise ConfigurationError(
             "within must be a positive timedelta, such as timedelta(minutes=10)"
         )
+    _check_answer(answer)
     if callable(area):
-        return _guarded(area, None, None)
-    return lambda view: _guarded(view, area, within)
+        return _guarded(area, None, None, "auto")
+    return lambda view: _guarded(view, area, within, answer)
 
 
-def _guarded(view: F, area: str | None, within: timedelta | None) -> F:
+def _guarded(view: F, area: str | None, within: timedelta | None, answer: Answer) -> F:
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        _set_answer(answer)
         refusal = enforce(area=area, within=within)
         if refusal is not None:
             return refusal
@@ -252,32 +274,70 @@ def _guarded(view: F, area: str | None, within: timedelta | None) -> F:
     return guarded  # type: ignore[return-value]  # the wrapper has the view's signature
 
 
+# --- last before the view ---------------------------------------------------------------------
+
+
+def run_checks_last(app: Flask) -> None:
+    """Run the checks that `_check_last` collects when all `before_request` functions have run."""
+    preprocess = app.preprocess_request
+
+    @functools.wraps(preprocess)
+    def preprocess_request(*args: Any, **kwargs: Any) -> ResponseReturnValue | None:
+        checks: list[Check] = []
+        request.environ[_LAST_CHECKS] = checks
+        try:
+            response = preprocess(*args, **kwargs)
+        finally:
+            request.environ.pop(_LAST_CHECKS, None)
+        for check in checks:
+            if response is not None:
+                break
+            response = check()
+        return response
+
+    app.preprocess_request = preprocess_request  # type: ignore[method-assign]  # no hook runs as late
+
+
+def _check_last(check: Check) -> ResponseReturnValue | None:
+    """Run a check last before the view; at once where `preprocess_request` was replaced."""
+    checks: list[Check] | None = request.environ.get(_LAST_CHECKS)
+    if checks is None:
+        return check()
+    checks.append(check)
+    return None
+
+
 # --- blueprints and apps ----------------------------------------------------------------------
 
 
 def guard_endpoints(
-    blueprint_or_app: Blueprint | Flask, area: str | None, except_: Iterable[str]
+    blueprint_or_app: Blueprint | Flask, area: str | None, except_: Iterable[str], answer: Answer
 ) -> None:
     """Guard every endpoint of a blueprint or app. `SMSVerify.guard` documents the parameters."""
-    open_endpoints = frozenset([except_] if isinstance(except_, str) else except_)
+    _check_answer(answer)
+    open_endpoints = tuple([except_] if isinstance(except_, str) else except_)
     is_app = isinstance(blueprint_or_app, Flask)
 
     def is_open(endpoint: str) -> bool:
-        if endpoint in open_endpoints:
+        if matches(endpoint, open_endpoints) or is_login_or_logout(current_app, endpoint):
             return True
-        if is_app and is_own_or_static(current_app, endpoint):
-            return True
+        if is_app:
+            return _is_open_in_app(endpoint) or request.method == "OPTIONS"
         return any(
-            endpoint.removeprefix(f"{name}.") in open_endpoints
+            matches(endpoint.removeprefix(f"{name}."), open_endpoints)
             for name in request.blueprints
             if current_app.blueprints.get(name) is blueprint_or_app
         )
 
-    def before_request() -> ResponseReturnValue | None:
+    def check() -> ResponseReturnValue | None:
         endpoint = request.endpoint
         if endpoint is None or is_open(endpoint):
             return None
         return enforce(area=area, allow_anonymous=is_app)
+
+    def before_request() -> ResponseReturnValue | None:
+        _set_answer(answer)
+        return _check_last(check)
 
     try:
         blueprint_or_app.before_request(before_request)
@@ -287,18 +347,11 @@ def guard_endpoints(
         ) from error
 
 
-def is_own_or_static(app: Flask, endpoint: str) -> bool:
-    """Return whether an endpoint is a page of this extension, or static files served by Flask."""
-    blueprint, _, view = endpoint.rpartition(".")
-    if view == "static":
-        owner = app.blueprints.get(blueprint) if blueprint else app
-        return owner is not None and owner.has_static_folder
-    return is_own(endpoint)
-
-
-def is_own(endpoint: str) -> bool:
-    """Return whether an endpoint is a page of this extension."""
-    return endpoint.partition(".")[0] in _BLUEPRINTS
+def _is_open_in_app(endpoint: str) -> bool:
+    """Return whether every guard of a whole app leaves an endpoint open."""
+    if is_own(endpoint) or is_static(current_app, endpoint):
+        return True
+    return matches(endpoint, get_state().settings.open_endpoints)
 
 
 # --- patterns ---------------------------------------------------------------------------------
@@ -308,7 +361,7 @@ def guard_patterns(app: Flask) -> None:
     """Guard the endpoints that match the patterns of `SMSVERIFY_AREAS`."""
     is_checked = False
 
-    def before_request() -> ResponseReturnValue | None:
+    def check() -> ResponseReturnValue | None:
         nonlocal is_checked
         state = get_state()
         if not is_checked:  # at the first request, when every blueprint is registered
@@ -319,12 +372,24 @@ def guard_patterns(app: Flask) -> None:
         if endpoint is None or is_app_static or is_own(endpoint):
             return None  # the static files of a blueprint that a pattern matches are guarded
         for area in state.policy.areas_of(endpoint):
+            if _is_left_open(state, area, endpoint):
+                continue
             refusal = enforce(area=area)
             if refusal is not None:
                 return refusal
         return None
 
-    app.before_request(before_request)
+    app.before_request(lambda: _check_last(check))
+
+
+def _is_left_open(state: AppState, area: str, endpoint: str) -> bool:
+    """Return whether a pattern with `*` leaves an endpoint open, such as the login view."""
+    patterns = state.live.current.areas[area]
+    if not isinstance(patterns, bool) and endpoint in patterns:
+        return False  # the endpoint is named
+    return matches(endpoint, state.settings.open_endpoints) or is_login_or_logout(
+        state.app, endpoint
+    )
 
 
 def _refuse_unmatched_patterns(app: Flask, state: AppState) -> None:

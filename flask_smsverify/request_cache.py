@@ -1,4 +1,4 @@
-"""What guards and widgets have looked up during one request.
+"""What guards and widgets have looked up during one request, and whether it is answered in JSON.
 
 It is kept in the WSGI environment, not in `flask.g`: an app context that a test opens outlives its
 requests.
@@ -12,6 +12,7 @@ from flask import has_request_context, request
 
 _ROWS = "smsverify.rows"
 _CHANGED = "smsverify.changed"
+_JSON = "smsverify.json"
 
 
 def cached_rows() -> dict[str, Any]:
@@ -35,3 +36,13 @@ def invalidate() -> None:
     if has_request_context():
         request.environ[_CHANGED] = True
         request.environ.pop(_ROWS, None)
+
+
+def demand_json() -> None:
+    """Answer this request in JSON, whoever the client is."""
+    request.environ[_JSON] = True
+
+
+def demands_json() -> bool:
+    """Return whether this request is answered in JSON, whoever the client is."""
+    return bool(request.environ.get(_JSON))

@@ -82,6 +82,7 @@ class Settings:
     revalidation_days: int = _key(check_integer(0, 36_500), 90)
     exempt_groups: tuple[str, ...] = _key(check_names, ())
     areas: Mapping[str, bool | tuple[str, ...]] = _key(check_areas, {})
+    open_endpoints: tuple[str, ...] = _key(check_names, ())
     login_gate: bool = _key(check_bool, False)
     sign_in: bool = _key(check_bool, False)
     sign_up: bool | None = _key(check_optional_bool, None)

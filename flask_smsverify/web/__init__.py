@@ -21,9 +21,10 @@ from .blueprint import blueprint
 from .caching import no_store_below
 from .guard_responses import GuardResponses
 from .interface import Interface
+from .responses import respond_to
 from .security_headers import PolicyMiddleware
 
-__all__ = ["GuardResponses", "Interface", "make_interface", "register"]
+__all__ = ["GuardResponses", "Interface", "make_interface", "register", "respond_to"]
 
 
 def make_interface(callbacks: Callbacks, *, default_region: str) -> Interface:

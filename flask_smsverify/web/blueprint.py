@@ -14,6 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from ..errors import InvalidRequest, LoginRequired, StoreUnavailable
 from ..state import get_state
 from .csrf import is_csrf_valid
+from .negotiation import adapt_redirect
 from .problems import problem_from_error
 from .redirects import safe_path
 from .request_limits import is_rejected, limit_request, reject_request
@@ -29,6 +30,7 @@ blueprint = Blueprint(
     static_url_path="/static",
 )
 blueprint.after_request(add_headers)
+blueprint.after_request(adapt_redirect)
 
 View = Callable[[Visitor], ResponseReturnValue]
 

@@ -15,9 +15,9 @@ from ..verification.policy import Decision
 from .caching import no_store
 from .demands import dump_demand
 from .interface import Interface
-from .negotiation import wants_json
+from .negotiation import adapt_redirect, is_htmx, wants_json
 from .problems import problem_from_error, problem_json
-from .redirects import requested_path, safe_path
+from .redirects import requested_path, safe_path, visible_url
 
 
 def _settled_in(decision: Decision) -> int | None:
@@ -59,10 +59,16 @@ class GuardResponses:
             if retry_after is not None:
                 response.headers["Retry-After"] = str(retry_after)
             return no_store(response)
-        return no_store(current_app.make_response(redirect(url)))
+        return no_store(adapt_redirect(current_app.make_response(redirect(url))))
 
     def anonymous(self) -> ResponseReturnValue:
         """Respond to a visitor who is not logged in."""
         if wants_json():
             return no_store(problem_json(problem_from_error(LoginRequired()), self._ui))
-        return current_app.login_manager.unauthorized()  # type: ignore[attr-defined,no-any-return]  # Flask-Login sets it
+        if is_htmx():
+            # Flask-Login's handler returns to the request's URL, which serves a fragment.
+            request.url = visible_url() or request.url
+        response: ResponseReturnValue | None = current_app.login_manager.unauthorized()  # type: ignore[attr-defined]  # Flask-Login sets it
+        if response is None or not is_htmx():
+            return response  # type: ignore[return-value]  # the guard refuses None by name
+        return adapt_redirect(current_app.make_response(response))

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from flask import Response, current_app, request, url_for
+from flask import Response, current_app
 
-from ..errors import ProblemError, SMSVerifyError, StoreUnavailable
+from ..errors import (
+    ProblemError,
+    SenderError,
+    SendFailed,
+    SMSVerifyError,
+    StoreUnavailable,
+)
 from ..i18n.problems import problem_text
 from ..state import get_state
 from .interface import Interface
-from .redirects import is_sign_in, safe_path
 from .security_headers import render_own_template
 
 log = logging.getLogger(__name__)
@@ -44,7 +49,13 @@ class Problem:
 
 
 def problem_from_error(error: SMSVerifyError) -> Problem:
-    """Return the problem of an error; re-raise an error that has no HTTP status."""
+    """Return the problem of an error; re-raise an error that has no HTTP status.
+
+    An error of a gateway is the problem of a message that was not sent.
+    """
+    if isinstance(error, SenderError):
+        log.error("responded with 503: %s", error)
+        error = SendFailed((error,))
     if not isinstance(error, ProblemError):
         raise error
     if isinstance(error, StoreUnavailable):
@@ -72,17 +83,17 @@ def problem_json(problem: Problem, ui: Interface, **extra: object) -> Response:
     return _with_status(response, problem)
 
 
-def problem_page(problem: Problem, ui: Interface) -> Response:
-    """Return a page for a problem that cannot be shown beside a form."""
+def problem_page(problem: Problem, ui: Interface, back_url: str) -> Response:
+    """Return a page for a problem that cannot be shown beside a form.
+
+    :param back_url: where its button leads.
+    """
     response = current_app.make_response(
         render_own_template(
             "problem.html",
             sv_error=problem_view(problem, ui),
             sv_site_name=get_state().live.current.site_name,
-            sv_back_url=url_for(
-                "smsverify.sign_in" if is_sign_in() else "smsverify.page",
-                next=safe_path(request.values.get("next")),
-            ),
+            sv_back_url=back_url,
         )
     )
     return _with_status(response, problem)

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 from flask import request
 
 from ..state import get_state
+from .negotiation import is_fetch, is_htmx
 
 #: Control and format characters, surrogates, and line separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -47,16 +48,42 @@ def is_sign_in() -> bool:
 
 
 def requested_path() -> str | None:
-    """Return where a refused visitor wanted to go: this page, or for a POST its referrer."""
+    """Return where a refused visitor wanted to go: this page, or for a POST its referrer.
+
+    A script's request is not a page: the visitor returns to the page that the script runs on.
+    """
+    if is_htmx():
+        visible = visible_url()
+        return _path_of(visible) if visible else None
     if request.method in ("GET", "HEAD"):
-        # Flask has unquoted the path; a quoted `?` or `#` in it must not end it.
-        path = quote(request.script_root + request.path, safe=_IN_PATH)
-        query = quote(request.query_string, safe=_IN_QUERY)
-        return safe_path(f"{path}?{query}" if query else path)
+        return (referrer_path() if is_fetch() else None) or _current_path()
+    return referrer_path()
+
+
+def referrer_path() -> str | None:
+    """Return the page that led to this request, if it is on this site."""
+    return _path_of(request.referrer or "")
+
+
+def visible_url() -> str | None:
+    """Return the URL that the browser shows for an HTMX request, if it is on this site."""
+    url = request.headers.get("HX-Current-URL") or request.referrer or ""
+    return url if _path_of(url) else None
+
+
+def _current_path() -> str | None:
+    # Flask has unquoted the path; a quoted `?` or `#` in it must not end it.
+    path = quote(request.script_root + request.path, safe=_IN_PATH)
+    query = quote(request.query_string, safe=_IN_QUERY)
+    return safe_path(f"{path}?{query}" if query else path)
+
+
+def _path_of(url: str) -> str | None:
+    """Return the path and query of a URL on this site; None for any other URL."""
     try:
-        referrer = urlsplit(request.referrer or "")
+        parts = urlsplit(url)
     except ValueError:
         return None
-    if referrer.scheme not in ("http", "https") or referrer.netloc != request.host:
+    if parts.scheme not in ("http", "https") or parts.netloc != request.host:
         return None
-    return safe_path(referrer.path + (f"?{referrer.query}" if referrer.query else ""))
+    return safe_path(parts.path + (f"?{parts.query}" if parts.query else ""))

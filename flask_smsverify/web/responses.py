@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from flask import current_app, redirect, request, url_for
+from flask import Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ..errors import CsrfFailed
+from ..errors import CsrfFailed, SMSVerifyError
 from ..state import get_state
+from .caching import no_store
 from .change_view import change_members
 from .csrf import csrf_headers, csrf_token
 from .flash import flash_notice, flash_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import Problem, problem_from_error, problem_json, problem_page
-from .redirects import is_sign_in
+from .redirects import is_sign_in, next_url, referrer_path, safe_path
+from .security_headers import add_headers
 from .view_models import Target, as_json, read_target
 from .visitor import Visitor
 
@@ -27,7 +29,19 @@ def refuse(problem: Problem) -> ResponseReturnValue:
     """Respond with a problem that no form can show."""
     if is_for_program():
         return problem_json(problem, current_ui())
-    return problem_page(problem, current_ui())
+    page = "smsverify.sign_in" if is_sign_in() else "smsverify.page"
+    back_url = url_for(page, next=safe_path(request.values.get("next")))
+    return problem_page(problem, current_ui(), back_url)
+
+
+def respond_to(error: SMSVerifyError) -> Response:
+    """Respond to an error in a view of the host's, as a page of this package would."""
+    problem = problem_from_error(error)
+    if wants_json():
+        response = problem_json(problem, current_ui())
+    else:
+        response = problem_page(problem, current_ui(), referrer_path() or next_url(None))
+    return add_headers(no_store(response))
 
 
 def csrf_problem() -> Problem:
