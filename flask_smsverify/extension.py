@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, current_app, has_app_context, url_for
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, fresh_login, guard, login_gate, web
+from . import cli, credentials, fresh_login, guard, login_gate, web
 from .build import build_state, read_settings
 from .db import models
 from .errors import ConfigurationError, ProblemError, SenderError, SMSVerifyError
@@ -80,6 +80,7 @@ class SMSVerify:
             guard.run_checks_last(app)
             guard.guard_patterns(app)
             fresh_login.connect(app)
+            credentials.connect(app)
             for changed in (flask_login.user_logged_in, flask_login.user_logged_out):
                 changed.connect(guard.drop_stamp, app)
             app.cli.add_command(cli.smsverify)

@@ -11,6 +11,7 @@ from typing import Any
 import flask_login
 from flask import Flask, session
 
+from . import credentials
 from .state import get_state
 from .verification.rules import CLOCK_SKEW
 
@@ -31,7 +32,12 @@ def _record_login(app: Flask, **_: Any) -> None:
 
 
 def is_fresh() -> bool:
-    """Return whether the credentials were entered within `SMSVERIFY_FRESH_LOGIN` seconds."""
+    """Return whether the credentials were entered within `SMSVERIFY_FRESH_LOGIN` seconds.
+
+    A request that carries them itself is always fresh.
+    """
+    if credentials.are_in_request():
+        return True
     state = get_state()
     login = session.get(_LOGIN)
     if not (flask_login.login_fresh() and isinstance(login, list) and len(login) == 2):

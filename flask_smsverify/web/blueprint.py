@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import InvalidRequest, LoginRequired, StoreUnavailable
 from ..state import get_state
-from .csrf import is_csrf_valid
+from .csrf import is_csrf_valid, take_over
 from .negotiation import adapt_redirect
 from .problems import problem_from_error
 from .redirects import safe_path
@@ -66,14 +66,15 @@ def _refuse_anonymous() -> ResponseReturnValue:
 
 
 @blueprint.url_value_preprocessor
-def _check_size(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
-    """Check the body before the host's own `CSRFProtect` parses the form."""
+def _before_the_host(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+    """Check the body before the host's `before_request` functions parse the form."""
+    take_over(blueprint)
     limit_request()
 
 
 @blueprint.errorhandler(CSRFError)
 def _on_host_csrf_error(_error: CSRFError) -> ResponseReturnValue:
-    """Respond when the host's own `CSRFProtect` refused the token first."""
+    """Respond where the host calls `CSRFProtect.protect` itself and it refused the token."""
     body_rejected = is_rejected()  # the body was dropped, and the token with it
     return refuse(problem_from_error(InvalidRequest()) if body_rejected else csrf_problem())
 

@@ -1,18 +1,52 @@
-"""CSRF tokens, by Flask-WTF and the host app's settings for it."""
+"""CSRF tokens, by Flask-WTF and the host app's settings for it.
+
+The pages check tokens themselves, also in an app with Flask-WTF's `CSRFProtect`, which would refuse
+programs that need no token. It is told to leave the pages alone.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from flask import current_app, request
-from flask_wtf.csrf import generate_csrf, validate_csrf
+from flask import Blueprint, current_app, request
+from flask_wtf import CSRFProtect
+from flask_wtf.csrf import generate_csrf, same_origin, validate_csrf
 from wtforms import ValidationError
+
+from .visitor import is_authenticated_by_request
+
+_lock = threading.Lock()
+#: `CSRFProtect` → whether the host exempted the pages.
+_exempted_by_host: WeakKeyDictionary[CSRFProtect, bool] = WeakKeyDictionary()
+
+
+def take_over(blueprint: Blueprint) -> None:
+    """Keep the host's `CSRFProtect` from checking the current request, and remember its exemptions.
+
+    It must run before the host's `before_request` functions.
+    """
+    protection = _protection()
+    if protection is None:
+        return
+    with _lock:
+        if protection not in _exempted_by_host:
+            exempted = blueprint in protection._exempt_blueprints
+            _exempted_by_host[protection] = exempted
+            protection.exempt(blueprint)
 
 
 def is_csrf_valid() -> bool:
-    """Whether the request has a valid token, or the host app requires none."""
-    if not _is_enabled():
+    """Whether the request has a valid token, or needs none.
+
+    It needs none where the host requires none or exempts the pages, and where the request carries
+    its user's credentials itself.
+
+    :raises StoreUnavailable: the host's database did not respond.
+    """
+    if not _is_enabled() or _is_exempted():
         return True
     token: Any = next(filter(None, map(request.headers.get, csrf_headers())), None)
     if not token and not request.is_json:
@@ -20,8 +54,8 @@ def is_csrf_valid() -> bool:
     try:
         validate_csrf(token)
     except ValidationError:
-        return False
-    return True
+        return is_authenticated_by_request()
+    return _is_referrer_ours() or is_authenticated_by_request()
 
 
 def csrf_headers() -> Sequence[str]:
@@ -39,8 +73,31 @@ def csrf_field_name() -> str:
 
 def csrf_token() -> str:
     """Return a token for the current session; empty if the host app requires none."""
-    return generate_csrf() if _is_enabled() else ""
+    return generate_csrf() if _is_enabled() and not _is_exempted() else ""
 
 
 def _is_enabled() -> bool:
     return bool(current_app.config.get("WTF_CSRF_ENABLED", True))
+
+
+def _protection() -> CSRFProtect | None:
+    protection = current_app.extensions.get("csrf")
+    return protection if isinstance(protection, CSRFProtect) else None
+
+
+def _is_exempted() -> bool:
+    """Return whether the host exempted the pages, or this one, from its `CSRFProtect`."""
+    protection = _protection()
+    if protection is None:
+        return False
+    view = current_app.view_functions[request.endpoint or ""]
+    is_view_exempted = f"{view.__module__}.{view.__name__}" in protection._exempt_views
+    return is_view_exempted or _exempted_by_host.get(protection, False)
+
+
+def _is_referrer_ours() -> bool:
+    """Make the check of `WTF_CSRF_SSL_STRICT`, as `CSRFProtect` would."""
+    is_strict = current_app.config.get("WTF_CSRF_SSL_STRICT", True)
+    if _protection() is None or not request.is_secure or not is_strict:
+        return True
+    return bool(same_origin(request.referrer or "", f"https://{request.host}/"))

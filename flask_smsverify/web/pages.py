@@ -13,6 +13,7 @@ import flask_login
 from flask import current_app, redirect, request
 from flask.typing import ResponseReturnValue
 
+from .. import credentials
 from ..db.models import Challenge
 from ..errors import (
     FreshLoginRequired,
@@ -156,7 +157,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
 
 def _check_new_number(visitor: Visitor, code: object, target: Target) -> ResponseReturnValue:
     """Check the code of a number that is to replace a proved one; then ask the old number."""
-    if visitor.is_login_pending or not flask_login.login_fresh():
+    if visitor.is_login_pending or not _is_login_fresh():
         return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
     verifier = get_state().verifier
     changes = verifier.changes
@@ -177,6 +178,11 @@ def _check_new_number(visitor: Visitor, code: object, target: Target) -> Respons
     if wants_json():
         return succeed(visitor, target, is_done=False)
     return to_page(target, "confirm")
+
+
+def _is_login_fresh() -> bool:
+    """Return Flask-Login's mark of a fresh login, whatever its age: the login preceded the code."""
+    return flask_login.login_fresh() or credentials.are_in_request()
 
 
 def _is_second_click(visitor: Visitor, target: Target) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask import current_app, g, request, session
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from .. import fresh_login
+from .. import credentials, fresh_login
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..state import AppState, get_state
 from ..users import current_user, is_logged_in, unwrap
+from ..verification.rules import NEW_NUMBER
 
 #: The session key of a mobile that was entered and is not proved yet.
 _NEW_MOBILE = "_smsverify_mobile"
@@ -52,18 +55,37 @@ def current_visitor() -> Visitor | None:
     :raises StoreUnavailable: the host's database did not respond.
     """
     state = get_state()
-    try:
+    with _host_database(state):
         if is_logged_in(current_user()):
             user, is_login_pending = unwrap(current_user()), False
         else:
             user, is_login_pending = pending_user(state), True
-    except (OperationalError, InterfaceError) as error:
-        _treat_as_anonymous(state)
-        raise StoreUnavailable("the host's database did not respond") from error
     if user is None:
         return None
     user_id = state.users.id_of(user)
-    return Visitor(user, user_id, _new_mobile_of(user_id), is_login_pending)
+    new_mobile = _new_mobile_of(user_id)
+    if new_mobile is None and not is_login_pending and credentials.are_in_request():
+        new_mobile = _mobile_of_open_code(state, user)
+    return Visitor(user, user_id, new_mobile, is_login_pending)
+
+
+def is_authenticated_by_request() -> bool:
+    """Return whether the request carries its user's credentials, and no other site can forge it.
+
+    :raises StoreUnavailable: the host's database did not respond.
+    """
+    with _host_database(get_state()):
+        return credentials.are_in_request() and not credentials.are_forgeable()
+
+
+@contextmanager
+def _host_database(state: AppState) -> Iterator[None]:
+    """Raise `StoreUnavailable` where the host's database does not respond."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        _treat_as_anonymous(state)
+        raise StoreUnavailable("the host's database did not respond") from error
 
 
 def client_address() -> str | None:
@@ -82,3 +104,17 @@ def _new_mobile_of(user_id: str) -> str | None:
     """Return the mobile that this user entered; a mobile that another user entered is ignored."""
     entered_by, mobile = session.get(_NEW_MOBILE) or (None, None)
     return mobile if entered_by == user_id else None
+
+
+def _mobile_of_open_code(state: AppState, user: Any) -> str | None:
+    """Return the mobile that the newest open code was sent to, if it is not the user's own.
+
+    A program without cookies has no session that would keep the mobile that it entered.
+    """
+    now = state.clock()
+    codes = [state.verifier.latest(user, purpose=purpose) for purpose in ("verify", NEW_NUMBER)]
+    is_open = [code for code in codes if code and code.state == code.PENDING]
+    newest = max(is_open, key=lambda code: code.created_at, default=None)
+    if newest is None or now >= newest.expires_at or newest.mobile == state.users.mobile_of(user):
+        return None
+    return newest.mobile
