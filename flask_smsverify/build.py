@@ -48,6 +48,7 @@ from .verification.limits import GuessLimits, SendLimits
 from .verification.native import NativeCodes
 from .verification.ownership import Ownership
 from .verification.policy import Policy
+from .verification.proof_of_work import ProofOfWork
 from .verification.rules import Rules
 from .verification.sign_in import SignIn
 from .verification.tokens import ProofTokens, UndoTokens
@@ -239,6 +240,12 @@ def build_state(
         tracker=tracker,
         verifier=verifier,
         sign_in=sign_in,
+        proof_of_work=ProofOfWork(
+            ledger,
+            keyring,
+            mode=settings.anonymous_challenge,
+            is_under_pressure=lambda: _is_under_pressure(usage, limits, clock),
+        ),
         guard_responses=guard_responses,
         locale=locale,
         parse_mobile=parse_mobile,
@@ -444,6 +451,12 @@ def _senders(
         )
         for name, options in configured.items()
     }
+
+
+def _is_under_pressure(usage: LimitStore, limits: LimitPolicy, clock: Clock) -> bool:
+    """Return whether half of a limit of codes or guesses is used that the whole site shares."""
+    charges = [charge for charge in limits.of() if charge.scope != "messages"]
+    return any(2 * limit.used >= limit.limit.amount for limit in usage.usage(charges, clock()))
 
 
 def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts:

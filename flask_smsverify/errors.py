@@ -484,7 +484,7 @@ class SendRefused(ProblemError):
         if reason == cls.PROOF_OF_WORK:
             return Description(
                 _("We could not check your browser"),
-                (_("Turn on JavaScript, reload the page and try again."),),
+                (_("Try again. If it happens again, turn on JavaScript."),),
             )
         if reason:
             return Description(cls.title, ("%(reason)s",))

@@ -22,6 +22,7 @@ from .settings import Settings
 from .settings.runtime import LiveSettings
 from .users import Callbacks, HostUsers
 from .verification.policy import Decision, Policy
+from .verification.proof_of_work import ProofOfWork
 from .verification.sign_in import SignIn
 from .verification.verifier import Verifier
 
@@ -59,6 +60,7 @@ class AppState:
     tracker: Tracker
     verifier: Verifier
     sign_in: SignIn
+    proof_of_work: ProofOfWork
     guard_responses: GuardResponses
     locale: Callable[[], str]
     parse_mobile: Callable[[object], str]

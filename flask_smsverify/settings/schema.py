@@ -88,6 +88,9 @@ class Settings:
     sign_up: bool | None = _key(check_optional_bool, None)
     sign_up_url: str | None = _key(check_optional_local_url, None)
     sign_in_token: bool = _key(check_bool, False)
+    anonymous_challenge: Literal["off", "auto", "always"] = _key(
+        check_one_of("off", "auto", "always"), "off"
+    )
     mobile_field: str = _key(check_attribute, "mobile")
     email_field: str = _key(check_attribute, "email")
     groups_field: str = _key(check_attribute, "groups")

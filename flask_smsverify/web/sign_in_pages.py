@@ -22,6 +22,7 @@ from ..errors import (
     InvalidRequest,
     MobileRequired,
     NoChallenge,
+    SendRefused,
     SMSVerifyError,
     StoreUnavailable,
     TooSoon,
@@ -30,6 +31,7 @@ from ..login_gate import log_in
 from ..state import get_state
 from ..users import current_user, is_logged_in, unwrap
 from ..verification.check import Proof
+from ..verification.proof_of_work import BITS, PUZZLES
 from ..verification.sign_in import SIGN_IN
 from .blueprint import blueprint
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
@@ -47,6 +49,8 @@ from .visitor import client_address
 
 #: The session key of the challenge that this visitor can answer.
 _SIGN_IN = "_smsverify_sign_in"
+#: The session key of the seed whose puzzles this visitor must solve.
+_SEED = "_smsverify_seed"
 #: The session key of a proof token for the host's own sign-up page. Documented.
 PROOF_TOKEN = "smsverify_proof_token"  # noqa: S105 -- the name of a key
 #: How much of an invalid mobile is shown again in its field.
@@ -104,7 +108,7 @@ def sign_in() -> ResponseReturnValue:
     if current.challenge is not None and current.challenge.state == Challenge.VERIFIED:
         current = _Open(None, current.remember)  # its code was used
     if wants_json():
-        found = sign_in_json(current.challenge, next_url=target)
+        found = sign_in_json(current.challenge, next_url=target) | _puzzle_member()
         return current_app.json.response(found | {"csrf_token": csrf_token()})
     problem, typed = pop_problem(_VISITOR)
     notice = pop_notice(_VISITOR)
@@ -119,6 +123,7 @@ def sign_in() -> ResponseReturnValue:
         "sign_in.html",
         ("sign_in_form.html", "sign_in_below.html"),
         sv_sign_in=view,
+        sv_puzzle=_puzzle(current.challenge if view.state == "closed" else None),
         sv_typed=typed.get("mobile", ui.number(view.mobile)),
         sv_error=problem_view(problem, ui) if problem else None,
         sv_notice=notice_text(notice, ui) if notice and not problem else None,
@@ -135,12 +140,7 @@ def _send() -> ResponseReturnValue:
     current = _load()
     typed = form.get("mobile")
     try:
-        if typed is None:
-            challenge = _resend(current.challenge, form)
-        else:
-            challenge = get_state().sign_in.start(
-                typed, channel=read_channel(form.get("channel", "sms")), ip=client_address()
-            )
+        challenge = _resend(current.challenge, form) if typed is None else _start(typed, form)
     except TooSoon as error:
         if not wants_json() and _is_same_number(current.challenge, typed):
             return _to_page(target)  # the code page shows the wait
@@ -157,10 +157,19 @@ def _send() -> ResponseReturnValue:
     return _to_page(target)
 
 
+def _start(typed: Any, form: Mapping[str, Any]) -> Challenge:
+    channel = read_channel(form.get("channel", "sms"))
+    get_state().parse_mobile(typed)  # an invalid number costs no work
+    _check_work(form, typed)
+    return get_state().sign_in.start(typed, channel=channel, ip=client_address())
+
+
 def _resend(challenge: Challenge | None, form: Mapping[str, Any]) -> Challenge:
     if challenge is None:
         raise MobileRequired
     channel = read_channel(form.get("channel", challenge.channel))
+    if not is_open(challenge):  # a new one is sent to the same number
+        _check_work(form, challenge.id)
     return get_state().sign_in.resend(challenge, channel=channel, ip=client_address())
 
 
@@ -176,6 +185,50 @@ def _is_same_number(challenge: Challenge | None, typed: object) -> bool:
     if challenge is None or not is_open(challenge):
         return False
     return typed is None or get_state().parse_mobile(typed) == challenge.mobile
+
+
+# --- the proof of work --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Puzzle:
+    """What a browser must solve.
+
+    :param subject: what the solution is for; None for the number that is entered.
+    """
+
+    seed: str
+    puzzles: int
+    bits: int
+    subject: str | None
+
+
+def _puzzle(challenge: Challenge | None) -> _Puzzle | None:
+    """Return what must be solved before the next new code; None if nothing must.
+
+    :param challenge: the challenge that is to be replaced.
+    """
+    work = get_state().proof_of_work
+    if not work.is_required():
+        return None
+    if not work.is_seed(session.get(_SEED)):
+        session[_SEED] = work.new_seed()
+    return _Puzzle(session[_SEED], PUZZLES, BITS, challenge.id if challenge is not None else None)
+
+
+def _puzzle_member() -> dict[str, object]:
+    """Return the member `proof_of_work` of JSON; nothing if none is required."""
+    puzzle = _puzzle(None)
+    if puzzle is None:
+        return {}
+    return {"proof_of_work": {"seed": puzzle.seed, "puzzles": puzzle.puzzles, "bits": puzzle.bits}}
+
+
+def _check_work(form: Mapping[str, Any], subject: str) -> None:
+    """Check the visitor's solution, if one is required now. A seed is good for one request."""
+    work = get_state().proof_of_work
+    if work.is_required():
+        work.check(session.pop(_SEED, None), subject, form.get("proof_of_work"))
 
 
 # --- the code ----------------------------------------------------------------------------------
@@ -298,7 +351,8 @@ def _fail(error: SMSVerifyError, target: str, *, typed: object = None) -> Respon
     """
     problem = problem_from_error(error)
     if wants_json():
-        return problem_json(problem, current_ui())
+        needs_work = getattr(error, "reason", None) == SendRefused.PROOF_OF_WORK
+        return problem_json(problem, current_ui(), **_puzzle_member() if needs_work else {})
     shown_again = {"mobile": typed[:_MAX_SHOWN_INPUT]} if isinstance(typed, str) else {}
     flash_problem(problem, _VISITOR, **shown_again)
     return _to_page(target, is_changing=typed is not None and _SIGN_IN in session)

@@ -55,12 +55,14 @@ def create_app(
     *,
     database: SQLAlchemy = db,
     prepare: Callable[[Flask], None] | None = None,
+    smsverify: SMSVerify | None = None,
     **config: Any,
 ) -> Flask:
     """Return an app with a database, a login for tests and guarded views.
 
     :param database: the extension of `user_model`.
     :param prepare: called in an app context before `init_app`.
+    :param smsverify: an extension that has callbacks already; by default a new one.
     :param config: keys of the Flask config, such as `SMSVERIFY_LIMITS`.
     """
     app = Flask("host")
@@ -77,7 +79,8 @@ def create_app(
     if prepare is not None:
         with app.app_context():
             prepare(app)
-    smsverify = SMSVerify(app, database, user_model=user_model)
+    smsverify = smsverify or SMSVerify()
+    smsverify.init_app(app, database, user_model=user_model)
     app.extensions["test_smsverify"] = smsverify
 
     @app.route("/login/<key>")

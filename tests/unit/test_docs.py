@@ -266,6 +266,7 @@ def make_namespace(quickstart: Any, app: Flask) -> dict[str, Any]:
         "smsverify": quickstart.smsverify,
         "timedelta": timedelta,
         "find_user": lambda email, password: None,
+        "User": quickstart.User,
     }
 
 

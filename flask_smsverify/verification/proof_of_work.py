@@ -1,0 +1,134 @@
+"""Proof of work before a code goes to a number that no account vouches for.
+
+A program must find numbers whose hashes begin with zero bits. That costs a browser about a second
+and a bot the same for every code, and the check costs eight hashes. The work is bound to a seed of
+one session and to the number, and counts once.
+
+::
+
+    key = SHA-256(seed + ":" + subject)
+    for each index from 0 to PUZZLES - 1, find a decimal nonce such that
+    SHA-256(key + f"{index}:{nonce}") begins with BITS zero bits
+
+Eight puzzles and not one of the same cost: the time that they take varies much less.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal
+
+from itsdangerous import BadSignature, TimestampSigner
+
+from ..db.ledger import Ledger
+from ..db.models import UsedToken
+from ..errors import SendRefused
+from ..keyring import Keyring
+
+PUZZLES = 8
+BITS = 16
+#: How long a seed is valid.
+LIFETIME = timedelta(minutes=10)
+
+_SOLUTION = re.compile(r"\d{1,12}(,\d{1,12})*", re.ASCII)
+
+
+class ProofOfWork:
+    """Makes seeds and checks solutions.
+
+    :param mode: `SMSVERIFY_ANONYMOUS_CHALLENGE`.
+    :param is_under_pressure: whether more codes than usual are sent to numbers that are not proved.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        keyring: Keyring,
+        *,
+        mode: Literal["off", "auto", "always"],
+        is_under_pressure: Callable[[], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._keyring = keyring
+        self._mode = mode
+        self._is_under_pressure = is_under_pressure
+
+    def is_required(self) -> bool:
+        """Return whether a send needs a solution now. It does not depend on the number."""
+        return self._mode == "always" or (self._mode == "auto" and self._is_under_pressure())
+
+    def new_seed(self) -> str:
+        """Return a seed, signed and dated. The caller keeps it in the visitor's session."""
+        return self._signer().sign(secrets.token_urlsafe(12)).decode()
+
+    def is_seed(self, seed: object) -> bool:
+        """Return whether this is a seed that is still valid."""
+        if not isinstance(seed, str):
+            return False
+        try:
+            self._signer().unsign(seed, max_age=int(LIFETIME.total_seconds()))
+        except BadSignature:
+            return False
+        return True
+
+    def check(self, seed: object, subject: str, solution: object) -> None:
+        """Check a solution and use it up.
+
+        :param seed: the seed of the visitor's session.
+        :param subject: what the code is for: the number as it was entered.
+        :param solution: the nonces, with commas between them.
+        :raises SendRefused: it is missing, wrong, too old, or was used before.
+        """
+        if not isinstance(seed, str) or not self.is_seed(seed):
+            raise SendRefused(SendRefused.PROOF_OF_WORK)
+        if not is_solution(seed, subject, solution):
+            raise SendRefused(SendRefused.PROOF_OF_WORK)
+        values: dict[str, object] = {
+            "digest": self._keyring.digest("proof of work", seed, subject),
+            "until": self._ledger.clock() + LIFETIME,
+        }
+        if not self._ledger.run(
+            lambda session: self._ledger.insert_if_absent(session, UsedToken, values)
+        ):
+            raise SendRefused(SendRefused.PROOF_OF_WORK)
+
+    def _signer(self) -> TimestampSigner:
+        return TimestampSigner(
+            self._keyring.signing_keys(), salt="flask_smsverify.proof_of_work", sep="."
+        )
+
+
+def is_solution(seed: str, subject: str, solution: object) -> bool:
+    """Return whether the nonces solve the puzzles of a seed and a subject."""
+    if not isinstance(solution, str) or not _SOLUTION.fullmatch(solution):
+        return False
+    nonces = solution.split(",")
+    key = _key(seed, subject)
+    return len(nonces) == PUZZLES and all(
+        _is_solved(key, index, nonce) for index, nonce in enumerate(nonces)
+    )
+
+
+def solve(seed: str, subject: str) -> str:
+    """Return a solution. For programs in Python, and for tests."""
+    key = _key(seed, subject)
+    nonces = []
+    for index in range(PUZZLES):
+        nonce = 0
+        while not _is_solved(key, index, str(nonce)):
+            nonce += 1
+        nonces.append(str(nonce))
+    return ",".join(nonces)
+
+
+def _key(seed: str, subject: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{subject}".encode()).digest()
+
+
+def _is_solved(key: bytes, index: int, nonce: str) -> bool:
+    digest = hashlib.sha256(key + f"{index}:{nonce}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> (32 - BITS) == 0

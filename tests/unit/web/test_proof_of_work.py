@@ -1,0 +1,172 @@
+"""The proof of work before an anonymous send."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from flask.testing import FlaskClient
+from visiting import OTHER, OWN, api, error_of, expire_codes, forget_limits, phone
+
+from flask_smsverify.db.models import UsedToken
+from flask_smsverify.verification import proof_of_work
+from flask_smsverify.verification.proof_of_work import is_solution, solve
+from flask_smsverify.web import sign_in_pages
+
+SIGN_IN = "/verify-mobile/sign-in"
+ENGLISH = {"Accept-Language": "en"}
+PROGRAM = {"Accept": "application/json"}
+
+
+@pytest.fixture(autouse=True)
+def easy_puzzles(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (proof_of_work, sign_in_pages):
+        monkeypatch.setattr(module, "BITS", 8)
+
+
+@pytest.fixture
+def site(make_app: MakeApp, sqlite: str) -> Flask:
+    return make_app(sqlite, SMSVERIFY_SIGN_IN=True, SMSVERIFY_ANONYMOUS_CHALLENGE="always")
+
+
+def seed_of(client: FlaskClient) -> str:
+    seed: str = client.get(SIGN_IN, headers=PROGRAM).json["proof_of_work"]["seed"]
+    return seed
+
+
+def sent_to(app: Flask) -> list[str]:
+    app.extensions["smsverify"].workers.wait()
+    return [message.to for message in phone(app).messages]
+
+
+def refusal(answer: Any) -> tuple[int, str, str]:
+    body = json.loads(answer.text)
+    return answer.status_code, body["code"], body.get("reason", "")
+
+
+REFUSED = (403, "send_refused", "proof_of_work")
+
+
+def test_a_code_is_sent_only_for_a_solution(site: Flask) -> None:
+    client = site.test_client()
+    refused = api(client, SIGN_IN, mobile=OWN)
+    assert refusal(refused) == REFUSED
+    puzzle = json.loads(refused.text)["proof_of_work"]
+    assert {"puzzles": 8, "bits": 8}.items() <= puzzle.items()
+    assert sent_to(site) == []
+    solution = solve(puzzle["seed"], OWN)
+    assert api(client, SIGN_IN, mobile=OWN, proof_of_work=solution).status_code == 200
+    assert sent_to(site) == [OWN]
+
+
+def test_a_solution_is_for_one_number_one_session_and_one_request(site: Flask) -> None:
+    client, other = site.test_client(), site.test_client()
+    seed = seed_of(client)
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    solution = solve(seed, OWN)
+    assert refusal(api(client, SIGN_IN, mobile=OTHER, proof_of_work=solution)) == REFUSED
+    seed_of(other)
+    assert refusal(api(other, SIGN_IN, mobile=OWN, proof_of_work=solution)) == REFUSED
+    client.set_cookie("session", cookie.value)
+    assert api(client, SIGN_IN, mobile=OWN, proof_of_work=solution).status_code == 200
+    forget_limits(site)
+    # The session of before, with the seed in it.
+    client.set_cookie("session", cookie.value)
+    assert refusal(api(client, SIGN_IN, mobile=OWN, proof_of_work=solution)) == REFUSED
+    assert sent_to(site) == [OWN]
+
+
+def test_a_solution_is_valid_for_ten_minutes(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.test_client()
+    solution = solve(seed_of(client), OWN)
+    monkeypatch.setattr(proof_of_work, "LIFETIME", timedelta(seconds=-1))
+    assert refusal(api(client, SIGN_IN, mobile=OWN, proof_of_work=solution)) == REFUSED
+
+
+def test_input_that_is_no_solution_is_refused_at_once(site: Flask) -> None:
+    client = site.test_client()
+    for wrong in (None, 5, [1], "", "0,0,0,0,0,0,0,0", "1" * 100_000, "۱,۲", "1,2\x00", "-1,2"):
+        seed_of(client)
+        assert refusal(api(client, SIGN_IN, mobile=OWN, proof_of_work=wrong)) == REFUSED, wrong
+    with site.app_context():
+        count = site.extensions["smsverify"].ledger.read(
+            lambda session: session.query(UsedToken).count()
+        )
+    assert count == 0, "a refusal stores nothing"
+
+
+def test_an_invalid_number_costs_no_work(site: Flask) -> None:
+    assert refusal(api(site.test_client(), SIGN_IN, mobile="12"))[:2] == (422, "invalid_mobile")
+
+
+def test_an_expired_code_is_replaced_only_for_new_work(site: Flask) -> None:
+    client = site.test_client()
+    api(client, SIGN_IN, mobile=OWN, proof_of_work=solve(seed_of(client), OWN))
+    forget_limits(site)
+    assert api(client, SIGN_IN).status_code == 200, "an open code is sent again without work"
+    expire_codes(site)
+    forget_limits(site)
+    assert refusal(api(client, SIGN_IN)) == REFUSED
+    page = client.get(SIGN_IN, headers=ENGLISH).text
+    [subject] = set(_attributes(page, "subject"))
+    [seed] = set(_attributes(page, "seed"))
+    form = {"channel": "sms", "proof_of_work": solve(seed, subject)}
+    client.post(SIGN_IN, data=form)
+    assert sent_to(site) == [OWN] * 3
+
+
+def _attributes(page: str, name: str) -> list[str]:
+    return re.findall(rf'data-sv-{name}="([^"]*)"', page)
+
+
+def test_the_form_has_the_puzzle_and_says_what_is_needed(site: Flask) -> None:
+    client = site.test_client()
+    page = client.get(SIGN_IN, headers=ENGLISH)
+    assert 'name="proof_of_work"' in page.text
+    assert "pow.js" in page.text
+    assert "Turn on JavaScript to get a code." in page.text
+    assert _attributes(page.text, "seed") == _attributes(client.get(SIGN_IN).text, "seed")
+    client.post(SIGN_IN, data={"mobile": OWN})
+    assert error_of(client.get(SIGN_IN, headers=ENGLISH)) == "We could not check your browser"
+
+
+def test_it_is_off_by_default(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_SIGN_IN=True)
+    client = app.test_client()
+    assert "proof_of_work" not in client.get(SIGN_IN, headers=PROGRAM).json
+    assert "pow.js" not in client.get(SIGN_IN).text
+    assert api(client, SIGN_IN, mobile=OWN).status_code == 200
+
+
+def test_auto_asks_only_while_half_of_a_limit_of_the_site_is_used(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_SIGN_IN=True,
+        SMSVERIFY_ANONYMOUS_CHALLENGE="auto",
+        SMSVERIFY_LIMITS={"site": "4/day"},
+    )
+    client = app.test_client()
+    for at in (1, 2):
+        assert "proof_of_work" not in client.get(SIGN_IN, headers=PROGRAM).json
+        assert api(client, SIGN_IN, mobile=f"+98912345000{at}").status_code == 200
+    assert refusal(api(client, SIGN_IN, mobile=OTHER)) == REFUSED
+    solution = solve(seed_of(client), OTHER)
+    assert api(client, SIGN_IN, mobile=OTHER, proof_of_work=solution).status_code == 200
+
+
+def test_the_solution_follows_the_documented_rules() -> None:
+    """A fixed example, so that the script and the server cannot drift apart."""
+    solution = solve("seed", "۰۹۱۲")
+    assert is_solution("seed", "۰۹۱۲", solution)
+    assert not is_solution("seed", "0912", solution)
+    assert not is_solution("another", "۰۹۱۲", solution)
+    assert not is_solution("seed", "۰۹۱۲", solution.rpartition(",")[0])
+    assert not is_solution("seed", "۰۹۱۲", ",".join(reversed(solution.split(","))))
