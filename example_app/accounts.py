@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 
 import phonenumbers
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
@@ -29,6 +30,13 @@ def init_app(app: Flask) -> None:
     login_manager.login_message = None
     login_manager.needs_refresh_message = None
     app.register_blueprint(accounts)
+
+
+@smsverify.user_factory
+def create_customer(_mobile: str) -> User:
+    """Return a customer who signs in with a mobile for the first time, and has no password."""
+    username = f"u{secrets.token_hex(6)}"
+    return User(name=tr("مشتری جدید", "New customer"), username=username, password_hash="")
 
 
 @login_manager.user_loader
@@ -112,7 +120,11 @@ def login() -> ResponseReturnValue:
             return log_in(user)
         is_refused = True
     return render_template(
-        "login.html", form=form, is_refused=is_refused, passwords=demo_data.PASSWORDS
+        "login.html",
+        form=form,
+        is_refused=is_refused,
+        passwords=demo_data.PASSWORDS,
+        phone_sign_in=smsverify.sign_in_url(next=next_url()),
     )
 
 

@@ -40,6 +40,7 @@ def smsverify_settings() -> dict[str, object]:
             "SITE_NAME": "چنار",
             "EXEMPT_GROUPS": ["resellers"],
             "AREAS": {"domains": ["domains.*"]},
+            "SIGN_IN": True,
         },
     )
     settings.from_prefixed_env("SMSVERIFY")

@@ -267,6 +267,7 @@ def make_namespace(quickstart: Any, app: Flask) -> dict[str, Any]:
         "timedelta": timedelta,
         "find_user": lambda email, password: None,
         "User": quickstart.User,
+        "ProblemError": flask_smsverify.ProblemError,
     }
 
 

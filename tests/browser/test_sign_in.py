@@ -1,0 +1,211 @@
+"""Sign-in with a mobile as people do it: a browser, the demo shop, and the phone with the code."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import needs
+from playwright.sync_api import Page, expect
+
+from example_app.extensions import db
+from example_app.models import User
+
+pytestmark = needs("chromium")
+
+SCREENSHOTS = os.environ.get("SMSTESTS_SCREENSHOTS")
+PERSIAN = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
+NUMBER, E164 = "0935 111 2233", "+989351112233"
+#: Milliseconds that a slow machine may compute.
+SOLVING = 60_000
+NARROW = {"width": 360, "height": 740}
+
+TEXTS: dict[str, dict[str, str]] = {
+    "fa": {
+        "link": "ورود یا ثبت‌نام با شمارهٔ موبایل",
+        "heading": "ورود یا ثبت‌نام",
+        "label": "شمارهٔ موبایل",
+        "next": "ادامه",
+        "code": "کد تأیید",
+        "enter": "ورود",
+        "edit": "ویرایش",
+        "shown": NUMBER.translate(PERSIAN),
+        "invalid": "شمارهٔ موبایل معتبر نیست",
+        "wrong": "کد اشتباه است",
+        "customer": "مشتری جدید",
+    },
+    "en": {
+        "link": "Sign in or sign up with your mobile",
+        "heading": "Sign in or create an account",
+        "label": "Mobile number",
+        "next": "Continue",
+        "code": "Code",
+        "enter": "Sign in",
+        "edit": "Edit",
+        "shown": NUMBER,
+        "invalid": "Enter a valid mobile number",
+        "wrong": "The code is wrong",
+        "customer": "New customer",
+    },
+}
+
+
+def newest_code(shop: Any) -> str:
+    """Return the code on the phone, once it has arrived."""
+    shop.app.extensions["smsverify"].workers.wait()
+    return str(shop.simulator.messages()[0]["code"])
+
+
+def customers(shop: Any) -> int:
+    with shop.app.app_context():
+        return int(db.session.scalar(db.select(db.func.count(User.id)).filter_by(mobile=E164)))
+
+
+def fits(page: Page, name: str) -> None:
+    """Check that nothing is wider than the window, and take a screenshot if asked."""
+    wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    assert not wide, name
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('.sv-panel :is(a, button, .sv-input)')]
+          .filter(e => e.offsetParent && e.getBoundingClientRect().height < 43.5)
+          .map(e => e.textContent.trim())"""
+    )
+    assert small == [], name
+    if SCREENSHOTS:
+        folder = Path(SCREENSHOTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=folder / f"sign-in-{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+@pytest.mark.parametrize("language", ["fa", "en"])
+def test_a_new_customer_signs_up_and_in_again_with_a_mobile(visit, shop, language, script):
+    texts = TEXTS[language]
+    name = f"{language}-{'script' if script else 'plain'}"
+    visitor = visit(shop, java_script_enabled=script)
+    page = visitor.page
+    page.set_viewport_size(NARROW)
+    visitor.speaks(language)
+    visitor.go("/orders")
+    page.get_by_role("link", name=texts["link"]).click()
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text(texts["heading"])
+    number = page.get_by_label(texts["label"])
+    expect(number).to_be_focused()
+    fits(page, f"{name}-number")
+
+    number.fill("0935 111")
+    page.get_by_role("button", name=texts["next"], exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text(texts["invalid"])
+    expect(number).to_have_value("0935 111")
+    fits(page, f"{name}-invalid")
+
+    number.fill(texts["shown"])
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name=texts["next"], exact=True).click()
+    code = page.get_by_label(texts["code"], exact=True)
+    expect(code).to_be_focused()
+    expect(page.locator(".sv-mobile")).to_have_text(texts["shown"])
+    right = newest_code(shop)
+    fits(page, f"{name}-code")
+
+    code.fill(right[:-1] + str((int(right[-1]) + 1) % 10))
+    page.get_by_role("button", name=texts["enter"], exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text(texts["wrong"])
+    fits(page, f"{name}-wrong")
+
+    page.get_by_role("link", name=texts["edit"]).click()
+    expect(page.get_by_label(texts["label"])).to_have_value(texts["shown"])
+    page.get_by_role("button", name=texts["next"], exact=True).click()  # too soon: the code page
+    expect(page.get_by_role("alert")).to_have_count(0)
+    typed = right.translate(PERSIAN) if language == "fa" else f"{right[:3]} {right[3:]}"
+    page.get_by_label(texts["code"], exact=True).fill(typed)
+    page.get_by_role("button", name=texts["enter"], exact=True).click()
+    expect(page).to_have_url(f"{shop.url}/orders")
+    assert customers(shop) == 1
+
+    sign_in_again(visitor, language)
+    expect(page).to_have_url(f"{shop.url}/profile")
+    expect(page.locator("body")).to_contain_text(texts["customer"])
+    assert customers(shop) == 1
+
+
+def sign_in_again(visitor: Any, language: str) -> None:
+    """Sign in without the cookies of the first time."""
+    shop, page, texts = visitor.shop, visitor.page, TEXTS[language]
+    visitor.context.clear_cookies()
+    shop.app.extensions["smsverify"].usage.reset_all()
+    visitor.speaks(language)
+    visitor.go("/verify-mobile/sign-in?next=/profile")
+    page.get_by_label(texts["label"]).fill(NUMBER)
+    page.get_by_role("button", name=texts["next"], exact=True).click()
+    expect(page.get_by_label(texts["code"], exact=True)).to_be_focused()
+    page.get_by_label(texts["code"], exact=True).fill(newest_code(shop))
+    page.get_by_role("button", name=texts["enter"], exact=True).click()
+
+
+def test_a_code_from_a_call_signs_in(visit, open_shop):
+    shop = open_shop(SMSVERIFY_RESEND_DELAYS=(1,))
+    visitor = visit(shop)
+    visitor.go("/verify-mobile/sign-in")
+    visitor.give_mobile(NUMBER)
+    visitor.page.get_by_role("button", name="دریافت کد با تماس").click()
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text(
+        "کدی را که در تماس شنیدید وارد کنید"
+    )
+    shop.app.extensions["smsverify"].workers.wait()
+    visitor.code_field.fill(visitor.look_at_phone().listen())
+    visitor.page.get_by_role("button", name="ورود", exact=True).click()
+    expect(visitor.page).to_have_url(f"{shop.url}/")
+
+
+def test_the_browser_reads_the_code_from_the_text_message(visitor, shop):
+    """WebOTP, with the browser's part replaced: the code is filled in and submitted."""
+    visitor.page.add_init_script(
+        """
+        window.OTPCredential = function () {};
+        navigator.credentials.get = (options) => new Promise((resolve) => {
+          window.giveCode = (code) => resolve({ code });
+        });
+        """
+    )
+    visitor.go("/verify-mobile/sign-in?next=/profile")
+    visitor.give_mobile(NUMBER)
+    expect(visitor.code_field).to_be_focused()
+    visitor.page.evaluate("code => window.giveCode(code)", newest_code(shop))
+    expect(visitor.page).to_have_url(f"{shop.url}/profile")
+
+
+@pytest.mark.parametrize("challenge", ["always", "auto"])
+def test_the_browser_solves_the_proof_of_work(visit, open_shop, challenge):
+    limits = {"site": "1/day"} if challenge == "auto" else {}
+    shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE=challenge, SMSVERIFY_LIMITS=limits)
+    visitor = visit(shop)
+    visitor.go("/verify-mobile/sign-in?next=/profile")
+    has_puzzle = challenge == "always"
+    expect(visitor.page.locator("[data-sv-seed]")).to_have_count(1 if has_puzzle else 0)
+    visitor.give_mobile(NUMBER)
+    expect(visitor.code_field).to_be_focused(timeout=SOLVING)
+    visitor.code_field.fill(newest_code(shop))
+    visitor.page.get_by_role("button", name="ورود", exact=True).click()
+    expect(visitor.page).to_have_url(f"{shop.url}/profile")
+
+
+def test_without_javascript_the_page_says_what_the_proof_of_work_needs(visit, open_shop):
+    shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE="always")
+    visitor = visit(shop, java_script_enabled=False)
+    visitor.go("/verify-mobile/sign-in")
+    visitor.give_mobile(NUMBER)
+    expect(visitor.page.get_by_role("alert")).to_contain_text("بررسی مرورگر شما انجام نشد")
+    assert shop.simulator.messages() == []
+
+
+def test_the_sign_in_follows_a_host_without_a_strict_layout(visitor, shop):
+    """In the shop's layout, the page has the shop's header and its link to the password login."""
+    visitor.go("/verify-mobile/sign-in?next=/orders")
+    visitor.page.get_by_role("link", name=re.compile("ورود با رمز عبور")).click()
+    expect(visitor.page.locator("#username")).to_be_visible()
+    assert visitor.page.url.endswith("/login?next=/orders")
