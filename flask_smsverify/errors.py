@@ -40,7 +40,11 @@
             ├── VerificationRequired
             ├── FreshLoginRequired
             ├── CsrfFailed
-            └── InvalidRequest
+            ├── InvalidRequest
+            ├── InvalidValues         fields: what is wrong with each
+            ├── StaffRequired         the user is not staff
+            ├── ReadOnly              the staff member may only look
+            └── NotFound              no such row
 
 `ConfigurationError` is never caught by failover. No exception holds a code, a text, a credential
 or a whole mobile.
@@ -283,6 +287,11 @@ class RateLimited(LimitError):
             return Description(
                 _("Too many different numbers"),
                 (_("You cannot use another number for now."), _TRY_AGAIN),
+            )
+        if scope == "staff_search":
+            return Description(
+                _("Too many searches by code"),
+                (_("Search by email or number instead."), _TRY_AGAIN),
             )
         if scope == "ip":
             return Description(
@@ -714,6 +723,56 @@ class InvalidRequest(RequestError):
     detail = (_("The data does not have the expected form. Try again."),)
 
 
+class InvalidValues(RequestError):
+    """Values of a staff page's form are wrong.
+
+    :param errors: field → what is wrong with its value, in the reader's language.
+    """
+
+    code = "invalid_values"
+    status = 422
+    values = members = ("errors",)
+    title = _("Check the highlighted values")
+    detail = (_("Nothing was changed."),)
+
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__("values are wrong: " + ", ".join(sorted(errors)))
+        self.errors = dict(errors)
+
+
+class StaffRequired(RequestError):
+    """The logged-in user is not staff."""
+
+    code = "staff_required"
+    status = 403
+    final = True
+    message = "this page is for staff"
+    title = _("This page is for staff")
+    detail = (_("Sign in with an account that has access to it."),)
+
+
+class ReadOnly(RequestError):
+    """`staff_required` returned `"read-only"`, and the request would change something."""
+
+    code = "read_only"
+    status = 403
+    final = True
+    message = "this staff member may not change anything"
+    title = _("You can view these pages, but not change anything")
+    detail = (_("Ask an administrator for full access."),)
+
+
+class NotFound(RequestError):
+    """There is no row with the id of a staff page's URL."""
+
+    code = "not_found"
+    status = 404
+    final = True
+    message = "there is no such row"
+    title = _("Not found")
+    detail = (_("It may have been deleted. Go back and reload the list."),)
+
+
 #: Every problem code → its class.
 PROBLEMS: Mapping[str, type[ProblemError]] = {
     cls.code: cls
@@ -742,6 +801,10 @@ PROBLEMS: Mapping[str, type[ProblemError]] = {
         FreshLoginRequired,
         CsrfFailed,
         InvalidRequest,
+        InvalidValues,
+        StaffRequired,
+        ReadOnly,
+        NotFound,
     )
 }
 

@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, current_app, has_app_context, url_for
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 
-from . import cli, credentials, fresh_login, guard, login_gate, web
+from . import admin, cli, credentials, fresh_login, guard, login_gate, web
 from .build import build_state, read_settings
 from .db import models
 from .errors import ConfigurationError, ProblemError, SenderError, SMSVerifyError
@@ -77,6 +77,7 @@ class SMSVerify:
         try:
             models.install(db.metadata)
             web.register(app, ui)
+            admin.register(app)
             guard.run_checks_last(app)
             guard.guard_patterns(app)
             fresh_login.connect(app)
@@ -222,6 +223,14 @@ class SMSVerify:
     def groups_getter(self, f: F) -> F:
         """Replace reading `GROUPS_FIELD`: `(user) -> iterable of names`."""
         self._callbacks.groups_getter = f
+        return f
+
+    def staff_required(self, f: F) -> F:
+        """Open the staff pages: `() -> bool or "read-only"`, called for a logged-in user.
+
+        Without it the staff pages do not exist.
+        """
+        self._callbacks.staff_required = f
         return f
 
     def locale_getter(self, f: F) -> F:

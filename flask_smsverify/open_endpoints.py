@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, request
 
-_BLUEPRINTS = ("smsverify", "smsverify_webhooks")
+_BLUEPRINTS = ("smsverify", "smsverify_admin", "smsverify_webhooks")
 #: `login`, `sign_out`, `log-in`, `user_logout`, `login_view`, and the like.
 _LOGIN_OR_LOGOUT = re.compile(
     r"(?:(?:do|user|auth|account|member|session|oauth|oidc|saml|sso)[_-]?)?"

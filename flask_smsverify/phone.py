@@ -88,7 +88,7 @@ def mask(mobile: str) -> str:
 def national(mobile: str) -> str:
     """Return a whole mobile as people write it: `0912 345 6789`, and `+49 1512 3456789` elsewhere.
 
-    Only for the visitor who has just entered it.
+    Only for the visitor who has just entered it, and for staff.
 
     :param mobile: E.164.
     """

@@ -51,6 +51,7 @@ class Callbacks:
     user_by_mobile: Callable[[str], Any] | None = None
     user_factory: Callable[[str], Any] | None = None
     before_anonymous_send: Callable[[str, str], None] | None = None
+    staff_required: Callable[[], Any] | None = None
 
 
 class HostUsers:
@@ -110,17 +111,23 @@ class HostUsers:
 
     def find(self, user_id: str) -> object | None:
         """Return the user with this key; None if there is none or the text cannot be a key."""
+        key = self.key_from_text(user_id)
+        return None if key is None else self._db.session.get(self.model, key)
+
+    def key_from_text(self, user_id: str) -> object | None:
+        """Return the primary key that a text stands for; None if it cannot be one."""
+        wanted = self._mapper.primary_key[0].type.python_type
         try:
-            key = self._key_of(user_id)
+            if wanted is bytes:
+                return bytes.fromhex(user_id)
+            return wanted(user_id) if wanted in (int, uuid.UUID) else user_id
         except ValueError:
             return None
-        return self._db.session.get(self.model, key)
 
-    def _key_of(self, user_id: str) -> object:
-        wanted = self._mapper.primary_key[0].type.python_type
-        if wanted is bytes:
-            return bytes.fromhex(user_id)
-        return wanted(user_id) if wanted in (int, uuid.UUID) else user_id
+    @property
+    def primary_key(self) -> Any:
+        """The model's attribute of the primary key, for queries."""
+        return self._mapper.get_property_by_column(self._mapper.primary_key[0]).class_attribute
 
     # --- mobiles --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import Index, MetaData, Text
+from sqlalchemy import Computed, Index, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import SchemaConst
 
@@ -19,6 +19,15 @@ from .types import UtcDateTime, ascii_text, exact_text, long_text, plain_type
 
 #: A user's primary key as text.
 UserId = exact_text(191)
+
+
+def _last_four(column: str) -> Computed:
+    """Return the last four characters of a column, computed by the database.
+
+    Staff search by them, and an index cannot serve a pattern that begins with a wildcard. The
+    expression is the same on every database; `right` does not exist on SQLite.
+    """
+    return Computed(f"substr({column}, length({column}) - 3)", persisted=True)
 
 
 class Base(DeclarativeBase):
@@ -36,12 +45,20 @@ class Verification(Base):
     __tablename__ = "smsverify_verification"
     __table_args__ = (
         Index("ix_smsverify_verification_mobile", "mobile"),
-        Index("ix_smsverify_verification_verified_at", "verified_at"),
+        # The orders of the staff's list, and its search by the last four digits.
+        Index("ix_smsverify_verification_created_at", "created_at", "user_id"),
+        Index("ix_smsverify_verification_verified_at", "verified_at", "user_id"),
+        Index("ix_smsverify_verification_revoked_at", "revoked_at", "user_id"),
+        Index("ix_smsverify_verification_locked_at", "locked_at", "user_id"),
+        Index("ix_smsverify_verification_mobile_end", "mobile_end", "user_id"),
     )
 
     user_id: Mapped[str] = mapped_column(UserId, primary_key=True)
     #: The mobile that was proved last, in E.164; None before the first proof.
     mobile: Mapped[str | None] = mapped_column(ascii_text(16))
+    mobile_end: Mapped[str | None] = mapped_column(
+        ascii_text(4), _last_four("mobile"), deferred=True
+    )
     verified_at: Mapped[datetime | None]
     #: When this row got the proof: later than `verified_at` where a proof token was claimed.
     granted_at: Mapped[datetime | None]
@@ -69,6 +86,7 @@ class Challenge(Base):
     __table_args__ = (
         Index("ix_smsverify_challenge_user", "user_id", "purpose", "created_at"),
         Index("ix_smsverify_challenge_created_at", "created_at"),
+        Index("ix_smsverify_challenge_mobile_end", "mobile_end", "user_id"),
     )
 
     PENDING, VERIFIED, EXPIRED = "pending", "verified", "expired"
@@ -79,6 +97,9 @@ class Challenge(Base):
     #: None where the mobile is proved before an account exists.
     user_id: Mapped[str | None] = mapped_column(UserId)
     mobile: Mapped[str] = mapped_column(ascii_text(16))
+    mobile_end: Mapped[str | None] = mapped_column(
+        ascii_text(4), _last_four("mobile"), deferred=True
+    )
     #: The user's own mobile at the start. The challenge is void once the user has another one.
     user_mobile: Mapped[str | None] = mapped_column(ascii_text(16))
     purpose: Mapped[str] = mapped_column(exact_text(64))
@@ -216,6 +237,7 @@ class Incoming(Base):
     __tablename__ = "smsverify_incoming"
     __table_args__ = (
         Index("ix_smsverify_incoming_received_at", "received_at"),
+        Index("ix_smsverify_incoming_read_at", "read_at", "received_at"),
         Index("ix_smsverify_incoming_originator", "originator", "received_at"),
     )
 
@@ -290,6 +312,46 @@ class Alert(Base):
 
     name: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
     until: Mapped[datetime]
+
+
+class Setting(Base):
+    """A setting that staff have changed; it replaces the configuration's."""
+
+    __tablename__ = "smsverify_setting"
+
+    #: The key in lower case and without its prefix, such as `revalidation_days`.
+    key: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
+    #: JSON.
+    value: Mapped[str] = mapped_column(long_text())
+    updated_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Setting {self.key}>"
+
+
+class Audit(Base):
+    """Something that a member of the staff did on the staff pages."""
+
+    __tablename__ = "smsverify_audit"
+    __table_args__ = (
+        Index("ix_smsverify_audit_at", "at", "id"),
+        Index("ix_smsverify_audit_who", "who", "action", "at"),
+        Index("ix_smsverify_audit_subject", "subject", "at"),
+    )
+
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    #: Flask-Login's `get_id` of the staff member.
+    who: Mapped[str] = mapped_column(UserId)
+    #: The last part of the path, such as `revoke`.
+    action: Mapped[str] = mapped_column(ascii_text(32))
+    #: A user's id, a message's id, the key of a setting …
+    subject: Mapped[str] = mapped_column(exact_text(191))
+    #: What was changed, as a JSON object without codes and texts of codes.
+    detail: Mapped[str] = mapped_column(long_text(), default="{}")
+    at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Audit {self.action} by {self.who}>"
 
 
 def install(metadata: MetaData) -> None:

@@ -16,6 +16,7 @@ from .ledger import Ledger
 from .models import (
     Alert,
     Attempt,
+    Audit,
     Budget,
     Challenge,
     EarlyReport,
@@ -32,6 +33,8 @@ _SLICE = 1000
 
 #: An open change can be applied for a month after its delay, which is a month at most.
 _LONGEST_CHANGE = timedelta(days=60)
+#: Who did what is kept for a year, however short the age of other rows is.
+_AUDIT_AGE = timedelta(days=365)
 #: Nothing younger is deleted: codes and cooldowns end long before that.
 MIN_AGE = timedelta(days=2)
 
@@ -78,6 +81,7 @@ def _conditions(
         (NativeHold, NativeHold.until < now),
         (EarlyReport, EarlyReport.until < now),
         (Alert, Alert.until < now),
+        (Audit, Audit.at < min(cutoff, now - _AUDIT_AGE)),
     ]
 
 

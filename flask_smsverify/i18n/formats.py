@@ -8,6 +8,7 @@ from typing import Literal
 
 from babel.dates import format_date as babel_date
 from babel.dates import format_timedelta, get_datetime_format
+from babel.numbers import format_percent as babel_percent
 
 from .catalogue import Translator
 from .locales import locale_data, uses_persian_calendar
@@ -17,6 +18,9 @@ def _(message: str) -> str:
     """Mark a message for extraction into the catalogues."""
     return message
 
+
+#: Typed years below it belong to the Persian calendar, which has reached 1405.
+_FIRST_GREGORIAN_YEAR = 1700
 
 _PERSIAN_MONTHS = (
     _("Farvardin"),
@@ -32,6 +36,12 @@ _PERSIAN_MONTHS = (
     _("Bahman"),
     _("Esfand"),
 )
+
+
+def format_percent(value: int, translator: Translator) -> str:
+    """Write a whole number of percent: "93%", and "۹۳٪" in Persian."""
+    locale = locale_data(translator.locale)
+    return str(babel_percent(value / 100, locale=locale, numbering_system="default"))
 
 
 def format_clock(seconds: float, translator: Translator) -> str:
@@ -84,6 +94,33 @@ def format_date(day: dt.date, translator: Translator) -> str:
     return translator.digits(text)
 
 
+def format_short_date(day: dt.date, translator: Translator) -> str:
+    """Write a day in figures, year first: "2025-03-21", or "1404/01/01" in the Persian calendar."""
+    if uses_persian_calendar(translator.locale):
+        jalali = _to_persian(day)
+        if jalali is not None:
+            year, month, day_of_month = jalali
+            return translator.digits(f"{year:04}/{month:02}/{day_of_month:02}")
+    return translator.digits(day.isoformat())
+
+
+def parse_short_date(text: str) -> dt.date:
+    """Read a day as `format_short_date` writes it, in either calendar and with ASCII digits.
+
+    A year before 1700 is one of the Persian calendar.
+
+    :raises ValueError: it is not a day.
+    """
+    year, month, day = map(int, text.replace("/", "-").split("-"))
+    if year >= _FIRST_GREGORIAN_YEAR:
+        return dt.date(year, month, day)
+    try:
+        from persiantools.jdatetime import JalaliDate
+    except ImportError:
+        raise ValueError(text) from None
+    return JalaliDate(year, month, day).to_gregorian()  # type: ignore[no-untyped-call]  # the package has no type hints
+
+
 def format_time(moment: dt.datetime, translator: Translator) -> str:
     """Write the time of day on a 24-hour clock: "14:05". UTC is named: "14:05 UTC"."""
     text = translator.digits(f"{moment:%H:%M}")
@@ -99,10 +136,19 @@ def format_datetime(moment: dt.datetime, translator: Translator) -> str:
 
 
 def _format_persian_date(day: dt.date, translator: Translator) -> str | None:
+    jalali = _to_persian(day)
+    if jalali is None:
+        return None
+    year, month, day_of_month = jalali
+    name = translator.gettext(_PERSIAN_MONTHS[month - 1])
+    return translator.digits(f"{day_of_month} {name} {year}")
+
+
+def _to_persian(day: dt.date) -> tuple[int, int, int] | None:
+    """Return year, month and day in the Persian calendar; None without `persiantools`."""
     try:
         from persiantools.jdatetime import JalaliDate
     except ImportError:
         return None
     jalali = JalaliDate(day)  # type: ignore[no-untyped-call]  # the package has no type hints
-    month = translator.gettext(_PERSIAN_MONTHS[jalali.month - 1])
-    return translator.digits(f"{jalali.day} {month} {jalali.year}")
+    return jalali.year, jalali.month, jalali.day

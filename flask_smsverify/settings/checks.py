@@ -119,6 +119,13 @@ def check_site_name(value: object) -> str | None:
     return value
 
 
+def check_template(value: object) -> str | None:
+    """Check the name of a template. None stands for the built-in one."""
+    if value is not None and (not isinstance(value, str) or not is_printable(value)):
+        raise ConfigurationError("must be the name of a template, or None for the built-in one")
+    return value
+
+
 def check_signature(value: object) -> str:
     """Check the end of every text, which may have several lines or be empty."""
     if not isinstance(value, str) or (value and not is_printable(value.replace("\n", ""))):

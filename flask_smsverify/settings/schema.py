@@ -41,6 +41,7 @@ from .checks import (
     check_senders,
     check_signature,
     check_site_name,
+    check_template,
     check_test_numbers,
     check_url,
     suggest,
@@ -115,6 +116,7 @@ class Settings:
     webotp_host: str | None = _key(check_host, None)
     url_prefix: str = _key(check_path, "/verify-mobile")
     admin_url: str = _key(check_path, "/admin/smsverify")
+    admin_template: str | None = _key(check_template, None)
     frame_ancestors: str = _key(check_frame_ancestors, "'none'")
     next_url: str = _key(check_local_url, "/")
     queue: str = _key(check_one_of("inline"), "inline")

@@ -119,7 +119,10 @@ class Accounts:
 
     def forget(self, user: object) -> None:
         """Erase everything that is stored about a user, except usage, which holds digests only."""
-        user_id = self._users.id_of(user)
+        self.forget_id(self._users.id_of(user))
+
+    def forget_id(self, user_id: str) -> None:
+        """Erase everything that is stored about a user whom the host may have deleted."""
 
         def work(session: Session) -> None:
             row = session.get(Verification, user_id, with_for_update=True)

@@ -30,11 +30,12 @@ from .challenges import Challenges, Subject, is_expired, is_void, latest_challen
 from .change import MobileChanges
 from .check import CodeChecker, Proof
 from .claim import TokenClaim
+from .codes import NATIVE_LENGTHS, is_same_code, parse_code
 from .issue import CodeIssuer
 from .limits import GuessLimits
 from .native import is_token_used
 from .policy import Policy, Status
-from .rules import Rules, Users
+from .rules import CLOCK_SKEW, Rules, Users
 from .tokens import ProofTokens
 
 #: Characters that are stored of a purpose.
@@ -325,6 +326,38 @@ class Verifier:
     def forget(self, user: object) -> None:
         """Erase everything that is stored about a user, except usage, which holds digests only."""
         self._accounts.forget(user)
+
+    def forget_id(self, user_id: str) -> None:
+        """Erase everything that is stored about a user whom the host may have deleted.
+
+        :param user_id: the primary key as text.
+        """
+        self._accounts.forget_id(user_id)
+
+    def find_by_code(self, typed: str) -> list[Challenge]:
+        """Return the open challenges whose own code this is, for staff, the newest first.
+
+        Codes are not stored, so the code of each open challenge is derived and compared. A native
+        code is known to its gateway alone.
+
+        :raises InvalidCode: the input cannot be a code.
+        """
+        code = parse_code(typed, NATIVE_LENGTHS)
+        now = self._ledger.clock()
+        found = (
+            select(Challenge)
+            .where(Challenge.created_at > now - self._rules.code_lifetime - CLOCK_SKEW)
+            .where(Challenge.state == Challenge.PENDING, Challenge.own_sent)
+            .where(Challenge.expires_at > now)
+            .order_by(Challenge.created_at.desc())
+        )
+        pending = self._ledger.read(lambda session: session.scalars(found).all())
+        return [
+            challenge
+            for challenge in pending
+            if self._challenges.has_key(challenge)
+            and is_same_code(code, self._challenges.own_code(challenge))
+        ]
 
     # --- details for pages and commands ---------------------------------------------------------
 

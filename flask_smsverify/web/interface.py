@@ -90,6 +90,10 @@ class Interface:
         """Write a number, or a text that contains digits, in the reader's digits."""
         return self.translator.digits(str(value))
 
+    def percent(self, value: int) -> str:
+        """Write a whole number of percent."""
+        return formats.format_percent(value, self.translator)
+
     def clock(self, seconds: float) -> str:
         """Write a duration as a countdown: `1:05`."""
         return formats.format_clock(seconds, self.translator)
@@ -115,17 +119,33 @@ class Interface:
             return ""
         return formats.format_datetime(self._local(moment), self.translator)
 
+    def short(self, moment: dt.datetime | None) -> str:
+        """Write a day and a time of day in figures, for tables; empty for None."""
+        if moment is None:
+            return ""
+        local = self._local(moment)
+        day = formats.format_short_date(local.date(), self.translator)
+        return f"{day} {formats.format_time(local, self.translator)}"
+
+    def short_date(self, day: dt.date) -> str:
+        """Write a day in figures, in the reader's calendar."""
+        return formats.format_short_date(day, self.translator)
+
     def status(self, user: object) -> StatusView:
         """Return the status of a user, for the widgets."""
         if self._status is None:
             raise LookupError("this Interface was created without a status function")
         return self._status(user)
 
+    @property
+    def timezone(self) -> dt.tzinfo:
+        """The time zone in which times are shown."""
+        return self._timezone or host_timezone() or locales.usual_timezone(self.translator.locale)
+
     def _local(self, moment: dt.datetime) -> dt.datetime:
         """Convert to the reader's time zone. A time without a zone is UTC."""
         aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        zone = self._timezone or host_timezone() or locales.usual_timezone(self.translator.locale)
-        return aware.astimezone(zone)
+        return aware.astimezone(self.timezone)
 
 
 def current_ui() -> Interface:

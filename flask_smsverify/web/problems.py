@@ -115,6 +115,7 @@ class ProblemView:
     detail: str
     field: str | None
     retry_at: datetime | None
+    errors: Mapping[str, str]
 
 
 def problem_view(problem: Problem, ui: Interface) -> ProblemView:
@@ -122,4 +123,5 @@ def problem_view(problem: Problem, ui: Interface) -> ProblemView:
     text = problem_text(problem.error, problem.values, ui.translator)
     wait = problem.values.get("retry_after")
     retry_at = None if wait is None else get_state().clock() + timedelta(seconds=wait)
-    return ProblemView(problem.code, text.title, text.detail, problem.field, retry_at)
+    errors = problem.values.get("errors") or {}
+    return ProblemView(problem.code, text.title, text.detail, problem.field, retry_at, errors)

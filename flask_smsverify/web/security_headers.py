@@ -31,12 +31,15 @@ _OWN_POLICY = (
 )
 
 
-def render_own_template(name: str, parts: Sequence[str] = (), /, **context: Any) -> str:
+def render_own_template(
+    name: str, parts: Sequence[str] = (), layout: str | None = "base.html", /, **context: Any
+) -> str:
     """Render a template of the folder `smsverify`, and choose the policy of the page.
 
     :param parts: templates that this one includes for the host to replace.
+    :param layout: the template that it extends, in the same folder; None if it is the host's.
     """
-    if all(map(_is_own, (name, "base.html", *parts))):
+    if layout is not None and all(map(_is_own, (name, layout, *parts))):
         request.environ[_POLICY] = _OWN_POLICY + _framing()
     return render_template(f"smsverify/{name}", **context)
 

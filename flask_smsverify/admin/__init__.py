@@ -1,0 +1,29 @@
+"""Staff pages: lists, settings and actions for the host's staff, one file a page.
+
+The pages are a blueprint at `SMSVERIFY_ADMIN_URL`. They do not exist until the host says who is
+staff, with `@smsverify.staff_required`. The rules are in `verification`, `messaging` and
+`delivery`; a page calls them and records in the audit what was done.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from flask import Flask
+
+from ..state import get_state
+from ..web.caching import no_store_below
+from . import audit as audit
+from . import overview as overview
+from . import verifications as verifications
+from .blueprint import blueprint
+from .flask_admin_link import menu_link
+
+__all__ = ["menu_link", "register"]
+
+
+def register(app: Flask) -> None:
+    """Attach the staff pages to an app."""
+    settings = get_state(app).settings
+    app.register_blueprint(blueprint, url_prefix=settings.admin_url)
+    app.after_request(functools.partial(no_store_below, settings.admin_url))

@@ -1,0 +1,108 @@
+"""`/audit`: who of the staff did what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from flask.typing import ResponseReturnValue
+from sqlalchemy import or_, select
+
+from ..db.models import Audit
+from ..state import get_state
+from ..web.interface import Interface, current_ui
+from . import host_users
+from .blueprint import blueprint
+from .keyset import Key, Page, newest_first
+from .lists import Column, Filter, Item, ListView, read_query, respond
+
+
+@blueprint.get("/audit")
+def audit() -> ResponseReturnValue:
+    """Show what staff did, the newest first; `q` is a staff member's id or a subject."""
+    query = read_query()
+    rows = select(Audit).where(*query.within(Audit.at))
+    if query.search:
+        rows = rows.where(or_(Audit.who == query.search, Audit.subject == query.search))
+
+    def source(after: Key | None, limit: int) -> Page[Audit]:
+        return get_state().ledger.read(
+            lambda session: newest_first(session, rows, Audit.at, Audit.id, after, limit)
+        )
+
+    return respond(
+        _view(current_ui()),
+        query,
+        source,
+        (datetime, str),
+        _items,
+        csv_columns=("at", "who", "action", "subject", "detail"),
+    )
+
+
+def _items(rows: Sequence[Audit]) -> list[Item]:
+    emails = {
+        user_id: host_users.email_of(user)
+        for user_id, user in host_users.load({row.who for row in rows}).items()
+    }
+    labels = action_labels(current_ui())
+    return [
+        {
+            "id": row.id,
+            "at": row.at,
+            "who": row.who,
+            "action": row.action,
+            "subject": row.subject,
+            "detail": json.loads(row.detail),
+            "_email": emails.get(row.who),
+            "_action": labels.get(row.action, row.action),
+            "_detail": _describe(json.loads(row.detail)),
+        }
+        for row in rows
+    ]
+
+
+def _describe(detail: dict[str, object]) -> str:
+    return "\n".join(f"{name}: {_plain(value)}" for name, value in detail.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def action_labels(ui: Interface) -> dict[str, str]:
+    """Return action → what it is called on the page."""
+    t = ui.t
+    return {
+        "verifications": t("Searched by code"),
+        "resend": t("Sent again"),
+        "verify": t("Marked as confirmed"),
+        "revoke": t("Revoked"),
+        "unlock": t("Unlocked"),
+        "delete": t("Deleted"),
+    }
+
+
+def _view(ui: Interface) -> ListView:
+    t = ui.t
+    return ListView(
+        title=t("Activity"),
+        endpoint="smsverify_admin.audit",
+        key="id",
+        columns=(
+            Column("at", t("Time"), "time"),
+            Column("who", t("Staff member"), "who"),
+            Column("_action", t("Action")),
+            Column("subject", t("Concerns"), "code"),
+            Column("_detail", t("Details"), "body"),
+        ),
+        filters=(
+            Filter("q", t("Staff member or user"), "search", hint=t("The whole id")),
+            Filter("from", t("From"), "date"),
+            Filter("to", t("To"), "date"),
+        ),
+        empty=t("Nothing was done in this period."),
+    )

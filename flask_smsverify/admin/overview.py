@@ -1,0 +1,252 @@
+"""`/`: what was sent and proved in the last two weeks, and what needs attention now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from flask import current_app, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy import ColumnElement, case, distinct, func, select
+from sqlalchemy.orm import Session
+
+from ..db.models import Alert, Attempt, Challenge, Incoming, Message, Verification
+from ..state import AppState, get_state
+from ..web.interface import Interface, current_ui
+from ..web.negotiation import wants_json
+from .blueprint import blueprint
+from .operators import operator_of
+from .rendering import render
+
+_DAYS = 14
+#: An attempt without an answer after so long will not get one.
+_UNANSWERED = timedelta(minutes=15)
+#: Rows of attention are counted up to here; then "99+".
+_MAX_COUNT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many challenges were sent and proved.
+
+    :param label: a sender, or an operator.
+    """
+
+    label: str
+    sent: int
+    proved: int
+
+    @property
+    def conversion(self) -> int | None:
+        """The proved ones in percent; None if nothing was sent."""
+        return round(100 * self.proved / self.sent) if self.sent else None
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day of the chart."""
+
+    day: date
+    sent: int
+    proved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that staff should look at.
+
+    :param tone: `bad`, or `wait` where nothing is broken.
+    """
+
+    text: str
+    url: str
+    tone: str = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    days: list[Day]
+    senders: list[Share]
+    operators: list[Share]
+
+
+@blueprint.get("/")
+def overview() -> ResponseReturnValue:
+    """Show figures per day, sender and operator, and what needs attention."""
+    state, ui = get_state(), current_ui()
+    bounds = _day_bounds(state.clock(), ui)
+    figures = state.ledger.read(lambda session: _figures(session, bounds, ui))
+    attention = _attention(state, ui)
+    if wants_json():
+        return current_app.json.response(
+            {
+                "days": [
+                    {"day": day.day.isoformat(), "sent": day.sent, "proved": day.proved}
+                    for day in figures.days
+                ],
+                "senders": [_share_json(share, "sender") for share in figures.senders],
+                "operators": [_share_json(share, "operator") for share in figures.operators],
+                "attention": [item.text for item in attention],
+            }
+        )
+    total = Share(
+        "", sum(day.sent for day in figures.days), sum(day.proved for day in figures.days)
+    )
+    return render(
+        "overview.html",
+        sv_days=figures.days,
+        sv_bars=_bars(figures.days, ui.dir),
+        sv_today=figures.days[-1],
+        sv_total=total,
+        sv_senders=figures.senders,
+        sv_operators=figures.operators,
+        sv_attention=attention,
+    )
+
+
+def _share_json(share: Share, name: str) -> dict[str, object]:
+    return {
+        name: share.label,
+        "sent": share.sent,
+        "proved": share.proved,
+        "conversion": share.conversion,
+    }
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def _day_bounds(now: datetime, ui: Interface) -> list[tuple[date, datetime]]:
+    """Return the last days and when each begins, in the reader's time zone."""
+    today = now.astimezone(ui.timezone).date()
+    days = [today - timedelta(days=back) for back in reversed(range(_DAYS))]
+    return [
+        (day, datetime(day.year, day.month, day.day, tzinfo=ui.timezone).astimezone(UTC))
+        for day in days
+    ]
+
+
+def _figures(session: Session, bounds: Sequence[tuple[date, datetime]], ui: Interface) -> _Figures:
+    since = bounds[0][1]
+    is_counted = (Challenge.created_at >= since, Challenge.sends > 0)
+    is_proved = func.sum(case((Challenge.state == Challenge.VERIFIED, 1), else_=0))
+    # The databases have no common function for the day of a moment in a time zone.
+    day: ColumnElement[int] = case(
+        *(
+            (Challenge.created_at >= begin, number)
+            for number, (_, begin) in reversed(list(enumerate(bounds)))
+        )
+    )
+    per_day = {
+        number: (sent, int(proved or 0))
+        for number, sent, proved in session.execute(
+            select(day, func.count(), is_proved).where(*is_counted).group_by(day)
+        )
+    }
+    days = [Day(day, *per_day.get(number, (0, 0))) for number, (day, _) in enumerate(bounds)]
+
+    proved_id = case((Challenge.state == Challenge.VERIFIED, Challenge.id))
+    by_sender = session.execute(
+        select(Attempt.sender, func.count(distinct(Challenge.id)), func.count(distinct(proved_id)))
+        .join(Message, Message.id == Attempt.message_id)
+        .join(Challenge, Challenge.id == Message.challenge_id)
+        .where(Attempt.created_at >= since)
+        .group_by(Attempt.sender)
+    )
+    senders = [Share(str(name), sent, proved) for name, sent, proved in by_sender]
+
+    # Six characters of a mobile identify its operator: `+98912`.
+    prefix = func.substr(Challenge.mobile, 1, 6)
+    by_prefix = session.execute(
+        select(prefix, func.count(), is_proved).where(*is_counted).group_by(prefix)
+    )
+    locale = ui.translator.locale
+    operators = _merge(
+        (operator_of(str(start), locale) or ui.t("Other"), sent, int(proved or 0))
+        for start, sent, proved in by_prefix
+    )
+    return _Figures(days, _sorted(senders), _sorted(operators))
+
+
+def _merge(shares: Iterable[tuple[str, int, int]]) -> list[Share]:
+    merged: dict[str, Share] = {}
+    for label, sent, proved in shares:
+        known = merged.get(label, Share(label, 0, 0))
+        merged[label] = Share(label, known.sent + sent, known.proved + proved)
+    return list(merged.values())
+
+
+def _sorted(shares: Iterable[Share]) -> list[Share]:
+    return sorted(shares, key=lambda share: (-share.sent, share.label))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of the chart, in the units of its SVG: 100 is the highest."""
+
+    day: date
+    x: int
+    sent: float
+    proved: float
+
+
+def _bars(days: Sequence[Day], direction: str) -> list[Bar]:
+    """Return a bar for each day, in the reading direction."""
+    highest = max((day.sent for day in days), default=0) or 1
+    places = range(len(days)) if direction == "ltr" else reversed(range(len(days)))
+    return [
+        Bar(
+            day.day,
+            20 * place,
+            round(100 * day.sent / highest, 1),
+            round(100 * day.proved / highest, 1),
+        )
+        for place, day in zip(places, days, strict=True)
+    ]
+
+
+# --- attention ---------------------------------------------------------------------------------
+
+
+def _attention(state: AppState, ui: Interface) -> list[Attention]:
+    now = state.clock()
+    t, n = ui.t, ui.n
+    found: list[Attention] = []
+    for name in state.delivery.routes.senders:
+        if state.delivery.breakers.state(name) != "closed":
+            text = t("The sender %(sender)s does not work and is skipped.", sender=name)
+            found.append(Attention(text, url_for("smsverify_admin.overview")))
+
+    def work(session: Session) -> tuple[list[str], int, int, int]:
+        alerts = select(Alert.name).where(Alert.until > now, Alert.name.startswith("limit "))
+        unanswered = select(Attempt.id).where(
+            Attempt.state.in_((Attempt.SENDING, "unknown")),
+            Attempt.created_at.between(now - timedelta(days=1), now - _UNANSWERED),
+        )
+        locked = select(Verification.user_id).where(Verification.locked_at.is_not(None))
+        unread = select(Incoming.id).where(Incoming.read_at.is_(None))
+        count: Callable[[object], int] = lambda rows: len(  # noqa: E731 -- one use, three lines
+            session.scalars(rows.limit(_MAX_COUNT)).all()  # type: ignore[attr-defined]  # a Select
+        )
+        return list(session.scalars(alerts)), count(unanswered), count(locked), count(unread)
+
+    alerts, unanswered, locked, unread = state.ledger.read(work)
+    for name in alerts:
+        scope = name.removeprefix("limit ")
+        text = t("The limit “%(scope)s” was reached. No more codes are sent for now.", scope=scope)
+        found.append(Attention(text, url_for("smsverify_admin.overview")))
+    if unanswered:
+        text = n(
+            "The fate of %(count)s message of the last day is unknown.",
+            "The fate of %(count)s messages of the last day is unknown.",
+            unanswered,
+        )
+        found.append(Attention(text, url_for("smsverify_admin.overview")))
+    if locked:
+        text = n("%(count)s user is locked.", "%(count)s users are locked.", locked)
+        found.append(Attention(text, url_for("smsverify_admin.verifications", state="locked")))
+    if unread:
+        text = n("%(count)s unread message.", "%(count)s unread messages.", unread)
+        found.append(Attention(text, url_for("smsverify_admin.overview"), "wait"))
+    return found

@@ -1,0 +1,277 @@
+"""The staff's list of verifications: what it shows, search by code, and the actions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import staff
+from flask import Flask
+from flask.testing import FlaskClient
+from staff import ADMIN, JSON, audited, listed, logged_in
+from visiting import last_code, phone, wrong
+
+from flask_smsverify.admin.csv_export import safe_cell
+from flask_smsverify.testing import outbox
+
+LIST = f"{ADMIN}/verifications"
+
+
+def act(client: FlaskClient, action: str, user: object, **body: Any) -> Any:
+    return client.post(f"{LIST}/{user}/{action}", json=body)
+
+
+def send_code(app: Flask, user: int) -> str:
+    """Let a user ask for a code, and return it."""
+    logged_in(app, user).post("/verify-mobile/send")
+    return last_code(app)
+
+
+def test_an_item_has_the_mobile_whole_and_the_state_of_the_user(
+    app: Flask, client: FlaskClient
+) -> None:
+    code = send_code(app, 3)
+    [item] = listed(client, "/verifications")
+    assert {name: item[name] for name in ("user_id", "email", "mobile", "state")} == {
+        "user_id": "3",
+        "email": "user3@example.com",
+        "mobile": "+989123450003",
+        "state": "pending",
+    }
+    assert item["verified_at"] is None
+    assert item["last_sent_at"].endswith("Z")
+    assert len(listed(client, "/verifications", state="pending")) == 1
+    logged_in(app, 3).post("/verify-mobile/check", data={"code": code})
+    assert listed(client, "/verifications", state="pending") == []
+    [item] = listed(client, "/verifications")
+    assert (item["state"], item["channel"]) == ("verified", "sms")
+    assert item["expires_at"] > item["verified_at"]
+
+
+def test_the_lifecycle_of_a_user_is_one_audit_row_for_each_change(
+    app: Flask, client: FlaskClient
+) -> None:
+    def state_of(user: int) -> str:
+        [item] = listed(client, "/verifications", q=f"user{user}@")
+        state: str = item["state"]
+        return state
+
+    assert act(client, "verify", 3).json == {"done": ["3"], "failed": []}
+    assert state_of(3) == "verified"
+    assert [item["user_id"] for item in listed(client, "/verifications", state="verified")] == ["3"]
+    assert act(client, "revoke", 3).status_code == 200
+    assert state_of(3) == "unverified"
+    assert [item["user_id"] for item in listed(client, "/verifications", state="revoked")] == ["3"]
+    assert act(client, "resend", 3).status_code == 200
+    assert state_of(3) == "pending"
+    assert phone(app).last.to == "+989123450003"
+    assert act(client, "unlock", 3).status_code == 200
+    assert act(client, "delete", 3).status_code == 200
+    assert listed(client, "/verifications") == []
+    assert audited(app) == [
+        ("1", action, "3") for action in ("verify", "revoke", "resend", "unlock", "delete")
+    ]
+    items = listed(client, "/audit")
+    assert [item["action"] for item in items] == ["delete", "unlock", "resend", "revoke", "verify"]
+    assert (items[0]["who"], items[0]["subject"]) == ("1", "3")
+
+
+def test_a_locked_user_is_listed_and_unlocked(make_staff_app: Any) -> None:
+    app = make_staff_app(SMSVERIFY_CONSECUTIVE_FAILURES=2)
+    client = logged_in(app)
+    code = send_code(app, 3)
+    visitor = logged_in(app, 3)
+    for _ in range(2):
+        visitor.post("/verify-mobile/check", data={"code": wrong(code)})
+    [item] = listed(client, "/verifications", state="locked")
+    assert (item["user_id"], item["locked"]) == ("3", True)
+    assert "locked" in client.get(f"{ADMIN}/", headers=JSON).text
+    act(client, "unlock", 3)
+    assert listed(client, "/verifications", state="locked") == []
+
+
+def test_a_refused_action_changes_nothing_and_is_not_in_the_audit(
+    app: Flask, client: FlaskClient
+) -> None:
+    answer = act(client, "verify", 99)
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    with app.app_context():
+        staff.db.session.get(staff.StaffUser, 4).mobile = "12"
+        staff.db.session.commit()
+    answer = act(client, "verify", 4)
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_mobile")
+    assert act(client, "resend", 3).status_code == 200
+    answer = act(client, "resend", 3)
+    assert (answer.status_code, answer.json["code"]) == (429, "too_soon")
+    assert audited(app) == [("1", "resend", "3")]
+
+
+def test_an_action_on_many_users_tells_which_failed(app: Flask, client: FlaskClient) -> None:
+    answer = client.post(f"{LIST}/verify", json={"user_ids": ["3", "99", "4"]})
+    assert answer.status_code == 200
+    assert answer.json["done"] == ["3", "4"]
+    [failed] = answer.json["failed"]
+    assert (failed["id"], failed["code"]) == ("99", "not_found")
+    assert audited(app) == [("1", "verify", "3"), ("1", "verify", "4")]
+    none = client.post(f"{LIST}/verify", json={})
+    assert (none.status_code, none.json["code"]) == (422, "invalid_values")
+
+
+def test_a_browser_returns_to_its_list_with_a_notice(client: FlaskClient) -> None:
+    here = f"http://localhost{LIST}?q=user3"
+    answer = client.post(f"{LIST}/3/verify", headers={"Referer": here})
+    assert (answer.status_code, answer.location) == (303, f"{LIST}?q=user3")
+    assert "The number is marked as confirmed." in client.get(answer.location).text
+    assert "The number is marked as confirmed." not in client.get(answer.location).text
+    away = client.post(f"{LIST}/99/verify", headers={"Referer": "https://elsewhere.example/"})
+    assert away.location == f"{ADMIN}/"
+    assert "Not found" in client.get(away.location).text
+
+
+def test_a_deleted_user_of_the_host_can_still_be_erased(app: Flask, client: FlaskClient) -> None:
+    act(client, "verify", 4)
+    with app.app_context():
+        staff.db.session.delete(staff.db.session.get(staff.StaffUser, 4))
+        staff.db.session.commit()
+    assert [item["mobile"] for item in listed(client, "/verifications")] == ["+989123450004"]
+    assert act(client, "resend", 4).status_code == 404
+    assert act(client, "delete", 4).status_code == 200
+    assert listed(client, "/verifications") == []
+
+
+# --- search by code ----------------------------------------------------------------------------
+
+
+def test_an_open_code_finds_who_was_sent_it_until_it_is_used(
+    app: Flask, client: FlaskClient
+) -> None:
+    code = send_code(app, 3)
+    found = client.post(LIST, json={"q": code})
+    assert [item["user_id"] for item in found.json["items"]] == ["3"]
+    assert found.json["next"] is None
+    spelled = code[:3] + " " + code[3:].translate(str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹"))
+    assert len(client.post(LIST, json={"q": spelled}).json["items"]) == 1
+    assert client.post(LIST, json={"q": wrong(code)}).json["items"] == []
+    logged_in(app, 3).post("/verify-mobile/check", data={"code": code})
+    assert client.post(LIST, json={"q": code}).json["items"] == []
+    assert audited(app) == [("1", "verifications", "")] * 4
+    assert code not in client.get(f"{ADMIN}/audit", headers=JSON).text
+
+
+def test_a_code_for_a_number_without_an_account_is_found(app: Flask, client: FlaskClient) -> None:
+    with app.app_context():
+        state = app.extensions["smsverify"]
+        state.verifier.start_for("09351112233", purpose="sign-up")
+        state.workers.wait()
+    [item] = client.post(LIST, json={"q": last_code(app)}).json["items"]
+    assert (item["user_id"], item["mobile"]) == (None, "+989351112233")
+
+
+def test_codes_are_searched_at_most_thirty_times_an_hour_by_one_person(
+    app: Flask, client: FlaskClient
+) -> None:
+    with outbox(app) as box:
+        for _ in range(30):
+            assert client.post(LIST, json={"q": "000000"}).status_code == 200
+        refused = client.post(LIST, json={"q": "000000"})
+        assert (refused.status_code, refused.json["code"]) == (429, "rate_limited")
+        assert 3500 < refused.json["retry_after"] <= 3600
+        assert len(audited(app)) == 30
+        box.advance(timedelta(hours=1, seconds=1))
+        assert client.post(LIST, json={"q": "000000"}).status_code == 200
+
+
+def test_read_only_staff_cannot_search_by_code(app: Flask) -> None:
+    assert logged_in(app, 2).post(LIST, json={"q": "123456"}).status_code == 403
+
+
+def test_a_browser_sees_the_result_of_a_search_by_code(app: Flask, client: FlaskClient) -> None:
+    code = send_code(app, 3)
+    page = client.post(LIST, data={"q": code})
+    assert page.status_code == 200
+    assert "user3@example.com" in page.text
+
+
+# --- CSV, and values of the query --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1"]
+)
+def test_a_cell_that_a_spreadsheet_takes_for_a_formula_is_text(value: str) -> None:
+    assert safe_cell(value) == f"'{value}"
+
+
+def test_an_export_has_every_row_and_no_formula(app: Flask, client: FlaskClient) -> None:
+    with app.app_context():
+        staff.db.session.get(staff.StaffUser, 3).email = '=HYPERLINK("http://x.example")'
+        staff.db.session.commit()
+    client.post(f"{LIST}/verify", json={"ids": ["3", "4"]})
+    answer = client.get(LIST, query_string={"format": "csv", "limit": 1})
+    assert answer.mimetype == "text/csv"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="verifications.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+    assert {row["user_id"] for row in rows} == {"3", "4"}
+    assert {row["mobile"] for row in rows} == {"'+989123450003", "'+989123450004"}
+    assert {row["email"][0] for row in rows} == {"'", "u"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"state": "happy"},
+        {"from": "yesterday"},
+        {"to": "2026-13-01"},
+        {"limit": "0"},
+        {"limit": "x"},
+        {"after": "!"},
+        {"after": "W10"},
+        {"after": "WzEsMl0"},
+        {"q": "x" * 300},
+    ],
+)
+def test_wrong_parameters_of_a_list_are_problems(
+    client: FlaskClient, query: dict[str, str]
+) -> None:
+    answer = client.get(LIST, query_string=query, headers=JSON)
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
+    assert list(answer.json["errors"]) == list(query)
+    assert client.get(LIST, query_string=query).status_code == 422
+
+
+def test_days_are_read_in_both_calendars_and_in_the_readers_time_zone(
+    app: Flask, client: FlaskClient
+) -> None:
+    act(client, "verify", 3)
+    now = app.extensions["smsverify"].clock()
+    tehran = (now + timedelta(hours=3, minutes=30)).date()
+    for language in ("fa", "en"):
+        client.environ_base["HTTP_ACCEPT_LANGUAGE"] = language
+        assert len(listed(client, "/verifications", to="1390/01/01")) == 0
+        assert len(listed(client, "/verifications", **{"from": "۱۳۹۰/۱/۱"})) == 1
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    assert len(listed(client, "/verifications", **{"from": tehran.isoformat()})) == 1
+    assert len(listed(client, "/verifications", to=tehran.isoformat())) == 1
+    after = (tehran + timedelta(days=1)).isoformat()
+    assert listed(client, "/verifications", **{"from": after}) == []
+
+
+def test_a_parameter_that_is_no_filter_does_not_reach_the_links(client: FlaskClient) -> None:
+    client.post(f"{LIST}/verify", json={"ids": ["3", "4"]})
+    page = client.get(f"{LIST}?limit=1&_external=1&_scheme=javascript&endpoint=x&filename=y")
+    assert page.status_code == 200
+    assert "javascript:" not in page.text
+    assert "limit=1" in page.text
+
+
+def test_markup_in_an_email_is_escaped(app: Flask, client: FlaskClient) -> None:
+    with app.app_context():
+        staff.db.session.get(staff.StaffUser, 3).email = "<script>alert(1)</script>@x.example"
+        staff.db.session.commit()
+    act(client, "verify", 3)
+    page = client.get(f"{LIST}?q=%3Cscript%3E").text
+    assert "&lt;script&gt;" in page
+    assert "<script>alert" not in page
