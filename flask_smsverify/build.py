@@ -29,7 +29,10 @@ from .i18n.code_text import CodeTexts, code_templates
 from .keyring import Keyring
 from .limits.policy import LimitPolicy
 from .limits.usage import LimitStore
+from .messaging.event_texts import EventTexts
+from .messaging.events import EventCatalogue
 from .messaging.notifier import Notifier
+from .messaging.text_store import TextStore
 from .messaging.tracking import Tracker
 from .senders.base import Sender
 from .senders.registry import build as build_sender
@@ -69,12 +72,14 @@ def build_state(
     settings: Settings,
     callbacks: Callbacks,
     gateways: Mapping[str, type[Sender]],
+    events: EventCatalogue,
     guard_responses: GuardResponses,
     locale: Callable[[], str],
 ) -> AppState:
     """Build the state of an app.
 
     :param gateways: the sender classes that the host registered, by kind.
+    :param events: the events that the host can report.
     :param locale: returns the language of a text, also outside a request.
     :raises ConfigurationError: a setting is missing or invalid.
     """
@@ -125,10 +130,19 @@ def build_state(
         default_region=settings.default_region,
         resend_delays=settings.resend_delays,
     )
+    event_texts = EventTexts(
+        events,
+        TextStore(ledger),
+        live=live,
+        opt_out_footer=settings.opt_out_footer or "",
+        parse_mobile=parse_mobile,
+        on_failure=lambda event: notifier.report_failed_text(event),  # noqa: PLW0108 -- it is made below
+    )
     notifier = Notifier(
+        ledger,
         delivery,
         workers,
-        live=live,
+        texts=event_texts,
         locale=locale,
         fallback_locale=default_locale(settings.default_region),
         reserve=lambda: usage.reserve(limits.for_notice(), clock()),
@@ -237,6 +251,7 @@ def build_state(
         usage=usage,
         workers=workers,
         delivery=delivery,
+        event_texts=event_texts,
         tracker=tracker,
         verifier=verifier,
         sign_in=sign_in,

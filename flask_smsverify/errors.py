@@ -35,6 +35,7 @@
         ├── CheckFailed               cause: the gateway gave no verdict
         ├── StoreUnavailable          the database did not take the write
         │   └── UncommittedWrites     the host's session holds SQLite's only write lock
+        ├── TemplateError             problem, name, line: a text that staff may not write
         └── RequestError              raised by the web layer alone
             ├── LoginRequired
             ├── VerificationRequired
@@ -129,7 +130,7 @@ class ProblemError(SMSVerifyError):
     status: ClassVar[int] = 500
     #: Whether neither waiting nor other input helps.
     final: ClassVar[bool] = False
-    #: The form field that the error is about: `code`, `mobile` or None.
+    #: The form field that the error is about: `code`, `mobile`, `text` or None.
     form_field: ClassVar[str | None] = None
     #: Attributes that the description depends on.
     values: ClassVar[tuple[str, ...]] = ()
@@ -648,6 +649,51 @@ class CheckFailed(ProblemError):
         self.cause = cause
 
 
+# --- texts of events ----------------------------------------------------------------------------
+
+
+class TemplateError(ProblemError):
+    """A text of an event contains something that is not allowed, or cannot be rendered.
+
+    :param problem: `"syntax"`, `"unknown_value"`, `"missing_value"`,
+        `"required_value"`, `"unknown_filter"`, `"not_allowed"`, `"empty"` or `"too_long"`.
+    :param name: the value, the filter or the syntax that the problem is about; empty for none.
+    :param line: the line of the text; None where no line is at fault.
+    """
+
+    code = "invalid_template"
+    status = 422
+    form_field = "text"
+    values = ("problem", "name", "line")
+    title = _("This text cannot be used")
+    detail = (_("Check the text and try again."),)
+
+    _BY_PROBLEM: ClassVar[Mapping[str, str]] = {
+        "syntax": _("Check the braces and quotation marks."),
+        "unknown_value": _("There is no value %(name)s for this text."),
+        "missing_value": _("The value %(name)s is missing."),
+        "required_value": _("The text must contain the value %(name)s."),
+        "unknown_filter": _("There is no filter %(name)s."),
+        "not_allowed": _("A text contains only values, conditions and filters."),
+        "empty": _("The text is empty."),
+        "too_long": _("The text is too long."),
+    }
+
+    def __init__(self, problem: str, *, name: str = "", line: int | None = None) -> None:
+        shown = problem.replace("_", " ") + (f" {_one_line(name)[:60]!r}" if name else "")
+        super().__init__(f"{shown} in line {line}" if line else shown)
+        self.problem = problem
+        self.name = _one_line(name)[:60]
+        self.line = line
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        detail = cls._BY_PROBLEM.get(str(values.get("problem")))
+        if detail is None or ("%(name)s" in detail and not values.get("name")):
+            return super().describe(values)
+        return Description(cls.title, (detail,))
+
+
 # --- requests -----------------------------------------------------------------------------------
 
 
@@ -793,6 +839,7 @@ PROBLEMS: Mapping[str, type[ProblemError]] = {
         NoAccount,
         SendRefused,
         InvalidToken,
+        TemplateError,
         SendFailed,
         CheckFailed,
         StoreUnavailable,

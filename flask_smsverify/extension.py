@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import flask_login
@@ -15,6 +15,8 @@ from . import admin, cli, credentials, fresh_login, guard, login_gate, web
 from .build import build_state, read_settings
 from .db import models
 from .errors import ConfigurationError, ProblemError, SenderError, SMSVerifyError
+from .i18n.catalogue import default_locale
+from .messaging.events import Event, EventCatalogue
 from .messaging.tracking import Tracker
 from .senders.base import Sender
 from .state import get_state
@@ -41,6 +43,7 @@ class SMSVerify:
     ) -> None:
         self._callbacks = Callbacks()
         self._gateways: dict[str, type[Sender]] = {}
+        self._events = EventCatalogue()
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, db, user_model=user_model)
@@ -71,6 +74,7 @@ class SMSVerify:
             settings=settings,
             callbacks=self._callbacks,
             gateways=self._gateways,
+            events=self._events,
             guard_responses=web.GuardResponses(ui),
             locale=lambda: ui.translator.locale,
         )
@@ -197,6 +201,65 @@ class SMSVerify:
         if not (isinstance(cls, type) and issubclass(cls, Sender)):
             raise ConfigurationError(f"a gateway must be a subclass of Sender, and {cls!r} is not")
         self._gateways[name] = cls
+
+    # --- events -----------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> Mapping[str, Event]:
+        """The events by name: the built-in ones, and those of `register_event`."""
+        return self._events
+
+    def register_event(
+        self,
+        name: str,
+        *,
+        audiences: Iterable[str] = ("user",),
+        values: Mapping[str, str] | Iterable[str],
+        texts: Mapping[str, object] | str,
+    ) -> Event:
+        """Add an event that the app reports with `notify`, with its values and default texts.
+
+        An event that `SMSVERIFY_PATTERNS` names must be added before `init_app`. The object keeps
+        the events for every app that it is initialized on.
+
+        ::
+
+            smsverify.register_event(
+                "parcel.delivered",
+                values={"parcel_number": "7002"},
+                texts={"en": "Your parcel {{ parcel_number }} has been delivered."},
+            )
+
+        :param name: lower-case words with dots.
+        :param audiences: `"user"`, `"staff"` or both.
+        :param values: the names of the values that `notify` takes, or name → example. Previews
+            show the examples.
+        :param texts: language → default text; for several audiences, audience → language → text.
+        :raises ConfigurationError: a parameter is wrong, a text cannot be rendered, or there is
+            already an event with this name.
+        """
+        return self._events.register(name, audiences=audiences, values=values, texts=texts)
+
+    def render_event(
+        self,
+        name: str,
+        audience: str,
+        text: str,
+        values: Mapping[str, object],
+        locale: str | None = None,
+    ) -> str:
+        """Return an edited text of an event as it would be sent, with signature and footer.
+
+        :param audience: `"user"` or `"staff"`.
+        :param text: the text as staff wrote it.
+        :param values: the event's values.
+        :param locale: by default the language of `SMSVERIFY_DEFAULT_REGION`.
+        :raises TemplateError: staff may not write this text.
+        :raises ConfigurationError: the event does not exist, or has no text for the audience.
+        """
+        state = get_state()
+        locale = locale or default_locale(state.settings.default_region)
+        return state.event_texts.render(name, audience, text, values, locale).text
 
     # --- callbacks that replace defaults --------------------------------------------------------
 

@@ -17,6 +17,7 @@ from .delivery.background import BackgroundWorkers
 from .errors import ConfigurationError
 from .keyring import Keyring
 from .limits.usage import LimitStore
+from .messaging.event_texts import EventTexts
 from .messaging.tracking import Tracker
 from .settings import Settings
 from .settings.runtime import LiveSettings
@@ -57,6 +58,7 @@ class AppState:
     usage: LimitStore
     workers: BackgroundWorkers
     delivery: Delivery
+    event_texts: EventTexts
     tracker: Tracker
     verifier: Verifier
     sign_in: SignIn

@@ -257,6 +257,29 @@ class Incoming(Base):
         return f"<Incoming {self.id[:8]}… by {self.sender}>"
 
 
+class Template(Base):
+    """An edited text of an event, or what else staff changed of the event for one audience."""
+
+    __tablename__ = "smsverify_template"
+
+    event: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
+    #: `user` or `staff`.
+    audience: Mapped[str] = mapped_column(ascii_text(8), primary_key=True)
+    #: The language of `text`. The row with an empty locale has `enabled`, `recipients` and
+    #: `patterns`, which are the same for all languages.
+    locale: Mapped[str] = mapped_column(ascii_text(16), primary_key=True)
+    text: Mapped[str | None] = mapped_column(long_text())
+    enabled: Mapped[bool] = mapped_column(default=True)
+    #: A JSON list of mobiles in E.164; None for the staff's mobiles.
+    recipients: Mapped[str | None] = mapped_column(Text)
+    #: JSON: sender → pattern, in place of the sender's pattern in `SMSVERIFY_PATTERNS`.
+    patterns: Mapped[str | None] = mapped_column(long_text())
+    updated_at: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<Template {self.event} for {self.audience} {self.locale or 'in all languages'}>"
+
+
 class EarlyReport(Base):
     """A delivery report that arrived before the receipt of its attempt was written."""
 

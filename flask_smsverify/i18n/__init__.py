@@ -1,4 +1,4 @@
-"""Every text and format that depends on a language: pages, code texts, notices and problems.
+"""Every text and format that depends on a language: pages, code texts and problems.
 
 A language is a catalogue in `translations/`. Adding one needs no change to the code.
 """

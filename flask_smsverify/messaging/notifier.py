@@ -2,33 +2,32 @@
 
 The old mobile is informed when it is replaced, its holder when it is transferred, and the staff
 when the site's limit is reached. A notice is sent in the background and its errors are logged, so
-it never fails the action that caused it. The texts are in `i18n.notices`.
+it never fails the action that caused it. The texts are those of the events of the same names.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 
+from ..db.alerts import claim_alert
+from ..db.ledger import Ledger
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import ChannelUnavailable, LimitError, SendFailed, StoreUnavailable
-from ..i18n.catalogue import Translator
-from ..i18n.notices import notice_text
 from ..senders.base import Text
-from ..settings.runtime import LiveSettings
+from .event_texts import ComposedText, EventTexts
 
 log = logging.getLogger(__name__)
 
-#: Notices that the limit `messages` does not stop: the owner of an account must get them also while
-#: an attacker uses the limit up.
-SECURITY_EVENTS = frozenset({"mobile.changed", "mobile.transferred", "mobile.change_requested"})
+_REPEAT_FAILED_TEXT = timedelta(days=1)
 
 
 class Notifier:
     """Sends notices.
 
-    :param live: the site's name, the signature and the staff's mobiles, read at each notice.
+    :param texts: the texts and the recipients of staff texts.
     :param reserve: takes a unit of the limit `messages`; raises `LimitError` when it is used up.
         Security notices take none.
     :param locale: returns the language of the current reader.
@@ -37,17 +36,19 @@ class Notifier:
 
     def __init__(
         self,
+        ledger: Ledger,
         delivery: Delivery,
         background: BackgroundWorkers,
         *,
-        live: LiveSettings,
+        texts: EventTexts,
         reserve: Callable[[], object],
         locale: Callable[[], str],
         fallback_locale: str,
     ) -> None:
+        self._ledger = ledger
         self._delivery = delivery
         self._background = background
-        self._live = live
+        self._texts = texts
         self._reserve = reserve
         self._locale = locale
         self._fallback_locale = fallback_locale
@@ -55,14 +56,15 @@ class Notifier:
     def notify(self, event: str, *, mobile: str | None, new: str | None = None) -> None:
         """Send the notice of an event in the background. Raise nothing.
 
-        :param event: a key of `i18n.notices.NOTICES`.
+        :param event: the name of a built-in event.
         :param mobile: the recipient in E.164; None for every mobile of the staff.
         :param new: the masked new mobile, for `mobile.changed`.
         """
-        text = self._compose(event, new)
-        recipients = self._live.current.staff_mobiles if mobile is None else (mobile,)
-        for recipient in recipients:
-            self._background.submit(self._send, event, Text(recipient, text))
+        values = {"mobile_ending": _ending(new)} if new is not None else {}
+        if mobile is None:
+            self._notify_staff(event, values)
+        elif self._texts.is_enabled(event, "user"):
+            self._submit(event, mobile, self._compose(event, "user", values))
 
     def send(self, event: str, *, mobile: str, new: str, url: str) -> None:
         """Send a security notice, and return when a sender has accepted it.
@@ -71,26 +73,45 @@ class Notifier:
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         :raises ChannelUnavailable: no sender can send texts.
         """
-        self._delivery.send_text(Text(mobile, self._compose(event, new, url)), event=event)
+        composed = self._compose(event, "user", {"mobile_ending": _ending(new), "url": url})
+        self._delivery.send_text(Text(mobile, composed.text), event=event)
 
-    def _compose(self, event: str, new: str | None, url: str = "") -> str:
-        settings = self._live.current
-        text = notice_text(
-            event, self._translator(), site=settings.site_name, new_mobile=new, url=url
-        )
-        return f"{text}\n{settings.signature}" if settings.signature else text
+    def report_failed_text(self, event: str) -> None:
+        """Notify the staff in the background, once a day, that an edited text cannot be sent."""
+        self._background.submit(self._report_failed_text, event)
 
-    def _translator(self) -> Translator:
+    def _report_failed_text(self, event: str) -> None:
+        if claim_alert(self._ledger, f"text {event}", _REPEAT_FAILED_TEXT):
+            self._notify_staff("text.failed", {"text_name": event})
+
+    def _notify_staff(self, event: str, values: dict[str, str]) -> None:
+        if self._texts.is_enabled(event, "staff"):
+            composed = self._compose(event, "staff", values)
+            for recipient in self._texts.recipients(event):
+                self._submit(event, recipient, composed)
+
+    def _compose(self, event: str, audience: str, values: dict[str, str]) -> ComposedText:
+        return self._texts.compose(event, audience, self._current_locale(), values)
+
+    def _current_locale(self) -> str:
         try:
-            return Translator(self._locale())
+            return self._locale()
         except Exception:  # the host's locale_getter may raise anything
             log.exception("the language of a notice is unknown; using %r", self._fallback_locale)
-            return Translator(self._fallback_locale)
+            return self._fallback_locale
+
+    def _submit(self, event: str, recipient: str, composed: ComposedText) -> None:
+        self._background.submit(self._send, event, Text(recipient, composed.text))
 
     def _send(self, event: str, text: Text) -> None:
         try:
-            if event not in SECURITY_EVENTS:
+            if not self._texts.catalogue[event].is_security_notice:
                 self._reserve()
             self._delivery.send_text(text, event=event)
         except (ChannelUnavailable, LimitError, SendFailed, StoreUnavailable) as error:
             log.warning("the notice %s was not sent: %s", event, error)
+
+
+def _ending(masked: str) -> str:
+    """Return the last digits of a masked mobile."""
+    return masked.rpartition("•")[2]

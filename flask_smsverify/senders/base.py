@@ -12,8 +12,8 @@ How bytes travel is in `http` and `soap`, how values are converted in `convert`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -96,6 +96,18 @@ class CodeMessage:
 
     def __repr__(self) -> str:
         return f"<CodeMessage by {self.channel} {self.reference or 'without reference'}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A text that the gateway has approved, and the values for its variables.
+
+    :param template: the gateway's id of the text.
+    :param values: variable → value, in the order of the variables.
+    """
+
+    template: str
+    values: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,13 @@ def check_signature(value: object) -> str:
     return value
 
 
+def check_footer(value: object) -> str | None:
+    """Check the last line of event texts. None and the empty text stand for none."""
+    if value is not None and (not isinstance(value, str) or (value and not is_printable(value))):
+        raise ConfigurationError("must be a text in one line, such as 'لغو۱۱', or None")
+    return value or None
+
+
 def check_attribute(value: object) -> str:
     """Check the name of an attribute."""
     if not isinstance(value, str) or not value.isidentifier():

@@ -22,6 +22,7 @@ from .checks import (
     check_code_text,
     check_date,
     check_delays,
+    check_footer,
     check_frame_ancestors,
     check_host,
     check_integer,
@@ -119,6 +120,7 @@ class Settings:
     admin_template: str | None = _key(check_template, None)
     frame_ancestors: str = _key(check_frame_ancestors, "'none'")
     next_url: str = _key(check_local_url, "/")
+    opt_out_footer: str | None = _key(check_footer, None)
     queue: str = _key(check_one_of("inline"), "inline")
     staff_mobiles: tuple[str, ...] = _key(check_names, ())
     test_numbers: Mapping[str, str] = _key(check_test_numbers, {})

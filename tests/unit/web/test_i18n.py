@@ -24,16 +24,16 @@ import flask_smsverify
 from flask_smsverify.errors import PROBLEMS
 from flask_smsverify.i18n import catalogue as catalogues
 from flask_smsverify.i18n import locales
-from flask_smsverify.i18n.catalogue import Translator, available_locales, default_locale
-from flask_smsverify.i18n.notices import NOTICES, notice_text
+from flask_smsverify.i18n.catalogue import available_locales, default_locale
 from flask_smsverify.i18n.problems import problem_text
 from flask_smsverify.locale import select_locale
+from flask_smsverify.messaging.events import BUILT_IN
 from flask_smsverify.web.interface import Interface
 
 PACKAGE = Path(flask_smsverify.__file__).parent
 PO = PACKAGE / "translations/fa/LC_MESSAGES/smsverify.po"
 CONFIGURATION = (PACKAGE / "translations/babel.cfg").read_text("utf-8")
-PLACEHOLDER = re.compile(r"%\((\w+)\)s|\{(\w+)\}")
+PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\{[^}]*\}\}|\{\w+\}")
 #: Values that a problem's description depends on; each problem is also described without values.
 VALUES: dict[str, list[dict[str, object]]] = {
     "invalid_code": [
@@ -98,11 +98,12 @@ def test_the_catalogue_has_exactly_the_messages_in_use_and_all_are_translated(
             assert not entry.fuzzy, entry.id
 
 
-def test_every_problem_and_notice_is_among_the_extracted_messages() -> None:
+def test_every_problem_and_default_text_is_among_the_extracted_messages() -> None:
     used = {form for message in messages_in_use() for form in forms(message)}
     for error in PROBLEMS.values():
         assert error.title in used
-    assert set(NOTICES.values()) <= used
+    for event in BUILT_IN:
+        assert set(event.texts.values()) <= used
 
 
 def test_each_translation_has_the_placeholders_of_its_message(catalogue: Catalog) -> None:
@@ -409,8 +410,8 @@ def test_a_program_without_a_csrf_token_is_told_where_to_get_one() -> None:
 ARABIC: dict[str | tuple[str, str], str | tuple[str, ...]] = {
     "Enter the code from the text message": "أدخل الرمز المرسل في الرسالة",
     "Your {site} verification code is {code}": "رمز التحقق من {site}: {code}",
-    "%(site)s has reached its limit for verification codes. No codes are sent for now.": (
-        "بلغ %(site)s حد رموز التحقق."
+    "{{ site }} has reached its limit for verification codes. No codes are sent for now.": (
+        "بلغ {{ site }} حد رموز التحقق."
     ),
     # for 0, 1, 2, 3 to 10, 100 to 102, 11 to 99
     ("%(count)s attempt left", "%(count)s attempts left"): (
@@ -470,7 +471,8 @@ def test_a_third_language_has_its_own_plurals_formats_and_time_zone() -> None:
         "خلال دقيقتين",
         "خلال ٥ دقائق",
     ]
-    assert notice_text("limit.reached", Translator("ar_EG"), site="x") == "بلغ x حد رموز التحقق."
+    [limit_reached] = [event for event in BUILT_IN if event.name == "limit.reached"]
+    assert limit_reached.default_text("staff", "ar_EG") == "بلغ {{ site }} حد رموز التحقق."
     assert ar.t("Confirm") == "Confirm"  # untranslated messages stay in English
 
 

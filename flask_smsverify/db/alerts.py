@@ -1,0 +1,30 @@
+"""Alerts: what staff are notified of, and not again for some time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from .ledger import Ledger
+from .models import Alert
+
+
+def claim_alert(ledger: Ledger, name: str, repeat_after: timedelta) -> bool:
+    """Return whether an alert is due, and record that it is sent now.
+
+    Of several processes that claim the same alert at once, one gets `True`.
+
+    :param name: at most 64 ASCII characters.
+    :raises StoreUnavailable: nothing was recorded.
+    """
+
+    def work(session: Session) -> bool:
+        now = ledger.clock()
+        row = session.get(Alert, name, with_for_update=True)
+        if row is not None and row.until > now:
+            return False
+        session.merge(Alert(name=name, until=now + repeat_after))
+        return True
+
+    return ledger.run(work)

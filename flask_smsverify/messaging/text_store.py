@@ -1,0 +1,194 @@
+"""What staff changed of the events' texts: the table `smsverify_template`.
+
+`TextStore` reads the whole table at once and keeps it as a snapshot, so `notify()` needs no query
+for it. A snapshot is at most a second old.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from sqlalchemy import Delete, delete, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ..db.ledger import Ledger
+from ..db.models import Template
+from ..errors import ConfigurationError, StoreUnavailable
+from ..forks import after_fork
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a snapshot is used.
+_MAX_AGE = 1.0
+
+_ALL_LANGUAGES = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What staff changed of an event for one audience.
+
+    :param enabled: whether the text is sent at all.
+    :param texts: locale → edited text. A locale that is missing has the default text.
+    :param recipients: the staff who get the text, in E.164; None for `SMSVERIFY_STAFF_MOBILES`.
+    :param patterns: sender → pattern as in `SMSVERIFY_PATTERNS`. A sender that is missing has the
+        pattern of the setting; None stands for no pattern.
+    """
+
+    enabled: bool = True
+    texts: Mapping[str, str] = field(default_factory=dict)
+    recipients: tuple[str, ...] | None = field(default=None, repr=False)
+    patterns: Mapping[str, Mapping[str, object] | None] = field(default_factory=dict)
+
+
+_NO_EDITS = Edits()
+_Snapshot = Mapping[tuple[str, str], Edits]
+
+
+class TextStore:
+    """Reads and writes edits. Thread-safe. `EventTexts` checks them before they are written.
+
+    :param max_age: seconds for which a snapshot is used.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        max_age: float = _MAX_AGE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._max_age = max_age
+        self._monotonic = monotonic
+        self._snapshot: _Snapshot = {}
+        self._read_at: float | None = None
+        self._lock = threading.Lock()
+        after_fork(self._reset_after_fork)
+
+    def get(self, event: str, audience: str) -> Edits:
+        """Return what staff changed. Do not call it within a transaction of the ledger.
+
+        If the database does not answer, the last snapshot is used.
+        """
+        # One thread reads. The others use the snapshot that they have, but wait for the first one.
+        if self._is_old() and self._lock.acquire(blocking=self._read_at is None):
+            try:
+                if self._is_old():
+                    self._refresh()
+            finally:
+                self._lock.release()
+        return self._snapshot.get((event, audience), _NO_EDITS)
+
+    def save(
+        self,
+        event: str,
+        audience: str,
+        *,
+        enabled: bool | None = None,
+        texts: Mapping[str, str | None] | None = None,
+        recipients: Iterable[str] | None = None,
+        patterns: Mapping[str, Mapping[str, object] | None] | None = None,
+    ) -> Edits:
+        """Write changes and return the edits. What is None keeps its value.
+
+        :param texts: locale → text; None for the default text.
+        :param recipients: mobiles in E.164; empty for `SMSVERIFY_STAFF_MOBILES`.
+        :param patterns: sender → pattern; replaces all patterns that staff have set.
+        :raises StoreUnavailable: nothing was written.
+        """
+        mobiles = None if recipients is None else list(recipients)
+
+        def work(session: Session) -> None:
+            now = self._ledger.clock()
+            for locale, text in (texts or {}).items():
+                if text is None:
+                    session.execute(_delete_rows(event, audience).where(Template.locale == locale))
+                else:
+                    row = self._row(session, event, audience, locale)
+                    row.text, row.updated_at = text, now
+            row = self._row(session, event, audience, _ALL_LANGUAGES)
+            row.updated_at = now
+            if enabled is not None:
+                row.enabled = enabled
+            if mobiles is not None:
+                row.recipients = json.dumps(mobiles) if mobiles else None
+            if patterns is not None:
+                row.patterns = json.dumps(patterns, ensure_ascii=False) if patterns else None
+
+        self._ledger.run(work)
+        return self._reread(event, audience)
+
+    def reset(self, event: str, audience: str, locale: str | None = None) -> Edits:
+        """Restore the default text of a language; None restores everything of the event.
+
+        :raises StoreUnavailable: nothing was written.
+        """
+        rows = _delete_rows(event, audience)
+        if locale is not None:
+            rows = rows.where(Template.locale == locale)
+        self._ledger.run(lambda session: session.execute(rows))
+        return self._reread(event, audience)
+
+    def _row(self, session: Session, event: str, audience: str, locale: str) -> Template:
+        """Return a row, which is inserted if it does not exist."""
+        key = {"event": event, "audience": audience, "locale": locale}
+        now = self._ledger.clock()
+        self._ledger.insert_if_absent(session, Template, key | {"enabled": True, "updated_at": now})
+        return session.get_one(Template, tuple(key.values()), with_for_update=True)
+
+    # --- the snapshot -----------------------------------------------------------------------------
+
+    def _is_old(self) -> bool:
+        return self._read_at is None or self._monotonic() - self._read_at >= self._max_age
+
+    def _reread(self, event: str, audience: str) -> Edits:
+        """Read what was just written, so that this process does not use the old text."""
+        with self._lock:
+            self._refresh()
+        return self._snapshot.get((event, audience), _NO_EDITS)
+
+    def _refresh(self) -> None:
+        try:
+            self._snapshot = self._ledger.read(_read_all)
+        except (StoreUnavailable, ConfigurationError, SQLAlchemyError) as error:
+            # A message must not fail because of this. The default text is better than none.
+            log.warning("the edited texts could not be read; using the last ones: %s", error)
+        self._read_at = self._monotonic()
+
+    def _reset_after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+def _delete_rows(event: str, audience: str) -> Delete:
+    return delete(Template).where(Template.event == event, Template.audience == audience)
+
+
+def _read_all(session: Session) -> _Snapshot:
+    common: dict[tuple[str, str], Template] = {}
+    texts: dict[tuple[str, str], dict[str, str]] = {}
+    for row in session.scalars(select(Template)):
+        key = row.event, row.audience
+        if row.locale == _ALL_LANGUAGES:
+            common[key] = row
+        elif row.text is not None:
+            texts.setdefault(key, {})[row.locale] = row.text
+    return {key: _read_edits(common.get(key), texts.get(key, {})) for key in {*common, *texts}}
+
+
+def _read_edits(row: Template | None, texts: Mapping[str, str]) -> Edits:
+    if row is None:
+        return Edits(texts=MappingProxyType(dict(texts)))
+    return Edits(
+        enabled=row.enabled,
+        texts=MappingProxyType(dict(texts)),
+        recipients=None if row.recipients is None else tuple(json.loads(row.recipients)),
+        patterns=MappingProxyType(json.loads(row.patterns) if row.patterns else {}),
+    )
