@@ -59,6 +59,8 @@ from .errors import (
 )
 from .extension import SMSVerify
 from .guard import require_verified_mobile
+from .messaging.events import Event
+from .messaging.reminders import DueReminder, Reminder, due_reminders
 from .verification.check import Proof
 from .verification.policy import Decision, Status
 from .verification.verifier import Verifier
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
         DeliveryReport,
         DeliveryState,
         KnownError,
+        Pattern,
+        PatternRules,
         Receipt,
         ReceivedText,
         Sender,
@@ -106,6 +110,8 @@ __all__ = [
     "Decision",
     "DeliveryReport",
     "DeliveryState",
+    "DueReminder",
+    "Event",
     "FreshLoginRequired",
     "HttpTransport",
     "InvalidCode",
@@ -125,6 +131,8 @@ __all__ = [
     "NoChallenge",
     "NotFound",
     "NoticeFailed",
+    "Pattern",
+    "PatternRules",
     "ProblemError",
     "Proof",
     "RateLimited",
@@ -133,6 +141,7 @@ __all__ = [
     "ReceivedText",
     "RegionNotAllowed",
     "Rejected",
+    "Reminder",
     "RequestError",
     "SMSVerify",
     "SMSVerifyError",
@@ -160,6 +169,7 @@ __all__ = [
     "batched",
     "deadline",
     "derived_id",
+    "due_reminders",
     "errors",
     "failed_receipts",
     "isolate",
@@ -184,6 +194,8 @@ _SENDER_NAMES = {
     "DeliveryReport": "base",
     "DeliveryState": "base",
     "KnownError": "base",
+    "Pattern": "base",
+    "PatternRules": "base",
     "Receipt": "base",
     "ReceivedText": "base",
     "Sender": "base",

@@ -32,6 +32,7 @@ from .limits.usage import LimitStore
 from .messaging.event_texts import EventTexts
 from .messaging.events import EventCatalogue
 from .messaging.notifier import Notifier
+from .messaging.patterns import Patterns
 from .messaging.text_store import TextStore
 from .messaging.tracking import Tracker
 from .senders.base import Sender
@@ -115,9 +116,10 @@ def build_state(
         after_receipt=tracker.apply_early_reports if settings.webhook_secret else None,
     )
     senders = _senders(app, settings, gateways, is_development=is_development)
+    routes = Routes(senders, settings.routes)
     delivery = Delivery(
         ledger,
-        Routes(senders, settings.routes),
+        routes,
         attempts,
         seconds=settings.send_deadline,
         in_flight=settings.sends_in_flight,
@@ -134,6 +136,9 @@ def build_state(
         events,
         TextStore(ledger),
         live=live,
+        patterns=Patterns(
+            settings.patterns, events, {sender.name: sender for sender in routes.route("event")}
+        ),
         opt_out_footer=settings.opt_out_footer or "",
         parse_mobile=parse_mobile,
         on_failure=lambda event: notifier.report_failed_text(event),  # noqa: PLW0108 -- it is made below

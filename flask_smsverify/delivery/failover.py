@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from sqlalchemy.orm import Session
@@ -31,7 +32,7 @@ from ..errors import (
 )
 from ..forks import after_fork
 from ..i18n.segments import count_segments
-from ..senders.base import DeliveryState, Receipt, Sender, Text
+from ..senders.base import Capability, DeliveryState, Pattern, Receipt, Sender, Text
 from ..senders.deadline import deadline, remaining
 from .attempts import Attempts
 from .breaker import Breakers
@@ -239,15 +240,26 @@ class Delivery:
         for sender in skipped:
             yield sender, False
 
-    def send_text(self, text: Text, *, event: str | None = None) -> Delivered:
+    def send_text(
+        self,
+        text: Text,
+        *,
+        event: str | None = None,
+        patterns: Mapping[str, Pattern] = MappingProxyType({}),
+    ) -> Delivered:
         """Send an ordinary text. It never goes out twice.
 
         :param event: the event that the text reports.
-        :raises ChannelUnavailable: no sender can send texts.
+        :param patterns: sender → the pattern that this sender sends instead of the text. A sender
+            that is missing sends the text if it can.
+        :raises ChannelUnavailable: no sender can send the text or a pattern.
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         """
+        job = _TextJob(text, self._attempts, event, patterns)
+        if not any(map(job.is_sent_by, self.routes.route(job.route))):
+            raise ChannelUnavailable("text")
         progress = _Progress()
-        delivered = self._deliver(_TextJob(text, self._attempts, event), progress)
+        delivered = self._deliver(job, progress)
         if delivered.state is DeliveryState.UNKNOWN:
             raise SendFailed(progress.causes)
         return delivered
@@ -265,14 +277,21 @@ class Delivery:
 
 
 class _TextJob:
-    """An ordinary text: one message, and no second copy after `Unknown`."""
+    """An ordinary text or its pattern: one message, and no second copy after `Unknown`."""
 
-    route = "text"
+    route = "event"
 
-    def __init__(self, text: Text, attempts: Attempts, event: str | None) -> None:
+    def __init__(
+        self,
+        text: Text,
+        attempts: Attempts,
+        event: str | None,
+        patterns: Mapping[str, Pattern],
+    ) -> None:
         self._text = text
         self._attempts = attempts
         self._event = event
+        self._patterns = patterns
         self._message: Message | None = None
 
     @property
@@ -280,7 +299,13 @@ class _TextJob:
         assert self._message is not None  # noqa: S101 -- set by the first attempt
         return self._message
 
-    def open_attempt(self, session: Session, sender: Sender) -> Attempt:
+    def is_sent_by(self, sender: Sender) -> bool:
+        """Return whether a sender can send the text, or has a pattern for it."""
+        return sender.name in self._patterns or Capability.TEXT in sender.capabilities
+
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
+        if not self.is_sent_by(sender):
+            return None
         message_id = self._message.id if self._message else secrets.token_hex(16)
         attempt = self._attempts.new(message_id, sender)
         if self._message is None:
@@ -291,14 +316,18 @@ class _TextJob:
                 recipient=self._text.to,
                 channel="sms",
                 state=Attempt.SENDING,
-                parts=count_segments(self._text.text),
                 created_at=attempt.created_at,
                 updated_at=attempt.created_at,
             )
+        is_pattern = sender.name in self._patterns
+        self._message.parts = None if is_pattern else count_segments(self._text.text)
         session.merge(self._message)
         return attempt
 
     def call(self, sender: Sender, attempt: Attempt) -> Receipt:  # noqa: ARG002 -- the interface's
+        pattern = self._patterns.get(sender.name)
+        if pattern is not None:
+            return sender.send_pattern(self._text.to, pattern, reference=self._text.reference)
         return sender.send_text(self._text.to, self._text.text, reference=self._text.reference)
 
     def may_send_second_copy(self) -> bool:

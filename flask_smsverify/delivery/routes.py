@@ -14,14 +14,15 @@ class Routes:
 
     :param senders: sender name → sender, in the order of the configuration.
     :param order: `sms`, `voice` and `text` → sender names, as in `SMSVERIFY_ROUTES`. A job that is
-        missing gets every capable sender.
+        missing gets every capable sender. The order of `text` is also that of `event`, to which
+        senders belong that can only send patterns.
     :raises ConfigurationError: a route names a sender that is not capable of its job.
     """
 
     _CAPABILITIES: ClassVar[Mapping[str, frozenset[Capability]]] = {
         "sms": frozenset({Capability.CODE_SMS, Capability.NATIVE_CODE}),
         "voice": frozenset({Capability.CODE_VOICE}),
-        "text": frozenset({Capability.TEXT}),
+        "event": frozenset({Capability.TEXT, Capability.PATTERN}),
     }
 
     def __init__(self, senders: Mapping[str, Sender], order: Mapping[str, Sequence[str]]) -> None:
@@ -29,20 +30,24 @@ class Routes:
         self._routes: dict[str, list[Sender]] = {}
         for job, needed in self._CAPABILITIES.items():
             capable = [sender for sender in senders.values() if sender.capabilities & needed]
-            if job not in order:
+            key = "text" if job == "event" else job
+            if key not in order:
                 self._routes[job] = capable
                 continue
-            route = [senders[name] for name in dict.fromkeys(order[job])]
+            route = [senders[name] for name in dict.fromkeys(order[key])]
             for sender in route:
                 if sender not in capable:
                     raise ConfigurationError(
-                        f"SMSVERIFY_ROUTES[{job!r}] names {sender.name!r}, whose gateway or "
+                        f"SMSVERIFY_ROUTES[{key!r}] names {sender.name!r}, whose gateway or "
                         "options cannot do that"
                     )
             self._routes[job] = route
+        self._routes["text"] = [
+            sender for sender in self._routes["event"] if Capability.TEXT in sender.capabilities
+        ]
 
     def route(self, job: str) -> list[Sender]:
-        """Return the senders for `sms`, `voice` or `text`, in order; possibly none."""
+        """Return the senders for `sms`, `voice`, `text` or `event`, in order; possibly none."""
         return self._routes[job]
 
     def can(self, job: str) -> bool:

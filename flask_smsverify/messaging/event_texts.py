@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigurationError, TemplateError
 from ..i18n.catalogue import Translator, available_locales, match_locale
@@ -16,7 +16,8 @@ from ..senders.base import Pattern
 from ..settings.checks import suggest
 from ..settings.runtime import LiveSettings
 from .events import SITE, Audience, Event, EventCatalogue
-from .templates import MAX_PARTS, MAX_VALUE_LENGTH, TextTemplate, clean_value, load_template
+from .patterns import Patterns
+from .templates import MAX_PARTS, MAX_VALUE_LENGTH, clean_value, load_template
 from .text_store import Edits, TextStore
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class EventTexts:
 
     :param catalogue: the events. It may grow while the app runs.
     :param live: the signature, the site's name and the staff's mobiles, read at each call.
+    :param patterns: the approved patterns of the senders.
     :param opt_out_footer: the last line of every text; may be empty.
     :param parse_mobile: returns a mobile in E.164, or raises `MobileError`.
     :param on_failure: called with the name of an event whose edited text cannot be rendered.
@@ -55,6 +57,7 @@ class EventTexts:
         store: TextStore,
         *,
         live: LiveSettings,
+        patterns: Patterns,
         opt_out_footer: str,
         parse_mobile: Callable[[object], str],
         on_failure: Callable[[str], object],
@@ -62,6 +65,7 @@ class EventTexts:
         self.catalogue = catalogue
         self._store = store
         self._live = live
+        self._patterns = patterns
         self._footer = opt_out_footer
         self._parse_mobile = parse_mobile
         self._on_failure = on_failure
@@ -111,22 +115,40 @@ class EventTexts:
         found.check_audience(audience)
         check_values(found, values)
         translator = Translator(locale)
-        edited = self._edited_text(event, audience, locale)
+        composed = self._compose_text(found, audience, locale, values, translator)
+        patterns = self._patterns.render(
+            found,
+            audience,
+            self._store.get(event, audience).patterns,
+            self._show(found, values),
+            translator,
+        )
+        return replace(composed, patterns=patterns)
+
+    def _compose_text(
+        self,
+        event: Event,
+        audience: str,
+        locale: str,
+        values: Mapping[str, object],
+        translator: Translator,
+    ) -> ComposedText:
+        edited = self._edited_text(event.name, audience, locale)
         if edited is not None:
             try:
-                return self._compose_checked(found, edited, values, translator)
+                return self._compose_checked(event, edited, values, translator)
             except TemplateError as error:
                 log.warning(
                     "the edited text of %s for %s in %s cannot be sent, the default text is: %s",
-                    event,
+                    event.name,
                     audience,
                     translator.locale,
                     error,
                 )
-                self._on_failure(event)
-        source = found.default_text(audience, locale)
+                self._on_failure(event.name)
+        source = event.default_text(audience, locale)
         for limit in _VALUE_LENGTHS:
-            composed = self._compose(found, source, values, translator, limit=limit)
+            composed = self._compose(event, source, values, translator, limit=limit)
             if composed.parts <= MAX_PARTS:
                 break
         return composed
@@ -177,6 +199,7 @@ class EventTexts:
         enabled: bool | None = None,
         texts: Mapping[str, str | None] | None = None,
         recipients: Iterable[object] | None = None,
+        patterns: Mapping[str, Mapping[str, object] | None] | None = None,
     ) -> Edits:
         """Check and write changes of an event. What is None keeps its value.
 
@@ -184,10 +207,12 @@ class EventTexts:
 
         :param texts: locale → edited text; None or a blank text restores the default text.
         :param recipients: the staff who get the text; empty for `SMSVERIFY_STAFF_MOBILES`.
+        :param patterns: sender → pattern as in `SMSVERIFY_PATTERNS`, or None for a sender that is
+            to send the text. The whole mapping is replaced, and an empty one restores the setting.
         :raises TemplateError: staff may not write one of the texts. Nothing was written.
         :raises InvalidMobile: a recipient is not a mobile. Nothing was written.
         :raises ConfigurationError: there is no such event, audience or language, or the event
-            cannot be switched off. Nothing was written.
+            cannot be switched off, or a pattern is wrong. Nothing was written.
         """
         found = self.catalogue.find(event)
         found.check_audience(audience)
@@ -201,10 +226,15 @@ class EventTexts:
             checked[name] = text if text is not None and text.strip() else None
             if checked[name] is not None:
                 self.preview(event, audience, str(text), name)
+        for sender, pattern in (patterns or {}).items():
+            if pattern is not None:
+                self._patterns.read(f"the pattern of {sender!r}", found, sender, pattern)
         mobiles = (
             None if recipients is None else self._parse_recipients(found, audience, recipients)
         )
-        return self._store.save(event, audience, enabled=enabled, texts=checked, recipients=mobiles)
+        return self._store.save(
+            event, audience, enabled=enabled, texts=checked, recipients=mobiles, patterns=patterns
+        )
 
     def reset(self, event: str, audience: str, locale: str | None = None) -> Edits:
         """Restore the default text of a language; None restores everything of the event.
@@ -255,12 +285,18 @@ class EventTexts:
         *,
         limit: int = MAX_VALUE_LENGTH,
     ) -> ComposedText:
-        template: TextTemplate = load_template(source, event.names)
+        template = load_template(source, event.names)
+        return self.finish(template.render(self._show(event, values, limit=limit), translator))
+
+    def _show(
+        self, event: Event, values: Mapping[str, object], *, limit: int = MAX_VALUE_LENGTH
+    ) -> dict[str, str]:
+        """Return the values that a text can show."""
         shown = {
             name: clean_value(values[name], limit=limit) for name in event.values if name in values
         }
         shown[SITE] = clean_value(self._live.current.site_name)
-        return self.finish(template.render(shown, translator))
+        return shown
 
     def _find_locale(self, event: Event, audience: str, locale: str) -> str:
         known = self.locales(event.name, audience)

@@ -74,7 +74,9 @@ class Notifier:
         :raises ChannelUnavailable: no sender can send texts.
         """
         composed = self._compose(event, "user", {"mobile_ending": _ending(new), "url": url})
-        self._delivery.send_text(Text(mobile, composed.text), event=event)
+        self._delivery.send_text(
+            Text(mobile, composed.text), event=event, patterns=composed.patterns
+        )
 
     def report_failed_text(self, event: str) -> None:
         """Notify the staff in the background, once a day, that an edited text cannot be sent."""
@@ -101,13 +103,14 @@ class Notifier:
             return self._fallback_locale
 
     def _submit(self, event: str, recipient: str, composed: ComposedText) -> None:
-        self._background.submit(self._send, event, Text(recipient, composed.text))
+        self._background.submit(self._send, event, recipient, composed)
 
-    def _send(self, event: str, text: Text) -> None:
+    def _send(self, event: str, recipient: str, composed: ComposedText) -> None:
         try:
             if not self._texts.catalogue[event].is_security_notice:
                 self._reserve()
-            self._delivery.send_text(text, event=event)
+            text = Text(recipient, composed.text)
+            self._delivery.send_text(text, event=event, patterns=composed.patterns)
         except (ChannelUnavailable, LimitError, SendFailed, StoreUnavailable) as error:
             log.warning("the notice %s was not sent: %s", event, error)
 

@@ -158,7 +158,7 @@ class TextStore:
     def _refresh(self) -> None:
         try:
             self._snapshot = self._ledger.read(_read_all)
-        except (StoreUnavailable, ConfigurationError, SQLAlchemyError) as error:
+        except (StoreUnavailable, ConfigurationError, SQLAlchemyError, ValueError) as error:
             # A message must not fail because of this. The default text is better than none.
             log.warning("the edited texts could not be read; using the last ones: %s", error)
         self._read_at = self._monotonic()

@@ -2,8 +2,9 @@
 
 A sender speaks one gateway's API with one account. A gateway's file subclasses `Sender`, lists in
 `capabilities` what it supports, and overrides the methods of those capabilities: `send_batch` for
-texts, `send_code` for own codes, `send_native_code` and `check_native_code` for codes that the
-gateway generates and checks, then `credit`, `statuses`, `received`, and `parse_push` for webhooks.
+texts, `send_pattern` for approved texts, `send_code` for own codes, `send_native_code` and
+`check_native_code` for codes that the gateway generates and checks, then `credit`, `statuses`,
+`received`, and `parse_push` for webhooks.
 These methods raise `SenderError` subclasses and nothing else.
 
 How bytes travel is in `http` and `soap`, how values are converted in `convert`.
@@ -12,6 +13,7 @@ How bytes travel is in `http` and `soap`, how values are converted in `convert`.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +21,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
-from ..errors import SenderError, Unavailable, Unknown
+from ..errors import Misconfigured, SenderError, Unavailable, Unknown
 
 _E = TypeVar("_E", bound=SenderError)
 
@@ -32,6 +34,7 @@ class Capability(enum.StrEnum):
     """A feature of a sender. Routes are built from the senders that have the feature."""
 
     TEXT = "text"  #: ordinary texts: `send_text`, `send_many`
+    PATTERN = "pattern"  #: texts that the gateway has approved: `send_pattern`
     CODE_SMS = "code_sms"  #: an own code by SMS: `send_code`
     CODE_VOICE = "code_voice"  #: an own code by a phone call: `send_code`
     NATIVE_CODE = "native_code"  #: a code that the gateway generates and checks
@@ -108,6 +111,50 @@ class Pattern:
 
     template: str
     values: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PatternRules:
+    """The rules of a gateway for the templates and values of patterns.
+
+    :param max_template: the largest id of a template, where ids are whole numbers; None where an
+        id is any text.
+    :param max_length: characters of a value; None for no limit.
+    :param max_values: variables of a template; None for no limit.
+    :param forbidden: characters that a value must not contain.
+    :param allows_links: whether a value may contain a link.
+    """
+
+    max_template: int | None = None
+    max_length: int | None = None
+    max_values: int | None = None
+    forbidden: str = ""
+    allows_links: bool = True
+
+    def find_problem(self, pattern: Pattern) -> str | None:
+        """Return what a gateway would refuse, without the value itself; None for nothing."""
+        template = pattern.template
+        if self.max_template is not None and not (
+            template.isascii()
+            and template.isdigit()
+            and len(template) <= 18
+            and 0 < int(template) <= self.max_template
+        ):
+            return f"the template must be a whole number from 1 to {self.max_template}"
+        if self.max_values is not None and len(pattern.values) > self.max_values:
+            return f"there are more than {self.max_values} values"
+        for name, value in pattern.values.items():
+            if self.max_length is not None and len(value) > self.max_length:
+                return f"the value {name!r} is longer than {self.max_length} characters"
+            for char in self.forbidden:
+                if char in value:
+                    return f"the value {name!r} contains {char!r}"
+            if not self.allows_links and _LINK.search(value):
+                return f"the value {name!r} contains a link"
+        return None
+
+
+_LINK = re.compile(r"https?://|\bwww\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +291,8 @@ class Sender:
     gateway: ClassVar[str]
     #: The most texts that one call of `send_batch` gets.
     batch_limit: ClassVar[int] = 1
+    #: What the gateway accepts in a pattern.
+    pattern_rules: ClassVar[PatternRules] = PatternRules()
     #: The HTTP methods with which the gateway calls the webhook; empty where it never does.
     push_methods: ClassVar[frozenset[str]] = frozenset()
 
@@ -296,6 +345,32 @@ class Sender:
         :raises SenderError: the failure of the whole batch.
         """
         raise self.not_supported("ordinary texts")
+
+    def send_pattern(self, to: str, pattern: Pattern, *, reference: str = "") -> Receipt:
+        """Send a text that the gateway has approved, to one mobile.
+
+        Override it for `Capability.PATTERN`, and call `check_pattern` first.
+
+        :param to: E.164.
+        :raises SenderError: the text was not accepted, or its fate is unknown.
+        """
+        raise self.not_supported("patterns")
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        """Check a pattern against the gateway's rules, without a call of the gateway.
+
+        Override it where `pattern_rules` cannot express a rule.
+
+        :raises Misconfigured: the gateway would refuse the pattern.
+        """
+        problem = self.pattern_rules.find_problem(pattern)
+        if problem is not None:
+            raise self.make_error(
+                Misconfigured,
+                problem,
+                advice="Change the pattern in SMSVERIFY_PATTERNS or on the staff pages.",
+                written=False,
+            )
 
     def send_code(self, message: CodeMessage) -> Receipt:
         """Send an own code over the message's channel.

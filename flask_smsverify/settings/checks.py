@@ -286,6 +286,23 @@ def check_senders(value: object) -> Mapping[str, Mapping[str, object]]:
     return value
 
 
+def check_patterns(value: object) -> Mapping[str, Mapping[str, Mapping[str, object]]]:
+    """Check patterns: event → sender → template and values. What they name is checked later."""
+    expected = (
+        "must map an event to senders and each sender to its pattern, such as "
+        "{'order.accepted': {'main': {'template': 100, 'values': {'ORDER': '{{ order_number }}'}}}}"
+    )
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(expected)
+    for event, patterns in value.items():
+        if not isinstance(event, str) or not isinstance(patterns, Mapping):
+            raise ConfigurationError(expected)
+        for sender, pattern in patterns.items():
+            if not isinstance(sender, str) or not isinstance(pattern, Mapping):
+                raise ConfigurationError(expected)
+    return value
+
+
 def check_routes(value: object) -> Mapping[str, tuple[str, ...]]:
     """Check routes: lists of senders' names."""
     if not isinstance(value, Mapping) or set(value) - {"sms", "voice", "text"}:

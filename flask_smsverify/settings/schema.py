@@ -33,6 +33,7 @@ from .checks import (
     check_optional_bool,
     check_optional_local_url,
     check_path,
+    check_patterns,
     check_region,
     check_regions,
     check_retriever_hash,
@@ -121,6 +122,7 @@ class Settings:
     frame_ancestors: str = _key(check_frame_ancestors, "'none'")
     next_url: str = _key(check_local_url, "/")
     opt_out_footer: str | None = _key(check_footer, None)
+    patterns: Mapping[str, Mapping[str, Mapping[str, object]]] = _key(check_patterns, {})
     queue: str = _key(check_one_of("inline"), "inline")
     staff_mobiles: tuple[str, ...] = _key(check_names, ())
     test_numbers: Mapping[str, str] = _key(check_test_numbers, {})

@@ -27,12 +27,13 @@ except ImportError as missing:
         "SenderContract needs pytest, which is not installed. Run: pip install pytest"
     ) from missing
 
-from ..errors import SenderError, Unavailable, Unknown
+from ..errors import Misconfigured, SenderError, Unavailable, Unknown
 from ..senders.base import (
     Capability,
     Channel,
     CodeMessage,
     DeliveryState,
+    Pattern,
     Receipt,
     Sender,
     Text,
@@ -129,6 +130,7 @@ SECONDS = 0.4
 #: The methods that a sender overrides for each capability.
 METHODS: Mapping[Capability, tuple[str, ...]] = {
     Capability.TEXT: ("send_batch",),
+    Capability.PATTERN: ("send_pattern",),
     Capability.CODE_SMS: ("send_code",),
     Capability.CODE_VOICE: ("send_code",),
     Capability.NATIVE_CODE: ("send_native_code", "check_native_code"),
@@ -137,7 +139,7 @@ METHODS: Mapping[Capability, tuple[str, ...]] = {
     Capability.INCOMING: ("received",),
 }
 
-_SENDS = ("send_text", "send_code by sms", "send_code by voice", "send_native_code")
+_SENDS = ("send_text", "send_pattern", "send_code by sms", "send_code by voice", "send_native_code")
 
 
 def _code_message(channel: Channel) -> CodeMessage:
@@ -158,13 +160,17 @@ def _catch(call: Callable[[], object], *kinds: type[SenderError]) -> SenderError
 
 
 def _calls(
-    sender: Sender, ids: Sequence[str]
+    sender: Sender, ids: Sequence[str], pattern: Pattern
 ) -> dict[str, tuple[Capability, Callable[[], object]]]:
     """Return one call of every method, by its name."""
     return {
         "send_text": (
             Capability.TEXT,
             lambda: sender.send_text(MOBILE, TEXT, reference="ref-text"),
+        ),
+        "send_pattern": (
+            Capability.PATTERN,
+            lambda: sender.send_pattern(MOBILE, pattern, reference="ref-pattern"),
         ),
         "send_code by sms": (Capability.CODE_SMS, lambda: sender.send_code(_code_message("sms"))),
         "send_code by voice": (
@@ -197,6 +203,8 @@ class SenderContract:
     credentials: ClassVar[Sequence[str]] = ()
     #: Ids that make `statuses` ask the gateway. If empty, the id of a sent text is used.
     known_ids: ClassVar[Sequence[str]] = ()
+    #: A pattern with values that the gateway accepts.
+    pattern: ClassVar[Pattern] = Pattern("17", {"name": "Gooseberry"})
     #: Whether the sender speaks HTTP to its gateway.
     speaks_http: ClassVar[bool] = True
     #: Whether the sender makes a request before a send, such as for a token. If that one fails, the
@@ -247,7 +255,7 @@ class SenderContract:
                 assert is_overridden, f"{method} is not overridden, but {capability} is listed"
 
     def test_calls_without_their_capability_raise_unavailable(self, sender: Sender) -> None:
-        for name, (capability, call) in _calls(sender, ["17"]).items():
+        for name, (capability, call) in _calls(sender, ["17"], self.pattern).items():
             if capability in sender.capabilities:
                 continue
             error = _catch(call, Unavailable)
@@ -259,6 +267,37 @@ class SenderContract:
         if Capability.TEXT in sender.capabilities:
             receipt = sender.send_text(MOBILE, TEXT, reference="ref-text")
             self._check_receipt(receipt, MOBILE, "ref-text", "send_text")
+
+    def test_a_pattern_gets_a_receipt(self, sender: Sender) -> None:
+        if Capability.PATTERN in sender.capabilities:
+            sender.check_pattern(self.pattern)
+            receipt = sender.send_pattern(MOBILE, self.pattern, reference="ref-pattern")
+            self._check_receipt(receipt, MOBILE, "ref-pattern", "send_pattern")
+            self._check_secrets(repr(self.pattern), where="the pattern's repr")
+
+    def test_a_pattern_that_breaks_the_gateways_rules_is_refused_before_the_call(
+        self, sender: Sender
+    ) -> None:
+        if Capability.PATTERN not in sender.capabilities:
+            return
+        [name, *_] = self.pattern.values
+        rules = sender.pattern_rules
+        wrong = [Pattern(self.pattern.template, {name: char}) for char in rules.forbidden]
+        if rules.max_length is not None:
+            wrong.append(Pattern(self.pattern.template, {name: "x" * (rules.max_length + 1)}))
+        if rules.max_template is not None:
+            wrong += [Pattern(template, self.pattern.values) for template in ("", "0", "x", "-1")]
+        if not rules.allows_links:
+            wrong.append(Pattern(self.pattern.template, {name: "https://a.example"}))
+        for pattern in wrong:
+            for call in (
+                partial(sender.check_pattern, pattern),
+                partial(sender.send_pattern, MOBILE, pattern),
+            ):
+                error = _catch(call, Misconfigured)
+                assert error is not None, f"send_pattern: it accepts {pattern.template!r}"
+                assert not error.written, "send_pattern: the error has written=True"
+                self._check_error(sender, error, "send_pattern")
 
     def test_many_texts_get_receipts_in_their_order(self, sender: Sender) -> None:
         if Capability.TEXT not in sender.capabilities:
@@ -370,7 +409,7 @@ class SenderContract:
     ) -> None:
         caplog.set_level(logging.DEBUG)
         ids = self._status_ids(sender)
-        for name, (capability, call) in _calls(sender, ids).items():
+        for name, (capability, call) in _calls(sender, ids, self.pattern).items():
             if capability in sender.capabilities:
                 call()
             if not self.logs_messages:
@@ -514,7 +553,7 @@ class SenderContract:
         """
         calls = {
             name: call
-            for name, (capability, call) in _calls(sender, ids).items()
+            for name, (capability, call) in _calls(sender, ids, self.pattern).items()
             if capability in sender.capabilities
             and (ids or name != "statuses")
             and only in (None, name)
@@ -548,7 +587,7 @@ class SenderContract:
     def _check_recovery(self, sender: Sender, gateway: LoopbackGateway) -> None:
         """Check that the sender works after the gateway recovered."""
         gateway.misbehave, gateway.answer = None, self.answer
-        for name, (capability, call) in _calls(sender, []).items():
+        for name, (capability, call) in _calls(sender, [], self.pattern).items():
             if capability in sender.capabilities and name in _SENDS:
                 error = _catch(call, SenderError)
                 assert error is None, f"{name}: still fails after the gateway recovered: {error}"

@@ -27,6 +27,13 @@ def compose(template: str, *, site: str = "x", signature: str = "", host: str | 
     return CodeTexts({"fa": template}, host).compose(CODE, "fa", site=site, signature=signature)
 
 
+GSM_BASIC = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡"
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+GSM_EXTENSION = "\f^{}\\[~]|€"
+
+
 def test_segments_are_counted_by_the_rules_of_3gpp_ts_23_038() -> None:
     for text, count in {
         "": 1,
@@ -34,21 +41,52 @@ def test_segments_are_counted_by_the_rules_of_3gpp_ts_23_038() -> None:
         "a" * 161: 2,
         "a" * 306: 2,
         "a" * 307: 3,
+        GSM_BASIC: 1,
+        GSM_EXTENSION * 8: 1,
+        GSM_EXTENSION * 8 + "a": 2,
+        "€" * 80: 1,
+        "€" * 81: 2,
+        "\f" * 81: 2,
+        "[x]{y}\\^~|" * 10: 2,
+        "a" * 152 + "€" + "a" * 152: 3,  # `€` takes two septets and is not split
+        "ΔΦΓΛΩΠΨΣΘΞ" * 16: 1,
+        "àèéìòùÄÖÑÜäöñüß§¿¡ÆæØøÅåÇ¤£¥" * 5: 1,
+        "a\r\n" * 53: 1,
+        "ç" * 70: 1,  # the small letter is not in the default alphabet
+        "ç" * 71: 2,
+        "`" * 71: 2,
+        "\t" * 71: 2,
+        "\x1b" + "a" * 70: 2,  # the escape is not a character
         "س" * 70: 1,
         "س" * 71: 2,
         "س" * 134: 2,
         "س" * 135: 3,
-        "€" * 80: 1,
-        "€" * 81: 2,
-        "a" * 152 + "€" + "a" * 152: 3,  # `€` takes two septets and is not split
         "😀" * 35: 1,
         "😀" * 36: 2,
-        "a" * 66 + "😀" + "a" * 66: 3,  # a character of two UTF-16 units is not split
+        "س" * 66 + "😀" + "س" * 66: 3,  # a character of two UTF-16 units is not split
+        "a" * 159 + "😀": 3,
+        "it’s " * 15: 2,
         "a" * 69 + "\u200c": 1,
-        "`" * 71: 2,  # the grave accent is not in the default alphabet
-        "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ" * 4: 1,
     }.items():
         assert count_segments(text) == count, text
+
+
+@given(
+    st.sampled_from(
+        [GSM_BASIC, GSM_BASIC + GSM_EXTENSION * 9, GSM_EXTENSION, "aب😀", "a😀", "ç€é", "aΔ€[`"]
+    ).flatmap(lambda alphabet: st.text(alphabet, max_size=700))
+)
+def test_segments_are_those_of_a_count_of_each_character(text: str) -> None:
+    if set(text) <= set(GSM_BASIC + GSM_EXTENSION):
+        sizes, single, multiple = [2 if char in GSM_EXTENSION else 1 for char in text], 160, 153
+    else:
+        sizes, single, multiple = [2 if char > "\uffff" else 1 for char in text], 70, 67
+    segments, used = 1, 0
+    for size in sizes:
+        if used + size > multiple:
+            segments, used = segments + 1, 0
+        used += size
+    assert count_segments(text) == (1 if sum(sizes) <= single else segments)
 
 
 @given(st.text(max_size=400))

@@ -16,6 +16,8 @@ from ..base import (
     Credit,
     DeliveryReport,
     DeliveryState,
+    Pattern,
+    PatternRules,
     Receipt,
     ReceivedText,
     Sender,
@@ -47,6 +49,7 @@ class Asanak(Sender):
 
     gateway = "asanak"
     batch_limit = MAX_RECIPIENTS
+    pattern_rules: ClassVar[PatternRules] = PatternRules(max_template=2**31 - 1)
     push_methods: ClassVar[frozenset[str]] = frozenset({"GET"})  # the guide, 4
 
     def __init__(
@@ -93,9 +96,8 @@ class Asanak(Sender):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset(
-            {Capability.TEXT, Capability.CODE_SMS, Capability.CREDIT, Capability.STATUS}
-        )
+        supported = {Capability.TEXT, Capability.CODE_SMS, Capability.CREDIT, Capability.STATUS}
+        return frozenset(supported | {Capability.PATTERN} if self._is_v2 else supported)
 
     def close(self) -> None:
         self._http.close()
@@ -123,11 +125,21 @@ class Asanak(Sender):
             raise self.not_supported(f"codes by {message.channel}")
         if self._template_id is None:
             return self.send_text(message.to, message.text, reference=message.reference)
-        ids = self.client.send_template(
-            message.to, self._template_id, {self._code_parameter: message.code}
-        )
-        text = Text(message.to, message.text, message.reference)
-        [receipt] = self._read_receipts([text], ids)
+        values = {self._code_parameter: message.code}
+        return self._send_template(message.to, self._template_id, values, message.reference)
+
+    def send_pattern(self, to: str, pattern: Pattern, *, reference: str = "") -> Receipt:
+        """Send a template, which v1rest does not have."""
+        if not self._is_v2:
+            raise self.not_supported("patterns with api='v1rest'")
+        self.check_pattern(pattern)
+        return self._send_template(to, int(pattern.template), pattern.values, reference)
+
+    def _send_template(
+        self, to: str, template_id: int, values: Mapping[str, str], reference: str
+    ) -> Receipt:
+        ids = self.client.send_template(to, template_id, values)
+        [receipt] = self._read_receipts([Text(to, "", reference)], ids)
         if receipt.error is not None:
             raise receipt.error
         return receipt

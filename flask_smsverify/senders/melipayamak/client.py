@@ -108,17 +108,21 @@ RECIPIENT_CODES = frozenset({"16", "18", "35"})
 PATTERN_CODES: Mapping[int, KnownError] = {
     **RETURN_CODES,
     -10: KnownError(
-        Misconfigured, "a value of the pattern contains a link", "Remove it from body_values."
+        Misconfigured,
+        "a value of the pattern contains a link",
+        "Remove it from body_values, or from the values in SMSVERIFY_PATTERNS.",
     ),
     -7: KnownError(Unavailable, "the shared line failed", _SUPPORT),
     -6: KnownError(Unavailable, "an internal error"),
     -5: KnownError(
         Misconfigured,
-        "body_values does not match the pattern",
-        "Give body_values one value per variable of the pattern.",
+        "the values do not match the pattern",
+        "Give body_values, or the values in SMSVERIFY_PATTERNS, one value per variable.",
     ),
     -4: KnownError(
-        Misconfigured, "body_id is not an approved pattern", "Check the option body_id."
+        Misconfigured,
+        "there is no approved pattern with this number",
+        "Check the option body_id, or the template in SMSVERIFY_PATTERNS.",
     ),
     -3: KnownError(Unavailable, "the shared line is not set up", _SHARED_LINE),
     -2: KnownError(Misconfigured, "a pattern can only go to one recipient"),

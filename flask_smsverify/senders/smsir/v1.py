@@ -78,7 +78,9 @@ ERRORS: Mapping[int, KnownError] = {
     ),
     111: KnownError(Rejected, "there is no message or pack with this id", "Check the id."),
     113: KnownError(
-        Misconfigured, "template_id is not an approved template", "Check the option template_id."
+        Misconfigured,
+        "there is no approved template with this id",
+        "Check the option template_id, or the template in SMSVERIFY_PATTERNS.",
     ),
     114: KnownError(
         Misconfigured,
@@ -99,8 +101,8 @@ RECIPIENT_CODES = frozenset({"104", "115"})
 
 
 @dataclass(frozen=True, slots=True)
-class SentCode:
-    """A code that was accepted.
+class SentTemplate:
+    """A template that was accepted.
 
     :param cost: in the account's unit; None where the API does not tell.
     """
@@ -167,7 +169,7 @@ class V1Client:
 
     # --- sending ---------------------------------------------------------------------------------
 
-    def verify(self, to: str, template_id: int, values: Mapping[str, str]) -> SentCode:
+    def verify(self, to: str, template_id: int, values: Mapping[str, str]) -> SentTemplate:
         """Send a template to one mobile: `POST send/verify`.
 
         :param to: E.164.
@@ -189,7 +191,7 @@ class V1Client:
             raise self._sender.make_error(Unknown, "the answer has no id for this recipient")
         if not id_:
             raise self._sender.make_error(Rejected, "not sent to this recipient")
-        return SentCode(id_, read_amount(data.get("cost")))
+        return SentTemplate(id_, read_amount(data.get("cost")))
 
     def send_bulk(
         self, line: int, text: str, mobiles: Sequence[str], *, at: datetime | None = None

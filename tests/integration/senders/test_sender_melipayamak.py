@@ -266,7 +266,12 @@ def test_a_phone_call_is_not_supported(gateway, make):
 
 
 def test_the_options_decide_the_capabilities(make):
-    always = {Capability.CODE_SMS, Capability.CREDIT, Capability.STATUS}
+    always = {
+        Capability.PATTERN,
+        Capability.CODE_SMS,
+        Capability.CREDIT,
+        Capability.STATUS,
+    }
     assert make().capabilities == always | {Capability.TEXT}
     assert make(line="", body_id=1).capabilities == always
     assert isinstance(refused(make(line="", body_id=1).send_text, ALI, "x"), Unavailable)

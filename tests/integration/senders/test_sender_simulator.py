@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -14,12 +15,20 @@ from clocks import Clock
 from senders.cases import each_case
 from senders.loopback import query
 
-from flask_smsverify.errors import ConfigurationError, Rejected, SenderError, Unavailable, Unknown
+from flask_smsverify.errors import (
+    ConfigurationError,
+    Misconfigured,
+    Rejected,
+    SenderError,
+    Unavailable,
+    Unknown,
+)
 from flask_smsverify.senders.asanak import Asanak
 from flask_smsverify.senders.base import (
     Capability,
     CodeMessage,
     DeliveryState,
+    Pattern,
     Receipt,
     ReceivedText,
     Sender,
@@ -309,6 +318,46 @@ def test_a_code_by_a_pattern_sends_the_code_alone(
     assert CODE_TEXT not in str(message["text"]), "its words are the pattern's"
     assert receipt.id
     assert receipt.reference == "ref-code"
+
+
+@each_case("kind", ["melipayamak", "asanak v2rest", "smsir v1", "smsir legacy"])
+def test_a_pattern_reaches_the_phone_with_its_values_in_their_order(
+    make: Make, simulator: Simulator, kind: str
+) -> None:
+    sender = make(kind)
+    values = {"order": "1042", "name": "Sara"}
+    receipt = sender.send_pattern(MOBILE, Pattern("5", values), reference="ref-pattern")
+    [message] = simulator.messages()
+    assert message["to"] == MOBILE
+    assert re.search("1042.*Sara", str(message["text"]), re.DOTALL)
+    assert (receipt.to, receipt.reference) == (MOBILE, "ref-pattern")
+    assert receipt.id
+
+
+@each_case(
+    ("kind", "pattern", "reason"),
+    [
+        ("melipayamak", Pattern("5", {"a": "one;two"}), "'a' contains ';'"),
+        ("melipayamak", Pattern("5", {"a": "see www.example.com"}), "'a' contains a link"),
+        ("melipayamak", Pattern(str(2**31), {}), "whole number from 1"),
+        ("asanak v2rest", Pattern("five", {}), "whole number from 1"),
+        ("smsir v1", Pattern("5", {"a": "x" * 26}), "'a' is longer than 25"),
+        ("smsir legacy", Pattern("0", {}), "whole number from 1"),
+    ],
+)
+def test_a_pattern_that_a_gateway_would_refuse_is_not_sent(
+    make: Make, simulator: Simulator, kind: str, pattern: Pattern, reason: str
+) -> None:
+    with pytest.raises(Misconfigured, match=reason) as refused:
+        make(kind).send_pattern(MOBILE, pattern)
+    assert not refused.value.written
+    assert simulator.messages() == []
+
+
+@each_case("kind", ["raygan", "wikipayam", "asanak v1rest"])
+def test_a_gateway_without_patterns_is_unavailable_for_them(make: Make, kind: str) -> None:
+    with pytest.raises(Unavailable):
+        make(kind).send_pattern(MOBILE, Pattern("5", {}))
 
 
 def test_a_phone_call_reads_the_code_out(make: Make, simulator: Simulator) -> None:

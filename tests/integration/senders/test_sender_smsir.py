@@ -650,7 +650,7 @@ def test_the_state_of_a_legacy_message_is_the_gateways_text(gateway, make):
 
 
 def test_the_options_decide_the_capabilities(make):
-    codes = {Capability.CODE_SMS, Capability.CREDIT}
+    codes = {Capability.PATTERN, Capability.CODE_SMS, Capability.CREDIT}
     asked = {Capability.STATUS, Capability.INCOMING}
     assert make().capabilities == codes | asked | {Capability.TEXT}
     assert make(line="", template_id=5).capabilities == codes | asked
