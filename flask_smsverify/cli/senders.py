@@ -21,6 +21,7 @@ _CAPABILITIES: Mapping[Capability, str] = {
     Capability.NATIVE_CODE: "native codes",
     Capability.CODE_VOICE: "codes by call",
     Capability.TEXT: "texts",
+    Capability.PATTERN: "patterns",
     Capability.CREDIT: "credit",
     Capability.STATUS: "delivery states",
     Capability.INCOMING: "received texts",

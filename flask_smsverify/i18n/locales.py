@@ -99,6 +99,7 @@ def _digits(numbering_system: str) -> dict[int, int]:
     return {} if zero is None else {ord("0") + value: zero + value for value in range(10)}
 
 
+@cache
 def _territory(locale: str) -> str | None:
     """Return the territory of a locale; without one, the territory with most of its speakers."""
     data = locale_data(locale)

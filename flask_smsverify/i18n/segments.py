@@ -34,7 +34,7 @@ def count_segments(text: str) -> int:
     """
     latin = text.encode("latin-1", "ignore")
     if len(latin) != len(text):
-        if _find_other(text):
+        if len(latin) + text.count("€") != len(text) and _find_other(text):
             return _count_ucs2(text)
         # The capitals become `?`, and the only other character of the extension table `^`: the
         # number of septets stays the same.
@@ -55,10 +55,12 @@ def _count_gsm(latin: bytes, extended: int) -> int:
     """
     single, multiple = _GSM_UNITS
     length = len(latin)
-    if length + extended <= single:
+    septets = length + extended
+    if septets <= single:
         return 1
-    if not extended:
-        return -(-length // multiple)
+    segments = -(-septets // multiple)
+    if not extended or septets < segments * (multiple - 1) + 2:
+        return segments  # every segment but the last may lack one septet, and still all fit
     second = latin.translate(_SECOND_SEPTET)
     segments = start = 0
     while start < length:
@@ -76,8 +78,9 @@ def _count_ucs2(text: str) -> int:
     count = len(units) // 2
     if count <= single:
         return 1
-    if count == len(text):
-        return -(-count // multiple)
+    segments = -(-count // multiple)
+    if count == len(text) or count < segments * (multiple - 1) + 2:
+        return segments
     segments, end = 1, multiple
     while end < count:
         # The byte of a low surrogate: it follows the high one of the same character.

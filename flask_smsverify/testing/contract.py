@@ -203,7 +203,7 @@ class SenderContract:
     credentials: ClassVar[Sequence[str]] = ()
     #: Ids that make `statuses` ask the gateway. If empty, the id of a sent text is used.
     known_ids: ClassVar[Sequence[str]] = ()
-    #: A pattern with values that the gateway accepts.
+    #: A pattern with values that the gateway accepts. Override it if the ids are no numbers.
     pattern: ClassVar[Pattern] = Pattern("17", {"name": "Gooseberry"})
     #: Whether the sender speaks HTTP to its gateway.
     speaks_http: ClassVar[bool] = True

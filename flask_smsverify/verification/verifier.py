@@ -11,9 +11,9 @@ claimed in it. In this order a request that waits for the host blocks no other u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import select
@@ -31,6 +31,7 @@ from .change import MobileChanges
 from .check import CodeChecker, Proof
 from .claim import TokenClaim
 from .codes import NATIVE_LENGTHS, is_same_code, parse_code
+from .expiring import ExpiringProof, find_expiring
 from .issue import CodeIssuer
 from .limits import GuessLimits
 from .native import is_token_used
@@ -360,6 +361,13 @@ class Verifier:
         ]
 
     # --- details for pages and commands ---------------------------------------------------------
+
+    def expiring(self, within: timedelta) -> Iterator[ExpiringProof]:
+        """Yield the users whose valid proof ends within so long, soonest first.
+
+        For a daily job that reports `verification.expiring`. Exempt users are left out.
+        """
+        return find_expiring(self._ledger, self._policy, self._users, within)
 
     def mobile_of(self, user: object) -> str | None:
         """Return a user's mobile in E.164; None where it is missing or invalid."""

@@ -1,0 +1,44 @@
+"""Finding the proofs that end soon."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from conftest import MakeApp
+from hostapp import User, db
+
+from flask_smsverify.testing import outbox
+from flask_smsverify.verification import expiring
+
+WEEK = timedelta(days=7)
+
+
+def test_proofs_that_end_soon_are_found_once_and_in_order(
+    make_app: MakeApp, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiring, "_PAGE", 2)
+    app = make_app(database, users=8, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    state = app.extensions["smsverify"]
+    verifier = state.verifier
+    with app.app_context(), outbox(app) as box:
+        users = [db.session.get(User, number) for number in range(1, 9)]
+        for user in users[:7]:
+            verifier.mark_verified(user, by="test")
+        verifier.revoke(users[1], by="test")
+        users[2].mobile = "+989129998877"
+        users[3].group = "staff"
+        db.session.commit()
+        assert list(verifier.expiring(WEEK)) == []
+        box.advance(timedelta(days=84))
+        verifier.mark_verified(users[7], by="test")
+        found = list(verifier.expiring(WEEK))
+        assert [proof.user for proof in found] == [users[0], *users[4:7]]
+        assert [proof.expires_at for proof in found] == [
+            verifier.status(proof.user).expires_at for proof in found
+        ]
+        state.live.update(revalidation_days=0)
+        assert list(verifier.expiring(WEEK)) == []
+        state.live.update(revalidation_days=90)
+        box.advance(timedelta(days=6))
+        assert list(verifier.expiring(WEEK)) == [], "an ended proof needs no reminder"
