@@ -48,6 +48,7 @@ from .errors import (
     SMSVerifyError,
     StaffRequired,
     StoreUnavailable,
+    TextRefused,
     TemplateError,
     TooManyAttempts,
     TooSoon,
@@ -81,7 +82,13 @@ if TYPE_CHECKING:
         SenderIdentity,
         Text,
     )
-    from .senders.batching import batched, failed_receipts, isolate, send_grouped
+    from .senders.batching import (
+        UnclearRefusal,
+        batched,
+        failed_receipts,
+        isolate,
+        send_grouped,
+    )
     from .senders.convert import derived_id, map_state, redact_reason, to_e164, to_national
     from .senders.deadline import deadline, remaining
     from .senders.http import Answer, HttpTransport
@@ -156,10 +163,12 @@ __all__ = [
     "StoreUnavailable",
     "TemplateError",
     "Text",
+    "TextRefused",
     "Timeout",
     "TooManyAttempts",
     "TooSoon",
     "Unavailable",
+    "UnclearRefusal",
     "UncommittedWrites",
     "Unknown",
     "VerificationRequired",
@@ -201,6 +210,7 @@ _SENDER_NAMES = {
     "Sender": "base",
     "SenderIdentity": "base",
     "Text": "base",
+    "UnclearRefusal": "batching",
     "batched": "batching",
     "failed_receipts": "batching",
     "isolate": "batching",

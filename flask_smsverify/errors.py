@@ -570,6 +570,15 @@ class Unavailable(SenderError):
     default_advice = "Check the gateway's status page and the account."
 
 
+class TextRefused(Unavailable):
+    """This gateway does not carry this text; another may. Nothing was sent.
+
+    The next sender is tried, and the breaker does not count it as a failure of the service.
+    """
+
+    default_advice = "Change the text, or add a second sender."
+
+
 class Rejected(SenderError):
     """The gateway refuses this recipient or this text. Nothing was sent."""
 

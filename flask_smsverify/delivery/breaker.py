@@ -7,8 +7,9 @@ There is one breaker for each sender, in each process:
 - *half-open*: one call at a time is let through as a probe. A probe that succeeds closes the
   breaker, and one that fails opens it for another 30 seconds.
 
-`Unavailable` and `Unknown` are failures. `Rejected` and `Misconfigured` are answers of a service
-that works, and count as successes. Any other exception is no answer and counts as neither.
+`Unavailable` and `Unknown` are failures. `Rejected`, `Misconfigured` and `TextRefused` are answers
+of a service that works, and count as successes. Any other exception is no answer and counts as
+neither.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import Misconfigured, Rejected, SenderError
+from ..errors import Misconfigured, Rejected, SenderError, TextRefused
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Breakers:
                 breaker.state = "half_open"
         try:
             yield
-        except (Rejected, Misconfigured):
+        except (Rejected, Misconfigured, TextRefused):
             self._count(name, breaker, is_failure=False, is_probe=is_probe)
             raise
         except SenderError:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -99,6 +99,12 @@ class CodeMessage:
 
     def __repr__(self) -> str:
         return f"<CodeMessage by {self.channel} {self.reference or 'without reference'}>"
+
+    def without_webotp_line(self) -> CodeMessage:
+        """Return the message without the line `@host #code`, for gateways that refuse links."""
+        lines = self.text.split("\n")
+        kept = [line for line in lines if not re.fullmatch(r"@\S+ #\S+", line.strip())]
+        return replace(self, text="\n".join(kept)) if kept else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from ..errors import Rejected, SenderError
+from ..errors import Rejected, SenderError, Unavailable
 from .base import Receipt, Text
 
 _T = TypeVar("_T")
+
+
+class UnclearRefusal(Unavailable):
+    """Nothing was sent, and the gateway does not say whether a recipient or the account is why."""
 
 
 def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
@@ -52,25 +56,75 @@ def send_grouped(
 def isolate(
     texts: Sequence[Text],
     send: Callable[[Sequence[Text]], list[Receipt]],
-    recipient_codes: frozenset[str],
+    recipient_codes: frozenset[str] | frozenset[str | None],
 ) -> list[Receipt]:
     """Send, and halve a call that is refused because of one recipient until that one is alone.
 
     For gateways that refuse a whole call for one bad number. A refused call sent nothing, so no
     recipient gets the text twice.
 
-    :param recipient_codes: codes of a `Rejected` that are about a recipient and not the text.
+    A call that raises `UnclearRefusal` is halved too. If two recipients are refused alone and
+    nothing was sent, the account is the cause, and no further call is made. If other recipients
+    got the text, the recipient is the cause, and its receipt has a `Rejected`.
+
+    :param recipient_codes: codes of a `Rejected` that are about a recipient and not the text; None
+        among them stands for a `Rejected` without a code.
     :returns: a receipt for each text, in order.
+    :raises SenderError: the refusal of a call with one recipient, or one that halving cannot help.
     """
+    isolation = _Isolation(send, recipient_codes)
     try:
         return send(texts)
-    except Rejected as error:
-        if len(texts) == 1 or error.code not in recipient_codes:
+    except SenderError as error:
+        if len(texts) == 1 or not isolation.may_be_about_recipient(error):
             raise
-    receipts: list[Receipt] = []
-    for half in (texts[: len(texts) // 2], texts[len(texts) // 2 :]):
+    receipts = isolation.halve(texts)
+    return [isolation.settle(text, one) for text, one in zip(texts, receipts, strict=True)]
+
+
+class _Isolation:
+    """The calls of one `isolate`."""
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Text]], list[Receipt]],
+        recipient_codes: frozenset[str] | frozenset[str | None],
+    ) -> None:
+        self._send = send
+        self._recipient_codes = recipient_codes
+        self._has_accepted = False
+        self._refused_alone = 0
+        self._refusal: SenderError | None = None
+
+    def may_be_about_recipient(self, error: SenderError) -> bool:
+        is_known = isinstance(error, Rejected) and error.code in self._recipient_codes
+        return is_known or isinstance(error, UnclearRefusal)
+
+    def halve(self, texts: Sequence[Text]) -> list[Receipt]:
+        middle = len(texts) // 2
+        return self._send_part(texts[:middle]) + self._send_part(texts[middle:])
+
+    def _send_part(self, texts: Sequence[Text]) -> list[Receipt]:
+        if self._refusal and self._refused_alone >= 2 and not self._has_accepted:
+            return failed_receipts(texts, self._refusal)
         try:
-            receipts += isolate(half, send, recipient_codes)
+            receipts = self._send(texts)
         except SenderError as error:
-            receipts += failed_receipts(half, error)
-    return receipts
+            if not self.may_be_about_recipient(error):
+                return failed_receipts(texts, error)
+            if len(texts) > 1:
+                return self.halve(texts)
+            if isinstance(error, UnclearRefusal):
+                self._refused_alone += 1
+                self._refusal = error
+            return failed_receipts(texts, error)
+        self._has_accepted = True
+        return receipts
+
+    def settle(self, text: Text, receipt: Receipt) -> Receipt:
+        """Return the receipt with an unclear error as `Rejected`, if others got the text."""
+        error = receipt.error
+        if not self._has_accepted or error is None or not isinstance(error, UnclearRefusal):
+            return receipt
+        refused = Rejected(error.sender, error.reason, gateway=error.gateway, code=error.code)
+        return Receipt.failed(text, refused, id=receipt.id)

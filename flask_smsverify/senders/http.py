@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -26,7 +27,7 @@ from .deadline import deadline, remaining
 from .network import DeadlineTransport
 from .options import DEFAULT_TIMEOUT, Timeout, check_base_url, check_timeout
 
-#: The most bytes of an answer, after decompression.
+#: The most bytes of an answer, after decompression, of a method that names no other cap.
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 #: The largest list in XML, Asanak's states of 100 messages, has 1,000 tags.
 _MAX_XML_TAGS = 20_000
@@ -54,6 +55,10 @@ STATUS_ERRORS: Mapping[int, KnownError] = {
     504: KnownError(Unknown, "a proxy had no answer in time"),
 }
 
+#: What may stand before an answer: white space and byte order marks.
+_LEADING = " \t\r\n\ufeff"
+
+_REFUSED = KnownError(Unavailable, "the gateway refused the request")
 _REDIRECT = KnownError(Unavailable, "redirects are not followed", "Check base_url.")
 _WRONG_URL = KnownError(
     Misconfigured, "this URL has no such method; check base_url", "Check base_url."
@@ -65,7 +70,7 @@ class Answer:
     """A gateway's HTTP response.
 
     :param sender: the sender that made the request, for errors.
-    :param body: decompressed, at most `MAX_ANSWER_BYTES`.
+    :param body: decompressed, at most as many bytes as the request allowed.
     """
 
     sender: SenderIdentity
@@ -78,8 +83,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as text. Bytes that are not UTF-8 become replacement characters."""
-        return self.body.decode("utf-8-sig", errors="replace")
+        """The body as text. Bytes that are not UTF-8 become replacement characters.
+
+        Leading line breaks and byte order marks are removed: some services write them before an
+        answer, and parsers of JSON and XML refuse them.
+        """
+        return self.body.decode("utf-8", errors="replace").lstrip(_LEADING)
 
     def json(self) -> object:
         """Return the body as JSON.
@@ -90,6 +99,11 @@ class Answer:
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(self.text, parse_constant=_refuse_constant)
         return self.raise_unreadable("JSON")
+
+    @property
+    def xml(self) -> bytes:
+        """The body without white space before it, which an XML declaration must not follow."""
+        return re.sub(rb"\A(?:\xef\xbb\xbf|[ \t\r\n])+", b"", self.body)
 
     def raise_for_costly_xml(self) -> None:
         """Raise for XML that no gateway sends and that keeps a parser busy.
@@ -128,6 +142,14 @@ class Answer:
             raise self.sender.make_known_error(_REDIRECT, code=code)
         if code >= 500:
             raise self.sender.make_error(Unavailable, "the service failed", code=str(code))
+
+    def raise_for_refusal(self) -> None:
+        """Raise for the other statuses that say that the request was refused.
+
+        :raises Unavailable: a 4xx. The server did not do what was requested (RFC 9110, 15.5).
+        """
+        if 400 <= self.status < 500:
+            raise self.sender.make_known_error(_REFUSED, code=self.status)
 
     def raise_for_wrong_url(self) -> None:
         """Raise for a URL that has no such method.
@@ -191,10 +213,12 @@ class HttpTransport:
         content: bytes | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """Make one request and return its answer, whatever its HTTP status.
 
         :param path: appended to `base_url`, or a whole URL.
+        :param max_bytes: the most bytes of the answer, after decompression.
         :raises Unavailable: no connection; nothing was written.
         :raises Rejected: the text cannot be encoded as UTF-8; nothing was written.
         :raises Unknown: the request was written and no complete answer arrived.
@@ -228,7 +252,7 @@ class HttpTransport:
                         self.sender,
                         response.status_code,
                         response.headers.get("content-type", ""),
-                        _read_body(response),
+                        _read_body(response, max_bytes),
                     )
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 failure = self.sender.make_error(
@@ -242,7 +266,7 @@ class HttpTransport:
                     Rejected, "the text is not valid Unicode", written=False
                 )
             except _AnswerTooLarge:
-                megabytes = MAX_ANSWER_BYTES // 2**20
+                megabytes = max_bytes // 2**20
                 failure = self.sender.make_error(
                     Unknown, f"the answer is larger than {megabytes} MiB"
                 )
@@ -277,24 +301,24 @@ def _make_client() -> httpx.Client:
 
 
 class _AnswerTooLarge(Exception):
-    """The answer has more than `MAX_ANSWER_BYTES`."""
+    """The answer has more bytes than the request allowed."""
 
 
-def _read_body(response: httpx.Response) -> bytes:
+def _read_body(response: httpx.Response, max_bytes: int) -> bytes:
     """Return the decompressed body. httpx's own decoders have no size limit."""
     if response.is_stream_consumed:  # a client of the caller may return a complete response
-        if len(response.content) > MAX_ANSWER_BYTES:
+        if len(response.content) > max_bytes:
             raise _AnswerTooLarge
         return response.content
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     decompress: Callable[[bytes], bytes] = bytes
     if encoding in ("gzip", "deflate"):
         inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        decompress = lambda chunk: inflate.decompress(chunk, MAX_ANSWER_BYTES + 1)  # noqa: E731 -- one of two short branches
+        decompress = lambda chunk: inflate.decompress(chunk, max_bytes + 1)  # noqa: E731 -- one of two short branches
     body = bytearray()
     for chunk in response.iter_raw():
         body += decompress(chunk)
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > max_bytes:
             raise _AnswerTooLarge
     return bytes(body)
 

@@ -106,6 +106,7 @@ class SoapTransport:
             raise self._make_fault_error(code, redact_reason(message, sent=sent))
         exchange.answer.raise_for_service_error()
         exchange.answer.raise_for_wrong_url()
+        exchange.answer.raise_for_refusal()
         return exchange.answer.raise_unreadable("a SOAP answer")
 
     def _call(
@@ -212,7 +213,7 @@ def _exchange_class() -> Callable[[HttpTransport | None, str], _Exchange]:
             if answer.status != 500:
                 answer.raise_for_service_error()
             answer.raise_for_costly_xml()
-            return _Reply(answer.status, answer.body, {"Content-Type": "text/xml"})
+            return _Reply(answer.status, answer.xml, {"Content-Type": "text/xml"})
 
         def get(self, address: str, params: object, headers: object) -> NoReturn:  # noqa: ARG002 -- zeep's signature
             self.load(address)

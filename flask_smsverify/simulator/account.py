@@ -2,17 +2,43 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from .faults import Faults
-from .messages import MAX_MESSAGES, Channel, Incoming, Message, MessageState, Phones
-from .phone_numbers import parse_mobile
-from .texts import count_parts, find_code
+from .messages import (
+    FORCED_STATES,
+    MAX_MESSAGES,
+    Channel,
+    Incoming,
+    Message,
+    MessageState,
+    Phones,
+)
+from .phone_numbers import parse_landline, parse_mobile
+from .texts import count_parts, find_code, has_link
 from .timing import Timing
 
 INITIAL_CREDIT: Final = 1_000_000_000.0
+
+
+Value = TypeVar("Value", str, int)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What faults do to the messages of one call.
+
+    :param is_late: whether they arrive late.
+    :param state: the state that they are reported in; None without a fault.
+    :param raw_state: the gateway's own value for the state, if the fault named one.
+    """
+
+    is_late: bool = False
+    state: MessageState | None = None
+    raw_state: str = ""
 
 
 class Account:
@@ -20,7 +46,10 @@ class Account:
 
     :param clock: returns the current time, with its zone.
     :param ids: numbers that no message of any gateway has had.
+    :ivar raw_states: the gateway's own values for states, which the fault `state` may name.
     """
+
+    raw_states: Mapping[str, MessageState] = {}
 
     def __init__(
         self,
@@ -66,6 +95,29 @@ class Account:
         """Return whether a fault affects this call, and count the call."""
         return self._faults.consume(self.gateway, name)
 
+    def take_code(self) -> int | None:
+        """Return the error code to answer this call with, and count the call; None for none."""
+        fault = self._faults.take(self.gateway, "code")
+        return None if fault is None else fault.code
+
+    def refuses_link(self, text: str) -> bool:
+        """Return whether a text is refused because of a link. Only such a text counts as a call."""
+        return has_link(text) and self.consume_fault("refuse_links")
+
+    def take_fate(self) -> Fate:
+        """Return what faults do to the messages of this call, and count the call."""
+        fault = self._faults.take(self.gateway, "state")
+        state, raw = self._read_state(fault.state if fault else None)
+        return Fate(self.consume_fault("late_delivery"), state, raw)
+
+    def _read_state(self, value: str | None) -> tuple[MessageState | None, str]:
+        """Return the state that a fault names, and the gateway's own value if it names that."""
+        if value is None:
+            return None, ""
+        if value in FORCED_STATES:
+            return value, ""
+        return self.raw_states.get(value, "unknown"), value
+
     # Credit
 
     def reported_credit(self) -> float:
@@ -93,24 +145,26 @@ class Account:
         batch: str = "",
         price: float = 1.0,
         at: datetime | None = None,
-        is_late: bool | None = None,
+        fate: Fate | None = None,
+        takes_landlines: bool = False,
     ) -> Message:
         """Accept a message, charge for it, and deliver it at its time.
 
         :param code: the code, if the gateway knows it. By default it is searched for in the text.
         :param price: the price of one part.
         :param at: when to send. A time in the past means now.
-        :param is_late: whether delivery is late. By default the fault `late_delivery` decides; a
-            call that sends several messages must consume that fault once and pass the result.
+        :param fate: what faults do to the message. By default they are asked; a call that sends
+            several messages must take the fate once and pass it.
+        :param takes_landlines: whether the gateway also reaches landlines.
         """
         now = self.now()
-        mobile = parse_mobile(to)
+        mobile = parse_mobile(to) or (parse_landline(to) if takes_landlines else None)
         scheduled_at = max(at, now) if at else now
-        if is_late is None:
-            is_late = self.consume_fault("late_delivery")
-        delay = self._timing.late_delivery if is_late else 0
+        if fate is None:
+            fate = self.take_fate()
+        delay = self._timing.late_delivery if fate.is_late else 0
         arrives_at = scheduled_at + timedelta(seconds=delay)
-        report_delay = 0 if is_late else self._timing.delivered
+        report_delay = 0 if fate.is_late else self._timing.delivered
         message = Message(
             gateway=self.gateway,
             channel=channel,
@@ -126,6 +180,8 @@ class Account:
             delivery_reported_at=arrives_at + timedelta(seconds=report_delay),
             batch=batch,
             is_reachable=mobile is not None,
+            forced_state=fate.state,
+            raw_state=fate.raw_state,
         )
         with self._lock:
             self.credit -= message.cost
@@ -135,13 +191,32 @@ class Account:
             if len(self._messages) > MAX_MESSAGES:
                 oldest = self._messages.pop(next(iter(self._messages)))
                 self._batches.pop(oldest.batch, None)
-            if message.is_reachable:
+            if message.arrives:
                 self._phones.add(message)
         return message
 
     def state_of(self, message: Message) -> MessageState:
-        """Return the state that the gateway reports for a message now."""
-        return message.state_at(self.now(), self._timing)
+        """Return the state that the gateway reports for a message now.
+
+        While the fault `state` is on, it also applies to messages that were sent before.
+        """
+        return self._report(message)[0]
+
+    def report(self, message: Message, statuses: Mapping[MessageState, Value]) -> Value:
+        """Return the gateway's value for the state of a message now.
+
+        :param statuses: the gateway's value for every state.
+        """
+        state, raw = self._report(message)
+        value = statuses[state]
+        return type(value)(raw) if raw else value
+
+    def _report(self, message: Message) -> tuple[MessageState, str]:
+        if message.is_cancelled or not message.is_reachable or message.forced_state is not None:
+            return message.state_at(self.now(), self._timing), message.raw_state
+        fault = self._faults.find(self.gateway, "state")
+        state, raw = self._read_state(fault.state if fault else None)
+        return state or message.state_at(self.now(), self._timing), raw
 
     def message(self, message_id: str) -> Message | None:
         """Return the message with this id, or None."""

@@ -10,14 +10,17 @@ from datetime import UTC, datetime
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
-from .faults import FAULTS, Fault
+from .faults import FAULTS, LINK_GATEWAYS, Fault
 from .gateways.base import Gateway, PushesIncoming
 from .http_data import Fields, form_fields, json_fields
-from .messages import Message
-from .phone_numbers import parse_mobile
+from .messages import FORCED_STATES, Message
+from .phone_numbers import parse_landline, parse_mobile
 from .push import check_url, push
 from .recording import RecordedRequest
 from .state import SimulatorState
+
+#: Error codes that are not documented have fewer digits than this number.
+MAX_CODE = 1_000_000
 
 
 class InvalidInput(ValueError):
@@ -71,7 +74,7 @@ def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> 
 
     @api.post("/faults")
     def post_fault() -> ResponseReturnValue:
-        return fault_json(enable_fault(state, _body())), 201
+        return fault_json(enable_fault(state, gateways, _body())), 201
 
     @api.delete("/faults")
     def delete_faults() -> ResponseReturnValue:
@@ -103,14 +106,34 @@ def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> 
     return api
 
 
-def enable_fault(state: SimulatorState, fields: Fields) -> Fault:
-    """Switch on the fault in `{"gateway", "fault", "times"}`; raise `InvalidInput`."""
+def enable_fault(state: SimulatorState, gateways: Mapping[str, Gateway], fields: Fields) -> Fault:
+    """Switch on the fault in `{"gateway", "fault", "times"}`; raise `InvalidInput`.
+
+    The fault `code` also has the member `code`, and the fault `state` the member `state`.
+    """
     gateway = _choice("gateway", fields.text("gateway"), state.accounts)
     fault = _choice("fault", fields.text("fault"), FAULTS)
     times = fields.integer("times")
     if fields.value("times") not in (None, "") and (times is None or times < 1):
         raise InvalidInput("times must be a whole number from 1, or null until it is deleted")
-    return state.faults.enable(gateway, fault, times)
+    code = _error_code(gateways[gateway], fields) if fault == "code" else None
+    message_state = _message_state(gateways[gateway], fields) if fault == "state" else None
+    if fault == "refuse_links" and gateway not in LINK_GATEWAYS:
+        raise InvalidInput(f"{gateway} has no error for texts with a link", LINK_GATEWAYS)
+    return state.faults.enable(gateway, fault, times, code=code, state=message_state)
+
+
+def _error_code(gateway: Gateway, fields: Fields) -> int:
+    code = fields.integer("code")
+    is_known = code in gateway.codes
+    if code is None or (not is_known and not (gateway.takes_any_code and abs(code) < MAX_CODE)):
+        allowed = map(str, gateway.codes)
+        raise InvalidInput(f"code must be an error code of {gateway.name}", allowed)
+    return code
+
+
+def _message_state(gateway: Gateway, fields: Fields) -> str:
+    return _choice("state", fields.text("state"), [*FORCED_STATES, *gateway.raw_states])
 
 
 def disable_faults(state: SimulatorState, fields: Fields) -> None:
@@ -194,7 +217,14 @@ def request_json(recorded: RecordedRequest) -> dict[str, object]:
 
 def fault_json(fault: Fault) -> dict[str, object]:
     """Return a fault in the format of `/_api/faults`."""
-    return {"gateway": fault.gateway, "fault": fault.name, "times": fault.times}
+    body: dict[str, object] = {
+        "gateway": fault.gateway, "fault": fault.name, "times": fault.times,
+    }  # fmt: skip
+    if fault.code is not None:
+        body["code"] = fault.code
+    if fault.state is not None:
+        body["state"] = fault.state
+    return body
 
 
 def iso_time(moment: datetime) -> str:
@@ -222,7 +252,7 @@ def _requested_mobile() -> str | None:
     to = request.args.get("to")
     if not to:
         return None
-    mobile = parse_mobile(to)
+    mobile = parse_mobile(to) or parse_landline(to)
     if mobile is None:
         raise InvalidInput("to must be an Iranian mobile such as 09123456789")
     return mobile

@@ -48,6 +48,7 @@ def create_simulator(*, clock: Clock = utc_now, timing: Timing | None = None) ->
     app.extensions["simulator"] = state
     gateways = {gateway.name: gateway(state.accounts[gateway.name]) for gateway in GATEWAYS}
     for gateway in gateways.values():
+        state.accounts[gateway.name].raw_states = gateway.raw_states
         app.register_blueprint(_create_blueprint(gateway))
     app.register_blueprint(api.create_blueprint(state, gateways))
     app.register_blueprint(page.create_blueprint(state, gateways))

@@ -9,6 +9,9 @@ FAULTS: Final = {
     "timeout": "Receives the request and never responds.",
     "http_500": "Responds with HTTP 500.",
     "down": "Resets the connection before the request is processed.",
+    "code": "Answers with an error code of the gateway.",
+    "state": "Reports messages in a state, such as undelivered or filtered.",
+    "refuse_links": "Refuses texts with a link.",
     "refuse": "Refuses the recipient with the gateway's own error.",
     "no_credit": "Reports that the account has no credit.",
     "bad_credentials": "Reports that the credentials are wrong.",
@@ -17,17 +20,24 @@ FAULTS: Final = {
 }
 """Every fault, with what the gateway does while it is on."""
 
+LINK_GATEWAYS: Final = ("melipayamak",)
+"""The gateways that have an error code for texts with a link."""
+
 
 @dataclass(frozen=True)
 class Fault:
     """A fault that is on for a gateway.
 
     :param times: how many calls it still affects; None for every call until it is switched off.
+    :param code: of the fault `code`: the error code to answer with.
+    :param state: of the fault `state`: a `messages.MessageState`, or the gateway's own value.
     """
 
     gateway: str
     name: str
     times: int | None
+    code: int | None = None
+    state: str | None = None
 
 
 class Faults:
@@ -37,9 +47,17 @@ class Faults:
         self._lock = threading.Lock()
         self._faults: dict[tuple[str, str], Fault] = {}
 
-    def enable(self, gateway: str, name: str, times: int | None = None) -> Fault:
+    def enable(
+        self,
+        gateway: str,
+        name: str,
+        times: int | None = None,
+        *,
+        code: int | None = None,
+        state: str | None = None,
+    ) -> Fault:
         """Switch a fault on, for `times` calls or until it is switched off."""
-        fault = Fault(gateway, name, times)
+        fault = Fault(gateway, name, times, code, state)
         with self._lock:
             self._faults[gateway, name] = fault
         return fault
@@ -56,20 +74,28 @@ class Faults:
         with self._lock:
             return list(self._faults.values())
 
+    def find(self, gateway: str, name: str) -> Fault | None:
+        """Return a fault that is on, without counting a call; else None."""
+        with self._lock:
+            return self._faults.get((gateway, name))
+
     def is_active(self, gateway: str, name: str) -> bool:
         """Return whether a fault is on, without counting a call."""
-        with self._lock:
-            return (gateway, name) in self._faults
+        return self.find(gateway, name) is not None
 
     def consume(self, gateway: str, name: str) -> bool:
         """Return whether a fault affects this call, and count the call."""
+        return self.take(gateway, name) is not None
+
+    def take(self, gateway: str, name: str) -> Fault | None:
+        """Return the fault that affects this call, and count the call; None if there is none."""
         with self._lock:
             fault = self._faults.get((gateway, name))
             if fault is None:
-                return False
+                return None
             if fault.times is not None:
                 if fault.times > 1:
                     self._faults[gateway, name] = replace(fault, times=fault.times - 1)
                 else:
                     del self._faults[gateway, name]
-            return True
+            return fault

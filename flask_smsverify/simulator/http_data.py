@@ -20,6 +20,10 @@ class Fields:
     def __init__(self, members: Mapping[str, object]) -> None:
         self._members = {name.casefold(): value for name, value in members.items()}
 
+    def replaced(self, name: str, value: object) -> "Fields":
+        """Return a copy with another value of one member."""
+        return Fields({**self._members, name: value})
+
     def value(self, name: str) -> object:
         """Return a member as it was received, or None if it is missing."""
         return self._members.get(name.casefold())

@@ -11,7 +11,15 @@ from typing import Final, Literal
 from .timing import Timing
 
 Channel = Literal["sms", "voice"]
-MessageState = Literal["queued", "sent", "delivered", "undelivered", "rejected", "cancelled"]
+MessageState = Literal[
+    "queued", "sent", "delivered", "undelivered", "rejected", "filtered", "unknown", "cancelled"
+]
+FORCED_STATES: Final[tuple[MessageState, ...]] = (
+    "queued", "sent", "delivered", "undelivered", "rejected", "filtered", "unknown",
+)  # fmt: skip
+"""The states that the fault `state` can give to messages."""
+
+_NEVER_ARRIVES: Final = frozenset({"queued", "undelivered", "rejected", "filtered"})
 
 MAX_MESSAGES: Final = 200_000
 """How many messages the phones, and each account, keep. Older ones are dropped."""
@@ -33,6 +41,8 @@ class Message:
     :param arrives_at: when the phone shows it.
     :param delivery_reported_at: when the gateway reports it as delivered.
     :param batch: the id of the send that it is part of, if the gateway has such ids.
+    :param forced_state: the state that the fault `state` gave it, from the start; else None.
+    :param raw_state: the gateway's own value for `forced_state`, if the fault named one.
     """
 
     gateway: str
@@ -50,7 +60,14 @@ class Message:
     batch: str = ""
     is_reachable: bool = True
     is_cancelled: bool = False
+    forced_state: MessageState | None = None
+    raw_state: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the message ever reaches a phone."""
+        return self.is_reachable and self.forced_state not in _NEVER_ARRIVES
 
     def state_at(self, now: datetime, timing: Timing) -> MessageState:
         """Return the state that the gateway reports at a time."""
@@ -58,6 +75,8 @@ class Message:
             return "cancelled"
         if not self.is_reachable:
             return "rejected"
+        if self.forced_state is not None:
+            return self.forced_state
         if now < self.scheduled_at + timedelta(seconds=timing.at_operator):
             return "queued"
         return "sent" if now < self.delivery_reported_at else "delivered"

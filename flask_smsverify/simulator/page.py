@@ -12,10 +12,10 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from .api import InvalidInput, disable_faults, enable_fault, iso_time, receive_message
-from .faults import FAULTS
+from .faults import FAULTS, LINK_GATEWAYS, Fault
 from .gateways.base import Gateway
 from .http_data import form_fields
-from .messages import Message
+from .messages import FORCED_STATES, Message
 from .page_texts import FAULT_DESCRIPTIONS_FA, PAGE_TEXTS
 from .phone_numbers import national, parse_mobile
 from .state import SimulatorState
@@ -56,7 +56,7 @@ def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> 
     def switch_fault() -> ResponseReturnValue:
         fields = form_fields(request)
         if fields.text("on") == "1":
-            enable_fault(state, fields)
+            enable_fault(state, gateways, fields)
         else:
             disable_faults(state, fields)
         return _redirect_to_page()
@@ -113,15 +113,26 @@ def _gateway_item(
                 "description": descriptions[fault],
                 "is_on": fault in active,
                 "times": _localized(active[fault].times or "", language) if fault in active else "",
+                "value": _fault_value(active.get(fault)),
             }
             for fault in FAULTS
+            if fault != "refuse_links" or name in LINK_GATEWAYS
         ],
+        "codes": gateway.codes,
+        "states": [*FORCED_STATES, *gateway.raw_states],
         "requests": [
             {"request": each, "time": _local_time_of_day(each.at)}
             for each in requests[:MAX_SHOWN_REQUESTS]
         ],
         "request_count": _localized(len(requests), language),
     }
+
+
+def _fault_value(fault: Fault | None) -> str:
+    """Return the code or the state of a fault that is on."""
+    if fault is None:
+        return ""
+    return fault.state or ("" if fault.code is None else str(fault.code))
 
 
 def _language() -> str:

@@ -8,6 +8,7 @@ import re
 
 _DIGITS = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩", "01234567890123456789")
 _MOBILE = re.compile(r"(?:\+98|0098|98|0)?(9\d{9})")
+_LANDLINE = re.compile(r"(?:\+98|0098|98|0)(21\d{8})")
 
 
 def latin_digits(text: str) -> str:
@@ -18,6 +19,12 @@ def latin_digits(text: str) -> str:
 def parse_mobile(text: str) -> str | None:
     """Return the mobile in E.164, or None if the text is not an Iranian mobile."""
     match = _MOBILE.fullmatch(latin_digits(text.strip()))
+    return f"+98{match[1]}" if match else None
+
+
+def parse_landline(text: str) -> str | None:
+    """Return a landline of Tehran in E.164, or None if the text is not one."""
+    match = _LANDLINE.fullmatch(latin_digits(text.strip()))
     return f"+98{match[1]}" if match else None
 
 

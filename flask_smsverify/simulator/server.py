@@ -118,9 +118,22 @@ class Simulator:
             for message in self.state.phones.messages(self.state.clock(), mobile)
         ]
 
-    def fault(self, gateway: str, fault: str, times: int | None = None) -> None:
-        """Switch a fault on, for `times` calls or until it is switched off."""
-        self.state.faults.enable(gateway, fault, times)
+    def fault(
+        self,
+        gateway: str,
+        fault: str,
+        times: int | None = None,
+        *,
+        code: int | None = None,
+        state: str | None = None,
+    ) -> None:
+        """Switch a fault on, for `times` calls or until it is switched off.
+
+        :param code: of the fault `code`: an error code of the gateway.
+        :param state: of the fault `state`: `undelivered`, `filtered` and so on, or the
+            gateway's own value.
+        """
+        self.state.faults.enable(gateway, fault, times, code=code, state=state)
 
     def clear_faults(self) -> None:
         """Switch all faults off."""

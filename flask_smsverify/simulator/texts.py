@@ -16,6 +16,9 @@ _GSM = frozenset(
 _GSM_EXTENDED = frozenset("^{}\\[~]|€")
 
 _WEBOTP_LINE = re.compile(r"@\S+ #(\S+)\s*$")
+_LINK = re.compile(
+    r"https?://|\bwww\.|(?<![\w.])[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b", re.IGNORECASE
+)
 _CODE_WORD = re.compile(
     r"کد|رمز|گذرواژه|تایید|تأیید|\b(?:code|otp|pin|password|passcode|verification)\b",
     re.IGNORECASE,
@@ -43,6 +46,11 @@ def count_parts(text: str) -> int:
         length = len(text.encode("utf-16-le")) // 2
         single, several = 70, 67
     return 1 if length <= single else -(-length // several)
+
+
+def has_link(text: str) -> bool:
+    """Return whether a text contains a URL or a host name, such as that of a WebOTP line."""
+    return bool(_LINK.search(text))
 
 
 def find_code(text: str) -> str | None:

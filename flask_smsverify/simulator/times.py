@@ -1,6 +1,7 @@
 """Times in the gateways' formats."""
 
-from datetime import UTC, datetime, timedelta, timezone
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Final
 
 TEHRAN: Final = timezone(timedelta(hours=3, minutes=30))
@@ -30,3 +31,19 @@ def from_timestamp(seconds: int) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def parse_shamsi_date(text: str) -> datetime | None:
+    """Return the start of a Persian day such as `1405/01/01` in Tehran; None if it is invalid."""
+    match = re.fullmatch(r"(1[34]\d\d)[/-](\d{1,2})[/-](\d{1,2})", text.strip())
+    if match is None:
+        return None
+    year, month, day = (int(part) for part in match.groups())
+    if not 1 <= month <= 12 or not 1 <= day <= (31 if month <= 6 else 30):
+        return None
+    # The calendar's 33-year cycle has 8 leap years. The offset makes 1405/01/01 2026-03-21.
+    cycle = year + 1595
+    days = 365 * cycle + cycle // 33 * 8 + (cycle % 33 + 3) // 4 + day
+    days += (month - 1) * 31 if month < 7 else (month - 7) * 30 + 186
+    moment = date.fromordinal(days - 355_668 - 365)
+    return datetime(moment.year, moment.month, moment.day, tzinfo=TEHRAN)

@@ -34,6 +34,7 @@ from flask_smsverify.errors import (
     SenderError,
     SendFailed,
     StoreUnavailable,
+    TextRefused,
     Unavailable,
     Unknown,
 )
@@ -287,6 +288,13 @@ def test_an_unavailable_sender_is_followed_by_the_next(harness: Harness) -> None
     assert harness.rows()[0].cause == "it is down"
     assert [message.state for message in harness.messages()] == ["sent"]
     assert job.second_copies_reserved == 0, "the first sender certainly sent nothing"
+
+
+def test_a_text_that_one_gateway_does_not_carry_is_sent_by_the_next(harness: Harness) -> None:
+    refusal = TextRefused("one", "the text contains a link", gateway="fake", code="14")
+    delivered = harness.send_code(FakeSender("one", refusal), FakeSender("other"))
+    assert delivered.sender == "other"
+    assert harness.attempts() == [("one", "failed"), ("other", "sent")]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from clocks import Stopwatch
 
 from flask_smsverify.delivery.breaker import FAILURE_THRESHOLD, OPEN_SECONDS, Breakers
-from flask_smsverify.errors import Misconfigured, Rejected, Unavailable, Unknown
+from flask_smsverify.errors import Misconfigured, Rejected, TextRefused, Unavailable, Unknown
 
 NAME = "acme"
 
@@ -56,7 +56,7 @@ def test_consecutive_failures_open_the_breaker(clock: Stopwatch) -> None:
 
 
 def test_refusals_are_not_failures(breakers: Breakers) -> None:
-    for kind in (Rejected, Misconfigured):
+    for kind in (Rejected, Misconfigured, TextRefused):
         for _ in range(100):
             call(breakers, kind(NAME, "this number"))
         assert is_admitted(breakers), kind

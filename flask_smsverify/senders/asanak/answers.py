@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 
 from ...errors import Unknown
 from ..base import SenderIdentity
+from ..batching import UnclearRefusal
 from ..convert import redact_reason
+
+#: Asanak's times have no zone. Asanak is in Iran, which has had no daylight saving time since
+#: September 2022.
+TEHRAN = timezone(timedelta(hours=3, minutes=30))
 
 #: Numbers from here on are ids; smaller ones are error codes.
 _MAX_CODE = 10_000
+
+#: Words that are values of JSON, written without or with quotes, and no sentences.
+_JSON_WORDS = frozenset({"true", "false", "null", "none", "nan", "infinity", "-infinity"})
 
 
 def read_field(row: Mapping[object, object], name: str) -> object:
@@ -32,36 +42,59 @@ def read_id(value: object) -> str | None:
     return text if is_id else None
 
 
+def read_code(value: object) -> int | None:
+    """Return an error code: a number, or its digits, that is too small for an id; else None."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,9}\s*", value):
+        value = int(value)
+    return value if type(value) is int and abs(value) < _MAX_CODE else None
+
+
 def read_sentences(value: object) -> list[str]:
-    """Return the sentences of an answer: a text, or the members of an object that are text."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [member for member in value.values() if isinstance(member, str)]
-    return []
+    """Return the sentences of an answer: a text, or the members of an object that are text.
 
-
-def make_unreadable(
-    sender: SenderIdentity,
-    value: object,
-    expected: str,
-    sent: Sequence[str] = (),
-    *,
-    code: object = None,
-) -> Unknown:
-    """Return the error of an answer that is in no table, with the gateway's sentences.
-
-    :param expected: what the answer should have been, as a noun.
-    :param sent: texts and credentials that the reason must not repeat.
+    A text without a word, or with bytes that are not UTF-8, is no sentence.
     """
-    if _is_code(value):
-        code = value
+    texts = value.values() if isinstance(value, dict) else [value]
+    return [text for text in texts if isinstance(text, str) and _is_sentence(text)]
+
+
+def _is_sentence(text: str) -> bool:
+    is_word = text.strip().casefold() not in _JSON_WORDS
+    return is_word and "\ufffd" not in text and bool(re.search(r"[^\W\d_]{2}", text))
+
+
+def read_time(value: object) -> datetime | None:
+    """Return `2012-10-31 11:56:04` in UTC; None for `0000-00-00` and anything else."""
+    try:
+        local = datetime.strptime(str(value), "%Y-%m-%d %H:%M:%S").replace(tzinfo=TEHRAN)
+    except ValueError:
+        return None
+    # A year of the Persian calendar would be read as one six centuries ago.
+    return local.astimezone(UTC) if local.year >= 2000 else None
+
+
+def make_refusal(
+    sender: SenderIdentity, value: object, sent: Sequence[str] = (), *, code: int | None = None
+) -> UnclearRefusal:
+    """Return the error of a message or a code in place of a success.
+
+    :param sent: texts and credentials that the reason must not repeat.
+    :param code: the gateway's code.
+    """
     sentences = " ".join(read_sentences(value))
-    got = f": {redact_reason(sentences, sent=sent)}" if sentences else " something else"
+    reason = redact_reason(sentences, sent=sent) if sentences else "an error code without a message"
     return sender.make_error(
-        Unknown, f"expected {expected}, got{got}", code=str(code) if _is_code(code) else None
+        UnclearRefusal,
+        f"the gateway refused the request: {reason}",
+        code=None if code is None else str(code),
+        advice="Look for this message in Asanak's panel, or ask Asanak's support desk.",
     )
 
 
-def _is_code(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MAX_CODE
+def make_unreadable(sender: SenderIdentity, value: object, expected: str) -> Unknown:
+    """Return the error of an answer that is neither a success nor a refusal.
+
+    :param expected: what the answer should have been, as a noun.
+    """
+    kind = {dict: "an object", list: "a list", str: "a text", int: "a number"}.get(type(value))
+    return sender.make_error(Unknown, f"expected {expected}, got {kind or 'something else'}")

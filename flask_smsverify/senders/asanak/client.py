@@ -6,13 +6,14 @@ Different texts in one call and codes by a template need v2rest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
-from ...errors import Unknown
 from ..base import DeliveryState, SenderIdentity
-from ..convert import map_state, to_national
-from .answers import make_unreadable, read_field, read_id
+from ..convert import map_state, scalar_text, to_national
+from .answers import make_refusal, make_unreadable, read_code, read_field, read_id, read_time
 
 #: The most recipients or ids of one call: Asanak's web-service guide, 3-1 and 3-2.
 MAX_RECIPIENTS = 100
@@ -37,6 +38,23 @@ STATES: Mapping[object, DeliveryState] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    """The state of a message.
+
+    :param code: `Status` as Asanak gave it; `""` where it is no text and no number.
+    :param sent_at: `SendTime`: aware, UTC, from a time that is read as Tehran's; None where there
+        is none, such as `0000-00-00`.
+    :param delivered_at: `DeliverTime`, likewise.
+    """
+
+    id: str
+    status: DeliveryState
+    code: str
+    sent_at: datetime | None
+    delivered_at: datetime | None
+
+
 class Api(Protocol):
     """One of Asanak's APIs: `V1Rest` or `V2Rest`."""
 
@@ -52,28 +70,25 @@ class AsanakClient:
     Each raises the `SenderError` of the answer, and `Unknown` for an answer that is in no table.
 
     :param line: the number to send from.
-    :param credentials: what the reason of an error must not repeat.
     """
 
-    def __init__(
-        self, api: Api, sender: SenderIdentity, *, line: str, credentials: Sequence[str]
-    ) -> None:
+    def __init__(self, api: Api, sender: SenderIdentity, *, line: str) -> None:
         self._api = api
         self._sender = sender
         self._line = line
-        self._credentials = tuple(credentials)
 
     def __repr__(self) -> str:
         return f"<AsanakClient of {self._sender.name!r}>"
 
     # --- sending ---------------------------------------------------------------------------------
 
-    def send_sms(self, to: Sequence[str], text: str) -> list[str | None]:
+    def send_sms(self, to: Sequence[str], text: str) -> list[str | int | None]:
         """Send one text: the guide, 3-1 "sendsms".
 
         :param to: E.164, at most `MAX_RECIPIENTS`.
-        :returns: an id per recipient, in order; None for a value that is not an id. The list may be
-            too short.
+        :returns: per recipient, in order: an id as text, a negative error code, or None for
+            anything else. The list may be too short.
+        :raises Unavailable: a sentence or a code in place of a list; nothing was sent.
         """
         request = {
             "source": self._line,
@@ -82,7 +97,7 @@ class AsanakClient:
         }
         return self._send("sendsms", request, sent=[text])
 
-    def send_p2p(self, texts: Sequence[tuple[str, str]]) -> list[str | None]:
+    def send_p2p(self, texts: Sequence[tuple[str, str]]) -> list[str | int | None]:
         """Send different texts in one call: "p2psendsms" of v2rest.
 
         :param texts: pairs of a mobile (E.164) and its text, at most `MAX_RECIPIENTS`.
@@ -96,7 +111,7 @@ class AsanakClient:
 
     def send_template(
         self, to: str, template_id: int, parameters: Mapping[str, str]
-    ) -> list[str | None]:
+    ) -> list[str | int | None]:
         """Send a template to one mobile: "template" of v2rest.
 
         :param to: E.164.
@@ -112,12 +127,15 @@ class AsanakClient:
 
     def _send(
         self, method: str, request: Mapping[str, object], *, sent: Sequence[str]
-    ) -> list[str | None]:
+    ) -> list[str | int | None]:
         """Make a call that sends. A list of ids is success, and nothing else is."""
         value = self._api.call(method, request, sent=sent)
         if not isinstance(value, list):
-            raise self._make_unreadable(value, "a list of ids", sent)
-        return [read_id(item) for item in value]
+            raise make_unreadable(self._sender, value, "a list of ids")
+        codes = [code if (code := read_code(item)) and code < 0 else None for item in value]
+        if codes and all(codes):
+            raise make_refusal(self._sender, None, code=codes[0])
+        return [code or read_id(item) for item, code in zip(value, codes, strict=True)]
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -136,28 +154,34 @@ class AsanakClient:
             # A negative number is an error code of the older API.
             if amount.is_finite() and 0 <= amount < 10**15:
                 return amount
-        raise self._make_unreadable(answer, "a credit")
+        raise make_unreadable(self._sender, answer, "a credit")
 
-    def get_statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
+    def get_statuses(self, ids: Sequence[str]) -> list[MessageStatus]:
         """Return the states of messages: the guide, 3-2 "msgstatus".
 
         :param ids: at most `MAX_RECIPIENTS`.
-        :returns: a state for each of the ids that the answer lists. It may omit some.
+        :returns: an entry for each of the ids that the answer lists. It may omit some.
         """
         answer = self._api.call("msgstatus", {"msgid": ",".join(ids)})
         if isinstance(answer, dict) and read_field(answer, "MsgID") is not None:
             answer = [answer]
         if not isinstance(answer, list):
-            raise self._make_unreadable(answer, "a list of states")
-        states: dict[str, DeliveryState] = {}
-        for row in answer:
-            id_ = read_id(read_field(row, "MsgID")) if isinstance(row, dict) else None
-            if id_ is not None and id_ in ids:
-                value = read_field(row, "Status")
-                if isinstance(value, int) and not isinstance(value, bool):
-                    value = str(value)
-                states[id_] = map_state(STATES, value, gateway=self._sender.name)
-        return states
+            raise make_unreadable(self._sender, answer, "a list of states")
+        requested = set(ids)
+        rows = [row for row in answer if isinstance(row, dict)]
+        return [
+            self._read_status(id_, row)
+            for row in rows
+            if (id_ := read_id(read_field(row, "MsgID"))) is not None and id_ in requested
+        ]
 
-    def _make_unreadable(self, value: object, expected: str, sent: Sequence[str] = ()) -> Unknown:
-        return make_unreadable(self._sender, value, expected, [*self._credentials, *sent])
+    def _read_status(self, id_: str, row: Mapping[object, object]) -> MessageStatus:
+        value = read_field(row, "Status")
+        code = scalar_text(value)
+        return MessageStatus(
+            id_,
+            map_state(STATES, code or value, gateway=self._sender.name),
+            code,
+            read_time(read_field(row, "SendTime")),
+            read_time(read_field(row, "DeliverTime")),
+        )

@@ -92,6 +92,6 @@ def _read_xml(answer: Answer) -> tuple[str, list[tuple[str, str | dict[str, str]
     parser.EndElementHandler = end_element
     parser.CharacterDataHandler = add_text
     with contextlib.suppress(expat.ExpatError, _UnexpectedXml, ValueError, LookupError):
-        parser.Parse(answer.body, True)
+        parser.Parse(answer.xml, True)
         return "".join(texts[0]), rows
     return answer.raise_unreadable("Asanak's XML")

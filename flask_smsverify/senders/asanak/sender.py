@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
 from typing import ClassVar, Literal
 
 import httpx
 
-from ...errors import ConfigurationError, Unknown
+from ...errors import ConfigurationError, Rejected, Unknown
 from ..base import (
     Capability,
     CodeMessage,
@@ -28,11 +27,8 @@ from ..convert import derived_id, to_e164
 from ..http import HttpTransport
 from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number, parse_text
 from . import v1rest, v2rest
+from .answers import read_time
 from .client import MAX_RECIPIENTS, AsanakClient
-
-#: `ReceiveTime` has no time zone. Asanak is in Iran, which has had no daylight saving time since
-#: September 2022.
-TEHRAN = timezone(timedelta(hours=3, minutes=30))
 
 
 class Asanak(Sender):
@@ -54,9 +50,9 @@ class Asanak(Sender):
 
     def __init__(
         self,
-        username: str,
-        password: str,
-        line: str,
+        username: str | int,
+        password: str | int,
+        line: str | int,
         api: Literal["v1rest", "v2rest"] = "v1rest",
         template_id: int | None = None,
         code_parameter: str = "code",
@@ -91,7 +87,6 @@ class Asanak(Sender):
             else v1rest.V1Rest(self._http, user, secret),
             self.identity,
             line=parse_text(self.name, "line", line),
-            credentials=(user, secret),
         )
 
     @property
@@ -105,7 +100,10 @@ class Asanak(Sender):
     # --- sending ---------------------------------------------------------------------------------
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send different texts in one call by v2rest, else with one call per different text."""
+        """Send different texts in one call by v2rest, else with one call per different text.
+
+        A call that is refused for one recipient is halved.
+        """
         codes = v2rest.RECIPIENT_CODES
         if self._is_v2 and len({text.text for text in batch}) > 1:
             return isolate(batch, self._send_different, codes)
@@ -144,7 +142,9 @@ class Asanak(Sender):
             raise receipt.error
         return receipt
 
-    def _read_receipts(self, texts: Sequence[Text], ids: Sequence[str | None]) -> list[Receipt]:
+    def _read_receipts(
+        self, texts: Sequence[Text], ids: Sequence[str | int | None]
+    ) -> list[Receipt]:
         """Return receipts from ids in the order of the recipients.
 
         If there are more ids than recipients, no id can be assigned.
@@ -154,7 +154,12 @@ class Asanak(Sender):
         receipts = []
         for place, text in enumerate(texts):
             id_ = ids[place] if place < len(ids) else None
-            if id_ is not None:
+            if isinstance(id_, int):
+                refused = self.make_error(
+                    Rejected, "an error code in place of this recipient's id", code=str(id_)
+                )
+                receipt = Receipt.failed(text, refused)
+            elif id_ is not None:
                 receipt = Receipt(text.to, DeliveryState.QUEUED, id_, text.reference)
             else:
                 missing = self.make_error(Unknown, "the answer has no id for this recipient")
@@ -172,7 +177,7 @@ class Asanak(Sender):
         """Return delivery states, with one call per `MAX_RECIPIENTS` ids."""
         states = dict.fromkeys(ids, DeliveryState.UNKNOWN)
         for part in batched(ids, MAX_RECIPIENTS):
-            states |= self.client.get_statuses(part)
+            states |= {one.id: one.status for one in self.client.get_statuses(part)}
         return states
 
     def parse_push(self, payload: object) -> Sequence[ReceivedText | DeliveryReport]:
@@ -200,15 +205,6 @@ class Asanak(Sender):
                 originator=originator,
                 line=line,
                 text=text,
-                received_at=_parse_time(time),
+                received_at=read_time(time),
             )
         ]
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        local = datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=TEHRAN)
-    except ValueError:
-        return None
-    # A year of the Persian calendar would be read as one six centuries ago.
-    return local.astimezone(UTC) if local.year >= 2000 else None

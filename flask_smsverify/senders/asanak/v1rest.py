@@ -1,26 +1,45 @@
-"""Asanak's API v1rest: a form in, and JSON, text or XML out."""
+"""Asanak's API v1rest: a form in, and JSON, text or XML out.
+
+A list is success. Asanak's web-service guide, 3-1, promises "a message or an error code" where a
+send fails, and lists none. So a sentence, a number outside a list, or an object with `status` means
+that nothing was sent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...errors import Unavailable
+from ...errors import Rejected, Unavailable, Unknown
 from ..base import KnownError
 from ..http import Answer, HttpTransport
-from .answers import make_unreadable, read_field, read_sentences
+from .answers import make_refusal, read_code, read_field, read_id, read_sentences
 from .formats import read_any_format
+from .v2rest import ERRORS
 
 BASE_URL = "https://panel.asanak.com/webservice/v1rest"
 
-#: Sentences in place of a list of ids, with HTTP 200. Asanak's web-service guide, 3-1, promises "a
-#: message or an error code" and lists none.
+_ACCOUNT = KnownError(
+    Unavailable, "wrong username or password", "Check the options username and password."
+)
+_LINE = KnownError(Unavailable, "the line is not valid", "Check the option line.")
+_RECIPIENT = KnownError(
+    Rejected, "the recipient's number is not valid", "Check the recipient's number."
+)
+_CREDIT = KnownError(Unavailable, "no credit", "Add credit in Asanak's panel.")
+
+#: Words of the sentences in place of a list of ids. The first that a sentence contains counts. Two
+#: whole sentences are known, "Username or Password is not valid" and "Source Number is not valid".
 SENTENCES: Mapping[str, KnownError] = {
-    "username or password is not valid": KnownError(
-        Unavailable, "wrong username or password", "Check the options username and password."
-    ),
-    "source number is not valid": KnownError(
-        Unavailable, "the line is not valid", "Check the option line."
-    ),
+    "username": _ACCOUNT,
+    "password": _ACCOUNT,
+    "نام کاربری": _ACCOUNT,
+    "source": _LINE,
+    "مبدا": _LINE,
+    "destination": _RECIPIENT,
+    "مقصد": _RECIPIENT,
+    "گیرنده": _RECIPIENT,
+    "credit": _CREDIT,
+    "اعتبار کافی": _CREDIT,
 }
 
 
@@ -42,22 +61,43 @@ class V1Rest:
         form = self._account | {key: str(value) for key, value in request.items()}
         headers = {"Accept": "application/json"}
         answer = self._http.request("POST", f"/{method}", form=form, headers=headers)
-        return self._read(answer, [*self._account.values(), *sent])
+        return self._read(answer, method, [*self._account.values(), *sent])
 
-    def _read(self, answer: Answer, sent: Sequence[str]) -> object:
+    def _read(self, answer: Answer, method: str, sent: Sequence[str]) -> object:
         answer.raise_for_service_error()
         answer.raise_for_wrong_url()
-        value = read_any_format(answer)
-        for sentence in read_sentences(value):
-            for known, error in SENTENCES.items():
-                if known in sentence.casefold():
-                    raise self._http.sender.make_known_error(error)
+        failure: Unknown | None = None
+        value: object = None
+        try:
+            value = read_any_format(answer)
+        except Unknown as error:
+            failure = error
+        if failure is not None:
+            answer.raise_for_refusal()
+            raise failure
+        self._raise_for_refusal(value, method, sent)
+        if not isinstance(value, list):  # ids with an error status could mean either
+            answer.raise_for_refusal()
         if answer.status != 200:
-            raise make_unreadable(self._http.sender, value, "HTTP 200", sent)
-        if (
-            isinstance(value, dict)
-            and "MsgID" not in value
-            and read_field(value, "status") is not None
-        ):
-            raise make_unreadable(self._http.sender, value, "a success", sent)
+            answer.raise_unreadable("HTTP 200")
         return value
+
+    def _raise_for_refusal(self, value: object, method: str, sent: Sequence[str]) -> None:
+        """Raise for a sentence, a code, or an object with `status`."""
+        status: object = None
+        if isinstance(value, dict):
+            if any(read_field(value, name) is not None for name in ("MsgID", "credit")):
+                return
+            status = read_field(value, "status")
+        elif method != "getcredit" or (read_code(value) or 0) < 0:
+            status = value
+        code = read_code(status)
+        sentences = read_sentences(value)
+        for word, error in SENTENCES.items():
+            if any(word in sentence.casefold() for sentence in sentences):
+                raise self._http.sender.make_known_error(error, code=code)
+        if code is not None and code in ERRORS:
+            raise self._http.sender.make_known_error(ERRORS[code], code=code)
+        is_number = isinstance(status, str | int) and (read_id(status) or code is not None)
+        if sentences or is_number:
+            raise make_refusal(self._http.sender, value, sent, code=code)

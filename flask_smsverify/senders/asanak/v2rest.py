@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...errors import Rejected, Unavailable, Unknown
 from ..base import KnownError
 from ..http import Answer, HttpTransport
-from .answers import make_unreadable
+from .answers import make_refusal, make_unreadable, read_code
 
 BASE_URL = "https://sms.asanak.ir/webservice/v2rest"
 
@@ -30,8 +30,8 @@ ERRORS: Mapping[int, KnownError] = {
     1015: _ACCOUNT,
 }
 
-#: Codes of `ERRORS` that are about one recipient of a call.
-RECIPIENT_CODES = frozenset({"1010"})
+#: Codes of a `Rejected` that are about one recipient of a call. A sentence of v1rest has no code.
+RECIPIENT_CODES: frozenset[str | None] = frozenset({"1010", None})
 
 
 class V2Rest:
@@ -63,15 +63,17 @@ class V2Rest:
         except Unknown:
             value = None
         meta = value.get("meta") if isinstance(value, dict) else None
-        code = meta.get("status") if isinstance(meta, dict) else None
-        if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 10:
-            code = int(code)
-        if isinstance(code, int) and code in ERRORS:
+        code = read_code(meta.get("status")) if isinstance(meta, dict) else None
+        if code is not None and code in ERRORS:
             raise self._http.sender.make_known_error(ERRORS[code], code=code)
         answer.raise_for_service_error()
+        if code not in (None, 200):
+            raise make_refusal(self._http.sender, meta, sent, code=code)
+        answer.raise_for_wrong_url()
+        if code != 200:  # a success with an error status could mean either
+            answer.raise_for_refusal()
         if value is None:
-            answer.raise_for_wrong_url()
             answer.raise_unreadable("JSON")
         if answer.status == 200 and code == 200 and isinstance(value, dict):
             return value.get("data")
-        raise make_unreadable(self._http.sender, meta, "a success", sent, code=code)
+        raise make_unreadable(self._http.sender, value, "a success")

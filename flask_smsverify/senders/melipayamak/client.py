@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ...errors import Misconfigured, Rejected, SenderError, Unavailable, Unknown
+from ...errors import (
+    Misconfigured,
+    Rejected,
+    SenderError,
+    TextRefused,
+    Unavailable,
+    Unknown,
+)
 from ..base import DeliveryState, KnownError
 from ..convert import to_national
 from ..http import HttpTransport
@@ -47,6 +54,9 @@ _IP = "Allow this server's IP address in MeliPayamak's panel."
 _SHARED_LINE = "Ask MeliPayamak to enable shared lines for the account."
 _RECIPIENT = "Check the recipient's number."
 
+#: The result for a text with a link.
+LINK_REFUSED = 14
+
 #: The results that every operation may return. 0 to 14: MeliPayamak's web-service guide, "SendSMS",
 #: return value. The others: its REST guide, "SendSMS" and "IP".
 RETURN_CODES: Mapping[int, KnownError] = {
@@ -60,7 +70,11 @@ RETURN_CODES: Mapping[int, KnownError] = {
     4: KnownError(Unavailable, "the account's volume limit is reached", _LIMIT),
     5: KnownError(Unavailable, "the line is not valid", "Check the option line."),
     6: KnownError(Unavailable, "the service is being updated", "Wait until the update is over."),
-    7: KnownError(Rejected, "the text contains a filtered word", "Remove the filtered word."),
+    7: KnownError(
+        TextRefused,
+        "the text contains a filtered word",
+        "Remove the filtered word, or add a second sender.",
+    ),
     9: KnownError(
         Unavailable,
         "public lines cannot send through the web service",
@@ -73,11 +87,13 @@ RETURN_CODES: Mapping[int, KnownError] = {
         "the account's documents are incomplete",
         "Upload the missing documents in MeliPayamak's panel.",
     ),
-    14: KnownError(
-        Rejected, "the text contains a link", "Remove the link, or ask MeliPayamak to allow it."
+    LINK_REFUSED: KnownError(
+        TextRefused,
+        "the text contains a link",
+        "Remove the link, or ask MeliPayamak to allow it.",
     ),
     15: KnownError(
-        Rejected,
+        TextRefused,
         "a text to several recipients must explain how to opt out",
         "Add the opt-out text, for example with SMSVERIFY_OPT_OUT_FOOTER.",
     ),
@@ -108,7 +124,7 @@ RECIPIENT_CODES = frozenset({"16", "18", "35"})
 PATTERN_CODES: Mapping[int, KnownError] = {
     **RETURN_CODES,
     -10: KnownError(
-        Misconfigured,
+        TextRefused,
         "a value of the pattern contains a link",
         "Remove it from body_values, or from the values in SMSVERIFY_PATTERNS.",
     ),
@@ -176,9 +192,10 @@ class MeliPayamakClient:
         :param to: E.164, at most `MAX_RECIPIENTS`.
         :param flash: show the text immediately instead of storing it.
         :param udh: the message's user data header in hexadecimal, for a text to a port.
-        :raises Rejected: the text or a recipient is refused; nothing was sent.
+        :raises Rejected: a recipient is refused; nothing was sent.
+        :raises TextRefused: the text has a filtered word or a link; nothing was sent.
         :raises Unavailable: the account, the line or the service failed; nothing was sent.
-        :raises Unknown: the result is in no table.
+        :raises Unknown: the result is neither in a table nor an error code. It may be an id.
         """
         numbers = [to_national(mobile) for mobile in to]
         answer = self._call(
@@ -214,7 +231,8 @@ class MeliPayamakClient:
         :param values: the pattern's variables in order. None may contain `;`, the separator.
         :returns: the id of the message.
         :raises Misconfigured: the pattern or the number of values is wrong; nothing was sent.
-        :raises Rejected: the recipient or a value is refused; nothing was sent.
+        :raises Rejected: the recipient is refused; nothing was sent.
+        :raises TextRefused: a value has a filtered word or a link; nothing was sent.
         :raises Unavailable: the account or the service failed; nothing was sent.
         :raises Unknown: the result is neither an id nor in a table.
         """
@@ -264,9 +282,13 @@ class MeliPayamakClient:
     def _make_result_error(self, table: Mapping[int, KnownError], result: object) -> SenderError:
         if isinstance(result, int) and result in table:
             return self._sender.make_known_error(table[result], code=result)
-        if isinstance(result, int) and abs(result) < 1000:
+        # An id is large, and 1 is a success. Every other number is an error, so nothing was sent.
+        if isinstance(result, int) and result < 1000 and result != 1:
             return self._sender.make_error(
-                Unknown, "a return code that is not in the guide", code=str(result)
+                Unavailable,
+                "not sent: a return code that is not in the guide",
+                code=str(result) if result > -1000 else None,
+                advice=_SUPPORT,
             )
         return self._sender.make_error(Unknown, "the result is neither success nor an error code")
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import httpx
 
-from ...errors import ConfigurationError, Rejected, Unknown
+from ...errors import ConfigurationError, Rejected, TextRefused, Unknown
 from ..base import (
     Capability,
     CodeMessage,
@@ -25,6 +25,7 @@ from ..http import HttpTransport
 from ..options import DEFAULT_TIMEOUT, Timeout, parse_credential, parse_number, parse_text
 from .client import (
     BASE_URL,
+    LINK_REFUSED,
     MAX_RECIPIENTS,
     RECIPIENT_CODES,
     STATES,
@@ -53,10 +54,10 @@ class MeliPayamak(Sender):
 
     def __init__(
         self,
-        username: str,
-        password: str,
-        line: str = "",
-        body_id: int | None = None,
+        username: str | int,
+        password: str | int,
+        line: str | int = "",
+        body_id: str | int | None = None,
         body_values: Sequence[str] = ("{code}",),
         *,
         base_url: str = BASE_URL,
@@ -66,6 +67,10 @@ class MeliPayamak(Sender):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
+        #: Whether MeliPayamak refused a code's text because of a link (14). Codes are then sent
+        #: without the WebOTP line. The account's setting is known after the first refusal only, so
+        #: each process learns it once.
+        self.refuses_links = False
         self._line = parse_text(self.name, "line", line) if line not in ("", None) else ""
         self._body_id = parse_number(self.name, "body_id", body_id)
         if self._body_id is not None and self._body_id >= 2**31:  # an xsd:int
@@ -131,14 +136,27 @@ class MeliPayamak(Sender):
         return Receipt.failed(text, missing, id=message_id)
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Send an own code by the pattern `body_id`, or as a text without one."""
+        """Send an own code by the pattern `body_id`, or as a text without one.
+
+        After MeliPayamak refused a link, a text is sent without its WebOTP line.
+        """
         if message.channel != "sms":
             raise self.not_supported(f"codes by {message.channel}")
         if self._body_id is None:
-            return self.send_text(message.to, message.text, reference=message.reference)
+            return self._send_code_as_text(message)
         values = [value.replace("{code}", message.code) for value in self._body_values]
         id_ = self.client.send_by_base_number(message.to, self._body_id, values)
         return Receipt(message.to, DeliveryState.QUEUED, id_, message.reference)
+
+    def _send_code_as_text(self, message: CodeMessage) -> Receipt:
+        if self.refuses_links:
+            message = message.without_webotp_line()
+        try:
+            return self.send_text(message.to, message.text, reference=message.reference)
+        except TextRefused as error:
+            if error.code == str(LINK_REFUSED):
+                self.refuses_links = True
+            raise
 
     def send_pattern(self, to: str, pattern: Pattern, *, reference: str = "") -> Receipt:
         """Send a pattern by its number, with the values in their order."""

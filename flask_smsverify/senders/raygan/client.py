@@ -14,17 +14,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from ...errors import Misconfigured, Rejected, Unavailable, Unknown
+from ...errors import Misconfigured, TextRefused, Unavailable, Unknown
 from ...secret import Secret
 from ..base import DeliveryState, KnownError
-from ..convert import map_state, scalar_text, to_e164, to_national
-from ..http import Answer, HttpTransport
+from ..convert import map_state, redact_reason, scalar_text, to_e164, to_national
+from ..http import MAX_ANSWER_BYTES, Answer, HttpTransport
 
 BASE_URL = "https://raygansms.com/api/smsAPI"
 CODE_BASE_URL = "https://smspanel.trez.ir/api/smsAPI"
 
 #: The most recipients of one `SendMessage`.
 MAX_RECIPIENTS = 50_000
+
+#: The most bytes of an answer that lists the recipients of a group, up to `MAX_RECIPIENTS`. One
+#: takes about 40 bytes, and up to 100 with white space.
+MAX_RECIPIENTS_BYTES = 8 * 2**20
+#: The most bytes of a page of received messages, whose size the guide does not name.
+MAX_PAGE_BYTES = 8 * 2**20
 
 #: The most pages of received messages to request, in case the answers have no end.
 MAX_PAGES = 10_000
@@ -38,7 +44,7 @@ GROUP_STATES: Mapping[object, DeliveryState] = {
     3: DeliveryState.REJECTED,  # filtered
 }
 
-#: `Status`, the state of one message. The guide calls every other number "being checked", which is
+#: `Status`, the state of one message. The guide calls every other value "being checked", which is
 #: sent and not final.
 MESSAGE_STATES: Mapping[object, DeliveryState] = {
     1: DeliveryState.DELIVERED,
@@ -54,8 +60,8 @@ MESSAGE_STATES: Mapping[object, DeliveryState] = {
 _SUPPORT = "Ask Raygan's support desk."
 _LINE = "Check the option line: it must be a line of this account."
 
-#: `Code` of the envelope. 3001 and the last three are about a send in progress, so they do not say
-#: that nothing was sent.
+#: `Code` of the envelope. An error means that nothing was sent, with two exceptions: 5003 is about
+#: reading the result of a send, and 5004 about some of the messages.
 ERRORS: Mapping[int, KnownError] = {
     1001: KnownError(Misconfigured, "the document is malformed", _SUPPORT),
     1002: KnownError(Misconfigured, "the line is not valid", _LINE),
@@ -76,11 +82,11 @@ ERRORS: Mapping[int, KnownError] = {
         Misconfigured, "the date is outside the allowed range", "Choose an earlier date."
     ),
     2005: KnownError(Misconfigured, "more than 50,000 recipients", "Send in smaller batches."),
-    2006: KnownError(Rejected, "the text is longer than 10 parts", "Shorten the text."),
+    2006: KnownError(TextRefused, "the text is longer than 10 parts", "Shorten the text."),
     2007: KnownError(Misconfigured, "the port is not allowed", "Choose another port."),
     2008: KnownError(Misconfigured, "the page number is not allowed", "Request an existing page."),
     2009: KnownError(Unavailable, "the account's data could not be read", _SUPPORT),
-    3001: KnownError(Unknown, "the gateway could not store the data"),
+    3001: KnownError(Unavailable, "the gateway could not store the data", _SUPPORT),
     3002: KnownError(
         Misconfigured, "the message group could not be read", "Check the option group_id."
     ),
@@ -91,13 +97,13 @@ ERRORS: Mapping[int, KnownError] = {
         "Ask Raygan to enable the recipient's operator, or add a second sender.",
     ),
     5001: KnownError(Unavailable, "an internal error"),
-    5002: KnownError(Unknown, "an error while sending"),
+    5002: KnownError(Unavailable, "an error while sending"),
     5003: KnownError(Unknown, "an error while reading the result of the send"),
     5004: KnownError(Unknown, "some messages failed"),
 }
 
-_SOME_FAILED = 5004
-_UNKNOWN_CODE = KnownError(Unknown, "an error code that is not in the guide")
+#: The code of a send of which some messages failed.
+SOME_FAILED = "5004"
 
 # --- values --------------------------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class RecipientState:
     """The state of one recipient's message in a group.
 
     :param mobile: E.164.
-    :param code: `Status` as Raygan gave it; None where it is not a number.
+    :param code: `Status` as Raygan gave it; None where it is not a number, such as the guide's `x`.
     """
 
     mobile: str = field(repr=False)
@@ -181,7 +187,10 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPage:
-    """A page of `ReceiveMessages`. The first page is 1."""
+    """A page of `ReceiveMessages`. The first page is 1.
+
+    :param page: `Page` of the answer; the requested page where the answer has none.
+    """
 
     page: int
     total_pages: int
@@ -201,7 +210,8 @@ class RayganClient:
 
     :param code_base_url: the base URL of the three methods for codes.
     :param line: the number that texts are sent from and received on.
-    :param group_id: `UserGroupID`, the message group in which sends are filed.
+    :param group_id: `UserGroupID`, the message group in which sends are filed, unless a call names
+        another.
     :param footer: the end of the texts of native codes.
     """
 
@@ -218,6 +228,8 @@ class RayganClient:
     ) -> None:
         credentials = Secret(base64.b64encode(f"{username}:{password}".encode()).decode())
         self._headers = {"Authorization": Secret(f"Basic {credentials}")}
+        self._username = username
+        self._password = password
         self._http = http
         self._sender = http.sender
         self._line = line
@@ -231,12 +243,19 @@ class RayganClient:
     # --- texts -----------------------------------------------------------------------------------
 
     def send_message(
-        self, message: str, mobiles: Sequence[str], *, at: datetime | None = None
+        self,
+        message: str,
+        mobiles: Sequence[str],
+        *,
+        at: datetime | None = None,
+        group_id: str | None = None,
     ) -> str:
         """Send one text to many recipients: the guide's SendMessage.
 
         :param mobiles: E.164, at most `MAX_RECIPIENTS`.
         :param at: when to send; None or a past time: immediately.
+        :param group_id: `UserGroupID`, by which `get_group_message_id` finds this send; None: the
+            client's.
         :returns: the id of the group, for `group_message_status`.
         """
         # The guide sends past dates immediately and names no time zone. One day ago is past in
@@ -248,31 +267,46 @@ class RayganClient:
                 "PhoneNumber": self._line,
                 "Message": message,
                 "Mobiles": [to_national(mobile) for mobile in mobiles],
-                "UserGroupID": self._group_id,
+                "UserGroupID": self._group_id if group_id is None else group_id,
                 "SendDateInTimeStamp": int(timestamp),
             },
+            sent=[message],
         )
         return self._read_id(result, "the id of a group")
 
-    def send_corresponding_message(self, messages: Sequence[PersonalText]) -> list[SentText]:
+    def send_corresponding_message(
+        self, messages: Sequence[PersonalText], *, group_id: str | None = None
+    ) -> list[SentText]:
         """Send each recipient a different text: the guide's SendCorrespondingMessage.
 
+        :param group_id: `UserGroupID`, by which `get_group_message_id` finds this send; None: the
+            client's.
         :returns: an entry for each text that the answer lists with an id. It may omit some.
         """
-        return self._send_personal("SendCorrespondingMessage", {}, messages)
+        return self._send_personal("SendCorrespondingMessage", {}, messages, group_id)
 
     def send_message_to_port(
-        self, messages: Sequence[PersonalText], *, receive_port: int, send_port: int
+        self,
+        messages: Sequence[PersonalText],
+        *,
+        receive_port: int,
+        send_port: int,
+        group_id: str | None = None,
     ) -> list[SentText]:
         """Send each recipient a text to an app's port: the guide's SendMessageToPort.
 
+        :param group_id: as for `send_corresponding_message`.
         :returns: an entry for each text that the answer lists with an id. It may omit some.
         """
         ports = {"recievePortNumber": receive_port, "sendPortNumber": send_port}
-        return self._send_personal("SendMessageToPort", ports, messages)
+        return self._send_personal("SendMessageToPort", ports, messages, group_id)
 
     def _send_personal(
-        self, method: str, extra: Mapping[str, int], messages: Sequence[PersonalText]
+        self,
+        method: str,
+        extra: Mapping[str, int],
+        messages: Sequence[PersonalText],
+        group_id: str | None,
     ) -> list[SentText]:
         result = self._call(
             method,
@@ -283,9 +317,10 @@ class RayganClient:
                     {"Id": text.id, "Message": text.message, "Mobile": to_national(text.mobile)}
                     for text in messages
                 ],
-                "UserGroupID": self._group_id,
+                "UserGroupID": self._group_id if group_id is None else group_id,
             },
             allow_partial=True,
+            sent=[text.message for text in messages],
         )
         sent = []
         for row in self._read_rows(result):
@@ -306,7 +341,7 @@ class RayganClient:
         """
         footer = self._footer if footer is None else footer
         body = {"Mobile": to_national(mobile), "Footer": footer}
-        return self._read_sent_number(self._call_code_method("SendAutoCode", body))
+        return self._read_sent_number(self._call_code_method("SendAutoCode", body), [footer])
 
     def check_send_code(self, mobile: str, code: str) -> bool:
         """Return whether this is the code that SendAutoCode sent: the guide's CheckSendCode.
@@ -319,7 +354,7 @@ class RayganClient:
         word = answer.text.strip().lower() if 200 <= answer.status < 300 else ""
         if word in ("true", "false"):
             return word == "true"
-        self._raise_for_error(answer, _parse_json(answer))
+        self._raise_for_error(answer, _parse_json(answer), [code])
         return answer.raise_unreadable("true or false")
 
     def send_own_code(self, mobile: str, message: str) -> int:
@@ -328,31 +363,36 @@ class RayganClient:
         :returns: the number above 2000 that means the text was sent.
         """
         body = {"Mobile": to_national(mobile), "Message": message}
-        return self._read_sent_number(self._call_code_method("SendCode", body))
+        return self._read_sent_number(self._call_code_method("SendCode", body), [message])
 
     def _call_code_method(self, method: str, body: Mapping[str, str]) -> Answer:
         return self._http.request(
             "POST", f"{self._code_base_url}/{method}", json=body, headers=self._headers
         )
 
-    def _read_sent_number(self, answer: Answer) -> int:
+    def _read_sent_number(self, answer: Answer, sent: Sequence[str]) -> int:
         """Return a bare number above 2000, which means sent.
 
+        :raises Unavailable: a number up to 2000. The guide's "a number above 2000 means that the
+            message was sent" makes it a documented "not sent".
         :raises Unknown: also for a number above 2000 that is an error code, because it could mean
             either.
         """
         body = _parse_json(answer)
-        self._raise_for_error(answer, body)
-        if type(body) is not int or not 0 <= body < 2**63:
+        self._raise_for_error(answer, body, sent)
+        if type(body) is not int or not -(2**63) <= body < 2**63:
             answer.raise_unreadable("a number above 2000")
-        if body in ERRORS:
-            error = ERRORS[body]
-            if body > 2000:
-                reason = f"the number means success or {error.reason!r}"
-                error = KnownError(Unknown, reason)
-            raise self._sender.make_known_error(error, code=body)
+        known = ERRORS.get(body)
         if body <= 2000:
-            raise self._sender.make_error(Unknown, "a number that is not above 2000")
+            error = KnownError(
+                Unavailable,
+                f"not sent: {known.reason}" if known else "not sent: the number is not above 2000",
+                known.advice if known else None,
+            )
+            raise self._sender.make_known_error(error, code=body if body > -10_000 else None)
+        if known:
+            reason = f"the number means success or {known.reason!r}"
+            raise self._sender.make_known_error(KnownError(Unknown, reason), code=body)
         return body
 
     # --- states ----------------------------------------------------------------------------------
@@ -360,7 +400,11 @@ class RayganClient:
     def group_message_status(self, group_message_id: str) -> GroupState:
         """Return the states of a `send_message`: the guide's GroupMessageStatus."""
         result = _read_fields(
-            self._call("GroupMessageStatus", {"GroupMessageId": group_message_id})
+            self._call(
+                "GroupMessageStatus",
+                {"GroupMessageId": group_message_id},
+                max_bytes=MAX_RECIPIENTS_BYTES,
+            )
         )
         if result is None:
             raise self._make_unreadable("the state of a group")
@@ -390,9 +434,9 @@ class RayganClient:
 
     def _read_message_state(self, row: Mapping[str, object]) -> tuple[DeliveryState, int | None]:
         code = _read_number(row.get("status"))
-        if code is not None and code not in MESSAGE_STATES:
-            return DeliveryState.SENT, code
-        return map_state(MESSAGE_STATES, code, gateway=self._sender.name), code
+        if code is None:
+            return DeliveryState.SENT, None
+        return MESSAGE_STATES.get(code, DeliveryState.SENT), code
 
     def get_group_message_id(self, group_id: str) -> str:
         """Return the id of a send by its `UserGroupID`: the guide's GetGroupMessageId."""
@@ -412,12 +456,14 @@ class RayganClient:
                     "EndDate": str(int(end.timestamp())),
                     "Page": str(page),
                 },
+                max_bytes=MAX_PAGE_BYTES,
             )
         )
         if result is None or (total := _read_number(result.get("totalpage"))) is None:
             raise self._make_unreadable("a page of received messages")
+        answered_page = _read_number(result.get("page"))
         return ReceivedPage(
-            page,
+            page if answered_page is None else answered_page,
             total,
             tuple(
                 ReceivedMessage(
@@ -466,7 +512,11 @@ class RayganClient:
         :returns: E.164, in the order of `mobiles`.
         """
         numbers = [to_national(mobile) for mobile in mobiles]
-        result = self._call("ShowWhiteList", {"Mobiles": numbers, "MobilesList": numbers})
+        result = self._call(
+            "ShowWhiteList",
+            {"Mobiles": numbers, "MobilesList": numbers},
+            max_bytes=MAX_RECIPIENTS_BYTES,
+        )
         if not isinstance(result, list):
             raise self._make_unreadable("a list of mobiles")
         allowed = {to_e164(scalar_text(number)) for number in result}
@@ -475,39 +525,62 @@ class RayganClient:
     # --- writing and reading ---------------------------------------------------------------------
 
     def _call(
-        self, method: str, body: Mapping[str, object], *, allow_partial: bool = False
+        self,
+        method: str,
+        body: Mapping[str, object],
+        *,
+        allow_partial: bool = False,
+        sent: Sequence[str] = (),
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> object:
         """Make a call and return the `Result` of its envelope.
 
+        :param sent: texts of the request that an error's reason must not repeat.
         :param allow_partial: also return the result of "some messages failed" if it is a list,
             because it lists the messages that were sent.
         """
-        answer = self._http.request("POST", f"/{method}", json=body, headers=self._headers)
+        answer = self._http.request(
+            "POST", f"/{method}", json=body, headers=self._headers, max_bytes=max_bytes
+        )
         envelope = _read_fields(parsed := _parse_json(answer))
         result = (envelope or {}).get("result")
         if (
             allow_partial
             and 200 <= answer.status < 300
             and envelope is not None
-            and _read_number(envelope.get("code")) == _SOME_FAILED
+            and scalar_text(envelope.get("code")) == SOME_FAILED
             and isinstance(result, list)
         ):
             return result
-        self._raise_for_error(answer, parsed)
+        self._raise_for_error(answer, parsed, sent)
         if envelope is None or _read_number(envelope.get("code")) != 0:
             answer.raise_unreadable("an envelope with a code")
         return result
 
-    def _raise_for_error(self, answer: Answer, body: object) -> None:
-        """Raise for an error in the HTTP status or in the `Code` of an envelope."""
-        code = _read_number((_read_fields(body) or {}).get("code"))
+    def _raise_for_error(self, answer: Answer, body: object, sent: Sequence[str]) -> None:
+        """Raise for an error in the HTTP status or in the `Code` of an envelope.
+
+        Every code but 0 is an error, also one that is not in the guide's table.
+        """
+        envelope = _read_fields(body) or {}
+        code = _read_number(envelope.get("code"))
         # The code of a 5xx is more precise than its status.
         if answer.status < 500 or code not in ERRORS:
             answer.raise_for_service_error()
+        if code is not None and code in ERRORS:
+            raise self._sender.make_known_error(ERRORS[code], code=code)
         if code is not None and code != 0:
-            raise self._sender.make_known_error(
-                ERRORS.get(code, _UNKNOWN_CODE), code=code if abs(code) < 10_000 else None
+            message = redact_reason(
+                envelope.get("message") or "", sent=[self._username, self._password, *sent]
             )
+            raise self._sender.make_error(
+                Unavailable,
+                f"an error code that is not in the guide: {message}",
+                code=str(code) if abs(code) < 10_000 else None,
+            )
+        if code is None:  # 0 with an error status could mean either
+            answer.raise_for_wrong_url()
+            answer.raise_for_refusal()
         if not 200 <= answer.status < 300:
             answer.raise_unreadable("success")
 

@@ -22,7 +22,7 @@ from functools import partial
 
 import httpx
 
-from ...errors import ConfigurationError, SenderError, Unknown
+from ...errors import ConfigurationError, SenderError, Unavailable, Unknown
 from ..base import (
     Capability,
     CodeMessage,
@@ -49,6 +49,7 @@ from .client import (
     CODE_BASE_URL,
     MAX_RECIPIENTS,
     MESSAGE_STATES,
+    SOME_FAILED,
     PersonalText,
     RayganClient,
 )
@@ -149,7 +150,16 @@ class Raygan(Sender):
         return receipts
 
     def _send_group(self, batch: Sequence[Text]) -> list[Receipt]:
-        group = self.client.send_message(batch[0].text, [text.to for text in batch])
+        failure: Unknown | None = None
+        group = ""
+        try:
+            group = self.client.send_message(batch[0].text, [text.to for text in batch])
+        except Unknown as error:
+            if len(batch) > 1 or error.code != SOME_FAILED:
+                raise
+            failure = error
+        if failure is not None:  # "some messages failed" is about the only one
+            raise self.make_error(Unavailable, failure.reason, code=failure.code)
         return [
             Receipt(
                 text.to,

@@ -21,8 +21,10 @@ def read_object(answer: Answer) -> dict[str, object] | None:
 def raise_for_status(answer: Answer, envelope: dict[str, object] | None) -> None:
     """Raise for an error in the HTTP status, or for a body that is not a JSON object."""
     answer.raise_for_service_error()
-    if envelope is None:
+    if envelope is None or "IsSuccessful" not in envelope:
         answer.raise_for_wrong_url()
+        answer.raise_for_refusal()
+    if envelope is None:
         answer.raise_unreadable("a JSON object")
 
 

@@ -1,8 +1,8 @@
 """SMS.ir's older API at RestfulSms.com, with a customer club.
 
-Every answer has `IsSuccessful` and `Message`. There are no error codes: an unsuccessful call raises
-`Unknown` with the gateway's message. Only a failure to get a token raises `Unavailable`, because
-nothing can be sent without a token.
+Every answer has `IsSuccessful` and `Message`. There are no error codes. `IsSuccessful` false means
+that nothing was sent: the call raises `Rejected` if the message is about a mobile, and else
+`UnclearRefusal`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from ...errors import Unavailable, Unknown
+from ...errors import Rejected, Unavailable, Unknown
 from ...secret import Secret
+from ..batching import UnclearRefusal
 from ..convert import redact_reason, to_e164, to_national
 from ..deadline import deadline, remaining
 from ..http import Answer, HttpTransport
@@ -33,6 +34,12 @@ TOKEN_SECONDS = 25 * 60
 
 #: The most pages of ten contacts to request, in case the answers have no end.
 MAX_PAGES = 100_000
+
+#: Words of a `Message` that is about a recipient: the number is invalid or on the blacklist.
+_RECIPIENT_WORDS = ("موبایل", "شماره همراه", "گیرنده", "لیست سیاه", "mobile")
+
+#: A message about a recipient has no code.
+RECIPIENT_CODES: frozenset[str | None] = frozenset({None})
 
 _KEY_ADVICE = "Check the options api_key and secret_key."
 
@@ -121,7 +128,7 @@ class LegacyClient:
         """Send each mobile a text: `POST MessageSend`.
 
         :param mobiles: E.164, as many as `texts`.
-        :returns: ids by mobile. The answer may omit mobiles.
+        :returns: ids by mobile; `""` for a text that was not sent. The answer may omit mobiles.
         """
         request = _make_request(mobiles, texts) | {"LineNumber": line}
         return _read_ids(self._call("POST", "/MessageSend", request, sent=tuple(texts)))
@@ -251,8 +258,12 @@ class LegacyClient:
         raise_for_status(answer, envelope)
         if envelope is not None and answer.status < 300 and envelope.get("IsSuccessful") is True:
             return envelope
-        message = redact_reason((envelope or {}).get("Message") or "", sent=sent)
-        raise self._sender.make_error(Unknown, f"the call was not successful: {message}")
+        message = str((envelope or {}).get("Message") or "")
+        reason = f"the call was not successful: {redact_reason(message, sent=sent)}"
+        if envelope is None or envelope.get("IsSuccessful") is not False:
+            raise self._sender.make_error(Unknown, reason)
+        is_about_recipient = any(word in message.casefold() for word in _RECIPIENT_WORDS)
+        raise self._sender.make_error(Rejected if is_about_recipient else UnclearRefusal, reason)
 
     def _get_token(self, *, refused: str = "") -> str:
         """Return a valid token.
@@ -285,7 +296,7 @@ class LegacyClient:
                 headers={"Accept": "application/json"},
             )
             envelope = self._read(answer, (self._api_key, self._secret_key))
-        except Unknown as error:
+        except (Unknown, UnclearRefusal, Rejected) as error:
             reason, code = f"no token: {error.reason}", error.code
         else:
             token = envelope.get("TokenKey")
@@ -313,7 +324,7 @@ def _read_ids(answer: Mapping[str, object]) -> dict[str, list[str]]:
     ids: dict[str, list[str]] = {}
     for row in rows if isinstance(rows, list) else ():
         id_ = read_message_id(row.get("ID")) if isinstance(row, dict) else None
-        if id_:
+        if id_ is not None:
             ids.setdefault(to_e164(str(row.get("MobileNo", ""))), []).append(id_)
     return ids
 

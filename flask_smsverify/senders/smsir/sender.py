@@ -59,13 +59,13 @@ class SmsIr(Sender):
 
     def __init__(
         self,
-        api_key: str,
-        line: str = "",
-        template_id: int | None = None,
+        api_key: str | int,
+        line: str | int = "",
+        template_id: str | int | None = None,
         code_parameter: str = "CODE",
         *,
         api: Literal["v1", "legacy"] = "v1",
-        secret_key: str | None = None,
+        secret_key: str | int | None = None,
         customer_club: bool = False,
         base_url: str | None = None,
         timeout: Timeout | tuple[float, float, float] = DEFAULT_TIMEOUT,
@@ -141,11 +141,14 @@ class SmsIr(Sender):
     # --- sending ---------------------------------------------------------------------------------
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send with one call; a call of v1 that is refused for one recipient is halved."""
+        """Send with one call; a call that is refused for one recipient is halved."""
         if Capability.TEXT not in self.capabilities:
             raise self.not_supported("ordinary texts without the option 'line'")
         if self._v1 is not None:
             return isolate(batch, self._send_v1, v1.RECIPIENT_CODES)
+        return isolate(batch, self._send_legacy, legacy.RECIPIENT_CODES)
+
+    def _send_legacy(self, batch: Sequence[Text]) -> list[Receipt]:
         mobiles, texts = [text.to for text in batch], [text.text for text in batch]
         if self._customer_club:
             ids = self.legacy.send_club_messages(mobiles, texts)
@@ -176,10 +179,13 @@ class SmsIr(Sender):
 
     def _read_legacy_receipt(self, text: Text, ids: dict[str, list[str]]) -> Receipt:
         own_ids = ids.get(text.to)
-        if own_ids:
-            return Receipt(text.to, DeliveryState.QUEUED, own_ids.pop(0), text.reference)
-        missing = self.make_error(Unknown, "the answer has no id for this recipient")
-        return Receipt.failed(text, missing)
+        if not own_ids:
+            missing = self.make_error(Unknown, "the answer has no id for this recipient")
+            return Receipt.failed(text, missing)
+        if not (id_ := own_ids.pop(0)):
+            refused = self.make_error(Rejected, "not sent to this recipient")
+            return Receipt.failed(text, refused)
+        return Receipt(text.to, DeliveryState.QUEUED, id_, text.reference)
 
     def send_code(self, message: CodeMessage) -> Receipt:
         """Send an own code by the template, or without one as the class describes."""

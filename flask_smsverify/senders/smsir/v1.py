@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import NoReturn
 from urllib.parse import quote
 
-from ...errors import Misconfigured, Rejected, Unavailable, Unknown
+from ...errors import Misconfigured, Rejected, TextRefused, Unavailable, Unknown
 from ..base import DeliveryState, KnownError, ReceivedText
 from ..convert import derived_id, map_state, redact_reason, to_e164, to_national
-from ..http import HttpTransport
+from ..http import Answer, HttpTransport
 from .answers import (
-    raise_for_status,
     read_amount,
     read_message_id,
     read_object,
@@ -94,8 +95,14 @@ ERRORS: Mapping[int, KnownError] = {
     ),
 }
 
-#: Codes of `ERRORS` that are about one recipient of a call.
-RECIPIENT_CODES = frozenset({"104", "115"})
+#: Codes that are about one recipient of a call: of `ERRORS`, and the HTTP status of a request whose
+#: recipients do not pass the validation.
+RECIPIENT_CODES = frozenset({"104", "115", "400"})
+
+#: The fields of a request that come from the message, in lower case. The others come from the
+#: sender's options.
+_RECIPIENT_FIELDS = frozenset({"mobile", "mobiles"})
+_TEXT_FIELDS = frozenset({"messagetext", "messagetexts", "parameters", "value"})
 
 # --- values --------------------------------------------------------------------------------------
 
@@ -345,17 +352,62 @@ class V1Client:
         envelope = read_object(answer)
         status = envelope.get("status") if envelope is not None else None
         code = status if isinstance(status, int) and not isinstance(status, bool) else None
-        if code is not None and code in ERRORS:
+        # ASP.NET's problems (RFC 9457) have a `status` too, which is the one of HTTP.
+        is_problem = code is None or (code == answer.status and code >= 400)
+        if code is not None and code in ERRORS and not is_problem:
             raise self._sender.make_known_error(ERRORS[code], code=code)
-        raise_for_status(answer, envelope)
-        if code == 1 and answer.status < 300 and envelope is not None:
+        answer.raise_for_service_error()
+        if is_problem and 400 <= answer.status < 500:
+            self._raise_for_problem(answer, envelope or {}, (self._key, *sent))
+        if envelope is None:
+            answer.raise_unreadable("a JSON object")
+        if code == 1 and answer.status < 300:
             return envelope.get("data")
-        message = redact_reason((envelope or {}).get("message") or "", sent=(self._key, *sent))
+        message = redact_reason(envelope.get("message") or "", sent=(self._key, *sent))
+        if code in (None, 1):
+            raise self._sender.make_error(
+                Unknown,
+                f"neither success nor an error: {message}",
+                code=None if code is None else str(code),
+            )
+        # Every status but 1 is an error, also one that is not in the documentation.
         raise self._sender.make_error(
-            Unknown,
-            f"neither success nor a known error: {message}",
+            Unavailable,
+            f"an error that is not in the documentation: {message}",
             code=str(code) if code is not None and abs(code) < 10_000 else None,
         )
+
+    def _raise_for_problem(
+        self, answer: Answer, body: Mapping[str, object], sent: tuple[str, ...]
+    ) -> NoReturn:
+        """Raise for a refusal that is not in the envelope.
+
+        The validation of ASP.NET names the refused fields in `errors`, such as `mobiles[1]` or
+        `$.lineNumber`. Nothing was sent (RFC 9110, 15.5).
+
+        :raises Rejected: a field of the message is refused, and no other.
+        :raises Misconfigured: a field that comes from the options is refused, or there is no such
+            call.
+        :raises Unavailable: no field is named.
+        """
+        answer.raise_for_wrong_url()
+        errors = body.get("errors")
+        words = {
+            word
+            for name in (errors if isinstance(errors, dict) else ())
+            for word in re.findall(r"[a-z]{2,30}", str(name).lower())
+        } - {"request", "body", "model", "command"}
+        code = str(answer.status)
+        if not words:
+            told = redact_reason(body.get("title") or body.get("message") or "", sent=sent)
+            reason = f"the gateway refused the request: {told}"
+            raise self._sender.make_error(Unavailable, reason, code=code)
+        reason = "the gateway refuses " + ", ".join(sorted(words)[:5])
+        if words <= _RECIPIENT_FIELDS:
+            raise self._sender.make_error(Rejected, reason, code=code)
+        if words <= _RECIPIENT_FIELDS | _TEXT_FIELDS:
+            raise self._sender.make_error(TextRefused, reason, code=code)
+        raise self._sender.make_error(Misconfigured, reason, code=code)
 
 
 def _read_received(row: Mapping[str, object]) -> ReceivedText:

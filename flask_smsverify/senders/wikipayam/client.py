@@ -18,16 +18,28 @@ from decimal import Decimal
 from typing import Literal
 from urllib.parse import quote
 
-from ...errors import ConfigurationError, Misconfigured, Rejected, Unknown
+from ...errors import (
+    ConfigurationError,
+    Misconfigured,
+    Rejected,
+    SenderError,
+    TextRefused,
+    Unavailable,
+    Unknown,
+)
 from ...secret import Secret
 from ..base import DeliveryState, KnownError
 from ..convert import map_state, redact_reason, scalar_text, to_e164, to_national
-from ..http import Answer, HttpTransport
+from ..http import MAX_ANSWER_BYTES, Answer, HttpTransport
 
 BASE_URL = "https://wikipayam.ir/api/v1"
 
 #: The most entries of one page of `receives`, by the vendor's page.
 MAX_LIMIT = 500
+
+#: The most bytes of a page of `receives`. An entry has a text of several parts, and JSON may write
+#: a Persian letter as six bytes.
+MAX_PAGE_BYTES = 8 * 2**20
 
 #: The most pages of received texts to request, in case the answers have no end.
 MAX_PAGES = 10_000
@@ -54,6 +66,7 @@ DELIVER_STATES: Mapping[object, DeliveryState] = {
 
 #: The fields of a request that come from the message. The others come from the sender's options.
 MESSAGE_FIELDS = frozenset({"receiver", "to", "message", "note", "code"})
+_TEXT_FIELDS = frozenset({"message", "note"})
 
 _NO_MESSAGE = KnownError(Rejected, "there is no message with this id", "Check the id.")
 _NO_CALL = KnownError(Misconfigured, "base_url has no such call", "Check the option base_url.")
@@ -61,6 +74,15 @@ _NO_CALL = KnownError(Misconfigured, "base_url has no such call", "Check the opt
 
 class EntriesRefused(Rejected):
     """A 422 that names the refused entries of a request.
+
+    :ivar positions: the refused entries, counted from 0.
+    """
+
+    positions: frozenset[int] = frozenset()
+
+
+class TextsRefused(TextRefused):
+    """A 422 that names entries of which only the text is refused.
 
     :ivar positions: the refused entries, counted from 0.
     """
@@ -119,6 +141,21 @@ class AcceptedMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuedCall:
+    """A phone call that the service queued.
+
+    :param id: the service's id.
+    :param message: the service's sentence, "Voice OTP queued successfully" on the vendor's page;
+        `""` where the answer has none.
+    :param track_id: the caller's id; `""` where the answer has none.
+    """
+
+    id: str
+    message: str
+    track_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """The state of a message.
 
@@ -163,14 +200,42 @@ class ReceivedMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Pagination:
+    """Where a page of received texts is in its list. A member that the answer omits is None.
+
+    :param total: the number of texts on all pages.
+    :param limit: the most texts of a page, which the service returns as text.
+    :param offset: the number of texts before the page, likewise.
+    :param returned_count: the number of texts of this page.
+    :param total_pages: the number of pages.
+    """
+
+    total: int | None = None
+    limit: int | None = None
+    offset: int | None = None
+    returned_count: int | None = None
+    total_pages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedPage:
     """A page of received texts.
 
-    :param total: the number of texts on all pages; None where the answer does not say.
+    :param pagination: where the page is in its list.
+    :param filters: the filters that the service applied, as it gave them, such as `status`.
+    :param total_unread: the number of unread texts, in a page of unread texts; else None.
     """
 
     messages: tuple[ReceivedMessage, ...]
-    total: int | None
+    pagination: Pagination = Pagination()
+    filters: Mapping[str, object] = field(default_factory=dict, repr=False)
+    total_unread: int | None = None
+
+    @property
+    def total(self) -> int | None:
+        """The number of texts on all pages; None where the answer does not say."""
+        total = self.pagination.total
+        return self.total_unread if total is None else total
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +254,13 @@ class Deleted:
     """The result of deleting received texts.
 
     :param requested: the number of texts in the request; None where the answer does not say.
+    :param message: the service's sentence, such as "All read receives have been deleted"; `""`
+        where the answer has none.
     """
 
     deleted: int
     requested: int | None
+    message: str = ""
 
 
 class WikiPayamClient:
@@ -225,6 +293,7 @@ class WikiPayamClient:
 
         :returns: an entry for each text that the answer lists. It may omit some.
         :raises EntriesRefused: the service refuses some entries; nothing was sent.
+        :raises TextsRefused: the same, and only their texts are the cause.
         """
         body = [
             {
@@ -257,7 +326,7 @@ class WikiPayamClient:
         sent = [value for code in codes for value in (code.receiver, code.code)]
         return self._read_accepted(self._call("POST", "/otp/sms/send", body, sent=sent))
 
-    def send_voice_otp(self, receiver: str, code: str, track_id: str = "") -> AcceptedMessage:
+    def send_voice_otp(self, receiver: str, code: str, track_id: str = "") -> QueuedCall:
         """Call a phone and read a code out: POST voice-otp/send.
 
         :param receiver: E.164.
@@ -267,7 +336,9 @@ class WikiPayamClient:
         if track_id:
             body["track_id"] = track_id
         data = self._call("POST", "/voice-otp/send", body, sent=(receiver, code))
-        return self._read_one_accepted(data)
+        accepted = self._read_one_accepted(data)
+        [row] = [data] if isinstance(data, dict) else self._read_rows(data)
+        return QueuedCall(accepted.id, scalar_text(row.get("message")), accepted.track_id)
 
     def send_holoo(self, username: str, receiver: str, message: str) -> AcceptedMessage:
         """Send a text as the accounting software Holoo does: POST service/holoo.
@@ -326,7 +397,8 @@ class WikiPayamClient:
 
         :returns: the entries as they arrive, because the page prints none.
         """
-        data = self._call("POST", "/sms/receive", {"from_date": _format_day(from_date)})
+        body = {"from_date": _format_day(from_date)}
+        data = self._call("POST", "/sms/receive", body, max_bytes=MAX_PAGE_BYTES)
         return [*self._read_rows(data)]
 
     def get_receives(
@@ -356,7 +428,9 @@ class WikiPayamClient:
             sort_by=sort_by,
             sort_order=sort_order,
         )
-        return self._read_page(self._call("GET", "/receives", params=params))
+        return self._read_page(
+            self._call("GET", "/receives", params=params, max_bytes=MAX_PAGE_BYTES)
+        )
 
     def iter_receives(self, *, from_date: date) -> Iterator[ReceivedMessage]:
         """Yield the received texts since a day, oldest first: GET receives.
@@ -400,7 +474,9 @@ class WikiPayamClient:
             from_date=_format_day(from_date),
             to_date=_format_day(to_date),
         )
-        return self._read_page(self._call("GET", "/receives/unread", params=params))
+        return self._read_page(
+            self._call("GET", "/receives/unread", params=params, max_bytes=MAX_PAGE_BYTES)
+        )
 
     def get_unread_count(self) -> int:
         """Return the number of unread texts: GET receives/unread/count."""
@@ -462,9 +538,12 @@ class WikiPayamClient:
         return Marked(self._read_count(data, "marked_count"), requested)
 
     def _delete(self, body: Mapping[str, object]) -> Deleted:
-        data = self._call("DELETE", "/receives", body)
-        requested = _read_number(self._read_fields(data).get("requested_count"))
-        return Deleted(self._read_count(data, "deleted_count"), requested)
+        data = self._read_fields(self._call("DELETE", "/receives", body))
+        return Deleted(
+            self._read_count(data, "deleted_count"),
+            _read_number(data.get("requested_count")),
+            scalar_text(data.get("message")),
+        )
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -477,16 +556,24 @@ class WikiPayamClient:
         params: Mapping[str, str] | None = None,
         sent: Sequence[str] = (),
         is_by_id: bool = False,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> object:
         """Make a call and return the `data` of its answer.
 
         :param sent: texts of the request that an error's reason must not repeat.
         :param is_by_id: whether the path ends in an id, which may not exist.
         """
-        answer = self._http.request(method, path, json=body, params=params, headers=self._headers)
+        answer = self._http.request(
+            method, path, json=body, params=params, headers=self._headers, max_bytes=max_bytes
+        )
         answer.raise_for_service_error()
-        parsed = answer.json()
+        try:
+            parsed = answer.json()
+        except Unknown:
+            parsed = None
         if not isinstance(parsed, dict):
+            answer.raise_for_wrong_url()
+            answer.raise_for_refusal()
             answer.raise_unreadable("an object with data")
         if not 200 <= answer.status < 300:
             self._raise_for_status(answer, parsed, [*sent, self._token], is_by_id=is_by_id)
@@ -513,10 +600,16 @@ class WikiPayamClient:
         if code in (404, 405):
             not_found = _NO_MESSAGE if code == 404 and is_by_id else _NO_CALL
             raise self._sender.make_known_error(not_found, code=code)
-        reason = redact_reason(body.get("message", ""), sent=sent)
-        raise self._sender.make_error(Unknown, reason, code=str(code))
+        reason = redact_reason(body.get("message") or "", sent=sent)
+        # A 4xx refuses the request, unless it holds a result at the same time.
+        is_refusal = 400 <= code < 500 and not body.get("data")
+        raise self._sender.make_error(
+            Unavailable if is_refusal else Unknown,
+            f"the gateway refused the request: {reason}" if is_refusal else reason,
+            code=str(code),
+        )
 
-    def _make_validation_error(self, body: Mapping[str, object]) -> Misconfigured | Rejected:
+    def _make_validation_error(self, body: Mapping[str, object]) -> SenderError:
         """Return the error of a 422, by the refused fields.
 
         `1.receiver` or `data.1.receiver` is a field of the second entry.
@@ -531,9 +624,15 @@ class WikiPayamClient:
         positions = [
             [int(part) for part in path if re.fullmatch(r"[0-9]{1,5}", part)] for path in paths
         ]
-        if not all(positions):
-            return self._sender.make_error(Rejected, reason, code="422")
-        refused = self._sender.make_error(EntriesRefused, reason, code="422")
+        is_about_text = bool(names) and names <= _TEXT_FIELDS
+        if not all(positions) or not positions:
+            whole = TextRefused if is_about_text else Rejected
+            return self._sender.make_error(whole, reason, code="422")
+        refused: EntriesRefused | TextsRefused = (
+            self._sender.make_error(TextsRefused, reason, code="422")
+            if is_about_text
+            else self._sender.make_error(EntriesRefused, reason, code="422")
+        )
         refused.positions = frozenset(position[0] for position in positions)
         return refused
 
@@ -559,11 +658,19 @@ class WikiPayamClient:
 
     def _read_page(self, data: object) -> ReceivedPage:
         fields = self._read_fields(data)
-        pagination = fields.get("pagination")
-        total = pagination.get("total") if isinstance(pagination, dict) else None
+        given, filters = fields.get("pagination"), fields.get("filters")
+        pagination = given if isinstance(given, dict) else {}
         return ReceivedPage(
             tuple(self._read_received(self._read_rows(fields.get("receives")))),
-            _read_number(fields.get("total_unread") if total is None else total),
+            Pagination(
+                total=_read_number(pagination.get("total")),
+                limit=_read_number(pagination.get("limit")),
+                offset=_read_number(pagination.get("offset")),
+                returned_count=_read_number(pagination.get("returned_count")),
+                total_pages=_read_number(pagination.get("total_pages")),
+            ),
+            filters if isinstance(filters, dict) else {},
+            _read_number(fields.get("total_unread")),
         )
 
     def _read_received(self, rows: Sequence[Mapping[str, object]]) -> Iterator[ReceivedMessage]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from ...errors import ConfigurationError, Rejected, SenderError, Unknown
+from ...errors import ConfigurationError, Rejected, SenderError, TextRefused, Unknown
 from ..base import (
     Capability,
     CodeMessage,
@@ -35,6 +35,7 @@ from .client import (
     EntriesRefused,
     OutgoingCode,
     OutgoingText,
+    TextsRefused,
     WikiPayamClient,
 )
 
@@ -111,12 +112,13 @@ class WikiPayam(Sender):
             raise self.not_supported("ordinary texts without the option 'line'")
         try:
             return self._send_texts(batch)
-        except EntriesRefused as error:
+        except (EntriesRefused, TextsRefused) as error:
             refused = error
         if not refused.positions or max(refused.positions) >= len(batch):
             raise refused
         # Laravel validates a whole request before it handles any of it, so nothing was sent.
-        cause = self.make_error(Rejected, refused.reason, code=refused.code)
+        kind = TextRefused if isinstance(refused, TextsRefused) else Rejected
+        cause = self.make_error(kind, refused.reason, code=refused.code)
         receipts = {place: Receipt.failed(batch[place], cause) for place in refused.positions}
         others = [place for place in range(len(batch)) if place not in receipts]
         texts = [batch[place] for place in others]

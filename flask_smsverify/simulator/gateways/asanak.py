@@ -18,7 +18,7 @@ from flask.typing import ResponseReturnValue
 from ..account import Account
 from ..http_data import Fields, as_text, form_fields, json_fields, json_response
 from ..messages import Incoming, MessageState
-from ..phone_numbers import international, latin_digits, parse_mobile
+from ..phone_numbers import international, latin_digits, parse_landline, parse_mobile
 from ..texts import count_parts
 from ..times import tehran_time
 
@@ -37,9 +37,44 @@ STATUSES: Final[dict[MessageState, int]] = {
     "delivered": 6,
     "undelivered": 5,
     "rejected": 8,
+    "filtered": 8,
+    "unknown": 13,
     "cancelled": 8,
 }
 NOT_FOUND: Final = -1
+
+# All states of the guide. 20 is not in it, but is answered.
+RAW_STATES: Final[dict[str, MessageState]] = {
+    "-1": "unknown",
+    "1": "queued",
+    "4": "queued",
+    "2": "sent",
+    "7": "unknown",
+    "8": "rejected",
+    "10": "sent",
+    "9": "sent",
+    "6": "delivered",
+    "5": "undelivered",
+    "11": "sent",
+    "12": "sent",
+    "13": "unknown",
+    "20": "unknown",
+}
+
+# Error code of v2 → its HTTP status, and the message of both versions.
+ERRORS: Final[Mapping[int, tuple[int, str]]] = {
+    1002: (406, "Source Number is not valid"),
+    1003: (422, "Parameters are not valid"),
+    1006: (402, "Credit is not enough"),
+    1008: (401, "Username or Password is not valid"),
+    1009: (401, "Username is not active"),
+    1010: (406, "Destination Number is not valid"),
+    1012: (401, "Username is blocked"),
+    1015: (401, "Username may not use the web service"),
+}
+
+# The guide: a source starts with 021 or 9821.
+_SOURCE = re.compile(r"(?:\+?98|0)21\d{0,10}")
 
 
 class ApiError(Exception):
@@ -57,6 +92,12 @@ def wrong_credentials() -> ApiError:
     return ApiError(401, 1008, "Username or Password is not valid")
 
 
+def error_of_code(code: int) -> ApiError:
+    """Return the error of a code. One that is not documented has no message."""
+    http, message = ERRORS.get(code, (400, ""))
+    return ApiError(http, code, message)
+
+
 class Asanak:
     """The gateway at panel.asanak.com (v1) and sms.asanak.ir (v2)."""
 
@@ -65,6 +106,9 @@ class Asanak:
     hosts: ClassVar[tuple[str, ...]] = ("panel.asanak.com", "sms.asanak.ir", "panel.asanak.ir")
     is_case_insensitive: ClassVar[bool] = False
     setup_endpoints: ClassVar[frozenset[str]] = frozenset()
+    codes: ClassVar[tuple[int, ...]] = tuple(ERRORS)
+    takes_any_code: ClassVar[bool] = True
+    raw_states: ClassVar[Mapping[str, MessageState]] = RAW_STATES
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -128,9 +172,13 @@ class Asanak:
         return view
 
     def _check_credentials(self, fields: Fields) -> None:
+        """Raise `ApiError` for wrong credentials, and for the fault `code`."""
         is_complete = fields.text("username") and fields.text("password")
         if not is_complete or self.account.consume_fault("bad_credentials"):
             raise wrong_credentials()
+        code = self.account.take_code()
+        if code is not None:
+            raise error_of_code(code)
 
     def send(self, fields: Fields) -> list[int]:
         """Send one text to at most 100 recipients, joined by `,` or `-`; return ids in order."""
@@ -183,7 +231,7 @@ class Asanak:
         state = self.account.state_of(message)
         return {
             "MsgID": message_id,
-            "Status": str(STATUSES[state]),
+            "Status": str(self.account.report(message, STATUSES)),
             "SendTime": tehran_time(message.scheduled_at),
             "DeliverTime": tehran_time(message.delivery_reported_at)
             if state == "delivered"
@@ -207,22 +255,23 @@ class Asanak:
         if len(rows) > MAX_ITEMS:
             raise ApiError(406, 1010, "Destination count is more than 100")
         for line, mobile, text in rows:
-            if not re.fullmatch(r"\+?\d{3,15}", latin_digits(line)):
-                raise ApiError(406, 1002, "Source Number is not valid")
-            if parse_mobile(mobile) is None:
-                raise ApiError(406, 1010, "Destination Number is not valid")
+            if not _SOURCE.fullmatch(latin_digits(line)):
+                raise error_of_code(1002)
+            if parse_mobile(mobile) is None and parse_landline(mobile) is None:
+                raise error_of_code(1010)
             if not text.strip():
                 raise ApiError(422, 1003, "Message is not valid")
         if self.account.consume_fault("refuse"):
-            raise ApiError(406, 1010, "Destination Number is not valid")
+            raise error_of_code(1010)
         if not self.account.can_pay(sum(count_parts(text) for _, _, text in rows)):
-            raise ApiError(402, 1006, "Credit is not enough")
-        is_late = self.account.consume_fault("late_delivery")
+            raise error_of_code(1006)
+        fate = self.account.take_fate()
         ids = [self.account.next_id() + 2_450_000 for _ in rows]
         for message_id, (line, mobile, text) in zip(ids, rows, strict=True):
             self.account.send(
-                message_id=str(message_id), sender=line, to=mobile, text=text, is_late=is_late
-            )
+                message_id=str(message_id), sender=line, to=mobile, text=text, fate=fate,
+                takes_landlines=True,
+            )  # fmt: skip
         return ids
 
 
@@ -241,13 +290,15 @@ def v1_error_response(error: ApiError) -> Response:
     """Return an error in the format that `Accept` asks for, with HTTP 200."""
     format_ = _accepted_format()
     if format_ == "json":
-        return json_response({"status": error.code, "message": error.message})
+        message = {"message": error.message} if error.message else {}
+        return json_response({"status": error.code, **message})
+    text = error.message or str(error.code)
     if format_ == "xml":
         return Response(
-            f"<response><Message>{escape(error.message)}</Message></response>",
+            f"<response><Message>{escape(text)}</Message></response>",
             content_type="text/xml; charset=utf-8",
         )
-    return Response(error.message, content_type="text/html; charset=utf-8")
+    return Response(text, content_type="text/html; charset=utf-8")
 
 
 def v2_response(

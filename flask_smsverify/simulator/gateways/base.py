@@ -5,12 +5,13 @@ wire format and knows its account. Network faults are applied before it is calle
 """
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
 from flask import Blueprint
 
 from ..account import Account
-from ..messages import Incoming
+from ..messages import Incoming, MessageState
 
 
 class Gateway(Protocol):
@@ -23,6 +24,9 @@ class Gateway(Protocol):
         as on Microsoft's servers. `HostRouter` then lowers the path of a request.
     :cvar setup_endpoints: endpoints that only prepare a call, such as a token or a WSDL. The fault
         `lost_answer` affects the call itself and not these.
+    :cvar codes: the documented error codes, which the fault `code` answers with.
+    :cvar takes_any_code: whether the fault `code` may also name a code that is not documented.
+    :cvar raw_states: its own values for states of messages, which the fault `state` may name.
     """
 
     name: ClassVar[str]
@@ -30,6 +34,9 @@ class Gateway(Protocol):
     hosts: ClassVar[tuple[str, ...]]
     is_case_insensitive: ClassVar[bool]
     setup_endpoints: ClassVar[frozenset[str]]
+    codes: ClassVar[tuple[int, ...]]
+    takes_any_code: ClassVar[bool]
+    raw_states: ClassVar[Mapping[str, MessageState]]
 
     def __init__(self, account: Account) -> None: ...
 

@@ -11,7 +11,7 @@ is not sent is an envelope.
 import math
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
@@ -40,16 +40,25 @@ CODES: Final = {
     1002: "شماره اختصاصی معتبر نیست",
     1003: "تاریخ معتبر نیست",
     1004: "پارامترهای درخواست معتبر نیست",
+    2001: "شماره اختصاصی متعلق به این کاربر نیست",
+    2002: "کاربر مجوز استفاده از وب سرویس را ندارد",
+    2003: "آدرس آی‌پی مجاز نیست",
     2004: "تاریخ ارسال بیرون از محدوده مجاز است",
     2005: "بیش از ۵۰۰۰۰ مخاطب",
     2006: "متن بیش از ۱۰ پیامک است",
     2007: "شماره پورت مجاز نیست",
     2008: "شماره صفحه مجاز نیست",
+    2009: "خطا در دریافت اطلاعات کاربری",
+    3001: "خطا در ثبت اطلاعات",
     3002: "گروه پیام پیدا نشد",
     3003: "اعتبار کافی نیست",
     3004: "این سرویس برای اپراتور گیرنده تعریف نشده است",
+    5001: "خطای داخلی",
     5002: "خطا هنگام ارسال پیام",
+    5003: "خطا هنگام دریافت نتیجه ارسال پیام",
+    5004: "ارسال برخی پیام‌ها ناموفق بود",
 }
+SOME_FAILED: Final = 5004
 
 # From the guide: 1 on the phone, 2 not on the phone, 8 at the operator, 16 not at the operator, 27
 # number cannot be reached. All other numbers mean "in progress", such as 0 in its sample.
@@ -59,7 +68,21 @@ STATUSES: Final[dict[MessageState, str]] = {
     "delivered": "1",
     "undelivered": "2",
     "rejected": "27",
+    "filtered": "27",
+    "unknown": "0",
     "cancelled": "16",
+}
+
+# All values of the guide. It prints x for "any other value", and 0 in its sample.
+RAW_STATES: Final[dict[str, MessageState]] = {
+    "1": "delivered",
+    "2": "undelivered",
+    "8": "sent",
+    "16": "undelivered",
+    "23": "queued",
+    "27": "rejected",
+    "0": "sent",
+    "x": "sent",
 }
 
 
@@ -79,6 +102,9 @@ class Raygan:
     hosts: ClassVar[tuple[str, ...]] = ("raygansms.com", "www.raygansms.com", "smspanel.trez.ir")
     is_case_insensitive: ClassVar[bool] = True
     setup_endpoints: ClassVar[frozenset[str]] = frozenset()
+    codes: ClassVar[tuple[int, ...]] = tuple(code for code in CODES if code)
+    takes_any_code: ClassVar[bool] = True
+    raw_states: ClassVar[Mapping[str, MessageState]] = RAW_STATES
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -107,7 +133,7 @@ class Raygan:
         for name, method in enveloped.items():
             self._add_method(blueprint, name, method, render=lambda result: envelope(0, result))
         for name, scalar_method in bare.items():
-            self._add_method(blueprint, name, scalar_method, render=json_response)
+            self._add_method(blueprint, name, scalar_method, render=json_response, is_bare=True)
 
     def _add_method(
         self,
@@ -116,6 +142,7 @@ class Raygan:
         method: Callable[[Fields], object],
         *,
         render: Callable[[object], Response],
+        is_bare: bool = False,
     ) -> None:
         def view() -> ResponseReturnValue:
             if not self._has_valid_credentials():
@@ -123,14 +150,29 @@ class Raygan:
             fields = json_fields(request)
             if fields is None:
                 return envelope(1001)
+            code = self.account.take_code()
+            if code is not None and is_bare and code not in CODES:
+                return json_response(code)  # a number, as the guide's for a code that is not sent
             try:
-                result = method(fields)
+                if code is None:
+                    return render(method(fields))
+                result = (
+                    self._send_all_but_the_last(method, fields) if code == SOME_FAILED else None
+                )
             except ApiError as error:
                 return envelope(error.code)
-            return render(result)
+            return envelope(code, result)
 
         rule = lower_rule(f"/api/smsAPI/{name}")
         blueprint.add_url_rule(rule, name, view, methods=["POST"])
+
+    @staticmethod
+    def _send_all_but_the_last(method: Callable[[Fields], object], fields: Fields) -> object:
+        """Call a method that sends each recipient a text, without the last recipient."""
+        rows = fields.items("RecipientsMessage")
+        if rows is None:
+            return None
+        return method(fields.replaced("RecipientsMessage", rows[:-1])) if rows[1:] else []
 
     def _has_valid_credentials(self) -> bool:
         sent = request.authorization
@@ -144,12 +186,12 @@ class Raygan:
         mobiles = _recipients(fields.texts("Mobiles"))
         at = self._send_time(fields)
         price = self._check_send(text, len(mobiles))
-        is_late = self.account.consume_fault("late_delivery")
+        fate = self.account.take_fate()
         group = str(uuid.uuid4())
         for mobile in mobiles:
             self.account.send(
                 message_id=self._next_id(), sender=line, to=mobile, text=text, batch=group,
-                price=price, at=at, is_late=is_late,
+                price=price, at=at, fate=fate,
             )  # fmt: skip
         if fields.text("UserGroupID"):
             self._user_groups[fields.text("UserGroupID")] = group
@@ -167,7 +209,7 @@ class Raygan:
         ]
         _recipients([row.text("Mobile") for row in rows])
         price = self._check_send(max((_text(row, "Message") for row in rows), key=len), len(rows))
-        is_late = self.account.consume_fault("late_delivery")
+        fate = self.account.take_fate()
         group = str(uuid.uuid4())
         sent: list[dict[str, object]] = []
         for row in rows:
@@ -176,7 +218,7 @@ class Raygan:
                 continue
             message = self.account.send(
                 message_id=self._next_id(), sender=line, to=mobile,
-                text=row.text("Message"), batch=group, price=price, is_late=is_late,
+                text=row.text("Message"), batch=group, price=price, fate=fate,
             )  # fmt: skip
             row_id = row.text("Id")
             sent.append(
@@ -205,12 +247,15 @@ class Raygan:
         messages = self.account.batch(self._group(fields.text("GroupMessageId")))
         if not messages:
             raise ApiError(3002)
-        states = [self.account.state_of(message) for message in messages]
+        states = {self.account.state_of(message) for message in messages}
         return {
-            "StatusCode": "2" if all(state == "queued" for state in states) else "1",
+            "StatusCode": {"queued": "2", "filtered": "3"}.get(_only(states), "1"),
             "MessagesListState": [
-                {"Mobile": _reported_mobile(message), "Status": STATUSES[state]}
-                for message, state in zip(messages, states, strict=True)
+                {
+                    "Mobile": _reported_mobile(message),
+                    "Status": self.account.report(message, STATUSES),
+                }
+                for message in messages
             ],
         }
 
@@ -221,7 +266,7 @@ class Raygan:
             raise ApiError(1004)
         found = [message for each in ids if (message := self.account.message(each))]
         return [
-            {"MsgId": message.message_id, "Status": STATUSES[self.account.state_of(message)]}
+            {"MsgId": message.message_id, "Status": self.account.report(message, STATUSES)}
             for message in found
         ]
 
@@ -338,7 +383,13 @@ class Raygan:
 
 def envelope(code: int, result: object = None) -> Response:
     """Return `{"Code", "Message", "Result"}`."""
-    return json_response({"Code": code, "Message": CODES[code], "Result": result})
+    message = CODES.get(code, f"خطای {code}")
+    return json_response({"Code": code, "Message": message, "Result": result})
+
+
+def _only(states: set[MessageState]) -> str:
+    """Return the state if there is only one, else an empty text."""
+    return next(iter(states)) if len(states) == 1 else ""
 
 
 def _line(fields: Fields) -> str:

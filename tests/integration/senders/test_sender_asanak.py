@@ -21,6 +21,7 @@ from flask_smsverify.errors import (
 )
 from flask_smsverify.senders.asanak import Asanak
 from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
+from flask_smsverify.senders.batching import UnclearRefusal
 from flask_smsverify.testing import Reply, Request, SenderContract, close_in_body
 
 MOBILES = [f"+98912000000{place}" for place in range(4)]
@@ -109,6 +110,16 @@ IDS = {
         "<MsgID>2456545</MsgID></response>",
         kind="application/xhtml",
     ),
+    "xml after a newline": answer(
+        '\r\n\n<?xml version="1.0" encoding="UTF-8"?>\n<response><MsgID>2456544</MsgID>'
+        "<MsgID>2456545</MsgID></response>",
+        kind="text/xml",
+    ),
+    "xml after a mark and a newline": answer(
+        b'\xef\xbb\xbf\n<?xml version="1.0"?><response><MsgID>2456544</MsgID>'
+        b"<MsgID>2456545</MsgID></response>",
+    ),
+    "json after a newline and a mark": answer(b"\n\xef\xbb\xbf[2456544, 2456545]"),
     "json": answer('[\n2456544,\n2456545\n]'),
     "json of texts": answer('["2456544", "2456545"]'),
     "json with a mark": answer(b"\xef\xbb\xbf[2456544, 2456545]"),
@@ -128,7 +139,6 @@ def test_ids_are_read_in_every_format(gateway, make, shape):
         ("[2456544]", "2456544 - -"),
         ("[]", "- - -"),
         ("[2456544, null, 2456546]", "2456544 - 2456546"),
-        ("[2456544, -5, 0]", "2456544 - -"),
         ('[2456544, "x", true]', "2456544 - -"),
         ("[1, 2, 3, 4]", "- - -"),
         ("<response><MsgID>7</MsgID><MsgID/><MsgID>x</MsgID></response>", "7 - -"),
@@ -141,6 +151,45 @@ def test_a_recipient_without_an_id_is_unknown(gateway, make, body, expected):
     for receipt in receipts:
         assert (receipt.status is DeliveryState.UNKNOWN) == (receipt.id is None)
         assert isinstance(receipt.error, Unknown) == (receipt.id is None)
+
+
+def test_an_error_code_in_place_of_an_id_means_that_this_recipient_got_nothing(gateway, make):
+    gateway.will(answer("[2456544, -5, 0]"), answer("[-5]"))
+    sender = make()
+    receipts = list(sender.send_many(Text(mobile, "alike") for mobile in MOBILES[:3]))
+    assert [receipt.status for receipt in receipts] == ["queued", "rejected", "unknown"]
+    assert (type(receipts[1].error), receipts[1].error.code) == (Rejected, "-5")
+    error = refused(sender.send_text, ALI, TEXT)
+    assert isinstance(error, Unavailable), "a code alone may be about the account"
+    assert error.code == "-5"
+
+
+BAD = "Destination Number is not valid"
+REFUSALS = {
+    "a sentence": answer(BAD, kind="text/html"),
+    "an object": answer_json({"status": 1010, "message": BAD}),
+    "XML": answer(f"\n<?xml version='1.0'?>\n<response><Message>{BAD}</Message></response>"),
+    "an unknown sentence": answer("Number 3 of the list is wrong", kind="text/html"),
+    "a code": answer("-7"),
+}
+
+
+@each_case("shape", REFUSALS)
+def test_one_number_that_v1_refuses_does_not_fail_the_others(gateway, make, shape):
+    # The calls: all four (refused), each half, and the two of the refused half.
+    no = REFUSALS[shape]
+    gateway.will(no, no, answer("[11]"), no, answer("[13, 14]"))
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert [receipt.id for receipt in receipts] == ["11", None, "13", "14"]
+    assert type(receipts[1].error) is Rejected
+    assert [receipt.status for receipt in receipts].count(DeliveryState.REJECTED) == 1
+
+
+def test_an_unclear_refusal_of_every_recipient_is_about_the_account(gateway, make):
+    gateway.will(answer("Your panel is closed", kind="text/html"))
+    receipts = list(make().send_many(Text(f"+98912{n:07}", "alike") for n in range(100)))
+    assert all(isinstance(receipt.error, Unavailable) for receipt in receipts)
+    assert len(gateway.asked) <= 10, "two recipients alone are enough to know"
 
 
 def test_different_texts_are_several_calls(gateway, make):
@@ -173,13 +222,26 @@ V1_ERRORS = {
         Unavailable,
     ),
     "with HTTP 400": (answer("Source Number is not valid", status=400), Unavailable),
-    "a code": (answer("-5"), Unknown),
-    "an object with a code": (answer_json({"status": -5}), Unknown),
-    "other words": (answer("Something new", kind="text/html"), Unknown),
-    "words with HTTP 400": (answer("Something new", status=400), Unknown),
+    "a bad number": (answer("Destination Number is not valid", kind="text/html"), Rejected),
+    "no credit": (answer("Credit is not enough", kind="text/html"), Unavailable),
+    "no credit in Persian": (answer("اعتبار کافی نیست", kind="text/html"), Unavailable),
+    "a bad number in Persian": (answer("شماره گیرنده معتبر نیست", kind="text/html"), Rejected),
+    "a code of v2": (answer_json({"status": 1006}), Unavailable),
+    "a code of v2 as text": (answer_json({"status": "1010"}), Rejected),
+    "a code": (answer("-5"), UnclearRefusal),
+    "a code in quotes": (answer('"-5"'), UnclearRefusal),
+    "an object with a code": (answer_json({"status": -5}), UnclearRefusal),
+    "an object with words": (answer_json({"error": "Something new"}), UnclearRefusal),
+    "other words": (answer("Something new", kind="text/html"), UnclearRefusal),
+    "other words in XML after a newline": (
+        answer("\r\n<?xml version='1.0' encoding='UTF-8'?><response>Something new</response>"),
+        UnclearRefusal,
+    ),
+    "words with HTTP 400": (answer("Something new", status=400), UnclearRefusal),
+    "HTML with HTTP 400": (answer("<html><p>no", status=400), Unavailable),
     "ids with HTTP 400": (answer("[5]", status=400), Unknown),
-    "one id alone": (answer("2456544"), Unknown),
-    "an id as XML's text": (answer("<response>2456544</response>"), Unknown),
+    "one id alone": (answer("2456544"), UnclearRefusal),
+    "an id as XML's text": (answer("<response>2456544</response>"), UnclearRefusal),
     "ids in an object": (answer_json({"ids": [5]}), Unknown),
     "HTTP 401": (answer("", status=401), Unavailable),
     "HTTP 402": (answer("", status=402), Unavailable),
@@ -316,6 +378,23 @@ def test_states_are_read_in_every_format(gateway, make, shape):
     }
 
 
+@each_case("shape", STATUS_ANSWERS)
+def test_send_and_delivery_times_are_kept(gateway, make, shape):
+    gateway.will(STATUS_ANSWERS[shape])
+    delivered, failed = make().client.get_statuses(["4456772", "4456773"])
+    assert (delivered.id, delivered.status, delivered.code) == ("4456772", "delivered", "6")
+    assert delivered.sent_at == datetime(2012, 10, 31, 8, 26, 4, tzinfo=UTC)
+    assert delivered.delivered_at == datetime(2012, 10, 31, 8, 35, tzinfo=UTC)
+    assert (failed.id, failed.status, failed.code) == ("4456773", "undelivered", "5")
+
+
+@each_case("time", ["0000-00-00", "0000-00-00 00:00:00", "", None, 5, "1403-08-10 11:56:04"])
+def test_a_missing_delivery_time_is_none(gateway, make, time):
+    gateway.will(answer_json([{"MsgID": "7", "Status": "20", "DeliverTime": time}]))
+    [one] = make().client.get_statuses(["7"])
+    assert (one.code, one.sent_at, one.delivered_at) == ("20", None, None)
+
+
 @each_case(
     ("state", "expected"),
     [
@@ -363,7 +442,7 @@ def test_credit_is_read_in_every_format(gateway, make, body):
 @each_case(
     ("body", "kind"),
     [
-        ("-5", Unknown), ("9" * 100, Unknown),
+        ("-5", UnclearRefusal), ("9" * 100, Unknown), ("Something new", UnclearRefusal),
         ("1e400000000000000000000", Unknown), ('"NaN"', Unknown),
         ('{"credit": true}', Unknown), ("[1, 2]", Unknown), ("Infinity", Unknown),
         ("Username or Password is not valid", Unavailable),
@@ -449,8 +528,10 @@ def test_a_code_without_a_template_is_sent_as_a_text(gateway, make, api):
         (bad(401, 9999), Unavailable, "401"),
         (bad(429, 9999), Unavailable, "429"),
         (bad(500, 500), Unavailable, "500"),
-        (bad(406, 1999), Unknown, "1999"),
-        (bad(400, 200), Unknown, "200"),
+        (bad(406, 1999), UnclearRefusal, "1999"),
+        (bad(200, 1999), UnclearRefusal, "1999"),
+        (bad(422, None), Unavailable, "422"),
+        (bad(400, 200), Unknown, None),
         (bad(200, 9_999_999), Unknown, None),
         (bad(200, None), Unknown, None),
         (bad(200, [200]), Unknown, None),
@@ -458,7 +539,7 @@ def test_a_code_without_a_template_is_sent_as_a_text(gateway, make, api):
         (answer_json({"data": [7]}), Unknown, None),
         (answer_json([7]), Unknown, None),
         (answer("<html/>", status=404), Misconfigured, "404"),
-        (answer("<html/>", status=400), Unknown, None),
+        (answer("<html/>", status=400), Unavailable, "400"),
     ],
 )
 def test_every_code_of_v2_raises_its_error(gateway, make, step, kind, code):

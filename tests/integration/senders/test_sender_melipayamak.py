@@ -15,6 +15,7 @@ from flask_smsverify.errors import (
     Misconfigured,
     Rejected,
     SenderError,
+    TextRefused,
     Unavailable,
     Unknown,
 )
@@ -184,14 +185,15 @@ def test_a_call_refused_for_its_text_is_not_halved(gateway, make):
     gateway.will(sent(7))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
     assert len(gateway.asked) == 1
-    assert all(isinstance(receipt.error, Rejected) for receipt in receipts)
+    assert all(isinstance(receipt.error, TextRefused) for receipt in receipts)
 
 
 CODES = {
     Unavailable: [0, 2, 3, 4, 5, 6, 9, 10, 11, 12, -108, -109, -110, -111],
-    Rejected: [7, 14, 15, 16, 17, 18, 35],
-    # Not in the table, or so large that it could be an id.
-    Unknown: [-1, 8, 13, 99, 1000, 2_000_000_000],
+    TextRefused: [7, 14, 15],
+    Rejected: [16, 17, 18, 35],
+    # So large that it could be an id.
+    Unknown: [1000, 2_000_000_000],
 }
 
 
@@ -201,6 +203,36 @@ def test_every_return_code_of_a_text_raises_its_error(gateway, make, code, kind)
     error = refused(make().send_text, ALI, TEXT)
     assert type(error) is kind
     assert error.code == (str(code) if abs(code) < 1000 else None)
+
+
+@each_case("code", [-1, 8, 13, 99, -5000])
+def test_an_error_code_that_is_not_in_the_guide_means_that_nothing_was_sent(gateway, make, code):
+    gateway.will(sent(code))
+    assert type(refused(make().send_text, ALI, TEXT)) is Unavailable
+
+
+WEBOTP_CODE = CodeMessage(ALI, "481516", f"{TEXT}\nچنار\n@chenar.example #481516", reference="r1")
+
+
+def test_after_a_link_was_refused_codes_are_sent_without_their_webotp_line(gateway, make):
+    sender, other = make(), make()
+    gateway.will(sent(14))
+    assert type(refused(sender.send_code, WEBOTP_CODE)) is TextRefused
+    assert "@chenar.example" in asked(gateway)[1]["text"]
+    gateway.will(sent(1, [11], b"\0"))
+    for sending in (sender, sender):
+        assert sending.send_code(WEBOTP_CODE).id == "11"
+        assert asked(gateway)[1]["text"] == f"{TEXT}\nچنار"
+    other.send_code(WEBOTP_CODE)
+    assert asked(gateway)[1]["text"] == WEBOTP_CODE.text, "another sender keeps the line"
+
+
+def test_a_filtered_word_leaves_the_webotp_line_in_place(gateway, make):
+    sender = make()
+    gateway.will(sent(7), sent(1, [11], b"\0"))
+    assert type(refused(sender.send_code, WEBOTP_CODE)) is TextRefused
+    sender.send_code(WEBOTP_CODE)
+    assert asked(gateway)[1]["text"] == WEBOTP_CODE.text
 
 
 # --- codes ---------------------------------------------------------------------------------------
@@ -233,9 +265,10 @@ def test_a_code_by_a_pattern_fills_its_variables_in_order(gateway, make):
 
 PATTERN_CODES = {
     Unavailable: [0, 2, 3, 4, 5, 6, 10, 11, 12, 19, -1, -3, -6, -7, -108, -109, -110, -111],
-    Rejected: [7, 14, 16, 17, 18, 35],
-    Misconfigured: [-10, -5, -4, -2],
-    Unknown: [1, 8, 99, -99, 12_345_678, 99_999_999_999_999],
+    TextRefused: [7, 14, -10],
+    Rejected: [16, 17, 18, 35],
+    Misconfigured: [-5, -4, -2],
+    Unknown: [1, 12_345_678, 99_999_999_999_999],
 }
 
 
@@ -245,6 +278,12 @@ PATTERN_CODES = {
 def test_every_return_code_of_a_pattern_raises_its_error(gateway, make, code, kind):
     gateway.will(result("SendByBaseNumber2", str(code)))
     assert type(refused(make(body_id=1).send_code, CODE)) is kind
+
+
+@each_case("code", [8, 99, -99, -8])
+def test_a_small_or_negative_number_of_a_pattern_means_that_nothing_was_sent(gateway, make, code):
+    gateway.will(result("SendByBaseNumber2", str(code)))
+    assert type(refused(make(body_id=1).send_code, CODE)) is Unavailable
 
 
 @each_case("content", ["", "ok", "۴۵۱۲۳۴۵۶۷۸۹۰۱۲۳۴۵", "1e20", "-" * 20, "45 " * 9])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,7 @@ from flask_smsverify.errors import (
     Misconfigured,
     Rejected,
     SenderError,
+    TextRefused,
     Unavailable,
     Unknown,
 )
@@ -44,6 +46,7 @@ from flask_smsverify.senders.smsir.legacy import Contact
 from flask_smsverify.senders.wikipayam import WikiPayam
 from flask_smsverify.senders.wikipayam.client import OutgoingCode, OutgoingText
 from flask_smsverify.simulator import FAULTS, Simulator, Timing, running
+from flask_smsverify.simulator.app import GATEWAYS
 from flask_smsverify.testing import LoopbackGateway, Reply
 
 MOBILE = "+989123456789"
@@ -275,7 +278,7 @@ def test_a_failed_batch_does_not_fail_the_others(
     assert {message["to"] for message in simulator.messages()} == {text.to for text in texts[2:]}
 
 
-@each_case("kind", sorted({*SENDERS} - {"raygan", "asanak v1rest"}))
+@each_case("kind", sorted({*SENDERS} - {"raygan"}))
 def test_one_bad_number_does_not_fail_the_others(
     make: Make, simulator: Simulator, kind: str
 ) -> None:
@@ -285,14 +288,6 @@ def test_one_bad_number_does_not_fail_the_others(
     assert receipts[2].error is None
     assert isinstance(receipts[1].error, Rejected | Unknown)
     assert {message["to"] for message in simulator.messages()} == {MOBILE, "+989356789012"}
-
-
-def test_asanaks_v1rest_refuses_a_whole_call(make: Make, simulator: Simulator) -> None:
-    """The guide does not list the answer for a bad number, so every recipient is unknown."""
-    texts = [Text(MOBILE, TEXT), Text("+12025550123", TEXT)]
-    receipts = list(make("asanak v1rest").send_many(texts))
-    assert {type(receipt.error) for receipt in receipts} == {Unknown}
-    assert simulator.messages() == []
 
 
 # --- codes ---------------------------------------------------------------------------------------
@@ -490,15 +485,9 @@ FAULT_ERRORS: dict[str, type[SenderError] | None] = {
 DIFFERENT: dict[tuple[str, str], type[SenderError]] = {
     # The account does not serve the operator, and another sender may.
     ("raygan", "refuse"): Unavailable,
-    # The guide promises "a message or an error code" and lists none.
-    ("asanak v1rest", "refuse"): Unknown,
-    ("asanak v1rest", "no_credit"): Unknown,
     # Nothing is sent without a token.
     ("smsir legacy", "timeout"): Unavailable,
     ("smsir legacy", "down"): Unavailable,
-    # There are no error codes.
-    ("smsir legacy", "refuse"): Unknown,
-    ("smsir legacy", "no_credit"): Unknown,
 }
 
 
@@ -517,7 +506,62 @@ def sends(sender: Sender) -> dict[str, Callable[[], Receipt]]:
 
 
 def test_every_fault_of_the_simulator_has_an_expected_error() -> None:
-    assert set(FAULT_ERRORS) == set(FAULTS)
+    assert set(FAULT_ERRORS) | {"code", "state", "refuse_links"} == set(FAULTS)
+
+
+@every_sender
+def test_a_documented_error_code_is_never_unknown(
+    make: Make, simulator: Simulator, kind: str
+) -> None:
+    """Nothing was sent, so the next sender is tried or the refusal is final."""
+    gateway = SENDERS[kind]["gateway"]
+    sender = make(kind)
+    [codes] = [one.codes for one in GATEWAYS if one.name == gateway]
+    for code in codes:
+        simulator.fault(gateway, "code", code=code)
+        with pytest.raises(SenderError) as raised:
+            sender.send_text(MOBILE, TEXT)
+        # The only code that says nothing about the send: reading its result failed.
+        assert isinstance(raised.value, Unknown) == ((gateway, code) == ("raygan", 5003)), code
+        assert raised.value.advice, code
+    assert simulator.messages() == []
+
+
+@each_case(
+    ("kind", "state", "expected"),
+    [
+        (kind, state, expected)
+        for kind in ("raygan", "wikipayam", "melipayamak", "asanak v1rest", "smsir v1")
+        for state, expected in [
+            ("undelivered", DeliveryState.UNDELIVERED),
+            ("filtered", DeliveryState.REJECTED),
+            ("rejected", DeliveryState.REJECTED),
+            ("delivered", DeliveryState.DELIVERED),
+        ]
+    ],
+)
+def test_every_final_state_is_reported(
+    make: Make, simulator: Simulator, kind: str, state: str, expected: DeliveryState
+) -> None:
+    sender = make(kind)
+    simulator.fault(SENDERS[kind]["gateway"], "state", state=state)
+    id_ = sender.send_text(MOBILE, TEXT).id
+    assert id_ is not None
+    assert sender.statuses([id_]) == {id_: expected}
+    assert len(simulator.messages()) == (state == "delivered")
+
+
+def test_codes_get_through_at_a_gateway_that_refuses_links(
+    make: Make, simulator: Simulator
+) -> None:
+    sender = make("melipayamak")
+    simulator.fault("melipayamak", "refuse_links")
+    code = replace(code_message(), text=f"{CODE_TEXT}\n@chenar.example #{CODE}")
+    with pytest.raises(TextRefused):
+        sender.send_code(code)
+    assert sender.send_code(code).error is None
+    [message] = simulator.messages()
+    assert (message["text"], message["code"]) == (CODE_TEXT, CODE)
 
 
 @each_case("fault", FAULT_ERRORS)
@@ -729,6 +773,7 @@ def test_wikipayams_send_calls_work(
     [text] = wikipayam.client.send([OutgoingText(MOBILE, TEXT, "t-1", as_note=True)])
     [code] = wikipayam.client.send_otp([OutgoingCode(MOBILE, CODE, "t-2", otp_pattern_id=9)])
     call = wikipayam.client.send_voice_otp(MOBILE, CODE, "t-3")
+    assert call.message == "Voice OTP queued successfully"
     holoo = wikipayam.client.send_holoo("an-account", MOBILE, f"{TEXT} by Holoo")
     assert (text.track_id, code.track_id, call.track_id) == ("t-1", "t-2", "t-3")
     arrived = simulator.messages()
@@ -750,6 +795,8 @@ def test_wikipayams_received_text_calls_work(
     first = wikipayam.client.get_receives(limit=2, sort_by="created_at", sort_order="asc")
     assert [one.message for one in first.messages] == [f"{TEXT} 0", f"{TEXT} 1"]
     assert first.total == 5
+    assert (first.pagination.total_pages, first.pagination.limit) == (3, 2)
+    assert first.filters["sort_order"] == "asc"
     assert len(list(wikipayam.client.iter_receives(from_date=today))) == 5
     assert len(wikipayam.client.receive(today)) == 5
     found = wikipayam.client.get_receives(search=f"{TEXT} 3").messages
@@ -793,7 +840,7 @@ def test_asanaks_calls_work(make: Make, simulator: Simulator) -> None:
     ]
     [id_] = one
     assert id_ is not None
-    assert set(sender.client.get_statuses([id_])) == {id_}
+    assert [status.id for status in sender.client.get_statuses([str(id_)])] == [id_]
     assert sender.client.get_credit() == sender.credit().amount
 
 
@@ -851,5 +898,10 @@ def test_smsirs_legacy_calls_work(make: Make, simulator: Simulator) -> None:
     assert legacy.send_ultra_fast(MOBILE, 5, {"CODE": CODE})
     assert len(simulator.messages()) == 16
     assert sender.send_text(MOBILE, TEXT).id
+    [sent] = legacy.send_messages([MOBILE], [f"{TEXT} asked"], line="30001234")[MOBILE]
+    report = legacy.get_message(sent)
+    assert (report.id, report.mobile, report.final) == (sent, MOBILE, False)
+    with pytest.raises(SenderError):
+        legacy.get_message("1")
     assert legacy.get_lines()
     assert legacy.get_credit() == sender.credit().amount

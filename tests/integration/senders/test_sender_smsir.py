@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from datetime import UTC, datetime
@@ -17,10 +18,12 @@ from flask_smsverify.errors import (
     Misconfigured,
     Rejected,
     SenderError,
+    TextRefused,
     Unavailable,
     Unknown,
 )
 from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
+from flask_smsverify.senders.batching import UnclearRefusal
 from flask_smsverify.senders.http import DEFAULT_TIMEOUT, deadline
 from flask_smsverify.senders.smsir import SmsIr, legacy
 from flask_smsverify.senders.smsir.legacy import Contact
@@ -169,10 +172,10 @@ def test_one_bad_number_does_not_fail_the_others(gateway, make, texts):
 
 
 CODES = {
-    Unavailable: [10, 11, 12, 13, 14, 15, 20, 101, 102],
+    # The last ones are not in the documentation. Every status but 1 is an error.
+    Unavailable: [10, 11, 12, 13, 14, 15, 20, 101, 102, 0, 2, 99, 199, 9999, -1],
     Rejected: [103, 104, 111, 115],
     Misconfigured: [16, 105, 113, 114],
-    Unknown: [0, 2, 99, 199, 9999, -1],
 }
 
 
@@ -189,9 +192,11 @@ def test_every_status_of_v1_raises_its_error(gateway, make, code, kind, http):
     [
         (bad(401, 10), Unavailable), (bad(401, 77), Unavailable), (bad(403, 77), Unavailable),
         (bad(429, 20), Unavailable), (bad(429, None), Unavailable), (bad(500, 0), Unavailable),
-        (bad(500, 1), Unavailable), (bad(400, 1), Unknown), (bad(400, None), Unknown),
+        (bad(500, 1), Unavailable), (bad(400, 1), Unknown), (bad(400, None), Unavailable),
+        (bad(200, None), Unknown), (bad(200, 1), Unknown), (bad(200, 400), Unavailable),
         (answer("", status=401), Unavailable), (answer("<html>", status=502), Unavailable),
-        (answer("<html>", status=404), Misconfigured), (answer("<html>", status=400), Unknown),
+        (answer("<html>", status=404), Misconfigured), (answer("<html>", status=400), Unavailable),
+        (answer("", status=413), Unavailable), (answer("[]", status=400), Unavailable),
         (answer("", status=307, Location="http://127.0.0.1:9"), Unavailable),
         (close_in_body, Unknown),
     ],
@@ -200,6 +205,47 @@ def test_a_service_failure_is_unavailable_and_a_lost_answer_unknown(gateway, mak
     gateway.will(step)
     assert type(refused(make().send_text, ALI, TEXT)) is kind
     assert len(gateway.asked) == 1
+
+
+def problem(*fields: str, status: int = 400):
+    """Return ASP.NET's answer to a request that does not pass the validation."""
+    return answer(
+        json.dumps({
+            "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
+            "title": "One or more validation errors occurred.",
+            "status": status,
+            "errors": {name: [f"The field {name} with {TEXT} is invalid."] for name in fields},
+            "traceId": "00-5f0d",
+        }),
+        status=status,
+        kind="application/problem+json",
+    )  # fmt: skip
+
+
+@each_case(
+    ("step", "kind"),
+    [
+        (problem("Mobiles[0]"), Rejected), (problem("$.mobiles[0]"), Rejected),
+        (problem("MessageText"), TextRefused), (problem("mobiles", "messageText"), TextRefused),
+        (problem("LineNumber"), Misconfigured), (problem("lineNumber", "Mobiles"), Misconfigured),
+        (problem(), Unavailable), (problem("$"), Unavailable), (problem("request"), Unavailable),
+        (problem(status=415), Unavailable), (problem("Mobiles[0]", status=422), Rejected),
+        (answer_json({"message": "An error has occurred."}, status=400), Unavailable),
+    ],
+)  # fmt: skip
+def test_a_refusal_outside_the_envelope_sent_nothing(gateway, make, step, kind):
+    gateway.will(step)
+    error = refused(make().send_text, ALI, TEXT)
+    assert type(error) is kind
+    assert error.code == str(step.status)
+
+
+def test_a_validation_problem_of_one_recipient_does_not_fail_the_others(gateway, make):
+    gateway.will(problem("Mobiles[1]"), problem("Mobiles[1]"), pack(11), problem("Mobiles[0]"),
+                 pack(13, 14))  # fmt: skip
+    receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert [receipt.id for receipt in receipts] == ["11", None, "13", "14"]
+    assert isinstance(receipts[1].error, Rejected)
 
 
 INVALID_ANSWERS = {
@@ -534,8 +580,19 @@ def test_legacy_ids_are_matched_by_mobile(gateway, make):
         "CanContinueInCaseOfError": True,
     }
     assert [receipt.id for receipt in receipts] == ["11", "12", None, None]
-    assert [receipt.status for receipt in receipts] == ["queued", "queued", "unknown", "unknown"]
+    assert [receipt.status for receipt in receipts] == ["queued", "queued", "rejected", "unknown"]
+    assert isinstance(receipts[2].error, Rejected), "the id 0 means not sent"
     assert isinstance(receipts[3].error, Unknown)
+
+
+@each_case("message", ["شماره موبایل نامعتبر است", "ناموفق"])
+def test_a_number_that_legacy_refuses_does_not_fail_the_others(gateway, make, message):
+    ids = [{"ID": place, "MobileNo": mobile} for place, mobile in enumerate(MOBILES, start=11)]
+    no = failed(message=message)
+    gateway.will(token(), no, no, done(Ids=ids[:1]), no, done(Ids=ids[2:]))
+    receipts = list(make(api="legacy").send_many(Text(mobile, "alike") for mobile in MOBILES))
+    assert [receipt.id for receipt in receipts] == ["11", None, "13", "14"]
+    assert type(receipts[1].error) is Rejected
 
 
 def test_the_customer_club_sends_from_its_own_line(gateway, make):
@@ -571,7 +628,13 @@ def test_a_legacy_code_is_sent_by_a_template_or_in_the_accounts_text(gateway, ma
 @each_case(
     ("step", "kind"),
     [
-        (failed(), Unknown), (failed(400), Unknown), (failed(message=f"{TEXT} {SECRET}"), Unknown),
+        (failed(), UnclearRefusal), (failed(400), UnclearRefusal),
+        (failed(message=f"{TEXT} {SECRET}"), UnclearRefusal),
+        (failed(message="اعتبار کافی نیست"), UnclearRefusal),
+        (failed(message="شماره موبایل نامعتبر است"), Rejected),
+        (failed(message="موبایل در لیست سیاه است"), Rejected),
+        (answer_json({"Message": "The request is invalid."}, status=400), Unavailable),
+        (answer("<html>", status=400), Unavailable),
         (answer_json({"IsSuccessful": "true", "Ids": []}), Unknown),
         (answer_json({"IsSuccessful": 1, "Ids": []}), Unknown),
         (answer_json({"Ids": [{"ID": 1, "MobileNo": "9120000000"}]}), Unknown),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from senders.cases import each_case
-from senders.loopback import check_no_secrets, scripted
+from senders.loopback import answer, check_no_secrets, scripted
 from senders.soap_wire import INVALID_ANSWERS, fault, parsed, result, sent, whole, xml
 
 from flask_smsverify.errors import (
@@ -108,6 +108,13 @@ def test_the_envelope_is_document_literal_soap_with_its_action(gateway, service)
     ]  # fmt: skip
 
 
+def test_an_answer_after_a_newline_is_read(gateway, service):
+    found = sent(1, [7], b"\0")
+    gateway.will(answer(b"\r\n\n" + found.body, kind="text/xml"))
+    assert found.body.startswith(b"<?xml")
+    assert send(service)["SendSmsResult"] == 1
+
+
 def test_an_answer_with_one_field_is_its_value(gateway, service):
     gateway.will(result("GetCredit", "1234.5"))
     assert service.call("GetCredit", {"username": "u", "password": "p"}) == 1234.5
@@ -170,7 +177,7 @@ def test_a_fault_without_a_code_is_unknown(gateway, service):
     ("status", "kind"),
     [(301, Unavailable), (401, Unavailable), (403, Unavailable), (429, Unavailable),
      (502, Unavailable), (503, Unavailable), (404, Misconfigured), (405, Misconfigured),
-     (400, Unknown), (418, Unknown)],
+     (400, Unavailable), (418, Unavailable)],
 )  # fmt: skip
 def test_an_http_status_raises_its_usual_error(gateway, service, status, kind):
     gateway.will(whole("<html></html>", status=status, kind="text/html"))

@@ -15,6 +15,7 @@ from flask_smsverify.errors import (
     Misconfigured,
     Rejected,
     SenderError,
+    TextRefused,
     Unavailable,
     Unknown,
 )
@@ -24,6 +25,7 @@ from flask_smsverify.senders.wikipayam.client import (
     Marked,
     OutgoingCode,
     OutgoingText,
+    Pagination,
     ReceivedMessage,
 )
 from flask_smsverify.testing import LoopbackGateway, Reply, Request, SenderContract
@@ -586,7 +588,9 @@ def laravel(*fields: str) -> bytes:
         (503, b"<h1>Maintenance</h1>", Unavailable, "failed"),
         (422, laravel("0.receiver"), Rejected, "receiver"),
         (422, laravel("receiver"), Rejected, "receiver"),
-        (422, laravel("0.message"), Rejected, "message"),
+        (422, laravel("0.message"), TextRefused, "message"),
+        (422, laravel("message"), TextRefused, "message"),
+        (422, laravel("0.message", "0.receiver"), Rejected, "message, receiver"),
         (422, laravel("0.code", "0.receiver"), Rejected, "code, receiver"),
         (422, laravel("0.sender"), Misconfigured, "sender"),
         (422, laravel("0.otp_pattern_id", "0.receiver"), Misconfigured, "otp_pattern_id"),
@@ -595,9 +599,11 @@ def laravel(*fields: str) -> bytes:
         (422, b'{"message": "No."}', Rejected, "refuses the request"),
         (404, b'{"message": "Not found"}', Misconfigured, "base_url"),
         (405, b'{"message": "Not allowed"}', Misconfigured, "base_url"),
-        (400, b'{"message": "Line 100010000 is not yours"}', Unknown, "••• is not yours"),
-        (409, b"{}", Unknown, "no reason given"),
-        (404, b"<h1>Not found</h1>", Unknown, "expected JSON"),
+        (400, b'{"message": "Line 100010000 is not yours"}', Unavailable, "••• is not yours"),
+        (409, b"{}", Unavailable, "no reason given"),
+        (413, b"<h1>Too large</h1>", Unavailable, "refused the request"),
+        (404, b"<h1>Not found</h1>", Misconfigured, "base_url"),
+        (400, b'{"data": [{"id": "17", "track_id": "r1"}]}', Unknown, "no reason given"),
         (200, b'{"message": "Unauthenticated."}', Unknown, "data"),
         (200, b'{"data": null}', Unknown, "list"),
         (200, b'{"data": []}', Unknown, "omits this recipient"),
@@ -764,6 +770,52 @@ def test_many_ids_are_several_status_calls(sender: WikiPayam, gateway: LoopbackG
 
 
 # --- received texts ------------------------------------------------------------------------------
+
+
+def test_pagination_and_filters_of_each_listing_are_kept(
+    sender: WikiPayam, gateway: LoopbackGateway
+) -> None:
+    page = sender.client.get_receives(limit=2)
+    assert page.pagination == Pagination(
+        total=2, limit=2, offset=0, returned_count=2, total_pages=1
+    )
+    assert page.filters == {"status": "all"}
+    assert (page.total, page.total_unread) == (2, None)
+    listing = {"limit": "30", "offset": "60", "returned_count": 0}
+    gateway.answer = lambda _: data({"total_unread": 178, "receives": [], "pagination": listing})
+    unread = sender.client.get_unread(limit=30, offset=60)
+    assert unread.pagination == Pagination(limit=30, offset=60, returned_count=0)
+    assert (unread.total, unread.total_unread, unread.filters) == (178, 178, {})
+
+
+@each_case("omitted", [{"receives": []}, {"receives": [], "pagination": [], "filters": []}])
+def test_a_listing_without_pagination_is_read(
+    sender: WikiPayam, gateway: LoopbackGateway, omitted: dict[str, object]
+) -> None:
+    gateway.answer = lambda _: data(omitted)
+    page = sender.client.get_receives()
+    assert (page.pagination, page.filters, page.total) == (Pagination(), {}, None)
+
+
+def test_the_sentences_of_a_call_and_a_deletion_are_kept(
+    sender: WikiPayam, gateway: LoopbackGateway
+) -> None:
+    told = {"message": "Voice OTP queued successfully", "id": "6a02f0", "track_id": "ORDER-1001"}
+    gateway.answer = lambda _: data(told)
+    call = sender.client.send_voice_otp(TO, "123456", "ORDER-1001")
+    assert (call.id, call.message, call.track_id) == (told["id"], told["message"], "ORDER-1001")
+    sentence = "All read receives have been deleted"
+    gateway.answer = lambda _: data({"deleted_count": 1, "message": sentence})
+    deleted = sender.client.delete_all_read()
+    assert (deleted.deleted, deleted.requested, deleted.message) == (1, None, sentence)
+
+
+def test_a_page_of_five_hundred_long_texts_is_read(
+    sender: WikiPayam, gateway: LoopbackGateway
+) -> None:
+    rows = [{"id": f"m{number}", "message": "س" * 670} for number in range(500)]
+    gateway.answer = lambda _: data({"receives": rows})  # JSON with escapes: six bytes a letter
+    assert len(sender.client.get_receives(limit=500).messages) == 500
 
 
 def pages(gateway: LoopbackGateway, count: int, *, per_page: int, total: object) -> None:

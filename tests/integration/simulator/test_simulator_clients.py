@@ -72,6 +72,42 @@ def test_the_legacy_smsir_client_sends_through_the_proxy(proxied):
     assert load("smsir.token").get_credit(token).json()["Credit"] == 999_999_997.0
     assert club.add_contact(Mobile="09123456789", CategoryId="3", Token=token).ok
     assert club.get_allcontacts_By_pageid("1", token).json()["AllRecords"] == 1
+    added = club.add_Contact_send(
+        Mobile="09121112233", FirstName="Sara", CategoryId="3", MessageText="خوش آمدید", Token=token
+    ).json()
+    assert added["IsSuccessful"]
+    assert proxied.messages()[0]["text"] == "خوش آمدید"
+    assert club.get_allcontacts_By_pageid("1", token).json()["AllRecords"] == 2
+    paged = club.get_send_messages_by_pagination(2, 3, token).json()
+    assert (len(paged["Messages"]), paged["CountOfAll"]) == (1, 4)
+    last = str(sent["Ids"][0]["ID"])
+    newer = club.get_send_messages_by_pagination_And_lastId(last, token).json()["Messages"]
+    assert [row["SMSMessageBody"] for row in newer] == ["خوش آمدید"]
+
+
+def test_the_reports_of_the_legacy_smsir_client_honour_ids_dates_and_pages(proxied, clock, http):
+    load("smsir")
+    token = load("smsir.token").get_token("key", "secret")
+    sms = load("smsir.sms")
+    for number in range(5):
+        sms.send_by_mobile_number(f"m{number}", "09123456789", "3000", "", token)
+        arrival = {"gateway": "smsir", "from": "09123456789", "to": "3000", "text": f"r{number}"}
+        http.post("/_api/incoming", json=arrival)
+        clock.advance(60)
+    # 2026-03-21 is 1405/01/01.
+    today, tomorrow = ("1405/01/01", "1405/01/01"), ("1405/01/02", "1405/01/09")
+    report = sms.get_report_by_date(*today, 2, 3, token).json()
+    assert [row["SMSMessageBody"] for row in report["Messages"]] == ["m0"]
+    assert sms.get_report_by_date(*tomorrow, 10, 1, token).json()["Messages"] == []
+    one = sms.get_report_by_id(None, report["Messages"][0]["ID"], token).json()["Messages"]
+    assert (one["SMSMessageBody"], one["NeedsReCheck"]) == ("m0", False)
+    received = sms.get_receive_message_by_date(*today, "2", "1", token).json()["Messages"]
+    assert [row["SMSMessageBody"] for row in received] == ["r4", "r3"]
+    assert sms.get_receive_message_by_date(*tomorrow, "2", "1", token).json()["Messages"] == []
+    after = sms.get_receive_message_by_last_id(str(received[1]["ID"]), token).json()["Messages"]
+    assert [row["SMSMessageBody"] for row in after] == ["r4"]
+    wrong = sms.get_report_by_date("1405/13/01", "1405/01/01", 2, 1, token).json()
+    assert wrong["IsSuccessful"] is False
 
 
 def test_the_smsir_client_sends(simulator, monkeypatch):
@@ -90,6 +126,29 @@ def test_the_smsir_client_sends(simulator, monkeypatch):
     assert len(client.report_today().json()["data"]) == 4
     assert client.report_archived().json()["data"] == []
     assert client.report_latest_received(5).json()["data"] == []
+    assert len(client.report_today(page_size=3, page_number=2).json()["data"]) == 1
+
+
+def test_the_archives_of_the_smsir_client_honour_dates_and_pages(
+    simulator, monkeypatch, clock, http
+):
+    kind = load("sms_ir").SmsIr
+    monkeypatch.setattr(kind, "ENDPOINT", f"{simulator.url}/smsir")
+    client = kind("key", 30007732000000)
+    for number in range(3):
+        client.send_bulk_sms(["09123456789"], f"m{number}")
+        arrival = {"gateway": "smsir", "from": "09123456789", "to": "3000", "text": f"r{number}"}
+        http.post("/_api/incoming", json=arrival)
+        clock.advance(86_400)
+    days = [int(clock.start.timestamp()) + 86_400 * number for number in range(4)]
+    archived = client.report_archived(days[1], days[3]).json()["data"]
+    assert [row["messageText"] for row in archived] == ["m2", "m1"]
+    assert [
+        row["messageText"] for row in client.report_archived(days[0], days[3], 2, 2).json()["data"]
+    ] == ["m0"]
+    received = client.report_archived_received(days[0], days[2]).json()["data"]
+    assert [row["messageText"] for row in received] == ["r1", "r0"]
+    assert client.report_today().json()["data"] == []
 
 
 def test_the_asanak_client_sends(simulator):

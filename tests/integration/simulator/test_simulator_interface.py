@@ -245,9 +245,9 @@ def test_the_page_shows_messages_calls_and_requests_without_javascript(http, clo
     assert "&lt;b&gt;code&lt;/b&gt; <mark>123456</mark>" in page.text
     assert "چهار، هشت، دو، یک" in page.text
     assert "POST /wikipayam/api/v1/voice-otp/send" in page.text
-    assert "Delivered" not in page.text
+    assert 'class="state delivered"' not in page.text
     clock.advance(5)
-    assert "Delivered" in http.get("/").text
+    assert '<span class="state delivered">Delivered</span>' in http.get("/").text
 
 
 def test_the_page_has_no_inline_code_and_no_external_files(http):

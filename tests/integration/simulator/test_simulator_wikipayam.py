@@ -160,12 +160,39 @@ def test_holoo_sends_with_the_token_as_password(http, simulator):
         "username": "u", "password": "TOKEN", "from": "10002000", "to": "09123456789",
         "message": "تست",
     }  # fmt: skip
-    for method, sent in (("POST", {"json": values}), ("GET", {"params": values})):
+    bearer = {"Authorization": "Bearer TOKEN"}
+    for method, sent in (
+        ("POST", {"json": values, "headers": bearer}),
+        ("GET", {"params": values}),
+    ):
         simulator.reset()
         response = http.request(method, "/wikipayam/api/v1/service/holoo", **sent)
         assert response.status_code == 200, method
         assert simulator.messages()[0]["text"] == "تست", method
         assert "TOKEN" not in http.get("/_api/requests").text, method
+
+
+def test_holoo_by_post_needs_the_bearer(http, simulator):
+    values = {"username": "u", "password": "t", "from": "1", "to": "09123456789", "message": "a"}
+    for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": "Basic dTpw"}):
+        sent = http.post("/wikipayam/api/v1/service/holoo", json=values, headers=headers)
+        assert sent.status_code == 401, headers
+    assert simulator.messages() == []
+
+
+def test_parts_are_counted_by_the_pages_numbers_also_at_an_emoji(http, simulator):
+    """70 characters in one part and 67 in each of several. An emoji counts as two."""
+    account = simulator.state.accounts["wikipayam"]
+    cases = [
+        ("س" * 70, 1), ("س" * 71, 2), ("س" * 134, 2), ("س" * 135, 3),
+        ("س" * 68 + "😀", 1), ("س" * 69 + "😀", 2),
+        ("س" * 66 + "😀" + "س" * 66, 2),  # the emoji is at the edge of the first part
+        ("a" * 160, 1), ("a" * 161, 2), ("a" * 306, 2), ("a" * 307, 3),
+    ]  # fmt: skip
+    for text, parts in cases:
+        before = account.credit
+        call(http, "POST", "sms/send", json=[{**SMS, "message": text}])
+        assert before - account.credit == parts * 1_400, text
 
 
 def test_an_invalid_request_is_answered_like_laravel(http, simulator):

@@ -4,13 +4,15 @@ The vendor documents `SendSms` and its result numbers. The other operations, the
 REST calls are those that the vendor's public clients use.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from flask import Blueprint
 
 from ...account import Account
+from ...messages import MessageState
 from .rest import RestService
-from .sending import Outbox
+from .sending import CODES, RAW_STATES, Outbox
 from .soap_service import SendService
 
 
@@ -22,6 +24,9 @@ class MeliPayamak:
     hosts: ClassVar[tuple[str, ...]] = ("api.payamak-panel.com", "rest.payamak-panel.com")
     is_case_insensitive: ClassVar[bool] = True
     setup_endpoints: ClassVar[frozenset[str]] = frozenset({"describe"})
+    codes: ClassVar[tuple[int, ...]] = CODES
+    takes_any_code: ClassVar[bool] = True
+    raw_states: ClassVar[Mapping[str, MessageState]] = RAW_STATES
 
     def __init__(self, account: Account) -> None:
         self.account = account

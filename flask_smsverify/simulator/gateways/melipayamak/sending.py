@@ -16,7 +16,14 @@ BASE_LINE: Final = "50004001"
 
 # `SendSmsResult` in the documentation. 35 (black list) is from the REST guide.
 WRONG_CREDENTIALS, DONE, NO_CREDIT, OVER_VOLUME, BAD_LINE, NOT_SENT = 0, 1, 2, 4, 5, 11
-BLACK_LIST: Final = 35
+LINK, BLACK_LIST, PATTERN_LINK = 14, 35, -10
+
+# The error numbers of `SendSms`, those of the REST guide, and those of a pattern.
+CODES: Final = (
+    0, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 14,
+    15, 16, 17, 18, 35, -108, -109, -110, -111,
+    -10, -7, -6, -5, -4, -3, -2, -1, 19,
+)  # fmt: skip
 
 # Results of `GetDeliveries`.
 STATUSES: Final[dict[MessageState, int]] = {
@@ -25,7 +32,26 @@ STATUSES: Final[dict[MessageState, int]] = {
     "delivered": 1,
     "undelivered": 2,
     "rejected": 500,
+    "filtered": 300,
+    "unknown": 5,
     "cancelled": 500,
+}
+
+# All results of `GetDeliveries`.
+RAW_STATES: Final[dict[str, MessageState]] = {
+    "0": "sent",
+    "1": "delivered",
+    "2": "undelivered",
+    "3": "undelivered",
+    "5": "unknown",
+    "8": "sent",
+    "16": "undelivered",
+    "35": "rejected",
+    "100": "unknown",
+    "200": "sent",
+    "300": "filtered",
+    "400": "queued",
+    "500": "rejected",
 }
 UNKNOWN_MESSAGE: Final = 100
 
@@ -57,20 +83,25 @@ class Outbox:
 
     def send(self, line: str, to: Sequence[str], text: str) -> list[Message]:
         """Send a text to several recipients; raise `ApiError`."""
+        code = self._account.take_code()
+        if code is not None:
+            raise ApiError(code)
         if not line.strip("+").isdecimal():
             raise ApiError(BAD_LINE)
         if not to or not text.strip():
             raise ApiError(NOT_SENT)
         if len(to) > MAX_RECIPIENTS:
             raise ApiError(OVER_VOLUME)
+        if self._account.refuses_link(text):
+            raise ApiError(LINK)
         if self._account.consume_fault("refuse"):
             raise ApiError(BLACK_LIST)
         if not self._account.can_pay(count_parts(text) * len(to)):
             raise ApiError(NO_CREDIT)
-        is_late = self._account.consume_fault("late_delivery")
+        fate = self._account.take_fate()
         return [
             self._account.send(
-                message_id=str(next(self._ids)), sender=line, to=mobile, text=text, is_late=is_late
+                message_id=str(next(self._ids)), sender=line, to=mobile, text=text, fate=fate
             )
             for mobile in to
         ]
@@ -81,14 +112,17 @@ class Outbox:
         Errors are -2 (several recipients), -4 (pattern), -5 (no values), -10 (a link), or a result
         number of `SendSms`.
         """
+        code = self._account.take_code()
+        if code is not None:
+            return str(code)
         if "," in to or ";" in to:
             return "-2"
         if body_id <= 0:
             return "-4"
         if not any(value.strip() for value in values):
             return "-5"
-        if any("://" in value for value in values):
-            return "-10"
+        if any("://" in value or self._account.refuses_link(value) for value in values):
+            return str(PATTERN_LINK)
         # Real patterns are written in the gateway's panel; this text replaces them.
         text = f"کد تأیید شما: {values[0]}" + "".join(f"\n{value}" for value in values[1:])
         try:
@@ -100,7 +134,7 @@ class Outbox:
     def status(self, message_id: str) -> int:
         """Return the status number of a message."""
         message = self._account.message(message_id)
-        return UNKNOWN_MESSAGE if message is None else STATUSES[self._account.state_of(message)]
+        return UNKNOWN_MESSAGE if message is None else self._account.report(message, STATUSES)
 
     def messages(self, location: int, line: str, index: int, size: int) -> list[Record]:
         """Return received messages for location 1, and sent ones for any other location."""

@@ -3,14 +3,16 @@
 SMS.ir documents little of either. This is what its public clients send and read.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from flask import Blueprint
 
 from ...account import Account
+from ...messages import MessageState
 from .legacy import Legacy
-from .sending import Outbox
-from .v1 import V1
+from .sending import CODES, Outbox
+from .v1 import RAW_STATES, V1
 
 
 class SMSIr:
@@ -21,6 +23,9 @@ class SMSIr:
     hosts: ClassVar[tuple[str, ...]] = ("api.sms.ir", "restfulsms.com", "www.restfulsms.com")
     is_case_insensitive: ClassVar[bool] = True
     setup_endpoints: ClassVar[frozenset[str]] = frozenset({"legacy Token"})
+    codes: ClassVar[tuple[int, ...]] = CODES
+    takes_any_code: ClassVar[bool] = True
+    raw_states: ClassVar[Mapping[str, MessageState]] = RAW_STATES
 
     def __init__(self, account: Account) -> None:
         self.account = account

@@ -15,15 +15,16 @@ from flask.typing import ResponseReturnValue
 
 from ...account import Account
 from ...http_data import Fields, form_fields, json_fields, json_response
-from ...messages import MessageState
+from ...messages import Message, MessageState
 from ...phone_numbers import national, parse_mobile, subscriber
 from ...texts import count_parts
-from ...times import tehran_time
+from ...times import TEHRAN, parse_shamsi_date, parse_tehran_time, tehran_time
 from ..base import lower_rule
-from .sending import LINE, STATUSES, ApiError, Outbox, send_time, template_text
+from .sending import LINE, ApiError, Outbox, send_time, status_text, template_text
 
 TOKEN_LIFETIME: Final = timedelta(minutes=30)
 CONTACTS_PER_PAGE: Final = 10
+ROWS_PER_PAGE: Final = 10
 SUCCESS: Final = "عملیات با موفقیت انجام شد"
 
 # The service describes the state of a message in words.
@@ -33,6 +34,8 @@ DELIVERY_STATES: Final[dict[MessageState, str]] = {
     "delivered": "رسیده به گوشی",
     "undelivered": "نرسیده به گوشی",
     "rejected": "لیست سیاه",
+    "filtered": "فیلتر شده",
+    "unknown": "نامشخص",
     "cancelled": "لغو شده",
 }
 
@@ -68,12 +71,15 @@ class Legacy:
             ("POST", "UltraFastSend", self.send_template),
             ("POST", "MessageSend", self.send),
             ("GET", "MessageSend", self.report),
-            ("POST", "MessageReport", self.report),
+            ("POST", "MessageReport", self.report_of_post),
             ("GET", "ReceiveMessage", self.received),
             ("GET", "credit", self.credit),
             ("GET", "SMSLine", self.lines),
             ("POST", "CustomerClub/Send", self.send),
             ("POST", "CustomerClub/SendToCategories", self.send_to_categories),
+            ("POST", "CustomerClub/AddContactAndSend", self.add_contact_and_send),
+            ("GET", "CustomerClub/GetSendMessagesByPagination", self.club_messages),
+            ("GET", "CustomerClub/GetSendMessagesByPaginationAndLastId", self.club_messages),
             ("POST", "CustomerClub/DeleteContactCustomerClub", self.delete_contact),
             ("POST", "CustomerClubContact", self.save_contact),
             ("PUT", "CustomerClubContact", self.save_contact),
@@ -114,9 +120,10 @@ class Legacy:
             if fields is None:
                 return json_response({"Message": "The request is invalid."}, 400)
             try:
+                self._outbox.check_code()
                 return call(fields)
             except ApiError as error:
-                return legacy_response(STATUSES[error.status], http=201, successful=False)
+                return legacy_response(status_text(error.status), http=201, successful=False)
 
         return view
 
@@ -182,30 +189,67 @@ class Legacy:
         return legacy_response("ارسال با موفقیت انجام شد", {"Ids": ids, "BatchKey": sent[0].batch})
 
     def report(self, fields: Fields) -> Response:
-        """Return sent messages by `id`, by `batchKey`, or all."""
+        """Return one sent message as an object, by `id`; else a page of a list, newest first.
+
+        The list is a batch, by `batchKey`, or all messages between two dates.
+        """
         if fields.text("id"):
-            found = [m for m in [self._account.message(fields.text("id"))] if m]
-        elif fields.text("batchKey"):
-            found = self._account.batch(fields.text("batchKey"))
-        else:
-            found = self._account.messages()
-        rows = [
-            {
-                "ID": int(message.message_id),
-                "LineNumber": message.sender,
-                "SMSMessageBody": message.text,
-                "MobileNo": national(message.to) if message.is_reachable else message.to,
-                "SendDateTime": tehran_time(message.scheduled_at),
-                "DeliveryStatus": DELIVERY_STATES[self._account.state_of(message)],
-            }
-            for message in found
-        ]
-        return legacy_response(SUCCESS, {"Messages": rows})
+            message = self._account.message(fields.text("id"))
+            if message is None:
+                raise ApiError(111)
+            return legacy_response(SUCCESS, {"Messages": self._sent_row(message)})
+        batch = fields.text("batchKey")
+        found = self._account.batch(batch) if batch else self._account.messages()
+        start, end = _requested_span(fields)
+        found = [message for message in found if start <= message.scheduled_at < end]
+        return self._page_response(fields, [self._sent_row(message) for message in found])
+
+    def report_of_post(self, fields: Fields) -> Response:
+        """Return sent messages by `SentReturnId`, a message or a batch, and by dates."""
+        wanted = fields.text("SentReturnId")
+        found = self._account.messages()
+        if wanted not in ("", "null"):
+            found = [m for m in found if wanted in (m.message_id, m.batch)]
+        start, end = _requested_span(fields)
+        found = [message for message in found if start <= message.scheduled_at < end]
+        return self._page_response(fields, [self._sent_row(message) for message in found])
+
+    def club_messages(self, fields: Fields) -> Response:
+        """Return a page of sent messages by `pageIndex` and `rowCount`, or those after `lastId`."""
+        last = fields.integer("lastId") or 0
+        found = [m for m in self._account.messages() if int(m.message_id) > last]
+        return self._page_response(fields, [self._sent_row(message) for message in found])
+
+    def _sent_row(self, message: Message) -> dict[str, object]:
+        state = self._account.state_of(message)
+        return {
+            "ID": int(message.message_id),
+            "LineNumber": message.sender,
+            "SMSMessageBody": message.text,
+            "MobileNo": national(message.to) if message.is_reachable else message.to,
+            "SendDateTime": tehran_time(message.scheduled_at),
+            "DeliveryStatus": DELIVERY_STATES[state],
+            "NeedsReCheck": state in ("queued", "sent", "unknown"),
+        }
+
+    @staticmethod
+    def _page_response(fields: Fields, rows: list[dict[str, object]]) -> Response:
+        """Return a page of a list. The calls name its number and its size differently."""
+        page, size = 1, len(rows) or 1
+        for name in ("RequestedPageNumber", "pageId", "pageIndex"):
+            if fields.text(name):
+                page, size = max(fields.integer(name) or 1, 1), ROWS_PER_PAGE
+        for name in ("RowsPerPage", "rowCount"):
+            if fields.text(name):
+                size = max(fields.integer(name) or ROWS_PER_PAGE, 1)
+        shown = rows[(page - 1) * size : page * size]
+        return legacy_response(SUCCESS, {"Messages": shown, "CountOfAll": len(rows)})
 
     def received(self, fields: Fields) -> Response:
-        """Return received messages, or those after `id`."""
+        """Return received messages: those after `id`, or a page of those between two dates."""
         after = fields.integer("id") or 0
-        rows = [
+        start, end = _requested_span(fields)
+        rows: list[dict[str, object]] = [
             {
                 "ID": message.number,
                 "LineNumber": message.line,
@@ -214,9 +258,9 @@ class Legacy:
                 "ReceiveDateTime": tehran_time(message.at),
             }
             for message in self._account.incoming()
-            if message.number > after
+            if message.number > after and start <= message.at < end
         ]
-        return legacy_response(SUCCESS, {"Messages": rows})
+        return self._page_response(fields, rows)
 
     def credit(self, _: Fields) -> Response:
         """Return the credit, in messages."""
@@ -242,6 +286,13 @@ class Legacy:
             category=fields.integer("CategoryId") or 0,
         )
         return legacy_response(SUCCESS)
+
+    def add_contact_and_send(self, fields: Fields) -> Response:
+        """Add a contact to the club, and send it a text from the club's line."""
+        if not fields.text("MessageText").strip():
+            raise ApiError(103)
+        self.save_contact(fields)
+        return self._send(fields, [fields.text("Mobile")], [fields.text("MessageText")], str(LINE))
 
     def delete_contact(self, fields: Fields) -> Response:
         """Remove a contact from the club."""
@@ -283,6 +334,25 @@ class Legacy:
                 "ContactsCustomerClubResponseDetails": rows,
             },
         )
+
+
+def _requested_span(fields: Fields) -> tuple[datetime, datetime]:
+    """Return the first moment of one date and the end of another. Clients send Persian dates."""
+    start, end = datetime(1970, 1, 1, tzinfo=TEHRAN), datetime(9000, 1, 1, tzinfo=TEHRAN)
+    for name in ("Shamsi_FromDate", "FromDate"):
+        if fields.text(name):
+            start = _read_date(fields.text(name))
+    for name in ("Shamsi_ToDate", "ToDate"):
+        if fields.text(name):
+            end = _read_date(fields.text(name)) + timedelta(days=1)
+    return start, end
+
+
+def _read_date(text: str) -> datetime:
+    day = parse_shamsi_date(text) or parse_tehran_time(text)
+    if day is None:
+        raise ApiError(16)
+    return day
 
 
 def legacy_response(

@@ -18,7 +18,13 @@ LINE: Final = 30007732000000
 STATUSES: Final = {
     1: "موفق",
     10: "کلید وب سرویس نامعتبر است",
+    11: "کلید وب سرویس غیرفعال است",
+    12: "آدرس آی‌پی مجاز نیست",
+    13: "حساب کاربری فعال نیست",
+    14: "حساب کاربری معلق است",
+    15: "پلن حساب این امکان را ندارد",
     16: "پارامترهای ارسالی نامعتبر است",
+    20: "تعداد درخواست بیش از حد مجاز است",
     101: "شماره خط نامعتبر است",
     102: "اعتبار کافی نیست",
     103: "متن پیام خالی است",
@@ -29,6 +35,17 @@ STATUSES: Final = {
     114: "طول مقدار پارامتر بیش از ۲۵ کاراکتر است",
     115: "موبایل در لیست سیاه است",
 }
+
+
+VALIDATION: Final = 400
+"""The code of the fault `code` for a request that ASP.NET's validation refuses."""
+
+CODES: Final = (*(status for status in STATUSES if status != 1), VALIDATION)
+
+
+def status_text(status: int) -> str:
+    """Return the text of a status, also of one that is not documented."""
+    return STATUSES.get(status, f"خطای {status}")
 
 
 class ApiError(Exception):
@@ -44,6 +61,12 @@ class Outbox:
 
     def __init__(self, account: Account) -> None:
         self._account = account
+
+    def check_code(self) -> None:
+        """Raise `ApiError` for the fault `code`."""
+        code = self._account.take_code()
+        if code is not None:
+            raise ApiError(code)
 
     def check(self, text: str, recipients: int) -> None:
         """Raise `ApiError` if a fault or the credit prevents a send."""
@@ -69,12 +92,12 @@ class Outbox:
         self, line: str, mobiles: Sequence[str], texts: Sequence[str], at: datetime | None
     ) -> list[Message]:
         """Send each mobile its text, as one batch. `at` is None to send now."""
-        is_late = self._account.consume_fault("late_delivery")
+        fate = self._account.take_fate()
         batch = str(uuid.uuid4())
         return [
             self._account.send(
                 message_id=str(self._account.next_id()), sender=line, to=mobile, text=text,
-                batch=batch, at=at, is_late=is_late,
+                batch=batch, at=at, fate=fate,
             )
             for mobile, text in zip(mobiles, texts, strict=True)
         ]  # fmt: skip

@@ -18,7 +18,15 @@ from ...phone_numbers import subscriber
 from ...texts import count_parts
 from ...times import TEHRAN, from_timestamp
 from ..base import lower_rule
-from .sending import LINE, STATUSES, ApiError, Outbox, send_time, template_text
+from .sending import (
+    LINE,
+    VALIDATION,
+    ApiError,
+    Outbox,
+    send_time,
+    status_text,
+    template_text,
+)
 
 Row = TypeVar("Row")
 
@@ -32,8 +40,26 @@ DELIVERY_STATES: Final[dict[MessageState, int]] = {
     "delivered": 1,
     "undelivered": 2,
     "rejected": 7,
+    "filtered": 7,
+    "unknown": 8,
     "cancelled": 6,
 }
+
+# All values: 4 did not reach the telecom company, 5 at the operator.
+RAW_STATES: Final[dict[str, MessageState]] = {
+    "1": "delivered",
+    "2": "undelivered",
+    "3": "sent",
+    "4": "undelivered",
+    "5": "sent",
+    "6": "undelivered",
+    "7": "rejected",
+    "8": "unknown",
+}
+
+# HTTP statuses of the envelope; all other errors are 400.
+HTTP_STATUSES: Final = {10: 401, 11: 401, 12: 403, 13: 403, 14: 403, 15: 403, 20: 429}
+MAX_PAGE_SIZE: Final = 100
 
 
 class V1:
@@ -71,9 +97,12 @@ class V1:
             if not has_key or self._account.consume_fault("bad_credentials"):
                 return v1_response(10, http=401)
             try:
+                self._outbox.check_code()
                 return v1_response(1, call(**values))
             except ApiError as error:
-                return v1_response(error.status, http=400)
+                if error.status == VALIDATION:
+                    return _validation_problem()
+                return v1_response(error.status, http=HTTP_STATUSES.get(error.status, 400))
 
         return view
 
@@ -192,7 +221,7 @@ class V1:
             "sendDateTime": int(message.scheduled_at.timestamp()),
             "lineNumber": int(message.sender),
             "cost": message.cost,
-            "deliveryState": DELIVERY_STATES[state],
+            "deliveryState": self._account.report(message, DELIVERY_STATES),
             "deliveryDateTime": delivered,
         }
 
@@ -203,7 +232,21 @@ class V1:
 
 def v1_response(status: int, data: object = None, *, http: int = 200) -> Response:
     """Return the envelope."""
-    return json_response({"status": status, "message": STATUSES[status], "data": data}, http)
+    return json_response({"status": status, "message": status_text(status), "data": data}, http)
+
+
+def _validation_problem() -> Response:
+    """Return the problem with which ASP.NET refuses a request, outside the envelope."""
+    return json_response(
+        {
+            "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
+            "title": "One or more validation errors occurred.",
+            "status": 400,
+            "errors": {"request": ["The request field is required."]},
+        },
+        400,
+        content_type="application/problem+json; charset=utf-8",
+    )
 
 
 def _json_object() -> Fields:
@@ -215,17 +258,21 @@ def _json_object() -> Fields:
 
 def _page(rows: list[Row]) -> list[Row]:
     fields = form_fields(request)
-    size, page = fields.integer("pageSize") or 100, max(fields.integer("pageNumber") or 1, 1)
+    size = min(max(fields.integer("pageSize") or MAX_PAGE_SIZE, 1), MAX_PAGE_SIZE)
+    page = max(fields.integer("pageNumber") or 1, 1)
     return rows[(page - 1) * size : page * size]
 
 
 def _requested_span() -> tuple[datetime, datetime]:
     fields = form_fields(request)
-    start = from_timestamp(fields.integer("fromDate") or 0)
-    end = from_timestamp(fields.integer("toDate") or 253_402_300_799)
-    if start is None or end is None:
-        raise ApiError(16)
-    return start, end
+    span: list[datetime] = []
+    for name, default in (("fromDate", 0), ("toDate", 253_402_300_799)):
+        seconds = fields.integer(name) if fields.text(name) else default
+        moment = None if seconds is None else from_timestamp(seconds)
+        if moment is None:
+            raise ApiError(16)
+        span.append(moment)
+    return span[0], span[1]
 
 
 def _incoming_json(message: Incoming) -> dict[str, object]:

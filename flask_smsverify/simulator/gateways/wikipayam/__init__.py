@@ -5,13 +5,13 @@ The page prints no errors; here they are those of Laravel, which the service run
 `sms/receive`, `receives/statistics` and the Holoo call either; they have the form of similar calls.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ClassVar, Final
 
 from flask import Blueprint, Response, request
 
-from ...account import Account
+from ...account import Account, Fate
 from ...http_data import Fields, form_fields
 from ...messages import MessageState, object_id
 from ...phone_numbers import parse_mobile
@@ -41,7 +41,30 @@ STATUSES: Final[dict[MessageState, str]] = {
     "delivered": "DELIVERED",
     "undelivered": "UNDELIVERED",
     "rejected": "REJECTED",
+    "filtered": "REJECTED",
+    "unknown": "UNKNOWN",
     "cancelled": "REJECTED",
+}
+RAW_STATES: Final[dict[str, MessageState]] = {
+    "WAITING_FOR_UPDATE": "sent",
+    "DELIVERED": "delivered",
+    "UNDELIVERED": "undelivered",
+    "REJECTED": "rejected",
+    "UNKNOWN": "unknown",
+}
+
+# HTTP status of Laravel → its message.
+ERRORS: Final[Mapping[int, str]] = {
+    400: "Bad request.",
+    401: "Unauthenticated.",
+    402: "Insufficient balance.",
+    403: "This action is unauthorized.",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    422: "The given data was invalid.",
+    429: "Too Many Attempts.",
+    500: "Server Error",
+    503: "Service Unavailable",
 }
 
 View = Callable[..., Response]
@@ -55,6 +78,9 @@ class WikiPayam:
     hosts: ClassVar[tuple[str, ...]] = ("wikipayam.ir", "www.wikipayam.ir")
     is_case_insensitive: ClassVar[bool] = False
     setup_endpoints: ClassVar[frozenset[str]] = frozenset()
+    codes: ClassVar[tuple[int, ...]] = tuple(ERRORS)
+    takes_any_code: ClassVar[bool] = False
+    raw_states: ClassVar[Mapping[str, MessageState]] = RAW_STATES
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -83,9 +109,20 @@ class WikiPayam:
         def guarded(**values: str) -> Response:
             sent = request.authorization
             token = sent.token if sent is not None and sent.type == "bearer" else None
-            return view(**values) if self._is_valid(token) else unauthenticated_response()
+            if not self._is_valid(token):
+                return unauthenticated_response()
+            return self._code_response() or view(**values)
 
         return guarded
+
+    def _code_response(self) -> Response | None:
+        """Return the response of the fault `code`, or None."""
+        code = self.account.take_code()
+        if code is None:
+            return None
+        if code == 422:
+            return invalid_response({"0.message": ["The 0.message is not allowed."]})
+        return laravel_response({"message": ERRORS[code]}, code)
 
     def _is_valid(self, token: str | None) -> bool:
         return bool(token) and not self.account.consume_fault("bad_credentials")
@@ -110,9 +147,9 @@ class WikiPayam:
                 add_missing(errors, f"{index}.message")
         if error := self._check_send(errors, len(rows)):
             return error
-        is_late = self.account.consume_fault("late_delivery")
+        fate = self.account.take_fate()
         return data_response([
-            self._send(row, row.text("sender"), row.text("message") or row.text("note"), is_late)
+            self._send(row, row.text("sender"), row.text("message") or row.text("note"), fate)
             for row in rows
         ])  # fmt: skip
 
@@ -129,9 +166,9 @@ class WikiPayam:
                 add_missing(errors, f"{index}.otp_pattern_id")
         if error := self._check_send(errors, len(rows)):
             return error
-        is_late = self.account.consume_fault("late_delivery")
+        fate = self.account.take_fate()
         return data_response([
-            self._send(row, OTP_LINE, _pattern_text(row), is_late, code=row.text("code"))
+            self._send(row, OTP_LINE, _pattern_text(row), fate, code=row.text("code"))
             for row in rows
         ])  # fmt: skip
 
@@ -169,7 +206,7 @@ class WikiPayam:
         return data_response([
             {
                 "id": message.message_id,
-                "deliver_status": STATUSES[self.account.state_of(message)],
+                "deliver_status": self.account.report(message, STATUSES),
                 "track_id": None,
             }
             for message in found
@@ -178,12 +215,19 @@ class WikiPayam:
     def holoo(self) -> Response:
         """Send a text in the form of the Holoo accounting program.
 
-        A GET request has the token in the URL. The real gateway accepts it too.
+        A POST request has the token in the body and as the Bearer. A GET request has it in the URL.
+        The real gateway accepts that too.
         """
         value = json_body() if request.method == "POST" else None
         fields = Fields(value) if isinstance(value, dict) else form_fields(request)
+        sent = request.authorization
+        has_bearer = sent is not None and sent.type == "bearer" and bool(sent.token)
+        if request.method == "POST" and not has_bearer:
+            return unauthenticated_response()
         if not fields.text("username") or not self._is_valid(fields.text("password")):
             return unauthenticated_response()
+        if code_response := self._code_response():
+            return code_response
         errors: Errors = {}
         for name in ("from", "to", "message"):
             if not fields.text(name):
@@ -193,17 +237,15 @@ class WikiPayam:
         if error := self._check_send(errors, 1, field="to"):
             return error
         row = Fields({"receiver": fields.text("to"), "track_id": None})
-        is_late = self.account.consume_fault("late_delivery")
-        return data_response(
-            [self._send(row, fields.text("from"), fields.text("message"), is_late)]
-        )
+        fate = self.account.take_fate()
+        return data_response([self._send(row, fields.text("from"), fields.text("message"), fate)])
 
     def _send(
-        self, row: Fields, sender: str, text: str, is_late: bool, code: str | None = None
+        self, row: Fields, sender: str, text: str, fate: Fate, code: str | None = None
     ) -> dict[str, object]:
         message = self.account.send(
             message_id=object_id(), sender=sender, to=row.text("receiver"), text=text, code=code,
-            price=PRICE, is_late=is_late,
+            price=PRICE, fate=fate,
         )  # fmt: skip
         return {
             "id": message.message_id,
