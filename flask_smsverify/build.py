@@ -6,10 +6,11 @@ Nothing else constructs collaborators. Read `build_state` from top to bottom to 
 from __future__ import annotations
 
 import difflib
-import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -23,21 +24,33 @@ from .db.ledger import Ledger
 from .delivery import Delivery, Routes
 from .delivery.attempts import Attempts
 from .delivery.background import BackgroundWorkers
-from .errors import ConfigurationError, MobileError
+from .errors import ConfigurationError, MobileError, SenderError
 from .i18n.catalogue import default_locale
 from .i18n.code_text import CodeTexts, code_templates
+from .i18n.locales import load_timezone
 from .keyring import Keyring
 from .limits.policy import LimitPolicy
 from .limits.usage import LimitStore
+from .messaging.bulk import BulkSends
+from .messaging.bulk_dispatch import BulkDispatcher
+from .messaging.dispatch import EventDispatcher
+from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
 from .messaging.events import EventCatalogue
 from .messaging.notifier import Notifier
+from .messaging.opt_out import OptOuts
+from .messaging.outbox import Outbox
 from .messaging.patterns import Patterns
+from .messaging.recipients import Recipients
+from .messaging.text_limits import TextLimits
 from .messaging.text_store import TextStore
 from .messaging.tracking import Tracker
-from .senders.base import Sender
+from .messaging.worker import InlineWorker
+from .senders.base import Capability, Sender
 from .senders.registry import build as build_sender
+from .senders.registry import find_gateway
 from .settings import Settings
+from .settings.quiet_hours import QuietHours, check_quiet_hours
 from .settings.runtime import LiveSettings
 from .state import AppState, GuardResponses
 from .users import Callbacks, HostUsers
@@ -63,6 +76,8 @@ log = logging.getLogger(__name__)
 #: More consecutive failures than NIST SP 800-63B-4, 3.2.2 allows log a warning at start.
 _MAX_FAILURES = 100
 _RECOMMENDED_CODE_LENGTH = 6
+#: Seconds by which a worker's claim outlasts the deadline of a route.
+_CLAIM_MARGIN = 45
 
 
 def build_state(
@@ -88,7 +103,7 @@ def build_state(
     _check_model(app, user_model)
     _check_sign_in(settings, callbacks)
     _warn_of_weak_settings(settings, is_development=is_development)
-    parse_mobile = functools.partial(
+    parse_mobile = partial(
         phone.parse,
         default_region=settings.default_region,
         allowed_regions=settings.allowed_regions,
@@ -109,7 +124,8 @@ def build_state(
     ledger = _ledger(app, db, clock=clock, is_host_writing=users.is_writing)
 
     # Delivery and messages
-    tracker = Tracker(ledger, emit=emit)
+    opt_outs = OptOuts(ledger, emit=emit)
+    tracker = Tracker(ledger, emit=emit, on_reply=opt_outs.record_reply)
     attempts = Attempts(
         ledger,
         emit=emit,
@@ -153,6 +169,52 @@ def build_state(
         reserve=lambda: usage.reserve(limits.for_notice(), clock()),
     )
     announcer = AppAnnouncer(emit, notifier)
+
+    # The outbox
+    outbox = Outbox(ledger, claim_seconds=settings.send_deadline + _CLAIM_MARGIN)
+    quiet_until = _quiet_until(settings, live, clock)
+    text_limits = TextLimits(ledger, usage, settings.limits, clock)
+    event_dispatcher = EventDispatcher(
+        outbox,
+        delivery,
+        attempts,
+        reserve=text_limits.reserve,
+        quiet_until=quiet_until,
+        clock=clock,
+        # The other calls in flight are left to codes.
+        threads=max(1, settings.sends_in_flight // 2),
+    )
+    event_worker = InlineWorker(event_dispatcher, clock=clock)
+    event_queue = EventQueue(
+        outbox,
+        event_texts,
+        users,
+        wake=lambda _ids: event_worker.wake(),
+        locale=locale,
+        default_locale=default_locale(settings.default_region),
+        must_be_proved=None if settings.notify_unverified else text_limits.has_proved,
+    )
+    bulk_worker: InlineWorker
+    batches = BulkSends(
+        ledger,
+        opt_outs,
+        Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery)),
+        finish=event_texts.finish,
+        part_price=partial(_part_price, delivery),
+        host_context=app.app_context,
+        wake=lambda: bulk_worker.wake(),  # noqa: PLW0108 -- it is made below
+    )
+    bulk_dispatcher = BulkDispatcher(
+        ledger,
+        outbox,
+        batches,
+        delivery,
+        attempts,
+        quiet_until=quiet_until,
+        own_sender=partial(_own_sender, settings, gateways, is_development),
+        threads=settings.sends_in_flight,
+    )
+    bulk_worker = InlineWorker(bulk_dispatcher, clock=clock)
 
     # Verification
     rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))
@@ -232,7 +294,7 @@ def build_state(
         rules=rules,
         users=users,
         parse_mobile=parse_mobile,
-        before_anonymous_send=functools.partial(_before_anonymous_send, callbacks),
+        before_anonymous_send=partial(_before_anonymous_send, callbacks),
     )
     sign_in = SignIn(
         ledger,
@@ -258,6 +320,12 @@ def build_state(
         delivery=delivery,
         event_texts=event_texts,
         tracker=tracker,
+        outbox=outbox,
+        event_queue=event_queue,
+        batches=batches,
+        opt_outs=opt_outs,
+        queues=(event_dispatcher, bulk_dispatcher),
+        inline_workers=(event_worker, bulk_worker),
         verifier=verifier,
         sign_in=sign_in,
         proof_of_work=ProofOfWork(
@@ -477,6 +545,73 @@ def _is_under_pressure(usage: LimitStore, limits: LimitPolicy, clock: Clock) -> 
     """Return whether half of a limit of codes or guesses is used that the whole site shares."""
     charges = [charge for charge in limits.of() if charge.scope != "messages"]
     return any(2 * limit.used >= limit.limit.amount for limit in usage.usage(charges, clock()))
+
+
+def _own_sender(
+    settings: Settings, gateways: Mapping[str, type[Sender]], is_development: bool, sender: Sender
+) -> Sender:
+    """Return a second sender of the same account, with connections of its own.
+
+    A sender of the host's class, and one that keeps messages in memory, may have a state that a
+    second object would not share: it is returned itself.
+    """
+    options = settings.senders.get(sender.name)
+    if (
+        options is None
+        or type(sender) is not find_gateway(str(options["gateway"]))
+        or sender.gateway in ("memory", "console")
+    ):
+        return sender
+    return build_sender(
+        sender.name,
+        options,
+        registered=gateways,
+        simulator_url=settings.simulator_url,
+        debug=is_development,
+    )
+
+
+def _part_price(delivery: Delivery, text: str) -> Decimal | None:
+    """Return the price of a part at the first sender of texts; None where it is not known."""
+    for sender in delivery.routes.route("text")[:1]:
+        if Capability.PRICES in sender.capabilities:
+            try:
+                return sender.part_price(text)
+            except SenderError as error:
+                log.warning("the prices were not read: %s", error)
+    return None
+
+
+def _contacts(delivery: Delivery) -> Iterator[str]:
+    """Yield the numbers of the first customer club of a sender."""
+    for sender in delivery.routes.senders.values():
+        if Capability.CONTACTS in sender.capabilities:
+            return sender.contacts()
+    raise ConfigurationError(
+        "no sender has a customer club; one of SMS.ir needs api='legacy' and customer_club=True"
+    )
+
+
+def _quiet_until(
+    settings: Settings, live: LiveSettings, clock: Clock
+) -> Callable[[str], datetime | None]:
+    """Return a function that says when a sender's quiet hours end; None: it may send now."""
+    zone = load_timezone(settings.timezone)
+    own: dict[str, QuietHours | None] = {}
+    for name, options in settings.senders.items():
+        if "quiet_hours" in options:
+            try:
+                own[name] = check_quiet_hours(options["quiet_hours"])
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"SMSVERIFY_SENDERS[{name!r}]: quiet_hours {error}"
+                ) from None
+
+    def quiet_until(sender: str) -> datetime | None:
+        hours = own.get(sender, live.current.quiet_hours)
+        return None if hours is None else hours.end_after(clock(), zone)
+
+    return quiet_until
 
 
 def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import flask_login
@@ -14,9 +15,13 @@ from flask_sqlalchemy import SQLAlchemy
 from . import admin, cli, credentials, fresh_login, guard, login_gate, web
 from .build import build_state, read_settings
 from .db import models
+from .db.models import Batch
 from .errors import ConfigurationError, ProblemError, SenderError, SMSVerifyError
 from .i18n.catalogue import default_locale
+from .messaging.bulk import BulkSends
+from .messaging.event_queue import Queued
 from .messaging.events import Event, EventCatalogue
+from .messaging.outbox import Outbox
 from .messaging.tracking import Tracker
 from .senders.base import Sender
 from .state import get_state
@@ -93,6 +98,97 @@ class SMSVerify:
             del app.extensions["smsverify"]  # a second call must report this error again
             raise
         self._apps.add(app)
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def notify(
+        self,
+        event: str,
+        user: Any = None,
+        *,
+        dedupe_key: str | None = None,
+        not_before: datetime | None = None,
+        expires_at: datetime | None = None,
+        **values: object,
+    ) -> Queued:
+        """Queue the texts of an event, for a user and for the staff, in the host's session.
+
+        They are sent after the host has committed, and never if the transaction or the savepoint is
+        rolled back. This costs one INSERT and no network. ::
+
+            smsverify.notify("invoice.created", invoice.user, invoice_number=invoice.number, …)
+            db.session.commit()
+
+        :param user: whose mobile gets the user's text; None where the event is about no user.
+        :param dedupe_key: a second text of the same event to the same recipient with the same key
+            is not queued. It raises nothing, so a job that runs twice sends once.
+        :param not_before: when to send at the earliest; aware.
+        :param expires_at: when the text is pointless; aware.
+        :param values: the values that the texts show.
+        :raises ConfigurationError: there is no such event.
+        """
+        return get_state().event_queue.notify(
+            event,
+            user,
+            values,
+            dedupe_key=dedupe_key,
+            not_before=not_before,
+            expires_at=expires_at,
+        )
+
+    def send(
+        self,
+        text: str,
+        to: Any,
+        *,
+        batch: str | None = None,
+        dedupe_key: str | None = None,
+        not_before: datetime | None = None,
+    ) -> Batch:
+        """Queue one text to many, and return the batch with its id and counts.
+
+        Recipients are read one by one and added in slices that commit by themselves, so the number
+        of recipients is not limited by memory. Nothing is sent here. ::
+
+            smsverify.send("We are closed on Friday.", User.query.filter_by(city="Yazd"))
+
+        :param to: a number in any spelling, a user, or an iterable of either; `"all"` for all
+            users, `"group:NAME"` for a group, `"club"` for the contacts of the gateway's customer
+            club. What is no mobile is counted as invalid. A number gets the text once.
+        :param batch: a name for staff.
+        :param dedupe_key: a second call with the same key returns the first batch. It continues an
+            expansion that was interrupted.
+        :param not_before: when to send at the earliest; aware.
+        :raises ValueError: the text is empty.
+        """
+        return get_state().batches.send(
+            text, to, batch=batch, dedupe_key=dedupe_key, not_before=not_before
+        )
+
+    @property
+    def outbox(self) -> Outbox:
+        """The current app's waiting and failed texts: `resend`, `unresolved`."""
+        return get_state().outbox
+
+    @property
+    def batches(self) -> BulkSends:
+        """The current app's bulk sends: `get`, `pause`, `resume`, `stop`, `preview`."""
+        return get_state().batches
+
+    def opt_out(self, mobile: str) -> None:
+        """Send no more texts to a mobile in any spelling, except codes and security notices."""
+        state = get_state()
+        state.opt_outs.opt_out(state.parse_mobile(mobile))
+
+    def opt_in(self, mobile: str) -> None:
+        """Send texts to a mobile again."""
+        state = get_state()
+        state.opt_outs.opt_in(state.parse_mobile(mobile))
+
+    def opted_out(self, mobile: str) -> bool:
+        """Return whether a mobile wants no more texts."""
+        state = get_state()
+        return state.opt_outs.opted_out(state.parse_mobile(mobile))
 
     # --- per app --------------------------------------------------------------------------------
 
@@ -335,4 +431,17 @@ class SMSVerify:
         called before each new challenge of `start_for` and of the sign-in pages.
         """
         self._callbacks.before_anonymous_send = f
+        return f
+
+    def user_locale_getter(self, f: F) -> F:
+        """Set the language of texts to a user: `(user) -> locale`, or None for the default."""
+        self._callbacks.user_locale_getter = f
+        return f
+
+    def recipients_loader(self, f: F) -> F:
+        """Set the recipients of bulk sends: `(group or None) -> iterable of users`.
+
+        None stands for all users. The default reads the user model by pages.
+        """
+        self._callbacks.recipients_loader = f
         return f

@@ -29,6 +29,8 @@ message_failed = _signals.signal("message-failed")
 #: A gateway reported that a message has arrived. This signal can precede `message_sent`.
 #: `message_id`, `kind`, `sender_name`, `mobile`.
 message_delivered = _signals.signal("message-delivered")
+#: A number asked for no more texts. `mobile`, `line` (or None).
+opted_out = _signals.signal("opted-out")
 #: A message from a phone arrived. `incoming_id`, `sender_name`, `mobile`.
 message_received = _signals.signal("message-received")
 #: A rate limit is used up (`limit` is `whole`), or half of `site_failures` is (`half`). `scope`,

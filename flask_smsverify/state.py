@@ -17,8 +17,13 @@ from .delivery.background import BackgroundWorkers
 from .errors import ConfigurationError
 from .keyring import Keyring
 from .limits.usage import LimitStore
+from .messaging.bulk import BulkSends
+from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
+from .messaging.opt_out import OptOuts
+from .messaging.outbox import Outbox
 from .messaging.tracking import Tracker
+from .messaging.worker import InlineWorker, Queue
 from .settings import Settings
 from .settings.runtime import LiveSettings
 from .users import Callbacks, HostUsers
@@ -60,6 +65,13 @@ class AppState:
     delivery: Delivery
     event_texts: EventTexts
     tracker: Tracker
+    outbox: Outbox
+    event_queue: EventQueue
+    batches: BulkSends
+    opt_outs: OptOuts
+    #: The queues that workers empty, and the threads of this process that do so.
+    queues: tuple[Queue, ...]
+    inline_workers: tuple[InlineWorker, ...]
     verifier: Verifier
     sign_in: SignIn
     proof_of_work: ProofOfWork
@@ -67,8 +79,16 @@ class AppState:
     locale: Callable[[], str]
     parse_mobile: Callable[[object], str]
 
+    def wait(self) -> None:
+        """Wait until background work is done and the outbox holds nothing that is due."""
+        self.workers.wait()
+        for worker in self.inline_workers:
+            worker.wait()
+
     def close(self) -> None:
-        """Finish background work, and close connections to gateways and to the database."""
+        """Finish background work, stop the outbox's threads, and close all connections."""
+        for worker in self.inline_workers:
+            worker.close()
         self.workers.close()
         self.delivery.close()
         self.ledger.close()

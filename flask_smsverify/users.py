@@ -14,13 +14,13 @@ import flask_login
 import sqlalchemy
 from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, select
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Mapper, Session
 from werkzeug.local import LocalProxy
 
 from .db.commit_hooks import after_commit
-from .db.engine import refuse_blocking_reader
+from .db.engine import is_in_memory, refuse_blocking_reader
 from .db.models import Verification
 from .errors import (
     CodeExpired,
@@ -35,6 +35,10 @@ from .verification.policy import Policy
 #: The key of `Session.info` with the rows that a SQLite connection had changed before its
 #: transaction.
 _CHANGES = "smsverify_total_changes"
+
+
+#: Users that are read at a time for a bulk send.
+_PAGE = 500
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class Callbacks:
     user_factory: Callable[[str], Any] | None = None
     before_anonymous_send: Callable[[str, str], None] | None = None
     staff_required: Callable[[], Any] | None = None
+    user_locale_getter: Callable[[Any], str | None] | None = None
+    recipients_loader: Callable[[str | None], Iterable[Any]] | None = None
 
 
 class HostUsers:
@@ -347,6 +353,61 @@ class HostUsers:
             raise
         except (OperationalError, InterfaceError) as error:
             raise StoreUnavailable("the host's database did not take the write") from error
+
+    def connection(self) -> Connection:
+        """Return the connection of the host's current transaction."""
+        return self._db.session.connection()
+
+    def key_of(self, user: object) -> str:
+        """Return the primary key as text, after a flush if the user has none yet."""
+        try:
+            return self.id_of(user)
+        except ValueError:
+            self.flush()
+            return self.id_of(user)
+
+    def is_user(self, item: object) -> bool:
+        """Return whether an object is a user of the host."""
+        return isinstance(unwrap(item), self.model)
+
+    def recipients(self, group: str | None) -> Iterable[Any]:
+        """Yield the users of a group, or all users, without loading all at once.
+
+        :param group: None: all users.
+        """
+        if self._callbacks.recipients_loader is not None:
+            yield from self._callbacks.recipients_loader(group)
+            return
+        for user in self._pages():
+            if group is None or group in self._groups_of(user):
+                yield user
+
+    def _pages(self) -> Iterator[Any]:
+        """Yield all users, read by pages in a session of its own."""
+        [key] = self._mapper.primary_key
+        engine = self._db.session.get_bind(self._mapper)
+        # The only connection of an in-memory database belongs to the host's session.
+        own = not (isinstance(engine, sqlalchemy.Engine) and is_in_memory(engine))
+        last: object = None
+        while True:
+            session = Session(engine) if own else self._db.session()
+            query = select(self.model).order_by(key).limit(_PAGE)
+            if last is not None:
+                query = query.where(key > last)
+            try:
+                page = session.scalars(query).all()
+                if not page:
+                    return
+                last = self._mapper.primary_key_from_instance(page[-1])[0]
+                yield from page
+            finally:
+                if own:
+                    session.close()
+
+    def locale_of(self, user: object) -> str | None:
+        """Return the language of texts to a user, by `user_locale_getter`; None without one."""
+        getter = self._callbacks.user_locale_getter
+        return None if getter is None else getter(unwrap(user))
 
     def is_writing(self) -> bool:
         """Return whether the host's SQLite session holds uncommitted writes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import limits, purge, senders, simulator, users
+from . import dispatch, limits, purge, send, senders, simulator, users
 from .group import smsverify
 
-__all__ = ["limits", "purge", "senders", "simulator", "smsverify", "users"]
+__all__ = ["dispatch", "limits", "purge", "send", "senders", "simulator", "smsverify", "users"]

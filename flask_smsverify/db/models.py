@@ -169,30 +169,63 @@ class MobileChange(Base):
 
 
 class Message(Base):
-    """One text or call to one recipient. The text of a code is never stored."""
+    """One text or call to one recipient. The text of a code is never stored.
+
+    Messages of the kinds `event` and `bulk` wait here until a worker sends them: the outbox. Such a
+    row is due if `next_try_at` has come. A worker that takes it moves `next_try_at` to the end of
+    its claim, so the row is due again if the worker dies.
+    """
 
     __tablename__ = "smsverify_message"
     __table_args__ = (
         Index("ix_smsverify_message_challenge", "challenge_id", "created_at"),
         Index("ix_smsverify_message_created_at", "created_at"),
         Index("ix_smsverify_message_recipient", "recipient", "created_at"),
+        Index("ix_smsverify_message_due", "kind", "next_try_at"),
+        Index("ix_smsverify_message_batch", "batch_id", "next_try_at"),
+        Index("ix_smsverify_message_state", "state", "created_at"),
     )
 
-    CODE, NOTICE = "code", "notice"
+    CODE, NOTICE, EVENT, BULK = "code", "notice", "event", "bulk"
+    #: The states of an outbox row beside those of attempts.
+    WAITING, EXPIRED, SKIPPED = "waiting", "expired", "skipped"
 
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
-    #: `code` or `notice`.
+    #: `code`, `notice`, `event` or `bulk`.
     kind: Mapped[str] = mapped_column(ascii_text(16))
-    #: The event of a notice, such as `mobile.changed`; None for a code.
+    #: The event of a notice or an event text, such as `mobile.changed`; None for the other kinds.
     event: Mapped[str | None] = mapped_column(ascii_text(64))
+    #: `user` or `staff`, for an event text.
+    audience: Mapped[str | None] = mapped_column(ascii_text(8))
     challenge_id: Mapped[str | None] = mapped_column(ascii_text(32))
     user_id: Mapped[str | None] = mapped_column(UserId)
     recipient: Mapped[str] = mapped_column(ascii_text(16))
     channel: Mapped[str] = mapped_column(ascii_text(8))
-    #: The best state of its attempts, by the order of `delivery.states.best`.
+    #: The text of an event or bulk message; None for the other kinds.
+    text: Mapped[str | None] = mapped_column(long_text())
+    #: The language of the text.
+    locale: Mapped[str | None] = mapped_column(ascii_text(16))
+    #: Sender → its approved pattern and values, as JSON.
+    patterns: Mapped[str | None] = mapped_column(long_text())
+    #: The batch of a bulk message.
+    batch_id: Mapped[str | None] = mapped_column(ascii_text(32))
+    #: The best state of its attempts, by the order of `delivery.states.best`; before the first and
+    #: between two tries `waiting`; `expired` or `skipped` if it is not sent at all.
     state: Mapped[str] = mapped_column(ascii_text(16))
+    #: Why it was skipped or failed, without mobiles and texts.
+    cause: Mapped[str | None] = mapped_column(exact_text(191))
     #: Number of SMS parts; None for a call and for a text that the gateway composes.
     parts: Mapped[int | None]
+    #: How often the route was walked.
+    tries: Mapped[int] = mapped_column(default=0)
+    #: When an outbox row is due; None where nothing is to be done any more.
+    next_try_at: Mapped[datetime | None]
+    #: The random token of the claim under which a worker holds the row.
+    claim: Mapped[str | None] = mapped_column(ascii_text(32))
+    not_before: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    #: A digest that makes a second message with the same key impossible.
+    dedupe_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -208,6 +241,7 @@ class Attempt(Base):
         Index("ix_smsverify_attempt_message", "message_id", "created_at"),
         Index("ix_smsverify_attempt_gateway_id", "gateway_id"),
         Index("ix_smsverify_attempt_created_at", "created_at"),
+        Index("ix_smsverify_attempt_check", "sender", "next_check_at"),
     )
 
     SENDING, FAILED = "sending", "failed"
@@ -219,11 +253,16 @@ class Attempt(Base):
     #: Whether the gateway generated the code.
     native: Mapped[bool] = mapped_column(default=False)
     gateway_id: Mapped[str | None] = mapped_column(exact_text(128))
+    #: The reference that the gateway got with the call, equal for all texts of one call.
+    call_reference: Mapped[str | None] = mapped_column(ascii_text(32))
     #: `sending` until the gateway has answered, `failed` if it refused, otherwise a
     #: `senders.base.Status`.
     state: Mapped[str] = mapped_column(ascii_text(16))
     #: Why it failed, without mobiles and texts.
     cause: Mapped[str | None] = mapped_column(exact_text(191))
+    #: How often the gateway was asked for the state, and when to ask next; None: do not ask.
+    checks: Mapped[int] = mapped_column(default=0)
+    next_check_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -278,6 +317,68 @@ class Template(Base):
 
     def __repr__(self) -> str:
         return f"<Template {self.event} for {self.audience} {self.locale or 'in all languages'}>"
+
+
+class Batch(Base):
+    """One text to many recipients. The counts change together with the states of its messages."""
+
+    __tablename__ = "smsverify_batch"
+    __table_args__ = (
+        Index("ix_smsverify_batch_created_at", "created_at"),
+        Index("ix_smsverify_batch_state", "state", "created_at"),
+    )
+
+    #: Recipients are being added; they are sent meanwhile.
+    EXPANDING = "expanding"
+    RUNNING, PAUSED, STOPPED, DONE = "running", "paused", "stopped", "done"
+    #: The recipients ended in an error, and the batch has those before it.
+    INCOMPLETE = "incomplete"
+
+    #: 128 random bits in hexadecimal. Not a secret.
+    id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
+    name: Mapped[str | None] = mapped_column(exact_text(191))
+    text: Mapped[str] = mapped_column(long_text())
+    parts: Mapped[int]
+    #: `all`, `group:NAME`, or `list` for other recipients, which cannot be read again.
+    source: Mapped[str] = mapped_column(exact_text(191))
+    started_by: Mapped[str | None] = mapped_column(exact_text(191))
+    state: Mapped[str] = mapped_column(ascii_text(16))
+    #: Messages that were added.
+    recipients: Mapped[int] = mapped_column(default=0)
+    #: Items that are no mobile, and users without one; numbers that were there before; numbers
+    #: that opted out.
+    invalid: Mapped[int] = mapped_column(default=0)
+    duplicates: Mapped[int] = mapped_column(default=0)
+    opted_out: Mapped[int] = mapped_column(default=0)
+    #: Messages that were not sent: expired, on the gateway's blacklist, or of a stopped batch.
+    skipped: Mapped[int] = mapped_column(default=0)
+    sent: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    unknown: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]
+    #: A digest of the caller's key: a second batch with the same key is impossible.
+    dedupe_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
+    created_at: Mapped[datetime]
+    #: Set by every change, so that an interrupted expansion is noticed.
+    updated_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id[:8]}… {self.state}>"
+
+
+class OptOut(Base):
+    """A number that asked for no more texts."""
+
+    __tablename__ = "smsverify_opt_out"
+
+    mobile: Mapped[str] = mapped_column(ascii_text(16), primary_key=True)
+    #: The line that the number wrote to; None where the app recorded it.
+    line: Mapped[str | None] = mapped_column(exact_text(64))
+    since: Mapped[datetime]
+
+    def __repr__(self) -> str:
+        return f"<OptOut of {mask(self.mobile)}>"
 
 
 class EarlyReport(Base):

@@ -17,6 +17,7 @@ from .models import (
     Alert,
     Attempt,
     Audit,
+    Batch,
     Budget,
     Challenge,
     EarlyReport,
@@ -70,7 +71,11 @@ def _conditions(
     )
     return [
         (Attempt, Attempt.created_at < cutoff),
-        (Message, and_(Message.created_at < cutoff, ~is_referred_to)),
+        (
+            Message,
+            and_(Message.created_at < cutoff, Message.next_try_at.is_(None), ~is_referred_to),
+        ),
+        (Batch, and_(Batch.finished_at.is_not(None), Batch.created_at < cutoff)),
         (Challenge, Challenge.created_at < cutoff),
         (MobileChange, and_(MobileChange.closed_at.is_not(None), MobileChange.proved_at < cutoff)),
         (MobileChange, MobileChange.proved_at < min(cutoff, now - _LONGEST_CHANGE)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from blinker import NamedSignal
 from sqlalchemy import select, update
@@ -16,7 +17,8 @@ from ..db.ledger import Ledger
 from ..db.models import Attempt, Message
 from ..errors import ConfigurationError, SenderError, StoreUnavailable, Unknown
 from ..phone import mask
-from ..senders.base import DeliveryState, Receipt, Sender
+from ..senders.base import Capability, DeliveryState, Receipt, Sender
+from .checks import next_check
 from .states import best
 
 log = logging.getLogger(__name__)
@@ -48,11 +50,13 @@ class Attempts:
     def new(self, message_id: str, sender: Sender, *, native: bool = False) -> Attempt:
         """Return a new attempt in the state `sending`, not stored yet."""
         now = self._ledger.clock()
+        attempt_id = secrets.token_hex(16)
         return Attempt(
-            id=secrets.token_hex(16),
+            id=attempt_id,
             message_id=message_id,
             sender=sender.name,
             native=native,
+            call_reference=attempt_id,
             state=Attempt.SENDING,
             created_at=now,
             updated_at=now,
@@ -62,25 +66,50 @@ class Attempts:
         self, message: Message, attempt: Attempt, sender: Sender, receipt: Receipt
     ) -> None:
         """Record what the gateway answered, and announce that the message was sent."""
-        # A truncated id would match nothing.
-        fits = receipt.id is not None and len(receipt.id) <= _MAX_GATEWAY_ID
-        gateway_id = receipt.id if fits else None
-        self._record(attempt, state=str(receipt.status), gateway_id=gateway_id)
-        if self._after_receipt is not None and gateway_id is not None and sender.push_methods:
-            try:
-                self._after_receipt(sender.name, [gateway_id])
-            except (StoreUnavailable, ConfigurationError, SQLAlchemyError):
-                log.exception("early reports of attempt %s could not be applied", attempt.id)
-        self._announce(signals.message_sent, message, attempt)
+        gateway_id = storable_id(receipt)
+        self._record(
+            attempt,
+            state=str(receipt.status),
+            gateway_id=gateway_id,
+            next_check_at=self.first_check(sender, receipt),
+        )
+        self.apply_early_reports(sender, [gateway_id] if gateway_id is not None else [])
+        self.announce(signals.message_sent, message, attempt)
 
-    def record_failure(self, message: Message, attempt: Attempt, error: SenderError) -> None:
+    def apply_early_reports(self, sender: Sender, gateway_ids: Sequence[str]) -> None:
+        """Apply delivery reports that arrived before these receipts were recorded."""
+        if self._after_receipt is None or not gateway_ids or not sender.push_methods:
+            return
+        try:
+            self._after_receipt(sender.name, gateway_ids)
+        except (StoreUnavailable, ConfigurationError, SQLAlchemyError):
+            log.exception("early reports of %s could not be applied", sender.name)
+
+    def first_check(self, sender: Sender, receipt: Receipt) -> datetime | None:
+        """Return when to ask the gateway for the state; None where it cannot be asked."""
+        is_open = receipt.id is not None and not receipt.status.final
+        if not is_open or Capability.STATUS not in sender.capabilities:
+            return None
+        now = self._ledger.clock()
+        return next_check(now, 0, now)
+
+    def record_failure(
+        self, message: Message, attempt: Attempt, sender: Sender, error: SenderError
+    ) -> None:
         """Record why the gateway did not take the message."""
         state = str(DeliveryState.UNKNOWN) if isinstance(error, Unknown) else Attempt.FAILED
-        self._record(attempt, state=state, cause=error.reason[:_MAX_CAUSE])
+        # A gateway that knows the call by its reference can be asked what became of it.
+        asks = state != Attempt.FAILED and Capability.FIND in sender.capabilities
+        self._record(
+            attempt,
+            state=state,
+            cause=error.reason[:_MAX_CAUSE],
+            next_check_at=self._ledger.clock() if asks else None,
+        )
         if state == Attempt.FAILED:
-            self._announce(signals.message_failed, message, attempt)
+            self.announce(signals.message_failed, message, attempt)
 
-    def _record(self, attempt: Attempt, **values: str | None) -> None:
+    def _record(self, attempt: Attempt, **values: object) -> None:
         """Write an outcome. The gateway has already acted, so a failed write is only logged."""
         now = self._ledger.clock()
 
@@ -96,13 +125,16 @@ class Attempts:
                 select(Attempt.state).where(Attempt.message_id == attempt.message_id)
             )
             message.state, message.updated_at = best(states), now
+            if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
+                message.next_try_at = message.claim = message.cause = None
 
         try:
             self._ledger.run(work)
         except (StoreUnavailable, SQLAlchemyError, ValueError):  # ValueError: not encodable
             log.exception("the outcome of attempt %s could not be recorded", attempt.id)
 
-    def _announce(self, signal: NamedSignal, message: Message, attempt: Attempt) -> None:
+    def announce(self, signal: NamedSignal, message: Message, attempt: Attempt) -> None:
+        """Send a signal about an attempt."""
         self._emit(
             signal,
             message_id=message.id,
@@ -110,3 +142,9 @@ class Attempts:
             mobile=mask(message.recipient),
             sender_name=attempt.sender,
         )
+
+
+def storable_id(receipt: Receipt) -> str | None:
+    """Return the gateway's id if it fits into its column. A truncated id would match nothing."""
+    fits = receipt.id is not None and len(receipt.id) <= _MAX_GATEWAY_ID
+    return receipt.id if fits else None

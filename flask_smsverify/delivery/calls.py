@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
@@ -19,7 +19,7 @@ from ..errors import (
     Unknown,
     locate,
 )
-from ..senders.base import DeliveryReport, DeliveryState, Receipt, ReceivedText, Sender
+from ..senders.base import DeliveryReport, DeliveryState, Receipt, ReceivedText, Sender, Text
 from .breaker import Breakers
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,29 @@ class SenderCalls:
             return receipt
 
         return self._call(sender, checked)
+
+    def send_batch(self, sender: Sender, texts: Sequence[Text]) -> list[Receipt]:
+        """Make a call that sends several texts, and return a receipt for each, in order.
+
+        It takes none of the slots, which are for codes and single texts: the caller limits its
+        calls in flight.
+
+        :raises SenderError: the failure of the whole call.
+        """
+
+        def checked() -> list[Receipt]:
+            receipts = sender.send_batch(texts)
+            if len(receipts) != len(texts):
+                raise sender.make_error(Unknown, "it returned too few or too many receipts")
+            return receipts
+
+        try:
+            with self.breakers.watch(sender.name):
+                return _translate_errors(sender, checked)
+        except SenderError as error:
+            level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
+            log.log(level, "%s: %s", type(error).__name__, error)
+            raise
 
     def check_native_code(self, sender: Sender, mobile: str, code: str) -> bool:
         """Return a native gateway's verdict on a code.

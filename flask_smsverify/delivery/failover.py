@@ -198,7 +198,7 @@ class Delivery:
         try:
             receipt = self._calls.send(sender, lambda: job.call(sender, attempt))
         except SenderError as error:
-            self._attempts.record_failure(job.message, attempt, error)
+            self._attempts.record_failure(job.message, attempt, sender, error)
             progress.causes.append(error)
             if not isinstance(error, Unknown):
                 job.attempt_failed(attempt)
@@ -239,6 +239,14 @@ class Delivery:
                     skipped.append(sender)
         for sender in skipped:
             yield sender, False
+
+    def send_batch(self, sender: Sender, texts: Sequence[Text]) -> list[Receipt]:
+        """Send several texts with one call of one sender, and return a receipt for each.
+
+        :raises SenderError: the failure of the whole call.
+        """
+        with deadline(self._seconds):
+            return self._calls.send_batch(sender, texts)
 
     def send_text(
         self,

@@ -33,11 +33,19 @@ class Tracker:
     """Records delivery reports and messages from phones.
 
     :param emit: sends a signal.
+    :param on_reply: called with the author, the text and the line of each new message from a phone.
     """
 
-    def __init__(self, ledger: Ledger, *, emit: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        emit: Callable[..., None],
+        on_reply: Callable[[str, str, str], None],
+    ) -> None:
         self._ledger = ledger
         self._emit = emit
+        self._on_reply = on_reply
 
     def record(self, sender: str, items: Iterable[ReceivedText | DeliveryReport]) -> None:
         """Record what one call of a webhook contains. Recording it again changes nothing.
@@ -188,6 +196,7 @@ class Tracker:
             return [row for _, row in sorted(rows.items()) if insert(session, models.Incoming, row)]
 
         for row in self._ledger.run(work):
+            self._on_reply(str(row["originator"]), str(row["text"]), str(row["line"]))
             self._emit(
                 signals.message_received,
                 incoming_id=row["id"],

@@ -40,6 +40,10 @@ class Capability(enum.StrEnum):
     NATIVE_CODE = "native_code"  #: a code that the gateway generates and checks
     CREDIT = "credit"  #: `credit`
     STATUS = "status"  #: `statuses`
+    FIND = "find"  #: `find`: what became of a call whose answer was lost
+    CONTACTS = "contacts"  #: `contacts`: the customer club
+    PRICES = "prices"  #: `part_price`
+    FILTER = "filter"  #: `reachable`: which numbers take advertising texts
     INCOMING = "incoming"  #: `received`
 
 
@@ -69,11 +73,14 @@ class Text:
 
     :param to: E.164.
     :param reference: the app's id of the message, passed on where the gateway takes one.
+    :param call: the app's id of the call, equal for all texts of one call, passed on where the
+        gateway can be asked for the call by it.
     """
 
     to: str
     text: str
     reference: str = ""
+    call: str = ""
 
     def __repr__(self) -> str:
         return f"<Text {self.reference or 'without reference'}>"
@@ -415,6 +422,34 @@ class Sender:
         :returns: a state for every id; `UNKNOWN` for ids that the gateway leaves out.
         """
         raise self.not_supported("delivery states")
+
+    def find(self, call: str, mobiles: Sequence[str]) -> dict[str, Receipt]:
+        """Return what the gateway knows of a call whose answer was lost.
+
+        Override it for `Capability.FIND`.
+
+        :param call: the reference that the call was made with, as in `Text.call`.
+        :param mobiles: the recipients of the call, E.164.
+        :returns: mobile → receipt. A mobile that the gateway leaves out stays unknown.
+        """
+        raise self.not_supported("questions about a call")
+
+    def contacts(self) -> Iterator[str]:
+        """Yield the mobiles of the customer club in E.164. Override it for `CONTACTS`."""
+        raise self.not_supported("a customer club")
+
+    def part_price(self, text: str) -> Decimal:
+        """Return the price of one part of a text. Override it for `Capability.PRICES`."""
+        raise self.not_supported("prices")
+
+    def reachable(self, mobiles: Sequence[str]) -> set[str]:
+        """Return the numbers that are not on the operator's blacklist for advertising texts.
+
+        Override it for `Capability.FILTER`.
+
+        :param mobiles: E.164.
+        """
+        raise self.not_supported("the blacklist")
 
     def received(self, since: datetime) -> Iterator[ReceivedText]:
         """Yield texts from phones since then. Override it for `Capability.INCOMING`.

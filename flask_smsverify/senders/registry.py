@@ -34,6 +34,9 @@ SIMULATED_PATHS: Mapping[str, str] = {
     "smsir legacy": "/smsir/api",
 }
 
+#: Options that every sender may have and that its class does not get.
+GENERAL_OPTIONS = frozenset({"gateway", "quiet_hours"})
+
 #: Parameters that are not options: tests give them, or `build` does.
 _NOT_OPTIONS = frozenset({"name", "http_client", "enabled"})
 
@@ -55,7 +58,7 @@ def build(
     """
     kind = str(options["gateway"])
     cls = _find_class(name, kind, registered)
-    arguments = {key: value for key, value in options.items() if key != "gateway"}
+    arguments = {key: value for key, value in options.items() if key not in GENERAL_OPTIONS}
     # The class's own `gateway`, so that an app's subclass of a built-in gateway is simulated too.
     simulated = SIMULATED_PATHS.get(f"{cls.gateway} {arguments.get('api')}") or SIMULATED_PATHS.get(
         cls.gateway
@@ -72,6 +75,15 @@ def build(
         raise ConfigurationError(f"SMSVERIFY_SENDERS[{name!r}]: {error}") from None
 
 
+def find_gateway(kind: str) -> type[Sender] | None:
+    """Return the class of a built-in gateway; None where there is none of this kind."""
+    if kind not in GATEWAYS:
+        return None
+    module, class_name = GATEWAYS[kind]
+    found: type[Sender] = getattr(import_module(f".{module}", __package__), class_name)
+    return found
+
+
 def _find_class(name: str, kind: str, registered: Mapping[str, type[Sender]]) -> type[Sender]:
     if kind in registered:
         if not isinstance(getattr(registered[kind], "gateway", None), str):
@@ -80,15 +92,14 @@ def _find_class(name: str, kind: str, registered: Mapping[str, type[Sender]]) ->
                 "attribute `gateway`, a string with the kind of gateway"
             )
         return registered[kind]
-    if kind not in GATEWAYS:
+    found = find_gateway(kind)
+    if found is None:
         known = [*registered, *GATEWAYS]
         near = difflib.get_close_matches(kind, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "the gateways are " + ", ".join(known)
         raise ConfigurationError(
             f"SMSVERIFY_SENDERS[{name!r}]: there is no gateway {kind!r}; {hint}"
         )
-    module, class_name = GATEWAYS[kind]
-    found: type[Sender] = getattr(import_module(f".{module}", __package__), class_name)
     return found
 
 

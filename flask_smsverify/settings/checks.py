@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import ConfigurationError
 from .limits_notation import Limit, parse_limits
@@ -88,6 +89,16 @@ def check_date(value: object) -> date | None:
         return date.fromisoformat(value)  # type: ignore[arg-type]  # TypeError for what is no text
     except (TypeError, ValueError):
         raise ConfigurationError("must be a date such as '2030-01-31'") from None
+
+
+def check_timezone(value: object) -> str:
+    """Check the name of a time zone in the IANA database."""
+    if value == "Asia/Tehran":
+        return "Asia/Tehran"  # known without a database, as on Windows
+    try:
+        return ZoneInfo(str(value)).key
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ConfigurationError("must be the name of a time zone, such as 'Asia/Tehran'") from None
 
 
 def check_delays(value: object) -> tuple[int, ...]:

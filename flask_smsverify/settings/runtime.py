@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, MobileError
 from .checks import suggest
+from .quiet_hours import QuietHours
 from .schema import PREFIX, Settings
 
 
@@ -29,6 +30,7 @@ class RuntimeSettings:
     :param signature: the end of every text; may be empty.
     :param site_name: the name in texts and on pages.
     :param staff_mobiles: the recipients of staff notices, in E.164.
+    :param quiet_hours: when event and bulk texts wait; None: never.
     """
 
     version: int
@@ -38,6 +40,7 @@ class RuntimeSettings:
     signature: str
     site_name: str
     staff_mobiles: tuple[str, ...] = dataclasses.field(repr=False)
+    quiet_hours: QuietHours | None
 
 
 #: The names that `LiveSettings.update` accepts.

@@ -45,10 +45,12 @@ from .checks import (
     check_site_name,
     check_template,
     check_test_numbers,
+    check_timezone,
     check_url,
     suggest,
 )
 from .limits_notation import Limit
+from .quiet_hours import QuietHours, check_quiet_hours
 
 PREFIX = "SMSVERIFY_"
 
@@ -124,6 +126,9 @@ class Settings:
     opt_out_footer: str | None = _key(check_footer, None)
     patterns: Mapping[str, Mapping[str, Mapping[str, object]]] = _key(check_patterns, {})
     queue: str = _key(check_one_of("inline"), "inline")
+    quiet_hours: QuietHours | None = _key(check_quiet_hours, None)
+    timezone: str = _key(check_timezone, "Asia/Tehran")
+    notify_unverified: bool = _key(check_bool, True)
     staff_mobiles: tuple[str, ...] = _key(check_names, ())
     test_numbers: Mapping[str, str] = _key(check_test_numbers, {})
     test_numbers_until: date | None = _key(check_date, None)

@@ -29,7 +29,7 @@ class Outbox:
 
         Reading them waits until background sends are done.
         """
-        self._state.workers.wait()
+        self._state.wait()
         return self._memory.messages
 
     @property
@@ -50,7 +50,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Remove the messages that were sent so far."""
-        self._state.workers.wait()
+        self._state.wait()
         self._memory.clear()
 
 
@@ -70,14 +70,14 @@ def outbox(app: Flask) -> Iterator[Outbox]:
     state = get_state(app)
     memory = Memory(name="outbox")
     source = state.clock.source
-    state.workers.wait()
+    state.wait()
     with app.app_context():
         state.usage.reset_all()
     with state.delivery.rerouted(Routes({"outbox": memory}, {})):
         try:
             yield Outbox(state, memory)
         finally:
-            state.workers.wait()
+            state.wait()
             state.clock.source = source
             with app.app_context():
                 state.usage.reset_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any
 
@@ -77,6 +77,9 @@ DEFAULTS: dict[str, object] = {
     "ADMIN_TEMPLATE": None,
     "NEXT_URL": "/",
     "QUEUE": "inline",
+    "QUIET_HOURS": None,
+    "TIMEZONE": "Asia/Tehran",
+    "NOTIFY_UNVERIFIED": True,
     "STAFF_MOBILES": (),
     "TEST_NUMBERS": {},
     "TEST_NUMBERS_UNTIL": None,
@@ -143,6 +146,9 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("FRAME_ANCESTORS", "'self' https://portal.example", "'self' https://portal.example"),
     ("NEXT_URL", "/home?tab=1", "/home?tab=1"),
     ("STAFF_MOBILES", ["+989120000000"], ("+989120000000",)),
+    ("QUIET_HOURS", "", None),
+    ("QUIET_HOURS", "22:00-07:30", (time(22), time(7, 30))),
+    ("TIMEZONE", "Europe/Berlin", "Europe/Berlin"),
     ("TEST_NUMBERS", {"+989120000000": "012345"}, {"+989120000000": "012345"}),
     ("TEST_NUMBERS_UNTIL", "2090-01-31", date(2090, 1, 31)),
     ("TEST_NUMBERS_UNTIL", date(2090, 1, 31), date(2090, 1, 31)),
@@ -256,6 +262,12 @@ REFUSED: list[tuple[str, object, str]] = [
     ("NEXT_URL", "https://example.com/", "on this site"),
     ("NEXT_URL", "home", "on this site"),
     ("QUEUE", "redis", "inline"),
+    ("QUIET_HOURS", "22-7", "two different times"),
+    ("QUIET_HOURS", "22:00-22:00", "two different times"),
+    ("QUIET_HOURS", "24:00-07:00", "two different times"),
+    ("TIMEZONE", "Asia/Nowhere", "time zone"),
+    ("TIMEZONE", "../etc/passwd", "time zone"),
+    ("NOTIFY_UNVERIFIED", "no", "True or False"),
     ("STAFF_MOBILES", "+989120000000", "list"),
     ("STAFF_MOBILES", [989120000000], "list"),
     ("TEST_NUMBERS", ["+989120000000"], "quotes"),
@@ -575,6 +587,7 @@ def test_the_first_version_holds_the_configuration() -> None:
         "signature": "Chenar",
         "site_name": "چنار",
         "staff_mobiles": ("+989121110000",),
+        "quiet_hours": None,
     }
     assert current.areas == {"shop": ("shop.*",)}
     assert make_live().current.site_name == "app"

@@ -18,6 +18,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 
 import httpx
@@ -53,6 +54,9 @@ from .client import (
     PersonalText,
     RayganClient,
 )
+
+#: The guide's error "group": no send has this group.
+_NO_SUCH_GROUP = "3002"
 
 
 class Raygan(Sender):
@@ -100,6 +104,8 @@ class Raygan(Sender):
             )
         self.line = "" if line == "" else parse_text(self.name, "line", line)
         self.native_codes = parse_flag(self.name, "native_codes", native_codes)
+        #: With a group of the host's, a call has no reference by which it could be found.
+        self._has_group = group_id != ""
         self._http = HttpTransport(
             self.identity,
             base_url or BASE_URL,
@@ -127,6 +133,9 @@ class Raygan(Sender):
             supported.add(Capability.NATIVE_CODE)
         if self.line:
             supported |= {Capability.TEXT, Capability.STATUS, Capability.INCOMING}
+            supported |= {Capability.FILTER, Capability.PRICES}
+            if not self._has_group:
+                supported.add(Capability.FIND)
         return frozenset(supported)
 
     def close(self) -> None:
@@ -153,22 +162,18 @@ class Raygan(Sender):
         failure: Unknown | None = None
         group = ""
         try:
-            group = self.client.send_message(batch[0].text, [text.to for text in batch])
+            group = self.client.send_message(
+                batch[0].text,
+                [text.to for text in batch],
+                group_id=None if self._has_group else batch[0].call,
+            )
         except Unknown as error:
             if len(batch) > 1 or error.code != SOME_FAILED:
                 raise
             failure = error
         if failure is not None:  # "some messages failed" is about the only one
             raise self.make_error(Unavailable, failure.reason, code=failure.code)
-        return [
-            Receipt(
-                text.to,
-                DeliveryState.QUEUED,
-                f"{group}:{_digest(group, text.to)}",
-                reference=text.reference,
-            )
-            for text in batch
-        ]
+        return [_group_receipt(group, text.to, text.reference) for text in batch]
 
     def _send_personal(self, batch: Sequence[Text]) -> list[Receipt]:
         sent = self.client.send_corresponding_message(
@@ -262,6 +267,25 @@ class Raygan(Sender):
         states = self.client.corresponding_message_status(ids)
         return {state.message_id: state.status for state in states if state.message_id in requested}
 
+    def find(self, call: str, mobiles: Sequence[str]) -> dict[str, Receipt]:
+        """Return the receipts of a `SendMessage` by its `UserGroupID`."""
+        try:
+            group = self.client.get_group_message_id(call)
+        except SenderError as error:
+            if error.code == _NO_SUCH_GROUP:
+                return {}
+            raise
+        return {mobile: _group_receipt(group, mobile) for mobile in mobiles}
+
+    def part_price(self, text: str) -> Decimal:
+        """Return the price of a part. Raygan charges Persian and Latin texts differently."""
+        prices = self.client.get_prices()
+        return prices.latin if text.isascii() else prices.persian
+
+    def reachable(self, mobiles: Sequence[str]) -> set[str]:
+        """Return the numbers that are not on the blacklist, by `ShowWhiteList`."""
+        return set(self.client.show_white_list(mobiles))
+
     def received(self, since: datetime) -> Iterator[ReceivedText]:
         """Yield texts that the line received since then.
 
@@ -286,6 +310,11 @@ class Raygan(Sender):
                 text=message.message,
                 received_at=_to_datetime(message.timestamp),
             )
+
+
+def _group_receipt(group: str, mobile: str, reference: str = "") -> Receipt:
+    id_ = f"{group}:{_digest(group, mobile)}"
+    return Receipt(mobile, DeliveryState.QUEUED, id_, reference=reference)
 
 
 def _digest(group: str, mobile: str) -> str:

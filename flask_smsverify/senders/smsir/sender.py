@@ -133,6 +133,8 @@ class SmsIr(Sender):
             supported.add(Capability.TEXT)
         if self._v1 is not None:
             supported |= {Capability.STATUS, Capability.INCOMING}
+        if self._legacy is not None and self._customer_club:
+            supported.add(Capability.CONTACTS)
         return frozenset(supported)
 
     def close(self) -> None:
@@ -240,6 +242,12 @@ class SmsIr(Sender):
                 raise
             has_answer = True
         return states
+
+    def contacts(self) -> Iterator[str]:
+        """Yield the mobiles of the active contacts of the customer club."""
+        for contact in self.legacy.iter_contacts():
+            if contact.active:
+                yield contact.mobile
 
     def received(self, since: datetime) -> Iterator[ReceivedText]:
         """Yield the texts since then, among the latest hundred."""

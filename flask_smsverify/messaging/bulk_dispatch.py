@@ -1,0 +1,485 @@
+"""Dispatch of batches: several calls in flight, each with as many texts as the gateway takes.
+
+Each thread has senders, and so connections, of its own: one shared HTTP client reaches a fifth of
+the throughput with many calls in flight. What the threads write goes into shared transactions, so a
+gateway that takes one text a call costs no transaction per text.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..db.group_commit import GroupCommit
+from ..db.ledger import Ledger
+from ..db.models import Attempt, Batch, Message
+from ..delivery.attempts import Attempts, storable_id
+from ..delivery.failover import Delivery
+from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
+from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
+from .bulk import ACTIVE, COUNT_OF, BulkSends
+from .dispatch import MAX_RETRIES, QuietUntil, retry_wait
+from .outbox import Claim, Outbox
+from .worker import run_in_threads
+
+log = logging.getLogger(__name__)
+
+#: The most texts of one call. Raygan takes 50,000, but a lost answer leaves all of them unknown.
+MAX_CALL = 1000
+#: Rows that a thread claims where the gateway takes one text a call. All must be sent before the
+#: claim ends, also by a slow gateway.
+_MIN_CLAIM = 10
+#: How long to wait while every sender of texts is skipped by its breaker.
+_BLOCKED = timedelta(seconds=10)
+_BLACKLISTED = "the number is on the operator's blacklist"
+_MAX_CAUSE = 191
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Messages that one sender is about to get, and the attempts at them."""
+
+    token: str
+    sender: Sender
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one message.
+
+    :param attempt: the attempt to record; None where no sender was called.
+    :param state: the state of the attempt, and of the message unless it is tried again.
+    :param retry_at: when to try again; None where the message is closed.
+    """
+
+    message: Message
+    token: str
+    attempt: Attempt | None
+    state: str
+    cause: str | None = None
+    gateway_id: str | None = None
+    next_check_at: datetime | None = None
+    retry_at: datetime | None = None
+    goes_on: bool = False
+
+
+class BulkDispatcher:
+    """Sends the messages of batches. Implements `worker.Queue`.
+
+    :param own_sender: returns a sender with connections of its own for a thread.
+    :param threads: how many calls are in flight.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        outbox: Outbox,
+        batches: BulkSends,
+        delivery: Delivery,
+        attempts: Attempts,
+        *,
+        quiet_until: QuietUntil,
+        own_sender: Callable[[Sender], Sender],
+        threads: int,
+    ) -> None:
+        self.name = "bulk"
+        self._ledger = ledger
+        self._outbox = outbox
+        self._batches = batches
+        self._delivery = delivery
+        self._attempts = attempts
+        self._quiet_until = quiet_until
+        self._own_sender = own_sender
+        self._threads = threads
+        self._claiming = threading.Lock()
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+        self._blocked_until: datetime | None = None
+        self._open = GroupCommit(self._open_attempts, largest=64)
+        self._record = GroupCommit(self._record_outcomes, largest=64)
+
+    # --- the queue -------------------------------------------------------------------------------
+
+    def send_due(self, stop: threading.Event) -> int:
+        """Send batches until none has a due message, or the event is set."""
+        self._batches.close_stopped()
+        self._batches.resume_interrupted()
+        self._blocked_until = None
+        count = 0
+        while not stop.is_set() and (due := self._due_batches()):
+            for batch_id in due:
+                count += run_in_threads(self._threads, partial(self._send_batch, batch_id, stop))
+                self._batches.finish(batch_id)
+            if self._is_blocked():
+                break
+        for batch_id in self._open_batches():
+            self._batches.finish(batch_id)
+        return count
+
+    def next_due(self) -> datetime | None:
+        """Return when the next message of a batch may be sent."""
+        query = (
+            select(func.min(Message.next_try_at))
+            .join(Batch, Batch.id == Message.batch_id)
+            .where(Batch.state.in_(ACTIVE), Batch.finished_at.is_(None))
+        )
+        due = self._ledger.read(lambda session: session.scalar(query))
+        if due is None:
+            return None
+        return max(
+            time for time in (due, self._blocked_until, self._quiet_end()) if time is not None
+        )
+
+    def abandon(self) -> int:
+        """Record what threads that cannot be waited for leave behind."""
+        with self._lock:
+            held = list(self._held)
+        return sum(map(self._outbox.abandon, held))
+
+    def _is_blocked(self) -> bool:
+        """Return whether every sender of texts is skipped by its breaker."""
+        return self._blocked_until is not None
+
+    def _open_batches(self) -> Sequence[str]:
+        query = (
+            select(Batch.id)
+            .where(Batch.state.in_(ACTIVE), Batch.finished_at.is_(None))
+            .order_by(Batch.created_at)
+        )
+        return self._ledger.read(lambda session: session.scalars(query).all())
+
+    def _due_batches(self) -> list[str]:
+        if self._quiet_end() is not None:
+            return []
+        now = self._ledger.clock()
+
+        def work(session: Session) -> list[str]:
+            return [
+                batch_id
+                for batch_id in self._open_batches()
+                if session.scalar(
+                    select(Message.id)
+                    .where(Message.batch_id == batch_id, Message.next_try_at <= now)
+                    .limit(1)
+                )
+            ]
+
+        return self._ledger.read(work)
+
+    def _quiet_end(self) -> datetime | None:
+        """Return when the first sender may send; None where one may send now."""
+        ends = [self._quiet_until(sender.name) for sender in self._delivery.routes.route("text")]
+        known = [end for end in ends if end is not None]
+        return min(known) if known and len(known) == len(ends) else None
+
+    # --- one thread ------------------------------------------------------------------------------
+
+    def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
+        """Send messages of a batch until none is due."""
+        own: dict[str, Sender] = {}
+        count = 0
+        try:
+            while not stop.is_set() and not self._is_blocked():
+                claim = self._claim(batch_id)
+                if claim is None or not claim.found:
+                    break
+                count += len(claim.messages)
+                with self._lock:
+                    self._held.add(claim.token)
+                try:
+                    self._send_claim(claim, own, stop)
+                finally:
+                    with self._lock:
+                        self._held.discard(claim.token)
+        finally:
+            for sender in own.values():
+                if sender is not self._delivery.routes.senders.get(sender.name):
+                    sender.close()
+        return count
+
+    def _claim(self, batch_id: str) -> Claim | None:
+        limits = [sender.batch_limit for sender in self._delivery.routes.route("text")]
+        size = max(_MIN_CLAIM, min(MAX_CALL, max(limits, default=1)))
+        with self._claiming:  # one thread at a time, so that threads do not wait for rows' locks
+            state = self._ledger.read(
+                lambda session: session.scalar(select(Batch.state).where(Batch.id == batch_id))
+            )
+            if state not in ACTIVE:
+                return None
+            return self._outbox.claim(Message.BULK, size, batch_id=batch_id)
+
+    def _send_claim(self, claim: Claim, own: dict[str, Sender], stop: threading.Event) -> None:
+        waiting = list(claim.messages)
+        causes: dict[str, str] = {}
+        called = False
+        for sender in self._delivery.routes.route("text"):
+            if not waiting or self._quiet_until(sender.name) is not None:
+                continue
+            with self._delivery.breakers.admit(sender.name) as is_admitted:
+                if not is_admitted:
+                    continue
+                called = True
+                if sender.name not in own:
+                    own[sender.name] = self._own_sender(sender)
+                waiting = self._send_by(own[sender.name], claim, waiting, causes, stop)
+        if not waiting:
+            return
+        if not called or stop.is_set():
+            self._outbox.release(claim, waiting)
+            if not stop.is_set():
+                self._blocked_until = self._ledger.clock() + _BLOCKED
+            return
+        now = self._ledger.clock()
+        self._record(
+            [
+                _Outcome(
+                    message,
+                    claim.token,
+                    None,
+                    Attempt.FAILED,
+                    causes.get(message.id),
+                    retry_at=(
+                        now + retry_wait(message.tries) if message.tries < MAX_RETRIES else None
+                    ),
+                )
+                for message in waiting
+            ]
+        )
+
+    def _send_by(
+        self,
+        sender: Sender,
+        claim: Claim,
+        messages: Sequence[Message],
+        causes: dict[str, str],
+        stop: threading.Event,
+    ) -> list[Message]:
+        """Send by one sender, and return the messages that another one may carry."""
+        left: list[Message] = []
+        messages = self._without_blacklisted(sender, claim, messages)
+        source = iter(messages)
+        while part := list(islice(source, min(MAX_CALL, sender.batch_limit))):
+            if stop.is_set():
+                left += part
+                continue
+            opened = self._open(_Call(claim.token, sender, part))
+            if not opened:
+                continue  # another worker has taken the messages
+            outcomes = self._call(sender, claim.token, opened)
+            for outcome in outcomes:
+                if outcome.goes_on:
+                    causes[outcome.message.id] = f"{sender.name}: {outcome.cause}"
+                    left.append(outcome.message)
+            self._record(outcomes)
+            self._announce(sender, outcomes)
+        return left
+
+    def _without_blacklisted(
+        self, sender: Sender, claim: Claim, messages: Sequence[Message]
+    ) -> Sequence[Message]:
+        """Close the messages to numbers that the gateway would charge for and not reach."""
+        if Capability.FILTER not in sender.capabilities:
+            return messages
+        try:
+            reachable = sender.reachable([message.recipient for message in messages])
+        except SenderError as error:
+            log.warning("the blacklist was not read: %s", error)
+            return messages
+        blocked = [message for message in messages if message.recipient not in reachable]
+        if blocked:
+            self._record(
+                [
+                    _Outcome(message, claim.token, None, Message.SKIPPED, _BLACKLISTED)
+                    for message in blocked
+                ]
+            )
+        return [message for message in messages if message.recipient in reachable]
+
+    def _call(
+        self, sender: Sender, token: str, opened: Sequence[tuple[Message, Attempt]]
+    ) -> list[_Outcome]:
+        call = opened[0][1].call_reference or ""
+        texts = [
+            Text(message.recipient, message.text or "", message.id, call) for message, _ in opened
+        ]
+        try:
+            receipts = self._delivery.send_batch(sender, texts)
+        except SenderError as error:
+            receipts = [Receipt.failed(text, error) for text in texts]
+        except SMSVerifyError as error:
+            failure = sender.make_error(Misconfigured, str(error)[:_MAX_CAUSE])
+            receipts = [Receipt.failed(text, failure) for text in texts]
+        return [
+            self._outcome(sender, message, token, attempt, receipt)
+            for (message, attempt), receipt in zip(opened, receipts, strict=True)
+        ]
+
+    def _outcome(
+        self, sender: Sender, message: Message, token: str, attempt: Attempt, receipt: Receipt
+    ) -> _Outcome:
+        error = receipt.error
+        if error is None and receipt.status in (DeliveryState.REJECTED, DeliveryState.UNDELIVERED):
+            error = sender.make_error(Rejected, "its receipt says that nothing was sent")
+        if error is None and receipt.status is DeliveryState.UNKNOWN:
+            error = sender.make_error(Unknown, "its receipt does not say whether it was sent")
+        if error is None:
+            return _Outcome(
+                message,
+                token,
+                attempt,
+                str(receipt.status),
+                gateway_id=storable_id(receipt),
+                next_check_at=self._attempts.first_check(sender, receipt),
+            )
+        if isinstance(error, Unknown):
+            asks = Capability.FIND in sender.capabilities
+            return _Outcome(
+                message,
+                token,
+                attempt,
+                str(DeliveryState.UNKNOWN),
+                error.reason,
+                next_check_at=self._ledger.clock() if asks else None,
+            )
+        return _Outcome(
+            message,
+            token,
+            attempt,
+            Attempt.FAILED,
+            error.reason,
+            goes_on=isinstance(error, Unavailable),
+        )
+
+    def _announce(self, sender: Sender, outcomes: Sequence[_Outcome]) -> None:
+        ids = [outcome.gateway_id for outcome in outcomes if outcome.gateway_id is not None]
+        self._attempts.apply_early_reports(sender, ids)
+        for outcome in outcomes:
+            assert outcome.attempt is not None  # noqa: S101 -- `_call` sets it
+            if outcome.state == Attempt.FAILED:
+                signal = signals.message_failed
+            elif outcome.state == DeliveryState.UNKNOWN:
+                continue
+            else:
+                signal = signals.message_sent
+            if signal.receivers:
+                self._attempts.announce(signal, outcome.message, outcome.attempt)
+
+    # --- transactions that several threads share -------------------------------------------------
+
+    def _open_attempts(self, calls: Sequence[_Call]) -> list[list[tuple[Message, Attempt]]]:
+        """Write the attempts of several calls, for the messages whose claims still hold."""
+
+        def work(session: Session) -> list[list[tuple[Message, Attempt]]]:
+            opened = []
+            rows = []
+            for call in calls:
+                held = self._outbox.hold_all(
+                    session, [message.id for message in call.messages], call.token
+                )
+                reference = secrets.token_hex(16)
+                pairs = []
+                for message in call.messages:
+                    if message.id in held:
+                        attempt = self._attempts.new(message.id, call.sender)
+                        attempt.call_reference = reference
+                        pairs.append((message, attempt))
+                        rows.append(attempt)
+                opened.append(pairs)
+            session.add_all(rows)
+            session.flush()
+            return opened
+
+        return self._ledger.run(work)
+
+    def _record_outcomes(self, groups: Sequence[Sequence[_Outcome]]) -> list[None]:
+        """Write the outcomes of several calls, and count them in their batches."""
+        outcomes = [outcome for group in groups for outcome in group]
+        attempts = [outcome for outcome in outcomes if outcome.attempt is not None]
+        final = [outcome for outcome in outcomes if not outcome.goes_on]
+
+        def work(session: Session) -> None:
+            now = self._ledger.clock()
+            session.scalars(  # the lock orders this after a delivery report
+                select(Message.id)
+                .where(Message.id.in_([outcome.message.id for outcome in outcomes]))
+                .order_by(Message.id)
+                .with_for_update()
+            ).all()
+            if attempts:
+                table = Attempt.__table__
+                session.connection().execute(
+                    update(table)  # type: ignore[arg-type]  # a mapped class's table is a Table
+                    .where(table.c.id == bindparam("key"))
+                    .values(
+                        state=bindparam("new_state"),
+                        gateway_id=bindparam("new_gateway_id"),
+                        cause=bindparam("new_cause"),
+                        next_check_at=bindparam("new_check"),
+                        updated_at=now,
+                    ),
+                    [
+                        {
+                            "key": outcome.attempt.id,  # type: ignore[union-attr]  # see above
+                            "new_state": outcome.state,
+                            "new_gateway_id": outcome.gateway_id,
+                            "new_cause": outcome.cause and outcome.cause[:_MAX_CAUSE],
+                            "new_check": outcome.next_check_at,
+                        }
+                        for outcome in attempts
+                    ],
+                )
+            self._close_messages(session, final, now)
+
+        self._ledger.run(work)
+        return [None] * len(groups)
+
+    def _close_messages(
+        self, session: Session, outcomes: Iterable[_Outcome], now: datetime
+    ) -> None:
+        """Write the messages' states, with one UPDATE for all that become the same."""
+        same: dict[tuple[tuple[str, object], ...], list[str]] = {}
+        counts: dict[str, Counter[str]] = {}
+        for outcome in outcomes:
+            message = outcome.message
+            is_retry = outcome.retry_at is not None
+            state = Message.WAITING if is_retry else outcome.state
+            # The whole route was walked in vain.
+            in_vain = outcome.attempt is None and outcome.state == Attempt.FAILED
+            becomes = (
+                ("state", state),
+                ("cause", outcome.cause and outcome.cause[:_MAX_CAUSE]),
+                ("next_try_at", outcome.retry_at),
+                ("tries", message.tries + int(in_vain)),
+            )
+            same.setdefault(becomes, []).append(message.id)
+            if state in COUNT_OF and message.batch_id is not None:
+                counts.setdefault(message.batch_id, Counter())[COUNT_OF[state]] += 1
+        for values, ids in same.items():
+            session.execute(
+                update(Message)
+                .where(Message.id.in_(ids))
+                .values(dict(values) | {"claim": None, "updated_at": now})
+                .execution_options(synchronize_session=False)
+            )
+        for batch_id, counter in sorted(counts.items()):
+            session.execute(
+                update(Batch)
+                .where(Batch.id == batch_id)
+                .values(
+                    {getattr(Batch, name): getattr(Batch, name) + n for name, n in counter.items()}
+                    | {Batch.updated_at: now}
+                )
+                .execution_options(synchronize_session=False)
+            )

@@ -1,0 +1,248 @@
+"""Dispatch: send the event texts that are due, and decide what becomes of those that were not sent.
+
+A text is tried again only where it certainly was not sent and a later try may help, at most
+`MAX_RETRIES` times. The waits have full jitter, so that many texts do not come back at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from ..db.models import Attempt, Message
+from ..delivery.attempts import Attempts
+from ..delivery.failover import Delivery
+from ..errors import (
+    ChannelUnavailable,
+    ConfigurationError,
+    LimitError,
+    SendFailed,
+    StoreUnavailable,
+    Unavailable,
+)
+from ..senders.base import Capability, Pattern, Receipt, Sender, Text
+from .outbox import Claim, ClaimLostError, Outbox
+from .worker import run_in_threads
+
+log = logging.getLogger(__name__)
+
+#: How often a text is tried again after the first time.
+MAX_RETRIES = 5
+#: The longest wait in seconds before each retry.
+_RETRY_SECONDS = (60, 240, 900, 3600, 4 * 3600)
+#: Rows that one thread claims at a time.
+_CLAIM_SIZE = 10
+
+#: Sender → when its quiet hours end; None where it may send now.
+QuietUntil = Callable[[str], datetime | None]
+
+
+def retry_wait(tries: int) -> timedelta:
+    """Return a random wait before the next try.
+
+    :param tries: how often the route was walked before this time.
+    """
+    longest = _RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)]
+    return timedelta(seconds=random.uniform(0, longest))  # noqa: S311 -- no secret depends on it
+
+
+class EventDispatcher:
+    """Sends event texts from the outbox. Implements `worker.Queue`.
+
+    :param threads: how many texts are sent at the same time.
+    :param reserve: counts a text against its limits; raises `LimitError` where one is used up.
+    :param quiet_until: sender → when its quiet hours end; None where it may send now.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        delivery: Delivery,
+        attempts: Attempts,
+        *,
+        reserve: Callable[[Message], None],
+        quiet_until: QuietUntil,
+        clock: Callable[[], datetime],
+        threads: int,
+    ) -> None:
+        self.name = "events"
+        self._threads = threads
+        self._outbox = outbox
+        self._delivery = delivery
+        self._attempts = attempts
+        self._reserve = reserve
+        self._quiet_until = quiet_until
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+
+    def send_due(self, stop: threading.Event) -> int:
+        """Send texts until none is due or the event is set.
+
+        :returns: how many texts were claimed.
+        """
+        due = self._outbox.next_due((Message.EVENT,))
+        if due is None or due > self._clock():
+            return 0
+        return run_in_threads(self._threads, lambda: self._send_due(stop, None))
+
+    def send_ids(self, ids: Iterable[str], stop: threading.Event) -> int:
+        """Send these texts if they are due."""
+        return self._send_due(stop, list(ids))
+
+    def next_due(self) -> datetime | None:
+        """Return when the next text may be sent."""
+        due = self._outbox.next_due((Message.EVENT,))
+        quiet = self.quiet_until() if due is not None else None
+        return due if quiet is None or due is None else max(due, quiet)
+
+    def _send_due(self, stop: threading.Event, ids: list[str] | None) -> int:
+        count = 0
+        while not stop.is_set() and self.quiet_until() is None:
+            claim = self._outbox.claim(Message.EVENT, _CLAIM_SIZE, ids=ids)
+            if not claim.found:
+                break
+            count += len(claim.messages)
+            self._send_claimed(claim, stop)
+        return count
+
+    def quiet_until(self) -> datetime | None:
+        """Return when the first sender of texts may send; None where one may send now."""
+        ends = [self._quiet_until(sender.name) for sender in self._delivery.routes.route("event")]
+        known = [end for end in ends if end is not None]
+        return min(known) if known and len(known) == len(ends) else None
+
+    def abandon(self) -> int:
+        """Record what the threads of this process leave behind, when they cannot be waited for.
+
+        :returns: how many texts may have been sent.
+        """
+        with self._lock:
+            held = list(self._held)
+        return sum(map(self._outbox.abandon, held))
+
+    def _send_claimed(self, claim: Claim, stop: threading.Event) -> None:
+        with self._lock:
+            self._held.add(claim.token)
+        try:
+            for position, message in enumerate(claim.messages):
+                if stop.is_set():
+                    self._outbox.release(claim, claim.messages[position:])
+                    return
+                self._send(message, claim.token)
+        finally:
+            with self._lock:
+                self._held.discard(claim.token)
+
+    def _send(self, message: Message, token: str) -> None:
+        """Send one text, and let it wait or close it where it was not sent."""
+        try:
+            self._reserve(message)
+        except LimitError as error:
+            self._limited(message, token, error)
+            return
+        job = _EventJob(message, token, self._outbox, self._attempts, self._quiet_until)
+        if not any(map(job.is_sent_by, self._delivery.routes.route(job.route))):
+            cause = str(ChannelUnavailable("text"))
+            self._outbox.close(message, token, Attempt.FAILED, cause, tries=message.tries + 1)
+            return
+        try:
+            self._delivery.deliver(job)
+        except SendFailed as error:
+            self._not_sent(message, token, error)
+        except ClaimLostError as error:
+            log.warning("message %s: %s", message.id, error)
+        except (ChannelUnavailable, ConfigurationError) as error:
+            log.error("message %s: %s", message.id, error)  # noqa: TRY400 -- the message says it all
+            self._outbox.close(message, token, Attempt.FAILED, str(error), tries=message.tries + 1)
+        except StoreUnavailable as error:
+            # The row is due again when the claim ends.
+            log.error("message %s: %s", message.id, error)  # noqa: TRY400 -- likewise
+
+    def _limited(self, message: Message, token: str, error: LimitError) -> None:
+        """Let a text wait for the site's limit; drop one that a stranger could cause."""
+        scope, wait = getattr(error, "scope", ""), getattr(error, "retry_after", None)
+        if scope == "messages" and wait is not None:
+            until = self._clock() + timedelta(seconds=wait)
+            self._outbox.postpone(message, token, until, tries=message.tries, cause=str(error))
+            return
+        self._outbox.close(
+            message, token, Message.SKIPPED, f"the limit {scope} is used up", tries=message.tries
+        )
+
+    def _not_sent(self, message: Message, token: str, error: SendFailed) -> None:
+        may_help = all(isinstance(cause, Unavailable) for cause in error.causes)
+        quiet = self.quiet_until()
+        if not error.causes and quiet is not None:  # the quiet hours began meanwhile
+            self._outbox.postpone(message, token, quiet, tries=message.tries, cause=None)
+            return
+        reason = "; ".join(f"{cause.sender}: {cause.reason}" for cause in error.causes)
+        if not may_help or message.tries >= MAX_RETRIES:
+            self._outbox.close(message, token, Attempt.FAILED, reason, tries=message.tries + 1)
+            return
+        until = self._clock() + retry_wait(message.tries)
+        self._outbox.postpone(message, token, until, tries=message.tries + 1, cause=reason)
+
+
+class _EventJob:
+    """An event text, as `delivery` sees it. It never goes out twice."""
+
+    route = "event"
+
+    def __init__(
+        self,
+        message: Message,
+        token: str,
+        outbox: Outbox,
+        attempts: Attempts,
+        quiet_until: QuietUntil,
+    ) -> None:
+        self.message = message
+        self._token = token
+        self._outbox = outbox
+        self._attempts = attempts
+        self._quiet_until = quiet_until
+        self._patterns = _read_patterns(message)
+
+    def is_sent_by(self, sender: Sender) -> bool:
+        """Return whether a sender can send the text, or has a pattern for it."""
+        return sender.name in self._patterns or Capability.TEXT in sender.capabilities
+
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
+        if not self.is_sent_by(sender) or self._quiet_until(sender.name) is not None:
+            return None
+        self._outbox.hold(session, self.message.id, self._token)
+        return self._attempts.new(self.message.id, sender)
+
+    def call(self, sender: Sender, attempt: Attempt) -> Receipt:
+        pattern = self._patterns.get(sender.name)
+        if pattern is not None:
+            return sender.send_pattern(self.message.recipient, pattern, reference=self.message.id)
+        text = Text(
+            self.message.recipient, self.message.text or "", self.message.id, call=attempt.id
+        )
+        [receipt] = sender.send_batch([text])
+        return receipt
+
+    def may_send_second_copy(self) -> bool:
+        return False
+
+    def second_copy_failed(self) -> None:
+        return None
+
+    def attempt_failed(self, attempt: Attempt) -> None:  # noqa: ARG002 -- the interface's
+        return None
+
+
+def _read_patterns(message: Message) -> Mapping[str, Pattern]:
+    stored = json.loads(message.patterns) if message.patterns else {}
+    return {
+        sender: Pattern(pattern["template"], pattern["values"])
+        for sender, pattern in stored.items()
+    }

@@ -1,0 +1,423 @@
+"""The outbox: texts that wait in `smsverify_message` until a worker sends them.
+
+A text is added in the host's transaction. A worker claims rows that are due. A claim is a random
+token and a time at which it ends. A worker must hold its claim when it opens an attempt, so a claim
+that has ended and was taken by another worker sends nothing.
+
+If a worker dies, its claims end and another worker takes the rows. A row without an open attempt
+was not sent and is sent now. A row with an open attempt may have been sent: the attempt becomes
+`unknown`, and the text is not sent again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from ..db.inserts import insert_absent
+from ..db.ledger import Ledger
+from ..db.models import Attempt, Message, OptOut
+from ..delivery.states import best
+from ..errors import SMSVerifyError
+from ..senders.base import DeliveryState
+
+#: The kinds of messages that wait here.
+KINDS = (Message.EVENT, Message.BULK)
+#: The states in which nothing was sent, or the gateway reported that it did not arrive.
+RESENDABLE = (
+    Attempt.FAILED,
+    Message.EXPIRED,
+    Message.SKIPPED,
+    DeliveryState.UNKNOWN,
+    DeliveryState.UNDELIVERED,
+    DeliveryState.REJECTED,
+)
+#: Why an attempt is unknown after its worker has died.
+WORKER_DIED = "the worker stopped before the gateway's answer was recorded"
+OPTED_OUT = "the number opted out"
+
+_MAX_CAUSE = 191
+
+
+class ClaimLostError(SMSVerifyError):
+    """Another worker has taken the row meanwhile. Nothing was sent under this claim."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A text to add to the outbox.
+
+    :param recipient: E.164.
+    :param patterns: sender → approved pattern, as JSON.
+    :param dedupe_key: a digest; None where a second equal text is wanted.
+    """
+
+    kind: str
+    recipient: str
+    text: str
+    parts: int
+    event: str | None = None
+    audience: str | None = None
+    user_id: str | None = None
+    locale: str | None = None
+    patterns: str | None = None
+    batch_id: str | None = None
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    dedupe_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Rows that a worker holds under a token.
+
+    :param found: how many rows were due, those that were closed included.
+    """
+
+    token: str
+    found: int
+    messages: Sequence[Message]
+
+
+class Outbox:
+    """Adds, claims and closes outbox rows.
+
+    :param claim_seconds: how long a claim lasts. It is renewed with each attempt, and must be
+        longer than the deadline of a route.
+    """
+
+    def __init__(self, ledger: Ledger, *, claim_seconds: float) -> None:
+        self._ledger = ledger
+        self._claim_duration = timedelta(seconds=claim_seconds)
+
+    # --- adding ----------------------------------------------------------------------------------
+
+    def add(self, connection: Connection, drafts: Sequence[Draft]) -> list[tuple[str, int]]:
+        """Add texts in a transaction of the caller's, with one INSERT.
+
+        :returns: the id of each new message and the position of its draft, without drafts whose
+            dedupe key exists.
+        """
+        now = self._ledger.clock()
+        # In the order of the unique keys, so that two transactions do not wait for each other.
+        order = sorted(range(len(drafts)), key=lambda index: drafts[index].dedupe_key or "")
+        rows = {secrets.token_hex(16): index for index in order}
+        new = self._ledger.run_in(
+            connection,
+            lambda session: insert_absent(
+                session.connection(),
+                Message,
+                [_row(message_id, drafts[index], now) for message_id, index in rows.items()],
+            ),
+        )
+        return sorted(((message_id, rows[message_id]) for message_id in new), key=itemgetter(1))
+
+    # --- claiming --------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        kind: str,
+        limit: int,
+        *,
+        batch_id: str | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> Claim:
+        """Take rows that are due, so that no other worker takes them.
+
+        Rows that have expired, whose number has opted out, or whose last worker died after it had
+        called a gateway, are closed instead.
+
+        :param ids: take these rows only.
+        """
+        condition = Message.kind == kind
+        if batch_id is not None:
+            condition &= Message.batch_id == batch_id
+        if ids is not None:
+            condition &= Message.id.in_(list(ids))
+        token = secrets.token_hex(16)
+
+        def work(session: Session) -> Claim:
+            now = self._ledger.clock()
+            until = now + self._claim_duration
+            due = condition & (Message.next_try_at <= now)
+            query = (
+                select(Message.id, Message.claim)
+                .where(due)
+                .order_by(Message.next_try_at)
+                .limit(limit)
+            )
+            if self._skips_locked(session):
+                query = query.with_for_update(skip_locked=True)
+            found = {row.id: row.claim for row in session.execute(query)}
+            if not found:
+                return Claim(token, 0, [])
+            # The condition again, for databases that cannot skip rows of another worker.
+            session.execute(
+                update(Message)
+                .where(Message.id.in_(found), due)
+                .values(claim=token, next_try_at=until, state=Attempt.SENDING, updated_at=now)
+                .execution_options(synchronize_session=False)
+            )
+            taken = session.scalars(
+                select(Message).where(Message.id.in_(found), Message.claim == token)
+            ).all()
+            again = {row_id for row_id, claim in found.items() if claim is not None}
+            return Claim(token, len(taken), self._keep_sendable(session, taken, again, now))
+
+        return self._ledger.run(work)
+
+    def _skips_locked(self, session: Session) -> bool:
+        dialect: Any = session.get_bind().dialect
+        if dialect.name == "postgresql":
+            return True
+        if dialect.name not in ("mysql", "mariadb"):
+            return False
+        version: tuple[int, ...] = dialect.server_version_info or ()
+        return version >= ((10, 6) if dialect.is_mariadb else (8, 0, 1))
+
+    def _keep_sendable(
+        self, session: Session, messages: Sequence[Message], again: set[str], now: datetime
+    ) -> list[Message]:
+        """Return the rows that can be sent, and close the others.
+
+        :param again: the ids of rows that another worker had claimed.
+        """
+        mobiles = {message.recipient for message in messages}
+        opted_out = set(session.scalars(select(OptOut.mobile).where(OptOut.mobile.in_(mobiles))))
+        kept = []
+        for message in sorted(messages, key=lambda message: message.created_at):
+            if message.id in again and not self._may_send_again(session, message, now):
+                continue
+            if message.expires_at is not None and message.expires_at <= now:
+                _close(message, Message.EXPIRED, now)
+            elif message.recipient in opted_out:
+                _close(message, Message.SKIPPED, now, OPTED_OUT)
+            else:
+                kept.append(message)
+        return kept
+
+    def _may_send_again(self, session: Session, message: Message, now: datetime) -> bool:
+        """Close a row whose last worker died after it had called a gateway."""
+        attempts = session.scalars(
+            select(Attempt).where(Attempt.message_id == message.id).order_by(Attempt.id)
+        ).all()
+        for attempt in attempts:
+            if attempt.state == Attempt.SENDING:
+                attempt.state, attempt.cause = str(DeliveryState.UNKNOWN), WORKER_DIED
+                attempt.updated_at, attempt.next_check_at = now, now
+        states = [attempt.state for attempt in attempts]
+        if all(state == Attempt.FAILED for state in states):
+            return True
+        _close(message, best(states), now, WORKER_DIED)
+        return False
+
+    def hold(self, session: Session, message_id: str, token: str) -> None:
+        """Renew a claim in the transaction that opens an attempt.
+
+        :raises ClaimLostError: another worker has the row.
+        """
+        until = self._ledger.clock() + self._claim_duration
+        result: Any = session.execute(
+            update(Message)
+            .where(Message.id == message_id, Message.claim == token)
+            .values(next_try_at=until)
+            .execution_options(synchronize_session=False)
+        )
+        if result.rowcount != 1:
+            raise ClaimLostError("another worker has taken the message")
+
+    def hold_all(self, session: Session, ids: Sequence[str], token: str) -> set[str]:
+        """Renew the claims of several rows, and return the ids of those that are still held."""
+        until = self._ledger.clock() + self._claim_duration
+        mine = (Message.id.in_(ids), Message.claim == token)
+        session.execute(
+            update(Message)
+            .where(*mine)
+            .values(next_try_at=until)
+            .execution_options(synchronize_session=False)
+        )
+        return set(session.scalars(select(Message.id).where(*mine)))
+
+    def release(self, claim: Claim, messages: Iterable[Message]) -> None:
+        """Give back rows that were claimed and not sent."""
+        self._update(
+            [message.id for message in messages],
+            claim.token,
+            state=Message.WAITING,
+            next_try_at=self._ledger.clock(),
+            claim=None,
+        )
+
+    # --- closing ---------------------------------------------------------------------------------
+
+    def postpone(
+        self, message: Message, token: str, until: datetime, *, tries: int, cause: str | None
+    ) -> None:
+        """Let a row wait until a later time."""
+        self._update(
+            [message.id],
+            token,
+            state=Message.WAITING,
+            next_try_at=until,
+            claim=None,
+            tries=tries,
+            cause=cause and cause[:_MAX_CAUSE],
+        )
+
+    def close(self, message: Message, token: str, state: str, cause: str, *, tries: int) -> None:
+        """Close a row that is not sent."""
+        self._update(
+            [message.id],
+            token,
+            state=state,
+            next_try_at=None,
+            claim=None,
+            tries=tries,
+            cause=cause[:_MAX_CAUSE],
+        )
+
+    def _update(self, ids: Sequence[str], token: str, **values: object) -> None:
+        """Change rows that are still held under this token."""
+        if not ids:
+            return
+        now = self._ledger.clock()
+        statement = (
+            update(Message)
+            .where(Message.id.in_(ids), Message.claim == token)
+            .values(updated_at=now, **values)
+            .execution_options(synchronize_session=False)
+        )
+        self._ledger.run(lambda session: session.execute(statement) and None)
+
+    def abandon(self, token: str) -> int:
+        """Record what a worker leaves behind that must stop while it still waits for gateways.
+
+        Attempts that have no answer become `unknown`. Rows without one wait for another worker.
+
+        :returns: how many rows may have been sent.
+        """
+
+        def work(session: Session) -> int:
+            now = self._ledger.clock()
+            held = session.scalars(
+                select(Message).where(Message.claim == token).with_for_update()
+            ).all()
+            unknown = 0
+            for message in held:
+                if self._may_send_again(session, message, now):
+                    message.state, message.claim = Message.WAITING, None
+                    message.next_try_at = message.updated_at = now
+                else:
+                    unknown += 1
+            return unknown
+
+        return self._ledger.run(work)
+
+    # --- for staff and workers -------------------------------------------------------------------
+
+    def next_due(self, kinds: Iterable[str] = KINDS) -> datetime | None:
+        """Return when the next row is due; None where nothing waits."""
+        query = select(func.min(Message.next_try_at)).where(Message.kind.in_(list(kinds)))
+        return self._ledger.read(lambda session: session.scalar(query))
+
+    def resend(self, ids: Iterable[str]) -> int:
+        """Let messages that were not sent wait again, from the first try on.
+
+        Messages that are sent, waiting or of another kind are left alone. A message whose fate is
+        unknown may then arrive twice.
+
+        :returns: how many messages wait again.
+        """
+        wanted = list(ids)
+
+        def work(session: Session) -> int:
+            now = self._ledger.clock()
+            messages = session.scalars(
+                select(Message)
+                .where(_is_resendable(), Message.id.in_(wanted))
+                .order_by(Message.id)
+                .with_for_update()
+            ).all()
+            for message in messages:
+                message.state, message.next_try_at = Message.WAITING, now
+                message.claim = message.cause = message.expires_at = None
+                message.tries, message.updated_at = 0, now
+            return len(messages)
+
+        return self._ledger.run(work)
+
+    def unresolved(self, limit: int = 100, *, after: str | None = None) -> list[Message]:
+        """Return messages that staff should look at, newest first: unknown and failed ones.
+
+        :param after: the id of the last message of the page before.
+        """
+
+        def work(session: Session) -> list[Message]:
+            query = select(Message).where(
+                Message.kind.in_(KINDS),
+                Message.state.in_((str(DeliveryState.UNKNOWN), Attempt.FAILED)),
+                Message.next_try_at.is_(None),
+            )
+            last = session.get(Message, after) if after is not None else None
+            if last is not None:
+                query = query.where(
+                    or_(
+                        Message.created_at < last.created_at,
+                        (Message.created_at == last.created_at) & (Message.id < last.id),
+                    )
+                )
+            ordered = query.order_by(Message.created_at.desc(), Message.id.desc())
+            return list(session.scalars(ordered.limit(limit)))
+
+        return self._ledger.read(work)
+
+
+def _is_resendable() -> ColumnElement[bool]:
+    return (
+        Message.kind.in_(KINDS)
+        & Message.next_try_at.is_(None)
+        & Message.state.in_([str(state) for state in RESENDABLE])
+    )
+
+
+def _close(message: Message, state: str, now: datetime, cause: str | None = None) -> None:
+    message.state, message.cause, message.updated_at = state, cause, now
+    message.next_try_at = message.claim = None
+
+
+def new_rows(drafts: Iterable[Draft], now: datetime) -> list[Mapping[str, object]]:
+    """Return the rows of new messages, in the order of their unique keys."""
+    ordered = sorted(drafts, key=lambda draft: draft.dedupe_key or "")
+    return [_row(secrets.token_hex(16), draft, now) for draft in ordered]
+
+
+def _row(message_id: str, draft: Draft, now: datetime) -> Mapping[str, object]:
+    return {
+        "id": message_id,
+        "kind": draft.kind,
+        "event": draft.event,
+        "audience": draft.audience,
+        "user_id": draft.user_id,
+        "recipient": draft.recipient,
+        "channel": "sms",
+        "text": draft.text,
+        "locale": draft.locale,
+        "patterns": draft.patterns,
+        "batch_id": draft.batch_id,
+        "state": Message.WAITING,
+        "parts": draft.parts,
+        "tries": 0,
+        "next_try_at": max(now, draft.not_before or now),
+        "not_before": draft.not_before,
+        "expires_at": draft.expires_at,
+        "dedupe_key": draft.dedupe_key,
+        "created_at": now,
+        "updated_at": now,
+    }

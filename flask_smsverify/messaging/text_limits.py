@@ -1,0 +1,68 @@
+"""What event texts count against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, select
+
+from ..db.ledger import Ledger
+from ..db.models import Message, Verification
+from ..limits.usage import Charge, LimitStore
+from ..settings import Limit
+
+_ALL = "messages"
+_UNPROVED = "unproved_events"
+
+
+class TextLimits:
+    """Counts event texts: all of them, and those to a mobile that nobody has proved.
+
+    :param limits: scope → its limits.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        usage: LimitStore,
+        limits: Mapping[str, tuple[Limit, ...]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._usage = usage
+        self._limits = limits
+        self._clock = clock
+
+    def reserve(self, message: Message) -> None:
+        """Take a unit for an event text.
+
+        :raises LimitError: a limit is used up.
+        """
+        charges = []
+        if self._limits.get(_ALL):
+            charges.append(Charge(_ALL, "", self._limits[_ALL]))
+        unproved = self._limits.get(_UNPROVED)
+        if unproved and message.audience != "staff" and not self._is_proved(message.recipient):
+            charges.append(Charge(_UNPROVED, message.recipient, unproved))
+        if charges:
+            self._usage.reserve(charges, self._clock())
+
+    def _is_proved(self, mobile: str) -> bool:
+        return self._exists(_proved(mobile))
+
+    def has_proved(self, user_id: str, mobile: str) -> bool:
+        """Return whether a user has proved a mobile, however long ago."""
+        return self._exists(_proved(mobile) & (Verification.user_id == user_id))
+
+    def _exists(self, condition: ColumnElement[bool]) -> bool:
+        query = select(Verification.user_id).where(condition).limit(1)
+        return self._ledger.read(lambda session: session.scalar(query)) is not None
+
+
+def _proved(mobile: str) -> ColumnElement[bool]:
+    return (
+        (Verification.mobile == mobile)
+        & Verification.verified_at.is_not(None)
+        & Verification.revoked_at.is_(None)
+    )

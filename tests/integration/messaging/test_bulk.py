@@ -1,0 +1,268 @@
+"""Bulk sends: every recipient once, in batches that can be paused, stopped and continued."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from conftest import MakeApp
+from flask import Flask
+from flows import MEMORY
+from hostapp import User, db
+from outbox_app import (
+    memory_of,
+    messages,
+    run_due,
+    set_time,
+    smsverify_of,
+    state_of,
+    without_inline_workers,
+)
+from parallel import race
+
+from flask_smsverify.db.models import Batch
+from flask_smsverify.delivery import Routes
+from flask_smsverify.errors import Rejected, Unavailable, Unknown
+from flask_smsverify.senders.base import Capability
+from flask_smsverify.senders.memory import Memory
+
+TEXT = "We are closed on Friday."
+
+
+@pytest.fixture
+def app(make_app: MakeApp, database: str) -> Flask:
+    app = make_app(database, users=3, SMSVERIFY_SENDERS=MEMORY)
+    without_inline_workers(app)
+    return app
+
+
+@pytest.fixture
+def sqlite_app(make_app: MakeApp, sqlite: str) -> Flask:
+    app = make_app(sqlite, users=3, SMSVERIFY_SENDERS=MEMORY)
+    without_inline_workers(app)
+    return app
+
+
+def numbers(count: int) -> Iterator[str]:
+    return (f"0912{number:07}" for number in range(1, count + 1))
+
+
+def send(app: Flask, to: Any, **options: Any) -> Batch:
+    with app.app_context():
+        batch: Batch = smsverify_of(app).send(TEXT, to, **options)
+    return batch
+
+
+def reload(app: Flask, batch: Batch) -> Batch:
+    found: Batch = state_of(app).batches.get(batch.id)
+    return found
+
+
+def test_every_recipient_gets_the_text_once(app: Flask) -> None:
+    spellings = ["0912 345 0001", "+98 912 345 0001", "۰۹۱۲۳۴۵۰۰۰۱", "abc", "", None]
+    with app.app_context():
+        user = db.session.get(User, 2)
+        batch = send(app, [spellings, user, numbers(1200), iter(["09123450002"])])
+    run_due(app)
+    sent = Counter(message.to for message in memory_of(app).messages)
+    assert len(sent) == 1202
+    assert set(sent.values()) == {1}
+    batch = reload(app, batch)
+    assert (batch.state, batch.recipients, batch.sent) == ("done", 1202, 1202)
+    assert (batch.invalid, batch.duplicates) == (3, 3)
+
+
+def test_all_users_and_groups_are_read_from_the_user_model(app: Flask) -> None:
+    with app.app_context():
+        db.session.add_all(
+            User(mobile=f"0935{number:07}", group="gold" if number % 2 else None)
+            for number in range(1, 1101)
+        )
+        db.session.commit()
+    everybody, gold = send(app, "all"), send(app, "group:gold")
+    assert (everybody.recipients, gold.recipients) == (1103, 550)
+    assert everybody.source == "all"
+    with app.app_context():
+        smsverify_of(app).recipients_loader(lambda group: [db.session.get(User, 1)])
+    assert send(app, "group:other").recipients == 1
+
+
+@pytest.mark.race
+def test_a_job_that_is_delivered_twice_is_one_batch(app: Flask) -> None:
+    """Case 53."""
+    found: list[str] = []
+
+    def act(_number: int) -> None:
+        found.append(send(app, list(numbers(700)), dedupe_key="friday").id)
+
+    assert race(4, act) == {"ok": 4}
+    assert len(set(found)) == 1
+    stop = threading.Event()
+    assert race(2, lambda _: state_of(app).queues[1].send_due(stop)) == {"ok": 2}
+    sent = Counter(message.to for message in memory_of(app).messages)
+    assert (len(sent), set(sent.values())) == (700, {1})
+    batch = state_of(app).batches.get(found[0])
+    assert (batch.state, batch.sent) == ("done", 700)
+
+
+def test_an_interrupted_expansion_is_continued_with_the_same_key(sqlite_app: Flask) -> None:
+    app = sqlite_app
+
+    def broken() -> Iterator[str]:
+        yield from numbers(600)
+        raise OSError("the file was cut off")
+
+    with pytest.raises(OSError, match="cut off"):
+        send(app, broken(), dedupe_key="friday")
+    run_due(app)
+    assert len(memory_of(app).messages) == 500
+    batch = send(app, numbers(900), dedupe_key="friday")
+    assert (batch.state, batch.recipients, batch.duplicates) == ("running", 900, 0)
+    run_due(app)
+    assert len(memory_of(app).messages) == 900
+    assert reload(app, batch).state == "done"
+
+
+def test_a_worker_continues_the_expansion_of_a_dead_process(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    now = datetime.now(UTC)
+    cut, listed = send(app, "all"), send(app, list(numbers(3)))
+    state = state_of(app)
+
+    def interrupt(session: Any) -> None:
+        for batch in (session.get(Batch, cut.id), session.get(Batch, listed.id)):
+            batch.state = Batch.EXPANDING
+        for message in session.query(type(messages(app)[0])).filter_by(batch_id=cut.id)[:2]:
+            session.delete(message)
+        session.get(Batch, cut.id).recipients = 1
+
+    state.ledger.run(interrupt)
+    set_time(app, now, minutes=5)
+    run_due(app)
+    assert len(memory_of(app).messages) == 6
+    assert (reload(app, cut).state, reload(app, cut).recipients) == ("done", 3)
+    assert reload(app, listed).state == "incomplete"
+    assert reload(app, listed).finished_at is not None
+
+
+def test_a_batch_is_paused_resumed_and_stopped(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    batch = send(app, numbers(30))
+    batches = state_of(app).batches
+    assert batches.pause(batch.id).state == "paused"
+    run_due(app)
+    assert memory_of(app).messages == []
+    batches.resume(batch.id)
+    run_due(app)
+    assert len(memory_of(app).messages) == 30
+    other = send(app, numbers(30))
+    assert batches.stop(other.id).state == "stopped"
+    run_due(app)
+    assert len(memory_of(app).messages) == 30
+    assert (reload(app, other).skipped, reload(app, other).finished_at is not None) == (30, True)
+    assert state_of(app).queues[1].next_due() is None
+
+
+def test_opted_out_numbers_are_left_out_before_and_at_the_send(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    with app.app_context():
+        smsverify_of(app).opt_out("0912 000 0001")
+    batch = send(app, numbers(3))
+    assert (batch.recipients, batch.opted_out) == (2, 1)
+    with app.app_context():
+        smsverify_of(app).opt_out("0912 000 0002")
+    run_due(app)
+    assert [message.to for message in memory_of(app).messages] == ["+989120000003"]
+    assert (reload(app, batch).sent, reload(app, batch).skipped) == (1, 1)
+
+
+class Filtering(Memory):
+    """A gateway with a blacklist."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return super().capabilities | {Capability.FILTER}
+
+    def reachable(self, mobiles: Any) -> set[str]:
+        return {mobile for mobile in mobiles if not mobile.endswith("2")}
+
+
+def test_numbers_on_the_gateways_blacklist_are_left_out(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    gateway = Filtering()
+    state_of(app).delivery.use_routes(Routes({"memory": gateway}, {}))
+    batch = send(app, numbers(3))
+    run_due(app)
+    assert sorted(message.to[-1] for message in gateway.messages) == ["1", "3"]
+    assert (reload(app, batch).sent, reload(app, batch).skipped) == (2, 1)
+
+
+def test_the_preview_counts_and_sends_nothing(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    with app.app_context():
+        smsverify_of(app).opt_out("0912 000 0001")
+        preview = state_of(app).batches.preview("x" * 161, ["abc", *numbers(3), *numbers(3)])
+    assert (preview.recipients, preview.parts, preview.duplicates) == (2, 2, 3)
+    assert (preview.opted_out, preview.invalid, preview.cost) == (1, ("abc",), None)
+    assert messages(app) == []
+
+
+def test_a_bad_number_fails_alone(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    memory = memory_of(app)
+    memory.fail_with(Rejected("memory", "no such number"), to="+989120000001")
+    memory.fail_with(Unknown("memory", "no answer"), to="+989120000002", arrives=True)
+    batch = send(app, numbers(5))
+    run_due(app)
+    batch = reload(app, batch)
+    assert (batch.sent, batch.failed, batch.unknown, batch.state) == (3, 1, 1, "done")
+    assert len(memory.messages) == 4
+    assert {found.state for found in state_of(app).outbox.unresolved()} == {"failed", "unknown"}
+
+
+def test_another_sender_carries_what_the_first_cannot(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    first, second = Memory(name="first"), Memory(name="second")
+    first.fail_with(Unavailable("first", "no credit"), times=None)
+    state_of(app).delivery.use_routes(Routes({"first": first, "second": second}, {}))
+    batch = send(app, numbers(5))
+    run_due(app)
+    assert len(second.messages) == 5
+    assert reload(app, batch).sent == 5
+
+
+def test_a_batch_waits_for_its_gateway_to_recover(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    memory, now = memory_of(app), datetime.now(UTC)
+    memory.fail_with(Unavailable("memory", "no credit"), times=None)
+    batch = send(app, numbers(5))
+    run_due(app)
+    assert {message.state for message in messages(app)} == {"waiting"}
+    assert reload(app, batch).state == "running"
+    memory.clear()
+    set_time(app, now, hours=1)
+    run_due(app)
+    assert (len(memory.messages), reload(app, batch).state) == (5, "done")
+
+
+def test_bulk_and_event_texts_wait_for_the_end_of_the_quiet_hours(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, users=1, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_QUIET_HOURS="22:00-07:00")
+    without_inline_workers(app)
+    evening = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)  # 22:30 in Tehran
+    set_time(app, evening)
+    send(app, numbers(3))
+    run_due(app)
+    assert memory_of(app).messages == []
+    assert state_of(app).queues[1].next_due() == datetime(2026, 11, 28, 3, 30, tzinfo=UTC)
+    set_time(app, evening, hours=8, minutes=29)
+    run_due(app)
+    assert memory_of(app).messages == []
+    set_time(app, evening, hours=8, minutes=30)
+    run_due(app)
+    assert len(memory_of(app).messages) == 3

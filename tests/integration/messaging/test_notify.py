@@ -1,0 +1,405 @@
+"""`notify`: texts wait in the host's transaction, are sent once after it, and never without it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy
+from conftest import MakeApp
+from flask import Flask
+from flows import MEMORY
+from hostapp import User, db
+from outbox_app import (
+    memory_of,
+    messages,
+    notify,
+    run_due,
+    set_time,
+    state_of,
+    without_inline_workers,
+)
+from parallel import race
+from sqlalchemy import select
+
+from flask_smsverify.db.models import Attempt
+from flask_smsverify.errors import Rejected, Unavailable, Unknown
+from flask_smsverify.messaging.event_queue import Skipped
+from flask_smsverify.messaging.worker import InlineWorker
+
+STAFF = "+989121111111"
+
+
+@pytest.fixture
+def app(make_app: MakeApp, database: str) -> Flask:
+    return make_app(database, users=3, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_STAFF_MOBILES=[STAFF])
+
+
+@pytest.fixture
+def sqlite_app(make_app: MakeApp, sqlite: str) -> Flask:
+    return make_app(sqlite, users=3, SMSVERIFY_SENDERS=MEMORY)
+
+
+@contextmanager
+def statements(app: Flask) -> Iterator[list[str]]:
+    """Collect the statements of all connections to the host's database."""
+    seen: list[str] = []
+    lock = threading.Lock()
+
+    def record(*arguments: Any) -> None:
+        with lock:
+            seen.append(arguments[2])
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", record)
+    try:
+        yield seen
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", record)
+
+
+def test_a_text_is_sent_once_after_the_commit(app: Flask) -> None:
+    with app.app_context():
+        queued = notify(app)
+        assert len(queued.ids) == 1
+        assert memory_of(app).messages == []
+        db.session.commit()
+    state_of(app).wait()
+    [sent] = memory_of(app).messages
+    [message] = messages(app)
+    assert (sent.to, sent.text) == ("+989123450001", message.text)
+    assert (message.id, message.state, message.next_try_at) == (queued.ids[0], "sent", None)
+
+
+def test_notify_costs_one_insert_and_no_network(app: Flask) -> None:
+    with app.app_context():
+        user = db.session.get(User, 1)
+        app.extensions["test_smsverify"].events  # noqa: B018 -- loads the catalogue
+        notify(app, dedupe_key="warm up: the edited texts are read once a second")
+        with statements(app) as seen:
+            notify(app, event="domain.registered", dedupe_key="one")
+        assert user is not None
+        inserts = [text for text in seen if "smsverify_message" in text]
+        assert len(inserts) == 1
+        assert inserts[0].startswith("INSERT INTO smsverify_message")
+        assert not [text for text in seen if not text.startswith(("INSERT", "SELECT"))]
+        assert memory_of(app).messages == []
+        db.session.rollback()
+
+
+def test_nothing_is_sent_for_a_transaction_that_is_rolled_back(app: Flask) -> None:
+    """Case 55."""
+    with app.app_context():
+        notify(app)
+        db.session.rollback()
+        db.session.commit()
+        state_of(app).wait()
+        assert memory_of(app).messages == []
+        assert messages(app) == []
+
+
+def test_nothing_is_sent_for_a_savepoint_that_is_rolled_back(app: Flask) -> None:
+    """Case 55."""
+    with app.app_context():
+        notify(app, 1)
+        inner = db.session.begin_nested()
+        notify(app, 2)
+        inner.rollback()
+        kept = db.session.begin_nested()
+        notify(app, 3)
+        kept.commit()
+        assert memory_of(app).messages == []
+        db.session.commit()
+    state_of(app).wait()
+    assert sorted(sent.to[-1] for sent in memory_of(app).messages) == ["1", "3"]
+
+
+def test_the_same_dedupe_key_queues_once_and_leaves_the_transaction_usable(app: Flask) -> None:
+    with app.app_context():
+        first = notify(app, dedupe_key="ticket 318")
+        db.session.commit()
+        user = db.session.get(User, 1)
+        assert user is not None
+        user.note = "written in the same transaction"
+        again = notify(app, dedupe_key="ticket 318")
+        other = notify(app, dedupe_key="ticket 319")
+        db.session.commit()
+        assert (len(first.ids), again.ids, len(other.ids)) == (1, (), 1)
+        assert again.skipped == (Skipped("user", "duplicate"),)
+        state_of(app).wait()
+        assert len(memory_of(app).messages) == 2
+        assert db.session.get(User, 1).note == "written in the same transaction"
+
+
+@pytest.mark.race
+def test_parallel_calls_with_one_dedupe_key_queue_once_and_raise_nothing(app: Flask) -> None:
+    def act(number: int) -> None:
+        with app.app_context():
+            db.session.scalars(select(User)).all()  # an older snapshot, where there are any
+            if app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite"):
+                db.session.rollback()
+            notify(app, None, "ticket.opened", dedupe_key="one")
+            db.session.commit()
+
+    assert race(8, act) == {"ok": 8}
+    state_of(app).wait()
+    assert len(memory_of(app).messages) == 1
+
+
+def test_a_duplicate_raises_nothing_under_repeatable_read(make_app: MakeApp, database: str) -> None:
+    if database.startswith("sqlite"):
+        pytest.skip("SQLite has one isolation level")
+    app = make_app(
+        database,
+        users=3,
+        SMSVERIFY_SENDERS=MEMORY,
+        SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "REPEATABLE READ"},
+    )
+    with app.app_context():
+        db.session.scalars(select(User)).all()  # takes the snapshot
+
+        def elsewhere() -> None:
+            with app.app_context():
+                notify(app, dedupe_key="one")
+                db.session.commit()
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        queued = notify(app, dedupe_key="one")
+        assert queued.ids == ()
+        assert len(notify(app, 2, dedupe_key="one").ids) == 1
+        db.session.commit()
+    state_of(app).wait()
+    assert len(memory_of(app).messages) == 2
+
+
+def test_the_result_says_what_was_not_queued(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    with app.app_context():
+        db.session.add(User(id=9, mobile=None))
+        db.session.commit()
+        assert notify(app, None).skipped == (Skipped("user", "no_user"),)
+        assert notify(app, 9).skipped == (Skipped("user", "no_mobile"),)
+        assert notify(app, 1, "domain.registered").skipped == (Skipped("staff", "no_recipients"),)
+        db.session.rollback()
+        state_of(app).event_texts.save("ticket.closed", "user", enabled=False)
+        assert notify(app, 1).skipped == (Skipped("user", "disabled"),)
+
+
+def test_only_proved_mobiles_get_texts_where_the_host_says_so(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, users=2, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_NOTIFY_UNVERIFIED=False)
+    with app.app_context():
+        verifier = app.extensions["test_smsverify"].verifier
+        verifier.mark_verified(db.session.get(User, 2), by="a test")
+        assert notify(app, 1).skipped == (Skipped("user", "unverified"),)
+        assert len(notify(app, 2).ids) == 1
+
+
+def test_a_text_waits_for_its_time_and_expires(sqlite_app: Flask) -> None:
+    """Case 54: what is due only after its end is not sent."""
+    app = sqlite_app
+    now = datetime.now(UTC)
+    with app.app_context():
+        notify(app, 1, not_before=now + timedelta(hours=1))
+        notify(app, 2, not_before=now + timedelta(hours=1), expires_at=now + timedelta(minutes=90))
+        db.session.commit()
+    run_due(app)
+    assert memory_of(app).messages == []
+    set_time(app, now, hours=2)
+    run_due(app)
+    assert [sent.to for sent in memory_of(app).messages] == ["+989123450001"]
+    assert sorted(message.state for message in messages(app)) == ["expired", "sent"]
+
+
+def test_a_naive_time_is_refused(sqlite_app: Flask) -> None:
+    with sqlite_app.app_context(), pytest.raises(ValueError, match="not_before needs a time zone"):
+        notify(sqlite_app, not_before=datetime(2026, 1, 1))  # noqa: DTZ001 -- the subject
+
+
+# --- what was not sent ------------------------------------------------------------------------
+
+
+def test_a_failure_that_may_pass_is_tried_again_five_times(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    memory = memory_of(app)
+    memory.fail_with(Unavailable("memory", "the service failed"), times=None)
+    now = datetime.now(UTC)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    for days in range(1, 9):
+        run_due(app)
+        set_time(app, now, days=days)
+    [message] = messages(app)
+    assert (message.state, message.tries, message.next_try_at) == ("failed", 6, None)
+    assert "the service failed" in (message.cause or "")
+    memory.clear()
+    with app.app_context():
+        outbox = app.extensions["test_smsverify"].outbox
+        assert [found.id for found in outbox.unresolved()] == [message.id]
+        assert outbox.resend([message.id]) == 1
+        assert outbox.resend([message.id]) == 0
+        assert outbox.unresolved() == []
+    run_due(app)
+    assert len(memory.messages) == 1
+
+
+def test_waits_between_tries_are_random_up_to_a_bound(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    memory_of(app).fail_with(Unavailable("memory", "the service failed"), times=None)
+    with app.app_context():
+        for _ in range(20):
+            notify(app)
+        db.session.commit()
+    run_due(app)
+    waits = [
+        (message.next_try_at - message.updated_at).total_seconds()
+        for message in messages(app)
+        if message.next_try_at is not None
+    ]
+    assert len(set(waits)) == len(waits) == 20
+    assert all(0 <= wait <= 61 for wait in waits)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(Rejected("memory", "blacklisted"), "failed"), (Unknown("memory", "no answer"), "unknown")],
+)
+def test_a_refusal_or_a_lost_answer_is_not_sent_again(
+    sqlite_app: Flask, error: Exception, state: str
+) -> None:
+    app = sqlite_app
+    memory_of(app).fail_with(error, arrives=isinstance(error, Unknown))
+    now = datetime.now(UTC)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    run_due(app)
+    set_time(app, now, days=2)
+    run_due(app)
+    [message] = messages(app)
+    assert (message.state, message.next_try_at) == (state, None)
+    assert len(memory_of(app).messages) == (1 if state == "unknown" else 0)
+    with app.app_context():
+        assert len(app.extensions["test_smsverify"].outbox.unresolved()) == 1
+
+
+# --- workers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.race
+def test_two_workers_send_no_text_twice(app: Flask) -> None:
+    state = state_of(app)
+    without_inline_workers(app)
+    with app.app_context():
+        for _ in range(60):
+            notify(app)
+        db.session.commit()
+    stop = threading.Event()
+    assert race(4, lambda number: state.queues[0].send_due(stop)) == {"ok": 4}
+    assert len(memory_of(app).messages) == 60
+    assert {message.state for message in messages(app)} == {"sent"}
+
+
+def test_the_rows_of_a_dead_worker_are_sent_when_its_claim_ends(app: Flask) -> None:
+    """Case 52: nothing is lost if a worker dies before it has called a gateway."""
+    state = state_of(app)
+    without_inline_workers(app)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    assert len(state.outbox.claim("event", 10).messages) == 1
+    run_due(app)
+    assert memory_of(app).messages == []
+    now = datetime.now(UTC)
+    set_time(app, now, minutes=3)
+    run_due(app)
+    assert len(memory_of(app).messages) == 1
+
+
+def test_a_worker_whose_claim_was_taken_sends_nothing(app: Flask) -> None:
+    state = state_of(app)
+    without_inline_workers(app)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    slow = state.outbox.claim("event", 10)
+    now = datetime.now(UTC)
+    set_time(app, now, minutes=3)
+    run_due(app)
+    state.queues[0]._send_claimed(slow, threading.Event())
+    assert len(memory_of(app).messages) == 1
+    [message] = messages(app)
+    assert message.state == "sent"
+
+
+def test_an_attempt_of_a_dead_worker_becomes_unknown_and_is_not_sent_again(app: Flask) -> None:
+    """Case 52."""
+    state = state_of(app)
+    without_inline_workers(app)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    claim = state.outbox.claim("event", 10)
+    [message] = claim.messages
+    memory = memory_of(app)
+
+    def open_attempt(session: Any) -> None:
+        state.outbox.hold(session, message.id, claim.token)
+        session.add(
+            Attempt(
+                id="a" * 32,
+                message_id=message.id,
+                sender=memory.name,
+                state=Attempt.SENDING,
+                created_at=state.clock(),
+                updated_at=state.clock(),
+            )
+        )
+
+    state.ledger.run(open_attempt)
+    now = datetime.now(UTC)
+    set_time(app, now, minutes=3)
+    run_due(app)
+    assert memory.messages == []
+    [found] = state.outbox.unresolved()
+    assert (found.id, found.state) == (message.id, "unknown")
+
+
+def test_the_inline_worker_stops_soon_and_gives_back_what_it_has_not_sent(
+    sqlite_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = sqlite_app
+    state, memory = state_of(app), memory_of(app)
+    entered, release = threading.Event(), threading.Event()
+    send: Callable[..., Any] = memory.send_batch
+
+    def slow(batch: Any) -> Any:
+        entered.set()
+        assert release.wait(30)
+        return send(batch)
+
+    monkeypatch.setattr(memory, "send_batch", slow)
+    with app.app_context():
+        for _ in range(40):
+            notify(app)
+        db.session.commit()
+    assert entered.wait(30)
+    worker: InlineWorker = state.inline_workers[0]
+    closing = threading.Thread(target=worker.close)
+    closing.start()
+    release.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    monkeypatch.undo()
+    waiting = [message for message in messages(app) if message.state == "waiting"]
+    assert len(waiting) + len(memory.messages) == 40
+    assert waiting
+    run_due(app)
+    assert len(memory.messages) == 40
