@@ -42,6 +42,7 @@ from .messaging.opt_out import OptOuts
 from .messaging.outbox import Outbox
 from .messaging.patterns import Patterns
 from .messaging.recipients import Recipients
+from .messaging.sync import StateSync
 from .messaging.text_limits import TextLimits
 from .messaging.text_store import TextStore
 from .messaging.tracking import Tracker
@@ -324,6 +325,7 @@ def build_state(
         event_queue=event_queue,
         batches=batches,
         opt_outs=opt_outs,
+        sync=StateSync(ledger, delivery, attempts, tracker),
         queues=(event_dispatcher, bulk_dispatcher),
         inline_workers=(event_worker, bulk_worker),
         verifier=verifier,

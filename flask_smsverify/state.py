@@ -22,6 +22,7 @@ from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
 from .messaging.opt_out import OptOuts
 from .messaging.outbox import Outbox
+from .messaging.sync import StateSync
 from .messaging.tracking import Tracker
 from .messaging.worker import InlineWorker, Queue
 from .settings import Settings
@@ -69,6 +70,7 @@ class AppState:
     event_queue: EventQueue
     batches: BulkSends
     opt_outs: OptOuts
+    sync: StateSync
     #: The queues that workers empty, and the threads of this process that do so.
     queues: tuple[Queue, ...]
     inline_workers: tuple[InlineWorker, ...]

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import dispatch, limits, purge, send, senders, simulator, users
+from . import dispatch, limits, purge, send, senders, simulator, sync, users
 from .group import smsverify
 
-__all__ = ["dispatch", "limits", "purge", "send", "senders", "simulator", "smsverify", "users"]
+__all__ = [
+    "dispatch",
+    "limits",
+    "purge",
+    "send",
+    "senders",
+    "simulator",
+    "smsverify",
+    "sync",
+    "users",
+]

@@ -1,0 +1,217 @@
+"""Sync: ask the gateways for delivery states and for messages from phones.
+
+An attempt is asked about until its state is final or it is three days old, newest first, and less
+and less often. An attempt whose answer was lost is looked for by the reference of its call, where
+the gateway can be asked by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from .. import signals
+from ..db.ledger import Ledger
+from ..db.models import Attempt, Batch, Incoming, Message
+from ..delivery.attempts import Attempts, storable_id
+from ..delivery.checks import next_check
+from ..delivery.failover import Delivery
+from ..delivery.states import best, progress
+from ..errors import SenderError
+from ..senders.base import Capability, DeliveryReport, DeliveryState, Receipt, Sender
+from ..senders.batching import batched
+from .bulk import recount
+from .tracking import Tracker
+
+_FINAL = progress(DeliveryState.DELIVERED)
+
+log = logging.getLogger(__name__)
+
+#: Attempts that are asked about with one call of `Sender.statuses`.
+_SLICE = 200
+#: Calls of one sync to each sender, so that a backlog does not keep it busy for ever.
+_MAX_SLICES = 50
+#: Messages from phones that are recorded in one transaction.
+_RECEIVED_SLICE = 100
+#: Gateways filter by whole days, in a time zone that most do not name.
+_OVERLAP = timedelta(days=1)
+_FIRST_FETCH = timedelta(days=3)
+
+
+@dataclass(slots=True)
+class Synced:
+    """What one sync did at a sender.
+
+    :param asked: attempts whose state was asked for.
+    :param found: attempts whose answer was lost and whose fate is known now.
+    :param received: messages from phones that the gateway listed, new or not.
+    :param failed: why the gateway could not be asked; None where it could.
+    """
+
+    sender: str
+    asked: int = 0
+    found: int = 0
+    received: int = 0
+    failed: str | None = None
+
+
+class StateSync:
+    """Asks gateways. Several processes may do so at the same time."""
+
+    def __init__(
+        self, ledger: Ledger, delivery: Delivery, attempts: Attempts, tracker: Tracker
+    ) -> None:
+        self._ledger = ledger
+        self._delivery = delivery
+        self._attempts = attempts
+        self._tracker = tracker
+
+    def run(self) -> list[Synced]:
+        """Ask each sender for what is due. A gateway that fails is asked again later."""
+        return [self._sync(sender) for sender in self._delivery.routes.senders.values()]
+
+    def _sync(self, sender: Sender) -> Synced:
+        result = Synced(sender.name)
+        steps: list[tuple[Capability, Callable[[Sender, Synced], None]]] = [
+            (Capability.STATUS, self._ask_states),
+            (Capability.FIND, self._find_lost),
+            (Capability.INCOMING, self._fetch_received),
+        ]
+        for capability, step in steps:
+            if capability not in sender.capabilities:
+                continue
+            try:
+                step(sender, result)
+            except SenderError as error:
+                log.warning("%s could not be asked: %s", sender.name, error)
+                result.failed = error.reason
+        return result
+
+    # --- states ----------------------------------------------------------------------------------
+
+    def _ask_states(self, sender: Sender, result: Synced) -> None:
+        for _ in range(_MAX_SLICES):
+            due = self._take(sender, has_id=True)
+            if not due:
+                return
+            ids = [attempt.gateway_id for attempt in due if attempt.gateway_id is not None]
+            states = sender.statuses(ids)
+            result.asked += len(ids)
+            self._tracker.record(
+                sender.name, [DeliveryReport(id_, state) for id_, state in states.items()]
+            )
+
+    def _take(self, sender: Sender, *, has_id: bool) -> Sequence[Attempt]:
+        """Return attempts that are due, and note when to ask again.
+
+        It is noted before the gateway is asked, so that two processes do not ask for the same, and
+        a gateway that fails is not asked at once again.
+        """
+
+        def work(session: Session) -> list[Attempt]:
+            now = self._ledger.clock()
+            known = Attempt.gateway_id.is_not(None)
+            due = session.scalars(
+                select(Attempt)
+                .where(
+                    Attempt.sender == sender.name,
+                    Attempt.next_check_at <= now,
+                    known if has_id else ~known,
+                )
+                .order_by(Attempt.created_at.desc())
+                .limit(_SLICE)
+                .with_for_update()
+            ).all()
+            for attempt in due:
+                is_final = progress(attempt.state) == _FINAL
+                attempt.next_check_at = (
+                    None if is_final else next_check(attempt.created_at, attempt.checks, now)
+                )
+                attempt.checks += 1
+            return [attempt for attempt in due if progress(attempt.state) != _FINAL]
+
+        return self._ledger.run(work)
+
+    # --- lost answers ----------------------------------------------------------------------------
+
+    def _find_lost(self, sender: Sender, result: Synced) -> None:
+        for _ in range(_MAX_SLICES):
+            due = self._take(sender, has_id=False)
+            if not due:
+                return
+            by_call: dict[str, list[Attempt]] = {}
+            for attempt in due:
+                if attempt.call_reference is not None:
+                    by_call.setdefault(attempt.call_reference, []).append(attempt)
+            for call, attempts in by_call.items():
+                result.found += self._find(sender, call, attempts)
+
+    def _find(self, sender: Sender, call: str, attempts: Sequence[Attempt]) -> int:
+        """Ask for one call, and record what the gateway knows of it."""
+        ids = [attempt.message_id for attempt in attempts]
+        query = select(Message.id, Message.recipient).where(Message.id.in_(ids))
+        recipients = self._ledger.read(
+            lambda session: {row.id: row.recipient for row in session.execute(query)}
+        )
+        receipts = sender.find(call, sorted(set(recipients.values())))
+        found = {
+            attempt.message_id: (attempt, receipt)
+            for attempt in attempts
+            if (receipt := receipts.get(recipients.get(attempt.message_id, ""))) is not None
+            and receipt.status is not DeliveryState.UNKNOWN
+        }
+        if not found:
+            return 0
+        moved = self._ledger.run(lambda session: self._record_found(session, sender, found))
+        gateway_ids = [attempt.gateway_id for _, attempt in moved if attempt.gateway_id]
+        self._attempts.apply_early_reports(sender, gateway_ids)
+        for message, attempt in moved:
+            self._attempts.announce(signals.message_sent, message, attempt)
+        return len(moved)
+
+    def _record_found(
+        self, session: Session, sender: Sender, found: dict[str, tuple[Attempt, Receipt]]
+    ) -> list[tuple[Message, Attempt]]:
+        now = self._ledger.clock()
+        moved = []
+        messages = session.scalars(
+            select(Message).where(Message.id.in_(found)).order_by(Message.id).with_for_update()
+        ).all()
+        for message in messages:
+            known, receipt = found[message.id]
+            attempt = session.get(Attempt, known.id, with_for_update=True)
+            if attempt is None or attempt.state != DeliveryState.UNKNOWN:
+                continue  # a webhook or another process was faster
+            attempt.state, attempt.gateway_id = str(receipt.status), storable_id(receipt)
+            attempt.next_check_at = self._attempts.first_check(sender, receipt)
+            attempt.updated_at = message.updated_at = now
+            session.flush()
+            message.state = best(
+                session.scalars(select(Attempt.state).where(Attempt.message_id == message.id))
+            )
+            moved.append((message, attempt))
+        session.flush()
+        for batch_id in sorted({message.batch_id for message in messages if message.batch_id}):
+            batch = session.get(Batch, batch_id, with_for_update=True)
+            if batch is not None:
+                recount(session, batch)
+        return moved
+
+    # --- messages from phones --------------------------------------------------------------------
+
+    def _fetch_received(self, sender: Sender, result: Synced) -> None:
+        newest = self._ledger.read(
+            lambda session: session.scalar(
+                select(func.max(Incoming.received_at)).where(Incoming.sender == sender.name)
+            )
+        )
+        now = self._ledger.clock()
+        since = now - _FIRST_FETCH if newest is None else min(newest, now) - _OVERLAP
+        for part in batched(sender.received(since), _RECEIVED_SLICE):
+            result.received += len(part)
+            self._tracker.record(sender.name, part)
