@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -43,10 +44,11 @@ from .messaging.outbox import Outbox
 from .messaging.patterns import Patterns
 from .messaging.recipients import Recipients
 from .messaging.sync import StateSync
+from .messaging.tasks import CeleryQueue
 from .messaging.text_limits import TextLimits
 from .messaging.text_store import TextStore
 from .messaging.tracking import Tracker
-from .messaging.worker import InlineWorker
+from .messaging.worker import InlineWorker, Queue
 from .senders.base import Capability, Sender
 from .senders.registry import build as build_sender
 from .senders.registry import find_gateway
@@ -171,51 +173,22 @@ def build_state(
     )
     announcer = AppAnnouncer(emit, notifier)
 
-    # The outbox
-    outbox = Outbox(ledger, claim_seconds=settings.send_deadline + _CLAIM_MARGIN)
-    quiet_until = _quiet_until(settings, live, clock)
-    text_limits = TextLimits(ledger, usage, settings.limits, clock)
-    event_dispatcher = EventDispatcher(
-        outbox,
-        delivery,
-        attempts,
-        reserve=text_limits.reserve,
-        quiet_until=quiet_until,
-        clock=clock,
-        # The other calls in flight are left to codes.
-        threads=max(1, settings.sends_in_flight // 2),
-    )
-    event_worker = InlineWorker(event_dispatcher, clock=clock)
-    event_queue = EventQueue(
-        outbox,
-        event_texts,
+    messages = _build_messages(
+        app,
+        settings,
         users,
-        wake=lambda _ids: event_worker.wake(),
-        locale=locale,
-        default_locale=default_locale(settings.default_region),
-        must_be_proved=None if settings.notify_unverified else text_limits.has_proved,
-    )
-    bulk_worker: InlineWorker
-    batches = BulkSends(
         ledger,
-        opt_outs,
-        Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery)),
-        finish=event_texts.finish,
-        part_price=partial(_part_price, delivery),
-        host_context=app.app_context,
-        wake=lambda: bulk_worker.wake(),  # noqa: PLW0108 -- it is made below
-    )
-    bulk_dispatcher = BulkDispatcher(
-        ledger,
-        outbox,
-        batches,
         delivery,
         attempts,
-        quiet_until=quiet_until,
+        texts=event_texts,
+        opt_outs=opt_outs,
+        limits=TextLimits(ledger, usage, settings.limits, clock),
+        quiet_until=_quiet_until(settings, live, clock),
         own_sender=partial(_own_sender, settings, gateways, is_development),
-        threads=settings.sends_in_flight,
+        sync=StateSync(ledger, delivery, attempts, tracker),
+        locale=locale,
+        parse_mobile=parse_mobile,
     )
-    bulk_worker = InlineWorker(bulk_dispatcher, clock=clock)
 
     # Verification
     rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))
@@ -321,13 +294,13 @@ def build_state(
         delivery=delivery,
         event_texts=event_texts,
         tracker=tracker,
-        outbox=outbox,
-        event_queue=event_queue,
-        batches=batches,
-        opt_outs=opt_outs,
-        sync=StateSync(ledger, delivery, attempts, tracker),
-        queues=(event_dispatcher, bulk_dispatcher),
-        inline_workers=(event_worker, bulk_worker),
+        outbox=messages.outbox,
+        event_queue=messages.event_queue,
+        batches=messages.batches,
+        opt_outs=messages.opt_outs,
+        sync=messages.sync,
+        queues=messages.queues,
+        inline_workers=messages.inline_workers,
         verifier=verifier,
         sign_in=sign_in,
         proof_of_work=ProofOfWork(
@@ -339,6 +312,101 @@ def build_state(
         guard_responses=guard_responses,
         locale=locale,
         parse_mobile=parse_mobile,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Messages:
+    """The objects that queue and send texts, under their names in `AppState`."""
+
+    outbox: Outbox
+    event_queue: EventQueue
+    batches: BulkSends
+    opt_outs: OptOuts
+    sync: StateSync
+    queues: tuple[Queue, ...]
+    inline_workers: tuple[InlineWorker, ...]
+
+
+def _build_messages(
+    app: Flask,
+    settings: Settings,
+    users: HostUsers,
+    ledger: Ledger,
+    delivery: Delivery,
+    attempts: Attempts,
+    *,
+    texts: EventTexts,
+    opt_outs: OptOuts,
+    limits: TextLimits,
+    quiet_until: Callable[[str], datetime | None],
+    own_sender: Callable[[Sender], Sender],
+    sync: StateSync,
+    locale: Callable[[], str],
+    parse_mobile: Callable[[object], str],
+) -> _Messages:
+    """Build the outbox, and the workers that empty it."""
+    clock = ledger.clock
+    outbox = Outbox(ledger, claim_seconds=settings.send_deadline + _CLAIM_MARGIN)
+    event_dispatcher = EventDispatcher(
+        outbox,
+        delivery,
+        attempts,
+        reserve=limits.reserve,
+        quiet_until=quiet_until,
+        clock=clock,
+        # The other calls in flight are left to codes.
+        threads=max(1, settings.sends_in_flight // 2),
+    )
+    event_worker = InlineWorker(event_dispatcher, clock=clock)
+    event_queue = EventQueue(
+        outbox,
+        texts,
+        users,
+        # The queues are made below, from what they empty.
+        wake=lambda ids: celery.wake(ids) if celery else event_worker.wake(),
+        locale=locale,
+        default_locale=default_locale(settings.default_region),
+        must_be_proved=None if settings.notify_unverified else limits.has_proved,
+    )
+    bulk_worker: InlineWorker
+    batches = BulkSends(
+        ledger,
+        opt_outs,
+        Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery)),
+        finish=texts.finish,
+        part_price=partial(_part_price, delivery),
+        host_context=app.app_context,
+        wake=lambda: celery.wake_bulk() if celery else bulk_worker.wake(),
+    )
+    bulk_dispatcher = BulkDispatcher(
+        ledger,
+        outbox,
+        batches,
+        delivery,
+        attempts,
+        quiet_until=quiet_until,
+        own_sender=own_sender,
+        threads=settings.sends_in_flight,
+    )
+    bulk_worker = InlineWorker(bulk_dispatcher, clock=clock)
+    celery: CeleryQueue | None = None
+    if settings.queue == "celery":
+        celery = CeleryQueue(
+            app.extensions.get("celery"),
+            events=event_dispatcher,
+            bulk=bulk_dispatcher.send_due,
+            has_bulk=bulk_dispatcher.has_work,
+            sync=sync.run,
+        )
+    return _Messages(
+        outbox=outbox,
+        event_queue=event_queue,
+        batches=batches,
+        opt_outs=opt_outs,
+        sync=sync,
+        queues=(event_dispatcher, bulk_dispatcher),
+        inline_workers=(event_worker, bulk_worker),
     )
 
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Recipients that one transaction adds. SQLite allows 32,766 parameters in a statement.
 _SLICE = 500
+#: Workers are woken after so many slices.
+_WAKE_SLICES = 10
 #: An expansion that has added nothing for this long was interrupted.
 _INTERRUPTED = timedelta(minutes=2)
 #: How many invalid items a preview shows.
@@ -226,9 +228,10 @@ class BulkSends:
         """Add the recipients to a batch. Numbers that it has are left alone."""
         counts = _Counts()
         try:
-            for part in _slices(recipients):
+            for number, part in enumerate(_slices(recipients)):
                 stored = self._add(batch, part, counts)
-                self._wake()
+                if number % _WAKE_SLICES == 0:
+                    self._wake()
                 if progress is not None:
                     progress(stored)
                 if stored.state == Batch.STOPPED:
@@ -339,6 +342,11 @@ class BulkSends:
         self._set_state(batch_id, Batch.STOPPED, (*ACTIVE, Batch.PAUSED))
         self.close_stopped()
         return self.get(batch_id)
+
+    def open_ids(self) -> list[str]:
+        """Return the ids of batches that are not finished and not paused."""
+        query = select(Batch.id).where(Batch.finished_at.is_(None), Batch.state != Batch.PAUSED)
+        return self._ledger.read(lambda session: list(session.scalars(query)))
 
     def close_stopped(self) -> None:
         """Close the rows of stopped batches that no worker holds."""

@@ -128,6 +128,10 @@ class BulkDispatcher:
             self._batches.finish(batch_id)
         return count
 
+    def has_work(self) -> bool:
+        """Return whether a batch has a due message, or is to be closed or continued."""
+        return bool(self._batches.open_ids())
+
     def next_due(self) -> datetime | None:
         """Return when the next message of a batch may be sent."""
         query = (

@@ -125,7 +125,7 @@ class Settings:
     next_url: str = _key(check_local_url, "/")
     opt_out_footer: str | None = _key(check_footer, None)
     patterns: Mapping[str, Mapping[str, Mapping[str, object]]] = _key(check_patterns, {})
-    queue: str = _key(check_one_of("inline"), "inline")
+    queue: Literal["inline", "celery"] = _key(check_one_of("inline", "celery"), "inline")
     quiet_hours: QuietHours | None = _key(check_quiet_hours, None)
     timezone: str = _key(check_timezone, "Asia/Tehran")
     notify_unverified: bool = _key(check_bool, True)

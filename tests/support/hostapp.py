@@ -73,6 +73,13 @@ def create_app(
         SQLALCHEMY_DATABASE_URI=database_url,
     )
     app.config.update(config)
+    if "CELERY_BROKER" in config:
+        from celery import Celery
+
+        celery = Celery(app.name, broker=config["CELERY_BROKER"], set_as_current=False)
+        celery.conf.task_default_queue = config["CELERY_QUEUE"]
+        celery.conf.broker_connection_retry_on_startup = True
+        app.extensions["celery"] = celery
     database.init_app(app)
     login_manager = LoginManager(app)
     login_manager.user_loader(lambda key: _load(database, user_model, key))

@@ -146,6 +146,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("FRAME_ANCESTORS", "'self' https://portal.example", "'self' https://portal.example"),
     ("NEXT_URL", "/home?tab=1", "/home?tab=1"),
     ("STAFF_MOBILES", ["+989120000000"], ("+989120000000",)),
+    ("QUEUE", "celery", "celery"),
     ("QUIET_HOURS", "", None),
     ("QUIET_HOURS", "22:00-07:30", (time(22), time(7, 30))),
     ("TIMEZONE", "Europe/Berlin", "Europe/Berlin"),

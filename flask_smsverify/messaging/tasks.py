@@ -1,0 +1,135 @@
+"""Celery: send from the outbox on the workers of the host's Celery app.
+
+The rows in the database are what counts. The queue carries ids only, and a task that runs twice or
+is lost changes nothing: a row is sent under a claim, and the periodic tasks find what was missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+SEND, DISPATCH, BULK, SYNC = (
+    "smsverify.send",
+    "smsverify.dispatch",
+    "smsverify.bulk",
+    "smsverify.sync",
+)
+#: Ids in one task.
+_SLICE = 100
+#: Seconds between two runs of the periodic tasks.
+_DISPATCH_SECONDS = 30.0
+_SYNC_SECONDS = 60.0
+#: How long one task sends batches.
+_BULK_SECONDS = 50.0
+
+
+class Sending(Protocol):
+    """What the tasks run."""
+
+    def send_ids(self, ids: Sequence[str], stop: threading.Event) -> int:
+        """Send these texts if they are due."""
+
+    def send_due(self, stop: threading.Event) -> int:
+        """Send the texts that are due."""
+
+
+class CeleryQueue:
+    """The tasks of one app on the host's Celery app.
+
+    :param celery: a Celery app.
+    :param events: sends event texts.
+    :param bulk: sends batches until nothing is due or the event is set.
+    :param has_bulk: returns whether a batch has something to do.
+    :param sync: asks the gateways.
+    """
+
+    def __init__(
+        self,
+        celery: Any,
+        *,
+        events: Sending,
+        bulk: Callable[[threading.Event], int],
+        has_bulk: Callable[[], bool],
+        sync: Callable[[], object],
+    ) -> None:
+        if not hasattr(celery, "send_task"):
+            raise ConfigurationError(
+                "SMSVERIFY_QUEUE is 'celery', and app.extensions['celery'] is no Celery app. "
+                "Create it before smsverify.init_app, as Flask's documentation of Celery does."
+            )
+        self._celery = celery
+        never = threading.Event()
+
+        # A worker that is killed leaves the task to another one.
+        options: dict[str, Any] = {"acks_late": True, "ignore_result": True}
+
+        @celery.task(name=SEND, **options)  # type: ignore[untyped-decorator]  # Celery has no types
+        def send(ids: list[str]) -> None:
+            events.send_ids(ids, never)
+
+        @celery.task(name=DISPATCH, **options)  # type: ignore[untyped-decorator]  # likewise
+        def dispatch() -> None:
+            events.send_due(never)
+            if has_bulk():
+                self.wake_bulk()
+
+        @celery.task(name=BULK, **options)  # type: ignore[untyped-decorator]  # likewise
+        def send_batches() -> None:
+            # A batch may take hours. A task must end, or brokers deliver it again.
+            ends = threading.Event()
+            timer = threading.Timer(_BULK_SECONDS, ends.set)
+            timer.daemon = True
+            timer.start()
+            try:
+                bulk(ends)
+            finally:
+                timer.cancel()
+            if ends.is_set():
+                self.wake_bulk()
+
+        @celery.task(name=SYNC, **options)  # type: ignore[untyped-decorator]  # likewise
+        def sync_states() -> None:
+            sync()
+
+        schedule = dict(celery.conf.beat_schedule or {})
+        for task, seconds in ((DISPATCH, _DISPATCH_SECONDS), (SYNC, _SYNC_SECONDS)):
+            # What is not started before the next run is pointless.
+            schedule.setdefault(
+                task, {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+            )
+        celery.conf.beat_schedule = schedule
+
+    def wake(self, ids: Sequence[str]) -> None:
+        """Queue tasks for new texts.
+
+        A broker that does not answer is logged: the periodic task sends the texts.
+        """
+        for start in range(0, len(ids), _SLICE):
+            self._put(SEND, [list(ids[start : start + _SLICE])])
+
+    def wake_bulk(self) -> None:
+        """Queue a task for batches."""
+        self._put(BULK, [])
+
+    def _put(self, task: str, arguments: list[Any]) -> None:
+        try:
+            self._celery.send_task(task, arguments, retry=False, ignore_result=True)
+        except self._errors() as error:
+            log.error(  # noqa: TRY400 -- a traceback does not help when the broker is down
+                "the task %s was not queued, and waits for %s: %s",
+                task,
+                DISPATCH,
+                type(error).__name__,
+            )
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        from kombu.exceptions import KombuError
+
+        return (KombuError, OSError)

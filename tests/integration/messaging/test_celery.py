@@ -1,0 +1,158 @@
+"""`QUEUE = "celery"`: real workers on Redis and RabbitMQ send what the app queues."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import services
+from conftest import MakeApp, needs
+from flask import Flask
+from flows import MEMORY
+from hostapp import db
+from outbox_app import messages, notify, run_due, set_time, smsverify_of, state_of
+from raygan_gateway import RayganGateway
+
+from flask_smsverify.errors import ConfigurationError
+
+SUPPORT = Path(__file__).parents[2] / "support"
+BROKERS = {
+    "redis": f"redis://{services.REDIS[0]}:{services.REDIS[1]}/9",
+    "rabbitmq": f"amqp://guest:guest@{services.RABBITMQ[0]}:{services.RABBITMQ[1]}//",
+}
+#: Seconds until a worker counts as hanging.
+_PATIENCE = 120
+
+
+@pytest.fixture
+def gateway() -> Iterator[RayganGateway]:
+    with RayganGateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture(params=[pytest.param(name, marks=needs(name)) for name in BROKERS])
+def config(request: pytest.FixtureRequest, gateway: RayganGateway) -> Iterator[dict[str, Any]]:
+    """Return the configuration of an app with a queue of its own on the broker."""
+    config = {
+        "CELERY_BROKER": BROKERS[request.param],
+        "CELERY_QUEUE": f"smsverify_test_{secrets.token_hex(4)}",
+        "SMSVERIFY_QUEUE": "celery",
+        "SMSVERIFY_SENDERS": {"main": gateway.sender},
+    }
+    yield config
+    from celery import Celery
+
+    with Celery(broker=config["CELERY_BROKER"], set_as_current=False).connection() as connection:
+        channel = connection.channel()
+        channel.queue_delete(config["CELERY_QUEUE"])
+        channel.close()
+
+
+@contextmanager
+def worker(database: str, config: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+    path = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
+    process = subprocess.Popen(
+        [sys.executable, str(SUPPORT / "celery_worker.py"), database, json.dumps(config)],
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < ends, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def queue_all(app: Flask) -> None:
+    with app.app_context():
+        for number in range(1, 11):
+            notify(app, number)
+        db.session.commit()
+
+
+def test_a_celery_worker_sends_each_text_and_each_batch_once(
+    make_app: MakeApp, database: str, config: dict[str, Any], gateway: RayganGateway
+) -> None:
+    app = make_app(database, users=10, **config)
+    queue_all(app)
+    with app.app_context():
+        batch = smsverify_of(app).send("Closed on Friday.", [f"0919{n:07}" for n in range(1, 601)])
+    assert gateway.taken.total() == 0
+    with worker(database, config):
+        wait_for(lambda: state_of(app).batches.get(batch.id).state == "done")
+        wait_for(lambda: {message.state for message in messages(app)} == {"queued"})
+    assert set(gateway.taken.values()) == {1}
+    assert len(gateway.taken) == 610
+
+
+def test_what_a_killed_celery_worker_had_is_neither_lost_nor_repeated(
+    make_app: MakeApp, sqlite: str, config: dict[str, Any], gateway: RayganGateway
+) -> None:
+    app = make_app(sqlite, users=10, **config)
+    queue_all(app)
+    with worker(sqlite, config) as process:
+        gateway.before_answer = lambda number: (
+            os.kill(process.pid, signal.SIGKILL) if number == 3 else None
+        )
+        process.wait(_PATIENCE)
+    gateway.before_answer = lambda _number: None
+    set_time(app, datetime.now(UTC), minutes=5)
+    run_due(app)  # as the periodic task does
+    assert set(gateway.taken.values()) == {1}
+    unknown = state_of(app).outbox.unresolved()
+    assert len(unknown) <= 2
+    assert state_of(app).outbox.next_due() is None
+
+
+def test_a_broker_that_does_not_answer_fails_no_request(
+    make_app: MakeApp, sqlite: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(
+        sqlite,
+        users=10,
+        CELERY_BROKER="redis://127.0.0.1:1/0",
+        CELERY_QUEUE="nowhere",
+        SMSVERIFY_QUEUE="celery",
+        SMSVERIFY_SENDERS=MEMORY,
+    )
+    queue_all(app)
+    assert {message.state for message in messages(app)} == {"waiting"}
+    assert "was not queued" in caplog.text
+
+
+def test_the_queue_carries_ids_only(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(
+        sqlite,
+        CELERY_BROKER="memory://",
+        CELERY_QUEUE="ids",
+        SMSVERIFY_QUEUE="celery",
+        SMSVERIFY_SENDERS=MEMORY,
+    )
+    with app.app_context():
+        queued = notify(app, 1)
+        db.session.commit()
+    with app.extensions["celery"].connection() as connection:
+        message = connection.SimpleQueue("ids").get(timeout=5)
+        assert message.payload[0] == [list(queued.ids)]
+
+
+def test_celery_must_be_set_up_before(make_app: MakeApp, sqlite: str) -> None:
+    with pytest.raises(ConfigurationError, match="Create it before"):
+        make_app(sqlite, SMSVERIFY_QUEUE="celery", SMSVERIFY_SENDERS=MEMORY)
