@@ -16,6 +16,9 @@ from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Engine
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Mapper
 
 from . import phone
 from .announcer import AppAnnouncer, SignalEmitter
@@ -122,6 +125,7 @@ def build_state(
         policy=policy,
         callbacks=callbacks,
         parse_mobile=parse_mobile,
+        dialect=functools.partial(_dialect_of, app, db),
     )
     emit = SignalEmitter(app).emit
     ledger = _ledger(app, db, clock=clock, is_host_writing=users.is_writing)
@@ -566,10 +570,7 @@ def _ledger(
 ) -> Ledger:
     with app.app_context():
         engines = db.engines  # Flask-SQLAlchemy's own mapping, in which tests replace engines
-        if None not in engines:
-            raise ConfigurationError(
-                "there is no default database; set SQLALCHEMY_DATABASE_URI beside the binds"
-            )
+        _default_engine(engines)
         connect_args = _engine_options(app, db).get("connect_args") or {}
         refuse_autocommit(connect_args, engines[None].dialect.name)
         return Ledger(
@@ -578,6 +579,21 @@ def _ledger(
             is_host_writing=is_host_writing,
             clock=clock,
         )
+
+
+def _default_engine(engines: Mapping[str | None, Engine]) -> Engine:
+    if None not in engines:
+        raise ConfigurationError(
+            "there is no default database; set SQLALCHEMY_DATABASE_URI beside the binds"
+        )
+    return engines[None]
+
+
+def _dialect_of(app: Flask, db: SQLAlchemy, mapper: Mapper[Any]) -> Dialect:
+    """Return the dialect of the database that has a mapper's table."""
+    with app.app_context():
+        bind_key = mapper.local_table.metadata.info.get("bind_key")  # type: ignore[attr-defined]  # it is a Table
+        return (db.engines.get(bind_key) or _default_engine(db.engines)).dialect
 
 
 def _engine_options(app: Flask, db: SQLAlchemy) -> dict[str, Any]:

@@ -392,6 +392,15 @@ class SMSVerify:
         self._callbacks.staff_required = f
         return f
 
+    def user_getter(self, f: F) -> F:
+        """Return the user that Flask-Login's user stands for: `(current_user) -> user or None`.
+
+        It is called where Flask-Login's user is no instance of the user model, such as a class that
+        wraps it. None means that there is none, as for an administrator of another class.
+        """
+        self._callbacks.user_getter = f
+        return f
+
     def locale_getter(self, f: F) -> F:
         """Set the language: `() -> locale`, or None to use the request's `Accept-Language`."""
         self._callbacks.locale_getter = f

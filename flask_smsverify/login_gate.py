@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import flask_login
-from flask import session
+from flask import current_app, session
 from flask.typing import ResponseReturnValue
 
 from .guard import decide
@@ -54,14 +54,28 @@ def pending_user(state: AppState) -> Any:
     if not -CLOCK_SKEW.total_seconds() <= age < _MAX_WAIT.total_seconds():
         return None
     user: Any = state.users.find(pending["user"])
-    if user is None or not is_active(user) or user.get_id() != pending.get("login"):
+    if user is None:
+        return None
+    login = _flask_login_user(state, user, pending)
+    if login is None or not is_active(login) or login.get_id() != pending.get("login"):
         return None
     return user
+
+
+def _flask_login_user(state: AppState, user: Any, pending: dict[str, Any]) -> Any:
+    """Return what Flask-Login knows a user as: the user, or the object that wraps it."""
+    if state.callbacks.user_getter is None:
+        return user
+    loader = current_app.login_manager._user_callback  # type: ignore[attr-defined]  # the user_loader
+    found = unwrap(loader(pending.get("login")))
+    is_same = found is not None and state.users.id_of(found) == pending["user"]
+    return found if is_same else None
 
 
 def complete_login(user: Any) -> None:
     """Complete a pending login."""
     pending = session.get(_PENDING_LOGIN, {})
+    user = _flask_login_user(get_state(), user, pending)
     log_in(user, remember=bool(pending.get("remember")))
 
 

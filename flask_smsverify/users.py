@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import logging
+import re
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,24 +16,53 @@ import flask_login
 import sqlalchemy
 from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection, event, select
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy import Column, Connection, Engine, event, select
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InvalidRequestError,
+    OperationalError,
+)
+from sqlalchemy.orm import Mapper, Session, object_session
+from sqlalchemy.orm.attributes import set_committed_value
 from werkzeug.local import LocalProxy
 
+from .column_values import ColumnValues
 from .db.commit_hooks import after_commit
 from .db.engine import is_in_memory, refuse_blocking_reader
+from .db.errors import Refusal, is_refusal, read_refusal
 from .db.models import Verification
 from .errors import (
     CodeExpired,
     ConfigurationError,
     MobileError,
+    MobileRequired,
     MobileTaken,
+    SMSVerifyError,
     StoreUnavailable,
+    locate,
+)
+from .mobile_column import (
+    check_mobile_attribute,
+    check_unique,
+    column_of,
+    constraint_names,
+    longest_mobile,
 )
 from .settings import Settings
 from .verification.policy import Policy
 
+log = logging.getLogger(__name__)
+
+_ASYNC_REFUSED = (
+    "@smsverify.{} must be a plain function, not an async one. Call async code in it by "
+    "asgiref.sync.async_to_sync."
+)
+#: The key of `Session.info` with the rows of users that the host keeps detached.
+_ROWS = "smsverify_users"
 #: The key of `Session.info` with the rows that a SQLite connection had changed before its
 #: transaction.
 _CHANGES = "smsverify_total_changes"
@@ -41,15 +72,19 @@ _CHANGES = "smsverify_total_changes"
 _PAGE = 500
 
 
-@dataclass(slots=True)
+@dataclass
 class Callbacks:
-    """Functions of the host app that replace defaults; None keeps the default."""
+    """Functions of the host app that replace defaults; None keeps the default.
+
+    :raises ConfigurationError: on assignment, what is no plain function.
+    """
 
     unverified_handler: Callable[[Any], Any] | None = None
     exempt_when: Callable[[Any], bool] | None = None
     mobile_getter: Callable[[Any], str | None] | None = None
     mobile_setter: Callable[[Any, str], None] | None = None
     groups_getter: Callable[[Any], Iterable[str]] | None = None
+    user_getter: Callable[[Any], Any] | None = None
     locale_getter: Callable[[], str | None] | None = None
     address_getter: Callable[[], str | None] | None = None
     user_by_mobile: Callable[[str], Any] | None = None
@@ -59,12 +94,41 @@ class Callbacks:
     user_locale_getter: Callable[[Any], str | None] | None = None
     recipients_loader: Callable[[str | None], Iterable[Any]] | None = None
 
+    def __setattr__(self, name: str, function: Any) -> None:
+        super().__setattr__(name, function if function is None else plain_function(name, function))
+
+
+def plain_function(name: str, function: Any) -> Callable[..., Any]:
+    """Return a callback that refuses an awaitable result.
+
+    :raises ConfigurationError: it is async, or no function. The message names the callback.
+    """
+    if not callable(function):
+        raise ConfigurationError(f"@smsverify.{name} must be given a function")
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    for candidate in (inner, getattr(inner, "__call__", None)):  # noqa: B004 -- not whether it is callable
+        if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
+            raise ConfigurationError(_ASYNC_REFUSED.format(name))
+
+    def checked(*arguments: Any) -> Any:
+        result = function(*arguments)
+        if inspect.isawaitable(result) or inspect.isasyncgen(result):
+            if inspect.iscoroutine(result):
+                result.close()  # or Python warns that it was never awaited
+            raise ConfigurationError(_ASYNC_REFUSED.format(name))
+        return result
+
+    return checked
+
 
 class HostUsers:
     """Implements `verification.rules.Users` for the host's user model.
 
     :param parse_mobile: any spelling → E.164; raises `MobileError`.
-    :raises ConfigurationError: the model has no primary key of one column.
+    :param dialect: returns the dialect of the database that has a mapper's table.
+    :raises ConfigurationError: the model has no primary key of one column, or cannot keep a mobile.
     """
 
     def __init__(
@@ -76,22 +140,86 @@ class HostUsers:
         policy: Policy,
         callbacks: Callbacks,
         parse_mobile: Callable[[object], str],
+        dialect: Callable[[Mapper[Any]], Dialect],
     ) -> None:
         mapper = sqlalchemy.inspect(model, raiseerr=False)
-        if not isinstance(mapper, Mapper) or len(mapper.primary_key) != 1:
+        if not isinstance(mapper, Mapper):
             raise ConfigurationError(
-                "user_model must be a mapped class with a primary key of one column, "
-                "as in init_app(app, db, user_model=User)"
+                "user_model must be a mapped class, as in init_app(app, db, user_model=User)"
+            )
+        if len(mapper.primary_key) != 1:
+            columns = ", ".join(column.name for column in mapper.primary_key)
+            raise ConfigurationError(
+                f"the primary key of {model.__name__} has several columns ({columns}), and "
+                "flask_smsverify needs a primary key of one column. Add one, and make these UNIQUE."
             )
         self._db = db
         if not event.contains(db.session, "after_begin", _remember_changes):
             event.listen(db.session, "after_begin", _remember_changes)
         self.model = model
         self._mapper = mapper
+        self._keys = ColumnValues(mapper.primary_key[0].type, dialect(mapper))
         self._settings = settings
         self._policy = policy
         self._callbacks = callbacks
         self._parse_mobile = parse_mobile
+        self._check_mobile_attribute(dialect(mapper))
+
+    def _check_mobile_attribute(self, dialect: Dialect) -> None:
+        """Refuse an attribute that cannot hold a mobile, unless the host's setter replaces it."""
+        settings = self._settings
+        if self._callbacks.mobile_setter is not None:
+            return
+        check_mobile_attribute(
+            self._mapper,
+            settings.mobile_field,
+            dialect,
+            example=longest_mobile(settings.allowed_regions),
+            parse_mobile=self._parse,
+        )
+        check_unique(
+            self._mapper,
+            settings.mobile_field,
+            mobile_policy=settings.mobile_policy,
+            accounts_per_mobile=settings.accounts_per_mobile,
+        )
+
+    # --- instances ------------------------------------------------------------------------------
+
+    def unwrap(self, user: object) -> Any:
+        """Return the instance of the user model that Flask-Login's user stands for.
+
+        That is `current_user` without its proxy, or what `user_getter` returns for it. An object
+        that stands for no user of the model is returned as it is.
+        """
+        user = unwrap(user)
+        getter = self._callbacks.user_getter
+        if getter is None or isinstance(user, self.model):
+            return user
+        found = unwrap(getter(user))
+        return user if found is None else found
+
+    def knows(self, user: object) -> bool:
+        """Return whether an object is, or stands for, an instance of the user model."""
+        return isinstance(self.unwrap(user), self.model)
+
+    def _attached(self, user: object) -> Any:
+        """Return the user as an instance of a session, whose attributes are those of the row.
+
+        A user loader may return a cached or expunged user, whose attributes may be old.
+        """
+        user = self.unwrap(user)
+        state: Any = sqlalchemy.inspect(user, raiseerr=False)
+        if state is None or not (isinstance(user, self.model) and state.detached):
+            return user
+        session = self._db.session()
+        rows: dict[Any, Any] = session.info.setdefault(_ROWS, {})  # a session holds them weakly
+        row = rows.get(state.identity)
+        if row is None or row not in session:
+            with session.no_autoflush:
+                row = session.get(self.model, state.identity)
+            rows[state.identity] = row
+        return row if row is not None else user
 
     # --- keys -----------------------------------------------------------------------------------
 
@@ -101,19 +229,20 @@ class HostUsers:
         :raises TypeError: not an instance of the user model.
         :raises ValueError: the user has no primary key yet.
         """
-        user = unwrap(user)
+        user = self.unwrap(user)
         state = sqlalchemy.inspect(user, raiseerr=False)
         if state is None or not isinstance(user, self.model):
             raise TypeError(
                 f"expected a {self.model.__name__}, got {type(user).__name__}; where users "
-                "of another class log in too, exempt them with @smsverify.exempt_when"
+                "of another class log in too, exempt them with @smsverify.exempt_when, and where "
+                "a class wraps the user, set @smsverify.user_getter"
             )
         key = state.identity[0] if state.identity else None
         if key is None:
             key = self._mapper.primary_key_from_instance(user)[0]
         if key is None:
             raise ValueError("the user has no primary key yet; flush the session first")
-        return key.hex() if isinstance(key, bytes) else str(key)
+        return self._keys.to_text(key)
 
     def find(self, user_id: str) -> object | None:
         """Return the user with this key; None if there is none or the text cannot be a key."""
@@ -122,11 +251,8 @@ class HostUsers:
 
     def key_from_text(self, user_id: str) -> object | None:
         """Return the primary key that a text stands for; None if it cannot be one."""
-        wanted = self._mapper.primary_key[0].type.python_type
         try:
-            if wanted is bytes:
-                return bytes.fromhex(user_id)
-            return wanted(user_id) if wanted in (int, uuid.UUID) else user_id
+            return self._keys.from_text(user_id)
         except ValueError:
             return None
 
@@ -146,94 +272,223 @@ class HostUsers:
 
     def valid_mobile_of(self, user: object) -> str:
         """Return the user's mobile in E.164, or raise the `MobileError` that says what is wrong."""
+        user = self._attached(user)
+        if not isinstance(user, self.model):
+            raise MobileRequired  # a user of another class, whom the host exempts
         if self._callbacks.mobile_getter is not None:
-            mobile = self._callbacks.mobile_getter(unwrap(user))
-        else:
-            mobile = self._attribute(
-                user, self._settings.mobile_field, "MOBILE_FIELD", "mobile_getter"
-            )
-        return self._parse_mobile(mobile)
+            return self._parse(self._callbacks.mobile_getter(user))
+        return self._parse(
+            self._attribute(user, self._settings.mobile_field, "MOBILE_FIELD", "mobile_getter")
+        )
+
+    def _parse(self, value: object) -> str:
+        """Return a mobile in E.164 from what the host keeps: text, or an object that shows it."""
+        if value is not None and not isinstance(value, str | bytes | int | float):
+            import phonenumbers  # here, because its metadata takes long to load
+
+            if isinstance(value, phonenumbers.PhoneNumber):  # also that of SQLAlchemy-Utils
+                value = phonenumbers.format_number(value, phonenumbers.PhoneNumberFormat.E164)
+            else:
+                value = str(value)
+        return self._parse_mobile(value)
 
     def write_mobile(self, user: object, mobile: str) -> None:
         """Set the user's mobile. The host's transaction commits it."""
+        user = self.unwrap(user)
         if self._callbacks.mobile_setter is not None:
-            self._callbacks.mobile_setter(unwrap(user), mobile)
+            self._callbacks.mobile_setter(user, mobile)
         else:
-            setattr(unwrap(user), self._settings.mobile_field, mobile)
+            setattr(user, self._settings.mobile_field, mobile)
+
+    def refuse_unstorable(self, user: object, mobile: str) -> None:
+        """Refuse a mobile that the host's table cannot keep, before a code is sent to it.
+
+        The mobile is written and rolled back. A mobile that another row has is not refused: that
+        would tell who has an account. A host's setter is not called, because it may do more.
+
+        :raises ConfigurationError: the message names the column and the remedy.
+        :raises StoreUnavailable: the host's database did not take the write.
+        """
+        if self._callbacks.mobile_setter is not None or mobile == self.mobile_of(user):
+            return
+        row = self._attached(user)
+        session = object_session(row)
+        if session is None:
+            return
+        trial = session.begin_nested()
+        failure: Exception | None = None
+        try:
+            self._write(row, mobile)
+            session.flush()
+        except Exception as error:  # noqa: BLE001 -- a model's validation may raise anything
+            failure = self._explain(error, is_written=True)
+        trial.rollback()
+        session.commit()  # releases the locks
+        if failure is not None and not isinstance(failure, MobileTaken):
+            raise failure from None
 
     def store_proved_mobile(
         self, user: object, verification: Verification, *, expected: str | None
     ) -> None:
-        """Write a newly proved mobile to the user and commit the host's session.
+        """Write a newly proved mobile to the user's row and commit the host's session.
 
         :param expected: the user's mobile when the request began, in E.164.
-        :raises CodeExpired: the host has given the user another mobile meanwhile, which stays.
+        :raises CodeExpired: the host has given the user another mobile meanwhile, which stays, or
+            has deleted the user.
         :raises MobileTaken: the host's table has the mobile for another user.
         :raises StoreUnavailable: the host's database did not take the write.
-        :raises ConfigurationError: the host's getter does not return what its setter wrote.
+        :raises ConfigurationError: the row cannot keep the mobile, or the host's getter does not
+            return what its setter wrote. The message names the remedy.
         """
         proved = verification.mobile
         if proved is None or proved == self.mobile_of(user):
             return
+        row = self._attached(user)
+        session = object_session(row)
+        if session is None:
+            raise CodeExpired("the user's row no longer exists")
+        is_written = False
         try:
-            self._replace_mobile(user, proved, expected)
+            self._reload(session, row)
+            self._refuse_changed(row, (expected, proved))
+            is_written = True
+            is_column = self._write(row, proved)
+            session.commit()
         except Exception as error:
-            self._db.session.rollback()
-            if isinstance(error, IntegrityError):
-                raise MobileTaken("another user has this mobile") from None
-            if isinstance(error, OperationalError | InterfaceError):
-                raise StoreUnavailable("the host's database did not take the mobile") from error
-            raise
-        if self.mobile_of(user) != proved:
+            session.rollback()
+            explained = self._explain(error, is_written=is_written)
+            if explained is error:
+                raise
+            raise explained from None
+        # A column that was flushed is stored. Reading it back could read a replica.
+        is_stored = is_column and self._callbacks.mobile_getter is None
+        if not is_stored and self.mobile_of(row) != proved:
             raise ConfigurationError(
                 "the mobile that is read is not the one that was written: "
                 "set @smsverify.mobile_setter together with @smsverify.mobile_getter"
             )
+        given = self.unwrap(user)
+        if given is not row and column_of(self._mapper, self._settings.mobile_field) is not None:
+            set_committed_value(given, self._settings.mobile_field, proved)
 
-    def _replace_mobile(self, user: object, proved: str, expected: str | None) -> None:
-        self._reload(user)
-        if self.mobile_of(user) not in (expected, proved):
+    def _refuse_changed(self, row: Any, accepted: tuple[str | None, str]) -> None:
+        if self.mobile_of(row) not in accepted:
             raise CodeExpired("the user's mobile changed while the code was checked")
-        self.write_mobile(user, proved)
-        self._db.session.commit()
 
-    def _reload(self, user: object) -> None:
+    def _write(self, row: Any, mobile: str) -> bool:
+        """Set a mobile; return whether a flush will write it to the column of `MOBILE_FIELD`."""
+        self.write_mobile(row, mobile)
+        column = column_of(self._mapper, self._settings.mobile_field)
+        if column is None:
+            return False
+        prop = self._mapper.get_property_by_column(column)
+        added = sqlalchemy.inspect(row).attrs[prop.key].history.added
+        return bool(added) and self._is_spelling_of(added[0], mobile)
+
+    def _is_spelling_of(self, value: object, mobile: str) -> bool:
+        try:
+            return self._parse(value) == mobile
+        except MobileError:
+            return False
+
+    def _explain(self, error: Exception, *, is_written: bool) -> Exception:
+        """Return what a failed write of the mobile means, without the mobile.
+
+        :param is_written: whether the mobile had been set.
+        """
+        if isinstance(error, SMSVerifyError):
+            return error
+        name = f"{self.model.__name__}.{self._settings.mobile_field}"
+        if isinstance(error, DBAPIError) and is_refusal(error):
+            refusal = read_refusal(error)
+            if is_written and self._is_about_mobile(refusal, error):
+                if refusal.is_unique:
+                    return MobileTaken("another user has this mobile")
+                return ConfigurationError(
+                    f"the database refused a number in E.164 in {name} ({refusal}). Change the "
+                    "column or its constraint, or register @smsverify.mobile_setter"
+                )
+            return ConfigurationError(
+                f"the database refused the user's row because of {refusal}, which is not about "
+                f"{name}. flask_smsverify commits the host's session when it stores a mobile"
+            )
+        if isinstance(error, OperationalError | InterfaceError):
+            return StoreUnavailable("the host's database did not take the mobile")
+        if isinstance(error, InvalidRequestError) and not is_written:
+            return CodeExpired("the user's row no longer exists")
+        if is_written and not isinstance(error, DBAPIError):
+            log.error("%s was not set: %s", name, locate(error))  # the message may hold the mobile
+            return ConfigurationError(
+                f"{name} cannot be set to a number in E.164: it raised {type(error).__name__}. "
+                "Change the model, or register @smsverify.mobile_setter"
+            )
+        return error
+
+    def _is_about_mobile(self, refusal: Refusal, error: DBAPIError) -> bool:
+        """Return whether a refusal names the mobile's column, or cannot be about another one."""
+        column = column_of(self._mapper, self._settings.mobile_field)
+        if self._callbacks.mobile_setter is not None or column is None:
+            return refusal.is_unique or isinstance(error, DataError)  # the setter wrote little else
+        if isinstance(error, DataError) and not refusal.names:
+            return True
+        names = {column.name, f"{column.table}.{column.name}"} | constraint_names(column)
+        if refusal.constraint is not None and not refusal.columns:
+            names |= self._names_in_database(column)
+        return bool(names & refusal.names) or any(
+            re.search(rf"\b{re.escape(column.name)}\b", name) for name in refusal.names
+        )
+
+    def _names_in_database(self, column: Column[Any]) -> set[str]:
+        """Return the names of a column's constraints that migrations may have created."""
+        table: Any = column.table
+        bind = self._db.session().get_bind(mapper=self._mapper)
+        if not isinstance(bind, Engine):
+            return set()  # a test's connection, whose transaction has failed
+        with bind.connect() as connection:
+            inspector = sqlalchemy.inspect(connection)
+            indexes = inspector.get_indexes(table.name, schema=table.schema)
+            checks = inspector.get_check_constraints(table.name, schema=table.schema)
+        word = re.compile(rf"\b{re.escape(column.name)}\b")
+        return {str(index["name"]) for index in indexes if column.name in index["column_names"]} | {
+            str(check["name"]) for check in checks if word.search(check["sqltext"])
+        }
+
+    def _reload(self, session: Session, row: Any) -> None:
         """Reload a user in a new transaction, and lock the row.
 
         An older transaction may return the snapshot of its first query. Pending changes are
-        committed. A user of another session stays as it is.
+        committed.
         """
-        session = self._db.session()
-        if unwrap(user) not in session:
-            return
         session.commit()
         session.expire_all()
         # Only the user's own table: PostgreSQL refuses to lock the nullable side of an outer join.
-        session.refresh(unwrap(user), with_for_update={"of": self.model})
+        session.refresh(row, with_for_update={"of": self.model})
 
     # --- exemption ------------------------------------------------------------------------------
 
     def is_exempt(self, user: object) -> bool:
         """Return whether a group of the user's or `exempt_when` exempts the user."""
         if self._callbacks.exempt_when is not None:
-            result: object = self._callbacks.exempt_when(unwrap(user))
-            if inspect.isawaitable(result):
-                raise ConfigurationError("exempt_when must be a plain function, not an async one")
+            result: object = self._callbacks.exempt_when(self.unwrap(user))
             if result not in (True, False, None):  # a bound method, for one, would exempt everybody
                 raise ConfigurationError(
                     f"exempt_when must return True or False, and returned {type(result).__name__}"
                 )
             if result:
                 return True
-        return self._policy.has_exempt_groups and self._policy.exempts(self._groups_of(user))
+        if not self._policy.has_exempt_groups:
+            return False
+        return self._policy.exempts(self._groups_of(user))
 
     def _groups_of(self, user: object) -> list[str]:
         groups: Any
         if self._callbacks.groups_getter is not None:
-            groups = self._callbacks.groups_getter(unwrap(user))
+            groups = self._callbacks.groups_getter(self.unwrap(user))
+        elif not self.knows(user):
+            return []  # a user of another class, whom only `exempt_when` can exempt
         else:
             groups = self._attribute(
-                user, self._settings.groups_field, "GROUPS_FIELD", "groups_getter"
+                self._attached(user), self._settings.groups_field, "GROUPS_FIELD", "groups_getter"
             )
         if groups is None:
             return []
@@ -246,7 +501,7 @@ class HostUsers:
 
     def _attribute(self, user: object, name: str, key: str, callback: str) -> Any:
         try:
-            return getattr(unwrap(user), name)
+            return getattr(user, name)
         except AttributeError:
             raise ConfigurationError(
                 f"the user model has no attribute {name!r}: set SMSVERIFY_{key}, "
@@ -261,8 +516,8 @@ class HostUsers:
         :param mobile: set on a new user whose row requires a mobile before it can be flushed.
         :raises MobileTaken: the host's table has the mobile for another user.
         """
-        state: Any = sqlalchemy.inspect(unwrap(user), raiseerr=False)
-        column = self._mapper.columns.get(self._settings.mobile_field)
+        state: Any = sqlalchemy.inspect(self.unwrap(user), raiseerr=False)
+        column = column_of(self._mapper, self._settings.mobile_field)
         is_new = state is not None and not state.persistent
         if not is_new or column is None or column.nullable:
             self.flush()
@@ -272,7 +527,8 @@ class HostUsers:
             self.flush()
         except IntegrityError as error:
             # A new user has other unique columns: the error must name this one.
-            if column.name in str(error.orig):
+            refusal = read_refusal(error)
+            if refusal.is_unique and self._is_about_mobile(refusal, error):
                 raise MobileTaken("another user has this mobile") from None
             raise
         return self._db.session.connection()
@@ -345,14 +601,16 @@ class HostUsers:
     def _translating_errors(self) -> Iterator[None]:
         try:
             yield
-        except IntegrityError as error:
-            column = self._mapper.columns.get(self._settings.mobile_field)
-            # A user has other unique columns: the error must name this one.
-            if column is not None and column.name in str(error.orig):
-                raise MobileTaken("another user has this mobile") from None
+        except DBAPIError as error:
+            if is_refusal(error):
+                refusal = read_refusal(error)
+                # A user has other unique columns: the error must name this one.
+                if refusal.is_unique and self._is_about_mobile(refusal, error):
+                    raise MobileTaken("another user has this mobile") from None
+                raise
+            if isinstance(error, OperationalError | InterfaceError):
+                raise StoreUnavailable("the host's database did not take the write") from error
             raise
-        except (OperationalError, InterfaceError) as error:
-            raise StoreUnavailable("the host's database did not take the write") from error
 
     def connection(self) -> Connection:
         """Return the connection of the host's current transaction."""

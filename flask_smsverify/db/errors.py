@@ -7,8 +7,11 @@ Codes".
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.exc import (
     DataError,
@@ -24,6 +27,11 @@ from ..errors import ConfigurationError
 _POSTGRESQL_RETRYABLE = {"40P01", "40001"}
 # MariaDB: ER_LOCK_DEADLOCK, ER_CHECKREAD.
 _MARIADB_RETRYABLE = {1213, 1020}
+# PostgreSQL: unique_violation. MariaDB: ER_DUP_ENTRY.
+_POSTGRESQL_UNIQUE = "23505"
+_MARIADB_DUPLICATE = 1062
+# ER_CONSTRAINT_FAILED; MySQL: ER_CHECK_CONSTRAINT_VIOLATED. For SQLAlchemy, OperationalErrors.
+_MARIADB_REFUSALS = {4025, 3819}
 # PostgreSQL: undefined_table. MariaDB: ER_NO_SUCH_TABLE.
 _POSTGRESQL_NO_TABLE = "42P01"
 _MARIADB_NO_TABLE = 1146
@@ -67,6 +75,69 @@ def explain_missing_tables() -> Iterator[None]:
         if is_missing_table(error):
             raise ConfigurationError(_TABLES_MISSING) from error
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a database refused a row, without any value of the row.
+
+    :param is_unique: whether another row has the same key.
+    :param constraint: the name of the constraint or index; None where the database gave none.
+    :param columns: the columns that the database named.
+    """
+
+    is_unique: bool
+    constraint: str | None
+    columns: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The columns and the constraint."""
+        return self.columns | ({self.constraint} if self.constraint else set())
+
+    def __str__(self) -> str:
+        named = ", ".join(sorted(self.names))
+        return named or "a constraint without a name"
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a database refused the values of a row."""
+    return (
+        isinstance(error, IntegrityError | DataError) or _error_number(error) in _MARIADB_REFUSALS
+    )
+
+
+def read_refusal(error: Exception) -> Refusal:
+    """Return what a database error about a row says.
+
+    PostgreSQL has fields for it. The texts of SQLite and MariaDB are stable and documented.
+    """
+    original: Any = getattr(error, "orig", None)
+    diagnosis = getattr(original, "diag", None)
+    if diagnosis is not None:
+        detail = re.match(r"Key \((.*?)\)=", diagnosis.message_detail or "")
+        columns = set(re.findall(r"\w+", detail[1])) if detail else set()
+        if diagnosis.column_name:
+            columns.add(diagnosis.column_name)
+        is_unique = _sqlstate(error) == _POSTGRESQL_UNIQUE
+        return Refusal(is_unique, diagnosis.constraint_name, frozenset(columns))
+    text = str(original)
+    if isinstance(original, sqlite3.Error):
+        kind, _, named = text.partition(" constraint failed: ")
+        index = re.fullmatch(r"index '(.*)'", named)
+        if index or kind == "CHECK":
+            return Refusal(kind == "UNIQUE", index[1] if index else named, frozenset())
+        columns = {part.rpartition(".")[2] for part in named.split(", ") if part}
+        return Refusal(kind == "UNIQUE", None, frozenset(columns))
+    text = str(getattr(original, "args", ())[-1:])
+    key = re.search(r"for key '(?:[^']*\.)?([^'.]+)'[^']*\Z", text)
+    column = re.search(r"[Cc]olumn '([^']+)'", text)
+    constraint = re.search(r"CONSTRAINT `([^`]+)`", text)
+    return Refusal(
+        _error_number(error) == _MARIADB_DUPLICATE,
+        key[1] if key else constraint[1] if constraint else None,
+        frozenset({column[1].rpartition(".")[2]} if column else ()),
+    )
 
 
 def _sqlstate(error: Exception) -> object:

@@ -6,21 +6,21 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, request, url_for
+from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import InvalidRequest, LoginRequired, StoreUnavailable
 from ..state import get_state
-from .csrf import is_csrf_valid, take_over
+from .csrf import csrf_token, is_csrf_valid, take_over
 from .negotiation import adapt_redirect
 from .problems import problem_from_error
-from .redirects import safe_path
+from .redirects import next_url, safe_path
 from .request_limits import is_rejected, limit_request, reject_request
 from .responses import csrf_problem, is_for_program, refuse
 from .security_headers import add_headers
-from .visitor import Visitor, current_visitor
+from .visitor import ExemptVisitor, Visitor, current_visitor
 
 blueprint = Blueprint(
     "smsverify",
@@ -49,10 +49,21 @@ def for_visitors(view: View) -> Callable[[], ResponseReturnValue]:
             if visitor is not None:
                 get_state().verifier.changes.apply_due(visitor.user)
             return view(visitor) if visitor is not None else _refuse_anonymous()
+        except ExemptVisitor:
+            return _answer_exempt()
         except (InvalidRequest, StoreUnavailable) as error:
             return refuse(problem_from_error(error))
 
     return wrapped
+
+
+def _answer_exempt() -> ResponseReturnValue:
+    """Let a visitor pass who has nothing to verify and no row in the user model's table."""
+    target = next_url(request.values.get("next"))
+    if is_for_program():
+        body = {"state": "exempt", "exempt": True, "mobile": None, "next": target}
+        return current_app.json.response(body | {"csrf_token": csrf_token()})
+    return redirect(target, 303 if request.method == "POST" else 302)
 
 
 def _refuse_anonymous() -> ResponseReturnValue:

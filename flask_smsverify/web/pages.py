@@ -109,6 +109,8 @@ def send(visitor: Visitor) -> ResponseReturnValue:
 def _start(visitor: Visitor, status: Status, *, channel: Channel = "sms") -> Challenge:
     """Send a code to the mobile that the visitor entered, or else to the visitor's own."""
     verifier, mobile, ip = get_state().verifier, visitor.new_mobile, client_address()
+    if mobile is not None:
+        get_state().users.refuse_unstorable(visitor.user, mobile)
     if mobile is not None and purpose_of(visitor, status) == NEW_NUMBER:
         return verifier.changes.send_to_new(visitor.user, mobile, channel=channel, ip=ip)
     return verifier.start(visitor.user, channel=channel, mobile=mobile, ip=ip)

@@ -14,7 +14,7 @@ from .. import credentials, fresh_login
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..state import AppState, get_state
-from ..users import current_user, is_logged_in, unwrap
+from ..users import current_user, is_logged_in
 from ..verification.rules import NEW_NUMBER
 
 #: The session key of a mobile that was entered and is not proved yet.
@@ -49,19 +49,26 @@ class Visitor:
         return replace(self, new_mobile=mobile)
 
 
+class ExemptVisitor(Exception):
+    """The visitor is a user of another class, whom the host exempts. The pages offer nothing."""
+
+
 def current_visitor() -> Visitor | None:
     """Return the visitor of this request; None for an anonymous one.
 
+    :raises ExemptVisitor: the visitor is exempt, and no instance of the user model.
     :raises StoreUnavailable: the host's database did not respond.
     """
     state = get_state()
     with _host_database(state):
         if is_logged_in(current_user()):
-            user, is_login_pending = unwrap(current_user()), False
+            user, is_login_pending = state.users.unwrap(current_user()), False
         else:
             user, is_login_pending = pending_user(state), True
     if user is None:
         return None
+    if not state.users.knows(user) and state.users.is_exempt(user):
+        raise ExemptVisitor
     user_id = state.users.id_of(user)
     new_mobile = _new_mobile_of(user_id)
     if new_mobile is None and not is_login_pending and credentials.are_in_request():

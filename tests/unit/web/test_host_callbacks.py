@@ -1,0 +1,129 @@
+"""Callbacks of the host: plain functions, users of other classes, and objects that wrap a user."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_login import UserMixin
+from hostapp import User, db
+from models import host, model_of
+from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, STATUS, last_code
+
+from flask_smsverify import SMSVerify
+from flask_smsverify.errors import ConfigurationError
+
+CALLBACKS = (
+    "unverified_handler",
+    "exempt_when",
+    "mobile_getter",
+    "mobile_setter",
+    "groups_getter",
+    "user_getter",
+    "locale_getter",
+    "address_getter",
+    "user_by_mobile",
+    "user_factory",
+    "before_anonymous_send",
+)
+
+
+async def asynchronous(*_arguments: Any) -> bool:
+    return True
+
+
+class AsyncCall:
+    async def __call__(self, *_arguments: Any) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_an_async_callback_is_refused_by_name_at_registration(name: str) -> None:
+    register = getattr(SMSVerify(), name)
+    for function in (asynchronous, functools.partial(asynchronous, 1), AsyncCall()):
+        with pytest.raises(ConfigurationError, match=f"@smsverify.{name} must be a plain"):
+            register(function)
+    with pytest.raises(ConfigurationError, match=f"@smsverify.{name} must be given a function"):
+        register(True)
+
+
+def hidden(user: Any) -> Any:
+    """Look like a plain function, and return an awaitable."""
+    return asynchronous(user)
+
+
+def test_a_callback_that_returns_an_awaitable_is_refused_by_name(app: Flask) -> None:
+    app.extensions["test_smsverify"].mobile_getter(hidden)
+    with (
+        app.app_context(),
+        pytest.raises(ConfigurationError, match=r"@smsverify\.mobile_getter must be a plain"),
+    ):
+        app.extensions["smsverify"].verifier.status(db.session.get(User, 1))
+
+
+class Admin(UserMixin):
+    """A user of another class, without a row in the user model's table."""
+
+    id = "admin"
+
+
+class Wrapped(UserMixin):
+    """What Flask-Login knows a user as, in a host that wraps its users."""
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+    def get_id(self) -> str:
+        return str(self.user.id)
+
+
+def define(db: Any) -> Any:
+    return model_of(db, mobile=db.Column(db.String(16)))
+
+
+def load(db: Any, model: Any, key: str) -> Any:
+    return Admin() if key == "admin" else Wrapped(db.session.get(model, int(key)))
+
+
+def prepare(smsverify: SMSVerify) -> None:
+    smsverify.user_getter(lambda current: getattr(current, "user", None))
+    smsverify.exempt_when(lambda user: isinstance(user, Admin))
+
+
+def test_an_exempt_user_of_another_class_passes_guards_and_pages(sqlite: str) -> None:
+    config = {"SMSVERIFY_EXEMPT_GROUPS": ["staff"], "loader": load, "prepare": prepare}
+    with host(sqlite, define, **config) as (app, _db, _model):
+        client = app.test_client()
+        client.get("/login/admin")
+        assert client.get("/guarded").text == "guarded"
+        assert client.get(PAGE, query_string={"next": "/guarded"}).location == "/guarded"
+        assert client.post(SEND).location == "/"
+        assert client.get(STATUS).json["state"] == "exempt"
+        with app.test_request_context():
+            verifier = app.extensions["smsverify"].verifier
+            assert verifier.status(Admin()).state == "exempt"
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_a_user_behind_a_wrapper_is_verified(sqlite: str, gate: bool) -> None:
+    config = {"SMSVERIFY_LOGIN_GATE": gate, "loader": load, "prepare": prepare}
+    with host(sqlite, define, **config) as (app, db, model):
+        smsverify = app.extensions["test_smsverify"]
+
+        @app.route("/enter/<key>")
+        def enter(key: str) -> Any:
+            answer = smsverify.login_user(load(db, model, key))
+            return "logged in" if answer is True else answer
+
+        with app.app_context():
+            db.session.add(model(id=1))
+            db.session.commit()
+        client = app.test_client()
+        client.get("/enter/1")
+        client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+        client.post(CHECK, data={"code": last_code(app)})
+        assert client.get("/guarded").text == "guarded"
+        with app.app_context():
+            assert db.session.get(model, 1).mobile == OTHER
