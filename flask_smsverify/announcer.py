@@ -25,14 +25,20 @@ class SignalEmitter:
     def emit(self, signal: NamedSignal, **values: Any) -> None:
         """Send a signal. Receivers run in an app context, also in worker threads.
 
-        An exception in a receiver is logged, because it must not undo a send or a proof.
+        An exception in a receiver is logged, because it must not undo a send or a proof. It does
+        not keep the other receivers from running. Where `app.testing` is on, it is raised.
         """
         request_cache.invalidate()
+        if signal.is_muted:
+            return
         with nullcontext() if has_app_context() else self._app.app_context():
-            try:
-                signal.send(self._app, **values)
-            except Exception:
-                log.exception("a receiver of the signal %s failed", signal.name)
+            for receiver in signal.receivers_for(self._app):
+                try:
+                    self._app.ensure_sync(receiver)(self._app, **values)
+                except Exception:
+                    if self._app.testing:
+                        raise
+                    log.exception("a receiver of the signal %s failed", signal.name)
 
 
 class AppAnnouncer:

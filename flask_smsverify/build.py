@@ -108,7 +108,7 @@ def build_state(
     is_development = _is_development(app)
     _check_model(app, user_model)
     _check_sign_in(settings, callbacks)
-    _warn_of_weak_settings(settings, is_development=is_development)
+    _warn_of_weak_settings(settings, app.name, is_development=is_development)
     parse_mobile = partial(
         phone.parse,
         default_region=settings.default_region,
@@ -147,7 +147,11 @@ def build_state(
         seconds=settings.send_deadline,
         in_flight=settings.sends_in_flight,
     )
-    workers = BackgroundWorkers(is_inline=lambda: ledger.is_joined)
+    workers = BackgroundWorkers(
+        context=app.app_context,
+        keeps_errors=lambda: app.testing,
+        is_inline=lambda: ledger.is_joined,
+    )
     usage = LimitStore(ledger, keyring)
     limits = LimitPolicy(
         settings.limits,
@@ -479,7 +483,7 @@ def _before_anonymous_send(callbacks: Callbacks, mobile: str, channel: str) -> N
         callbacks.before_anonymous_send(mobile, channel)
 
 
-def _warn_of_weak_settings(settings: Settings, *, is_development: bool) -> None:
+def _warn_of_weak_settings(settings: Settings, app_name: str, *, is_development: bool) -> None:
     if settings.code_length < _RECOMMENDED_CODE_LENGTH:
         log.warning(
             "SMSVERIFY_CODE_LENGTH is %d: one guess in %s is right; %d digits are recommended",
@@ -494,6 +498,8 @@ def _warn_of_weak_settings(settings: Settings, *, is_development: bool) -> None:
             settings.consecutive_failures,
             _MAX_FAILURES,
         )
+    if settings.site_name is None and not is_development:
+        log.warning("SMSVERIFY_SITE_NAME is not set: texts and pages show %r", app_name)
     for name, options in settings.senders.items():
         if options["gateway"] == "memory" and not is_development:
             log.warning("SMSVERIFY_SENDERS[%r] only stores codes in memory and sends none", name)

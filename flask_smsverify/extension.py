@@ -84,7 +84,7 @@ class SMSVerify:
             locale=lambda: ui.translator.locale,
         )
         try:
-            models.install(db.metadata)
+            models.install(db.metadata, dialect=app.extensions["smsverify"].ledger.dialect)
             web.register(app, ui)
             admin.register(app)
             guard.run_checks_last(app)

@@ -45,7 +45,9 @@ _LAST_CHECKS = "smsverify.checks"
 
 
 def decide(user: object, *, area: str | None = None, within: timedelta | None = None) -> Decision:
-    """Return a guard's decision about a user. Makes at most one SELECT per request.
+    """Return a guard's decision about a user.
+
+    It makes at most one SELECT per request where the view runs, and one more before a refusal.
 
     :param area: the area of the view; a view without one is always guarded.
     :param within: the maximal age of the proof.
@@ -64,9 +66,15 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
         if decision.allowed:
             return decision  # a refusal is looked up: the user may have proved since the stamp
     status = state.policy.status(_look_up(state, user_id, now), mobile, now)
+    decision = state.policy.decide(status, now, area=area, within=within)
+    if not decision.allowed:
+        # The page reads the ledger. If the host's replica lags or its snapshot is old, the page and
+        # this guard would redirect to each other.
+        status = state.policy.status(_read_again(state, user_id, now), mobile, now)
+        decision = state.policy.decide(status, now, area=area, within=within)
     if state.settings.recheck_seconds and status.state == "verified":
         _write_stamp(state, user_id, status, now)
-    return state.policy.decide(status, now, area=area, within=within)
+    return decision
 
 
 def current_status(user: object) -> Status:
@@ -112,19 +120,25 @@ def _look_up(state: AppState, user_id: str, now: datetime) -> Any:
     rows = request_cache.cached_rows()
     if user_id in rows:
         return rows[user_id]
-    parameters = {"user_id": user_id, "now": now}
     if request_cache.has_changed():
         # The snapshot of the host's transaction may be older than the change.
-        row = state.ledger.read(lambda session: session.execute(_LOOKUP, parameters).one_or_none())
-    else:
-        # A Core statement on tables, so that it does not flush the host's pending changes.
-        schema_map = state.ledger.schema_map
-        options = {"schema_translate_map": schema_map} if schema_map else {}
-        with explain_missing_tables():
-            row = state.db.session.execute(
-                _LOOKUP, parameters, execution_options=options
-            ).one_or_none()
+        return _read_again(state, user_id, now)
+    # A Core statement on tables, so that it does not flush the host's pending changes.
+    schema_map = state.ledger.schema_map
+    options = {"schema_translate_map": schema_map} if schema_map else {}
+    with explain_missing_tables():
+        row = state.db.session.execute(
+            _LOOKUP, {"user_id": user_id, "now": now}, execution_options=options
+        ).one_or_none()
     rows[user_id] = row
+    return row
+
+
+def _read_again(state: AppState, user_id: str, now: datetime) -> Any:
+    """Return the user's row from the ledger, which sees every committed row."""
+    parameters = {"user_id": user_id, "now": now}
+    row = state.ledger.read(lambda session: session.execute(_LOOKUP, parameters).one_or_none())
+    request_cache.cached_rows()[user_id] = row
     return row
 
 

@@ -252,9 +252,10 @@ class HostUsers:
     def key_from_text(self, user_id: str) -> object | None:
         """Return the primary key that a text stands for; None if it cannot be one."""
         try:
-            return self._keys.from_text(user_id)
+            key: object = self._keys.from_text(user_id)
         except ValueError:
             return None
+        return key
 
     @property
     def primary_key(self) -> Any:

@@ -478,15 +478,22 @@ class Audit(Base):
         return f"<Audit {self.action} by {self.who}>"
 
 
-def install(metadata: MetaData) -> None:
+def install(metadata: MetaData, *, dialect: str) -> None:
     """Copy the tables into a host's metadata and schema. Tables that exist there are kept.
 
     The copies have SQLAlchemy's own column types, so that migrations do not import this package.
+    MariaDB and MySQL need types of their own. For other databases these are left out, because a
+    migration would show them at every column.
+
+    :param dialect: the name of the host's dialect.
     """
+    is_mysql = dialect in ("mysql", "mariadb")
     for table in Base.metadata.sorted_tables:
         name = f"{metadata.schema}.{table.name}" if metadata.schema else table.name
-        if name in metadata.tables:
-            continue
-        copy = table.to_metadata(metadata, schema=metadata.schema or SchemaConst.RETAIN_SCHEMA)
-        for column in copy.columns:
-            column.type = plain_type(column.type)
+        copy = metadata.tables.get(name)
+        is_new = copy is None
+        if copy is None:
+            copy = table.to_metadata(metadata, schema=metadata.schema or SchemaConst.RETAIN_SCHEMA)
+        if is_new or is_mysql:  # another app may have installed them for another database
+            for column in table.columns:
+                copy.columns[column.name].type = plain_type(column.type, is_mysql=is_mysql)

@@ -93,11 +93,20 @@ def long_text() -> Text:
     return Text().with_variant(mysql.TEXT(charset="utf8mb4"), "mysql", "mariadb")
 
 
-def plain_type(column_type: Any) -> Any:  # TypeEngine is generic in its Python type
-    """Return the same type without classes of this package, for migrations."""
+def plain_type(column_type: Any, *, is_mysql: bool) -> Any:  # TypeEngine is generic
+    """Return the same type without classes of this package, for migrations.
+
+    :param is_mysql: whether MariaDB's and MySQL's variants are included.
+    """
     if isinstance(column_type, UtcDateTime):
-        return DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+        plain: Any = DateTime(timezone=True)
+        return plain.with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb") if is_mysql else plain
     if isinstance(column_type, ExactText):
+        plain = String(column_type.length)
         binary = mysql.VARBINARY(4 * column_type.length)
-        return String(column_type.length).with_variant(binary, "mysql", "mariadb")
-    return column_type
+        return plain.with_variant(binary, "mysql", "mariadb") if is_mysql else plain
+    if is_mysql:
+        return column_type
+    if isinstance(column_type, Text):
+        return Text()
+    return String(column_type.length) if isinstance(column_type, String) else column_type

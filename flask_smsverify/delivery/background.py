@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
@@ -27,11 +28,23 @@ class BackgroundWorkers:
 
     A forked process starts its own threads. It does not have its parent's unfinished work.
 
+    :param context: returns the context in which each function runs, such as an app context: senders
+        and receivers of signals are the host's code.
+    :param keeps_errors: returns whether `raise_error` raises what the functions raised, for tests.
     :param is_inline: returns whether a function runs at once, in the thread that submits it. A test
         that shares one database connection needs this.
     """
 
-    def __init__(self, *, is_inline: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        *,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        keeps_errors: Callable[[], bool] = lambda: False,
+        is_inline: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._context = context
+        self._keeps_errors = keeps_errors
+        self._errors: list[Exception] = []
         self._is_inline = is_inline
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -45,7 +58,7 @@ class BackgroundWorkers:
         :param lane: functions of one lane run in the order of their submission.
         """
         if self._is_inline():
-            _run_logged(lambda: work(*arguments))
+            self._run_logged(lambda: work(*arguments))
             return
         with self._lock:
             if self._pool is None:
@@ -61,7 +74,24 @@ class BackgroundWorkers:
             work = queue.popleft()
             if queue:
                 self._lanes[lane] = queue  # behind the other lanes
-        _run_logged(work)
+        self._run_logged(work)
+
+    def _run_logged(self, work: _Work) -> None:
+        try:
+            with self._context():
+                work()
+        except SMSVerifyError as error:
+            log.warning("background work failed: %s", error)
+        except Exception as error:  # the last frame of the thread: no caller could handle it
+            log.exception("background work failed")
+            if self._keeps_errors():
+                self._errors.append(error)
+
+    def raise_error(self) -> None:
+        """Raise the first unexpected error of the functions that have run, and drop the others."""
+        errors, self._errors = self._errors, []
+        if errors:
+            raise errors[0]
 
     def wait(self) -> None:
         """Wait until all work is done, including work that was submitted meanwhile."""
@@ -84,12 +114,3 @@ class BackgroundWorkers:
         self._lock = threading.Lock()
         self._pool, self._pending = None, set()
         self._lanes = OrderedDict()
-
-
-def _run_logged(work: _Work) -> None:
-    try:
-        work()
-    except SMSVerifyError as error:
-        log.warning("background work failed: %s", error)
-    except Exception:  # the last frame of the thread: no caller could handle it
-        log.exception("background work failed")

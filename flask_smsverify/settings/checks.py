@@ -289,6 +289,11 @@ def check_senders(value: object) -> Mapping[str, Mapping[str, object]]:
     expected = "must map a name to a sender's options, such as {'main': {'gateway': 'raygan', …}}"
     if not isinstance(value, Mapping):
         raise ConfigurationError(expected)
+    if isinstance(value.get("gateway"), str):
+        raise ConfigurationError(
+            f"holds the options of one sender. Put them under a name: "
+            f"{{'main': {{'gateway': {value['gateway']!r}, …}}}}"
+        )
     for name, options in value.items():
         if not isinstance(name, str) or not name or len(name) > 64:
             raise ConfigurationError(expected)

@@ -28,8 +28,11 @@ class Outbox:
         """The messages, each with `to`, `text`, `code` and `channel`.
 
         Reading them waits until background sends are done.
+
+        :raises Exception: what a receiver of a signal has raised during such a send.
         """
         self._state.wait()
+        self._state.workers.raise_error()
         return self._memory.messages
 
     @property
@@ -81,3 +84,4 @@ def outbox(app: Flask) -> Iterator[Outbox]:
             state.clock.source = source
             with app.app_context():
                 state.usage.reset_all()
+    state.workers.raise_error()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import produce_migrations, render_python_code
+from alembic.migration import MigrationContext
 from conftest import database_params
 from models import host, model_of
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -396,6 +398,26 @@ def test_a_constraint_about_something_else_is_not_another_account(database: str)
         assert "nick" in str(caught.value)
         assert OTHER not in str(caught.value)
         assert client.get("/guarded").status_code == 302
+
+
+# --- migrations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_migration_has_types_of_mysql_for_mysql_alone(database: str) -> None:
+    def define(db: Any) -> Any:
+        return model_of(db, mobile=db.Column(db.String(16)))
+
+    with host(database, define) as (app, db, _model), app.app_context():
+        db.drop_all()
+        with db.engine.connect() as connection:
+            context = MigrationContext.configure(connection)
+            script = produce_migrations(context, db.metadata)
+        assert script.upgrade_ops is not None
+        code = render_python_code(script.upgrade_ops)
+        assert "smsverify_verification" in code
+        assert "flask_smsverify" not in code
+        assert ("mysql" in code) is (db.engine.dialect.name == "mysql")
 
 
 # --- the row counts -------------------------------------------------------------------------------

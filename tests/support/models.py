@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ def host(
     *,
     loader: Callable[[SQLAlchemy, Any, str], Any] | None = None,
     prepare: Callable[[SMSVerify], None] | None = None,
+    extension: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Iterator[tuple[Flask, SQLAlchemy, Any]]:
     """Yield an app, its database with empty tables, and its user model.
@@ -38,8 +39,9 @@ def host(
     :param define: returns the user model.
     :param loader: the app's user loader.
     :param prepare: registers callbacks before `init_app`.
+    :param extension: options of the `SQLAlchemy` object.
     """
-    db = SQLAlchemy()
+    db = SQLAlchemy(**(extension or {}))
     model = define(db)
     app = Flask("host")
     app.config.update(

@@ -650,3 +650,10 @@ def test_parallel_updates_lose_no_change() -> None:
         versions = list(threads.map(update, range(64)))
     assert sorted(versions) == list(range(2, 66))
     assert (live.current.signature, live.current.revalidation_days) == ("x", 1)
+
+
+def test_the_options_of_one_sender_without_a_name_are_refused_with_the_right_form() -> None:
+    options = {"gateway": "raygan", "username": "u", "password": "p"}
+    with pytest.raises(ConfigurationError, match="SMSVERIFY_SENDERS holds the options") as caught:
+        Settings.read({"SMSVERIFY_SENDERS": options}, development=True)
+    assert "{'main': {'gateway': 'raygan', …}}" in str(caught.value)

@@ -11,6 +11,7 @@ from hostapp import User, db
 
 from flask_smsverify import signals
 from flask_smsverify.errors import SendFailed, Unavailable, WrongCode
+from flask_smsverify.testing import outbox
 
 MOBILE = "+98912•••0001"
 
@@ -83,18 +84,71 @@ def test_a_failing_receiver_affects_neither_the_send_nor_the_proof(
     def fail(_app: Flask, **_values: Any) -> None:
         raise RuntimeError("a bug of the host app")
 
+    app.testing = False
+    reached: list[str] = []
+
+    def note(_app: Flask, **values: Any) -> None:
+        reached.append(values["purpose"])
+
+    async def note_async(_app: Flask, **values: Any) -> None:
+        reached.append("async")
+
     state = app.extensions["smsverify"]
     memory = state.delivery.routes.senders["memory"]
     with (
         app.app_context(),
         signals.code_sent.connected_to(fail, app),
         signals.mobile_verified.connected_to(fail, app),
+        signals.mobile_verified.connected_to(note, app),
+        signals.mobile_verified.connected_to(note_async, app),
     ):
         user = db.session.get(User, 1)
         state.verifier.start(user)
         state.verifier.check(user, memory.last.code)
         assert state.verifier.status(user).state == "verified"
     assert "a receiver of the signal mobile-verified failed" in caplog.text
+    assert sorted(reached) == ["async", "verify"]
+
+
+def test_a_failing_receiver_fails_the_hosts_test(app: Flask) -> None:
+    def fail(_app: Flask, **_values: Any) -> None:
+        raise RuntimeError("a bug of the host app")
+
+    state = app.extensions["smsverify"]
+    with (
+        app.app_context(),
+        signals.code_sent.connected_to(fail, app),
+        pytest.raises(RuntimeError, match="a bug of the host app"),
+    ):
+        state.verifier.start(db.session.get(User, 1))
+
+
+def test_a_receiver_that_fails_in_a_worker_thread_fails_the_hosts_test(app: Flask) -> None:
+    def fail(_app: Flask, **_values: Any) -> None:
+        raise RuntimeError("a bug of the host app")
+
+    verifier = app.extensions["smsverify"].verifier
+    with app.app_context(), signals.code_sent.connected_to(fail, app):
+        with outbox(app) as box:
+            verifier.start_for("09121110000", purpose="sign-up")
+            with pytest.raises(RuntimeError, match="a bug of the host app"):
+                _ = box.last
+        with pytest.raises(RuntimeError, match="a bug of the host app"), outbox(app):
+            verifier.start_for("09121110000", purpose="sign-up")
+
+
+def test_what_a_receiver_commits_in_a_worker_thread_is_stored(app: Flask) -> None:
+    def store(_app: Flask, **_values: Any) -> None:
+        db.session.get(User, 1).note = "a code was sent"
+        db.session.commit()
+
+    state = app.extensions["smsverify"]
+    with signals.code_sent.connected_to(store, app):
+        with app.app_context():
+            state.verifier.start_for("09121110000", purpose="sign-up")
+        state.workers.wait()
+    with app.app_context():
+        assert db.session.get(User, 1).note == "a code was sent"
 
 
 def test_receivers_run_in_an_app_context_also_in_worker_threads(app: Flask) -> None:

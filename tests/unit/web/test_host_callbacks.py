@@ -27,6 +27,7 @@ CALLBACKS = (
     "user_by_mobile",
     "user_factory",
     "before_anonymous_send",
+    "staff_required",
 )
 
 
