@@ -708,8 +708,8 @@ def _quiet_until(
 
 def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts:
     host = settings.webotp_host
-    if host is None and app.config.get("SERVER_NAME"):
-        host = str(app.config["SERVER_NAME"]).partition(":")[0]
+    if host is None:
+        host = (settings.pages_host(app.config.get("SERVER_NAME")) or "").partition(":")[0] or None
     texts = CodeTexts(code_templates(settings.code_text), host, settings.sms_retriever_hash)
     texts.check(settings.code_length, site=live.current.site_name)
     return texts

@@ -386,6 +386,18 @@ def check_host(value: object) -> str | None:
     return value.lower()
 
 
+def check_netloc(value: object) -> str | None:
+    """Check a host name, which may have a port."""
+    if value is None:
+        return None
+    host, colon, port = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not _HOST.fullmatch(host) or (colon and not re.fullmatch(r"[0-9]+", port)):
+        raise ConfigurationError(
+            "must be a host without scheme, such as 'www.example.com' or 'localhost:5000'"
+        )
+    return str(value).lower()
+
+
 def check_url(value: object) -> str | None:
     """Check a URL with scheme and host. A slash at its end is removed."""
     if value is None:

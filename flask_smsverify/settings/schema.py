@@ -29,6 +29,7 @@ from .checks import (
     check_limits,
     check_local_url,
     check_names,
+    check_netloc,
     check_one_of,
     check_optional_bool,
     check_optional_local_url,
@@ -118,6 +119,8 @@ class Settings:
     code_text: str | Mapping[str, str] | None = _key(check_code_text, None)
     sms_retriever_hash: str | None = _key(check_retriever_hash, None)
     webotp_host: str | None = _key(check_host, None)
+    host: str | None = _key(check_netloc, None)
+    subdomain: str | None = _key(check_host, None)
     url_prefix: str = _key(check_path, "/verify-mobile")
     admin_url: str = _key(check_path, "/admin/smsverify")
     admin_template: str | None = _key(check_template, None)
@@ -137,6 +140,15 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"<Settings with {len(self.senders)} senders>"  # the values include credentials
+
+    def pages_host(self, server_name: str | None) -> str | None:
+        """Return the configured host of the pages, with its port; None if none is configured.
+
+        :param server_name: Flask's `SERVER_NAME`.
+        """
+        if self.subdomain is not None and server_name:
+            return f"{self.subdomain}.{server_name}"
+        return self.host or server_name
 
     @classmethod
     def read(cls, config: Mapping[str, Any], *, development: bool) -> Settings:

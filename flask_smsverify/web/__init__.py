@@ -20,6 +20,7 @@ from . import webhooks
 from .blueprint import blueprint
 from .caching import no_store_below
 from .guard_responses import GuardResponses
+from .hosts import registration_options
 from .interface import Interface
 from .responses import respond_to
 from .security_headers import PolicyMiddleware
@@ -53,8 +54,9 @@ def register(app: Flask, ui: Interface) -> None:
     settings = get_state(app).settings
     app.extensions["smsverify_ui"] = ui
     app.jinja_env.globals["smsverify_ui"] = ui
-    app.register_blueprint(blueprint, url_prefix=settings.url_prefix)
+    options = {"url_prefix": settings.url_prefix, **registration_options(app, settings)}
+    app.register_blueprint(blueprint, **options)
     if settings.webhook_secret is not None:
-        app.register_blueprint(webhooks.blueprint, url_prefix=settings.url_prefix)
+        app.register_blueprint(webhooks.blueprint, **options)
     app.after_request(functools.partial(no_store_below, settings.url_prefix))
     app.wsgi_app = PolicyMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, current_app, redirect, request, url_for
+from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -14,15 +14,16 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from ..errors import InvalidRequest, LoginRequired, StoreUnavailable
 from ..state import get_state
 from .csrf import csrf_token, is_csrf_valid, take_over
+from .hosts import HostBlueprint
 from .negotiation import adapt_redirect
 from .problems import problem_from_error
-from .redirects import next_url, safe_path
+from .redirects import next_url, safe_target
 from .request_limits import is_rejected, limit_request, reject_request
 from .responses import csrf_problem, is_for_program, refuse
 from .security_headers import add_headers
 from .visitor import ExemptVisitor, Visitor, current_visitor
 
-blueprint = Blueprint(
+blueprint = HostBlueprint(
     "smsverify",
     __name__,
     template_folder="../templates",
@@ -71,7 +72,7 @@ def _refuse_anonymous() -> ResponseReturnValue:
         return refuse(problem_from_error(LoginRequired()))
     if request.method == "POST":
         # Flask-Login's handler redirects back to the request's URL, which serves no GET.
-        target = safe_path(request.form.get("next"))
+        target = safe_target(request.form.get("next"))
         request.url = url_for("smsverify.page", next=target, _external=True)
     return get_state().guard_responses.anonymous()
 

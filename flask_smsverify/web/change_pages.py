@@ -8,6 +8,7 @@ the link is signed and belongs to one change.
 from __future__ import annotations
 
 import logging
+from urllib.parse import urlsplit
 
 from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -127,11 +128,14 @@ def _undo_url(token: str) -> str:
     The host is configured and never the request's: with a forged one, an attacker would send the
     owner to another site.
     """
-    path = url_for("smsverify.undo", token=token)
+    path = urlsplit(url_for("smsverify.undo", token=token)).path
     state = get_state()
-    host = current_app.config.get("SERVER_NAME") or state.settings.webotp_host
+    host = (
+        state.settings.pages_host(current_app.config.get("SERVER_NAME"))
+        or state.settings.webotp_host
+    )
     if not host:
-        log.warning("SERVER_NAME is not set: the link to undo a change of number has no host")
+        log.warning("no host is configured: the link to undo a change of number has no host")
         return path
     scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]
     return f"{scheme}://{host}{path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from urllib.parse import urljoin
 
 from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -17,7 +18,7 @@ from .demands import dump_demand
 from .interface import Interface
 from .negotiation import adapt_redirect, is_htmx, wants_json
 from .problems import problem_from_error, problem_json
-from .redirects import requested_path, safe_path, visible_url
+from .redirects import requested_url, safe_target, visible_url
 
 
 def _settled_in(decision: Decision) -> int | None:
@@ -40,13 +41,13 @@ class GuardResponses:
         if decision.within is not None:
             user_id = get_state().users.id_of(current_user())
             demand = dump_demand(user_id, decision.within)
-        return self._to_page(requested_path(), demand, _settled_in(decision))
+        return self._to_page(requested_url(), demand, _settled_in(decision))
 
     def login_pending(self, decision: Decision) -> ResponseReturnValue:  # noqa: ARG002 -- the interface's
         """Respond to a user whose login waits; the page redirects to the login form's `next`."""
         fields = request.get_json(silent=True) if request.is_json else request.values
         target = fields.get("next") if isinstance(fields, Mapping) else None
-        return self._to_page(safe_path(target), None)
+        return self._to_page(safe_target(target), None)
 
     def _to_page(
         self, target: str | None, demand: str | None, retry_after: int | None = None
@@ -67,7 +68,7 @@ class GuardResponses:
             return no_store(problem_json(problem_from_error(LoginRequired()), self._ui))
         if is_htmx():
             # Flask-Login's handler returns to the request's URL, which serves a fragment.
-            request.url = visible_url() or request.url
+            request.url = urljoin(request.url, visible_url() or request.url)
         response: ResponseReturnValue | None = current_app.login_manager.unauthorized()  # type: ignore[attr-defined]  # Flask-Login sets it
         if response is None or not is_htmx():
             return response  # type: ignore[return-value]  # the guard refuses None by name

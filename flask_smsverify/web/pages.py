@@ -36,7 +36,7 @@ from .flash import flash_problem, pop_notice, pop_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import problem_from_error
-from .redirects import safe_path
+from .redirects import safe_target
 from .responses import fail, status_json, succeed, to_page
 from .view_models import (
     Target,
@@ -67,7 +67,7 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     notice = pop_notice(visitor.id)
     target = read_target(visitor, request.args)
     status = get_state().verifier.status(visitor.user)
-    wanted = safe_path(request.args.get("next"))
+    wanted = safe_target(request.args.get("next"))
     if wanted and problem is None and is_complete(visitor, status, target):
         return redirect(wanted)
     view = page_view(visitor, status, target)

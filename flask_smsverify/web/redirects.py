@@ -1,4 +1,4 @@
-"""Redirect targets: only paths of this site."""
+"""Redirect targets: only paths of this site, and URLs on hosts of the app's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 from flask import request
 
 from ..state import get_state
+from .hosts import are_pages_here, is_own_host
 from .negotiation import is_fetch, is_htmx
 
 #: Control and format characters, surrogates, and line separators.
@@ -37,9 +38,17 @@ def safe_path(target: object) -> str | None:
     return None if parts.scheme or parts.netloc else target
 
 
+def safe_target(target: object) -> str | None:
+    """Return the target if it is a path on this host, or a URL on a host of the app's own."""
+    path = safe_path(target)
+    if path is not None or not isinstance(target, str):
+        return path
+    return _target_of(target)
+
+
 def next_url(target: object) -> str:
     """Return a safe target, else `SMSVERIFY_NEXT_URL`, which is a path within the app."""
-    return safe_path(target) or request.script_root + get_state().settings.next_url
+    return safe_target(target) or request.script_root + get_state().settings.next_url
 
 
 def is_sign_in() -> bool:
@@ -47,43 +56,51 @@ def is_sign_in() -> bool:
     return (request.endpoint or "").startswith("smsverify.sign_in")
 
 
-def requested_path() -> str | None:
+def requested_url() -> str | None:
     """Return where a refused visitor wanted to go: this page, or for a POST its referrer.
 
-    A script's request is not a page: the visitor returns to the page that the script runs on.
+    A script's request is not a page: the visitor returns to the page that the script runs on. The
+    URL has a host if the pages are on another one.
     """
     if is_htmx():
-        visible = visible_url()
-        return _path_of(visible) if visible else None
-    if request.method in ("GET", "HEAD"):
-        return (referrer_path() if is_fetch() else None) or _current_path()
-    return referrer_path()
+        wanted = visible_url()
+    elif request.method in ("GET", "HEAD"):
+        wanted = (referrer_url() if is_fetch() else None) or _current_url()
+    else:
+        wanted = referrer_url()
+    if wanted is None or not wanted.startswith("/") or are_pages_here():
+        return wanted
+    return f"{request.scheme}://{request.host}{wanted}"
 
 
-def referrer_path() -> str | None:
-    """Return the page that led to this request, if it is on this site."""
-    return _path_of(request.referrer or "")
+def referrer_url() -> str | None:
+    """Return the page that led to this request, if it is on a host of the app's own."""
+    return _target_of(request.referrer or "")
 
 
 def visible_url() -> str | None:
-    """Return the URL that the browser shows for an HTMX request, if it is on this site."""
-    url = request.headers.get("HX-Current-URL") or request.referrer or ""
-    return url if _path_of(url) else None
+    """Return the URL that the browser shows for an HTMX request, if it is one of the app's own."""
+    return _target_of(request.headers.get("HX-Current-URL", "")) or referrer_url()
 
 
-def _current_path() -> str | None:
+def _current_url() -> str | None:
     # Flask has unquoted the path; a quoted `?` or `#` in it must not end it.
     path = quote(request.script_root + request.path, safe=_IN_PATH)
     query = quote(request.query_string, safe=_IN_QUERY)
     return safe_path(f"{path}?{query}" if query else path)
 
 
-def _path_of(url: str) -> str | None:
-    """Return the path and query of a URL on this site; None for any other URL."""
+def _target_of(url: str) -> str | None:
+    """Return a URL on a host of the app's own, without host if it is this request's; else None."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return None
-    if parts.scheme not in ("http", "https") or parts.netloc != request.host:
+    if parts.scheme not in ("http", "https") or not is_own_host(parts.netloc):
         return None
-    return safe_path(parts.path + (f"?{parts.query}" if parts.query else ""))
+    path = safe_path((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+    if path is None or parts.netloc == request.host:
+        return path
+    if request.is_secure and parts.scheme == "http":
+        return None
+    return f"{parts.scheme}://{parts.netloc}{path}"

@@ -14,7 +14,7 @@ from .flash import flash_notice, flash_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import Problem, problem_from_error, problem_json, problem_page
-from .redirects import is_sign_in, next_url, referrer_path, safe_path
+from .redirects import is_sign_in, next_url, referrer_url, safe_target
 from .security_headers import add_headers
 from .view_models import Target, as_json, read_target
 from .visitor import Visitor
@@ -30,7 +30,7 @@ def refuse(problem: Problem) -> ResponseReturnValue:
     if is_for_program():
         return problem_json(problem, current_ui())
     page = "smsverify.sign_in" if is_sign_in() else "smsverify.page"
-    back_url = url_for(page, next=safe_path(request.values.get("next")))
+    back_url = url_for(page, next=safe_target(request.values.get("next")))
     return problem_page(problem, current_ui(), back_url)
 
 
@@ -40,7 +40,7 @@ def respond_to(error: SMSVerifyError) -> Response:
     if wants_json():
         response = problem_json(problem, current_ui())
     else:
-        response = problem_page(problem, current_ui(), referrer_path() or next_url(None))
+        response = problem_page(problem, current_ui(), referrer_url() or next_url(None))
     return add_headers(no_store(response))
 
 

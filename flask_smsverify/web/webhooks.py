@@ -11,7 +11,7 @@ import hmac
 import logging
 from typing import Any
 
-from flask import Blueprint, abort, current_app, request
+from flask import abort, current_app, request
 from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from flask_wtf import CSRFProtect
@@ -21,11 +21,12 @@ from ..delivery.calls import read_push
 from ..errors import SenderError, StoreUnavailable, locate
 from ..senders.base import Sender
 from ..state import get_state
+from .hosts import HostBlueprint
 from .request_limits import is_rejected, limit_request
 
 log = logging.getLogger(__name__)
 
-blueprint = Blueprint("smsverify_webhooks", __name__)
+blueprint = HostBlueprint("smsverify_webhooks", __name__)
 
 #: A larger body is refused before it is read. The longest message has some kilobytes.
 _MAX_BODY_BYTES = 256 * 1024
@@ -38,7 +39,11 @@ def _add_rule(setup: BlueprintSetupState) -> None:
     """Serve every method: 405 for an unused one would reveal that the webhook exists."""
     endpoint = f"{blueprint.name}.webhook"
     rule = setup.app.url_rule_class(
-        f"{setup.url_prefix}/webhooks/<path:address>", endpoint=endpoint, methods=None
+        f"{setup.url_prefix}/webhooks/<path:address>",
+        endpoint=endpoint,
+        methods=None,
+        subdomain=setup.options.get("subdomain"),
+        host=setup.options.get("host"),
     )
     setup.app.url_map.add(rule)
     setup.app.view_functions[endpoint] = webhook
