@@ -16,7 +16,7 @@ from ..verification.policy import Status
 from . import change_pages as change_pages  # adds its views to the blueprint
 from . import pages as pages  # likewise
 from . import sign_in_pages as sign_in_pages  # likewise
-from . import webhooks
+from . import templating, webhooks
 from .blueprint import blueprint
 from .caching import no_store_below
 from .guard_responses import GuardResponses
@@ -53,7 +53,7 @@ def register(app: Flask, ui: Interface) -> None:
     """Attach the pages, the webhooks and the Jinja global to an app."""
     settings = get_state(app).settings
     app.extensions["smsverify_ui"] = ui
-    app.jinja_env.globals["smsverify_ui"] = ui
+    templating.install(app, ui)
     options = {"url_prefix": settings.url_prefix, **registration_options(app, settings)}
     app.register_blueprint(blueprint, **options)
     if settings.webhook_secret is not None:

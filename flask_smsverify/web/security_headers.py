@@ -9,17 +9,16 @@ app, when every `after_request` function of the host has run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, render_template, request
+from flask import Response, request
 
 from ..state import get_state
+from . import templating
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_TEMPLATES = Path(__file__).parent.parent / "templates" / "smsverify"
 _HEADER = "Content-Security-Policy"
 #: The key in the WSGI environment that holds the policy of a page.
 _POLICY = "smsverify.csp"
@@ -39,9 +38,11 @@ def render_own_template(
     :param parts: templates that this one includes for the host to replace.
     :param layout: the template that it extends, in the same folder; None if it is the host's.
     """
-    if layout is not None and all(map(_is_own, (name, layout, *parts))):
+    page = templating.render(f"smsverify/{name}", **context)
+    parts = () if layout is None else (name, layout, *parts)
+    if parts and all(templating.is_own(f"smsverify/{part}") for part in parts):
         request.environ[_POLICY] = _OWN_POLICY + _framing()
-    return render_template(f"smsverify/{name}", **context)
+    return page
 
 
 def add_headers(response: Response) -> Response:
@@ -55,12 +56,6 @@ def add_headers(response: Response) -> Response:
 
 def _framing() -> str:
     return f"frame-ancestors {get_state().settings.frame_ancestors}"
-
-
-def _is_own(name: str) -> bool:
-    """Return whether the host has not replaced a template."""
-    filename = current_app.jinja_env.get_template(f"smsverify/{name}").filename
-    return filename is not None and Path(filename) == _TEMPLATES / name
 
 
 class PolicyMiddleware:
