@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import dispatch, limits, purge, send, senders, simulator, sync, users
+from . import dispatch, doctor, limits, purge, send, senders, simulator, sync, users
 from .group import smsverify
 
 __all__ = [
     "dispatch",
+    "doctor",
     "limits",
     "purge",
     "send",

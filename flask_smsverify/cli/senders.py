@@ -29,7 +29,7 @@ _CAPABILITIES: Mapping[Capability, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Health:
+class Health:
     """What a sender answered when it was asked for its credit."""
 
     is_ok: bool
@@ -45,38 +45,43 @@ def senders(context: click.Context) -> None:
     Sends nothing. Exits with 1 if a sender cannot send.
     """
     state = get_state()
-    configured = list(state.delivery.routes.senders.values())
-
-    def check(sender: Sender) -> _Health:
-        with deadline(state.settings.send_deadline):
-            return _check(sender)
-
     if state.settings.simulator_url:
         click.echo(f"SMSVERIFY_SIMULATOR_URL is set: checking {state.settings.simulator_url}\n")
-    with ThreadPoolExecutor(len(configured) or 1) as threads:
-        results = list(threads.map(check, configured))
-    for sender, health in zip(configured, results, strict=True):
+    results = check_all(state)
+    for sender, health in results:
         _print(state, sender, health)
-    if not all(health.is_ok for health in results):
+    if not all(health.is_ok for _, health in results):
         context.exit(1)
 
 
-def _check(sender: Sender) -> _Health:
+def check_all(state: AppState) -> list[tuple[Sender, Health]]:
+    """Ask every sender for its credit, all at once."""
+    configured = list(state.delivery.routes.senders.values())
+
+    def check(sender: Sender) -> Health:
+        with deadline(state.settings.send_deadline):
+            return _check(sender)
+
+    with ThreadPoolExecutor(len(configured) or 1) as threads:
+        return list(zip(configured, threads.map(check, configured), strict=True))
+
+
+def _check(sender: Sender) -> Health:
     if Capability.CREDIT not in sender.capabilities:
-        return _Health(True, "not checked: it does not report credit")
+        return Health(True, "not checked: it does not report credit")
     started = time.monotonic()
     try:
         credit = sender.credit()
     except SenderError as error:
-        return _Health(False, _describe_error(error))
+        return Health(False, _describe_error(error))
     except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
-        return _Health(False, f"its code raised {type(error).__name__}")
+        return Health(False, f"its code raised {type(error).__name__}")
     milliseconds = (time.monotonic() - started) * 1000
     left = f"{format_amount(credit.amount)} {credit.currency or ''}".strip()
     if credit.amount <= 0:
         # Some gateways answer unknown credentials with a credit of 0.
-        return _Health(False, "no credit left; if that is wrong, check the credentials", left)
-    return _Health(True, f"ok, responded in {milliseconds:.0f} ms", left)
+        return Health(False, "no credit left; if that is wrong, check the credentials", left)
+    return Health(True, f"ok, responded in {milliseconds:.0f} ms", left)
 
 
 def _describe_error(error: SenderError) -> str:
@@ -89,7 +94,7 @@ def _describe_error(error: SenderError) -> str:
     return f"{kind}: {error.reason}" + (f" (code {error.code})" if error.code else "")
 
 
-def _print(state: AppState, sender: Sender, health: _Health) -> None:
+def _print(state: AppState, sender: Sender, health: Health) -> None:
     routes = state.delivery.routes
     positions = [
         f"{job} ({routes.route(job).index(sender) + 1} of {len(routes.route(job))})"

@@ -135,7 +135,7 @@ def _undo_url(token: str) -> str:
         or state.settings.webotp_host
     )
     if not host:
-        log.warning("no host is configured: the link to undo a change of number has no host")
+        log.warning("SERVER_NAME is not set: the link to undo a change of number has no host")
         return path
     scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]
     return f"{scheme}://{host}{path}"

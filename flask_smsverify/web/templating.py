@@ -63,8 +63,11 @@ class _Loader(BaseLoader):
     def get_source(self, environment: Environment, template: str) -> _Source:
         try:
             return self._host_loader.get_source(environment, template)
-        except TemplateNotFound:  # a loader of the host's that knows no blueprints
-            return self._package_loader.get_source(environment, template)
+        except TemplateNotFound as missing:  # a loader of the host's that knows no blueprints
+            try:
+                return self._package_loader.get_source(environment, template)
+            except TemplateNotFound:
+                raise missing from None
 
     def list_templates(self) -> list[str]:
         return self._host_loader.list_templates()

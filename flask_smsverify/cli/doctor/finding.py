@@ -1,0 +1,26 @@
+"""What a check of `flask smsverify doctor` found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ...state import AppState
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the output.
+
+    :param level: `error` for what goes wrong in production, `warning` for what may.
+    :param subject: one word that says what was checked.
+    :param text: what was found and, unless it is good, what to do about it.
+    """
+
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    text: str
+
+
+Check = Callable[[AppState], Iterator[Finding]]

@@ -1,0 +1,30 @@
+"""Checks of the senders: does each gateway answer, and is there credit?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...senders.base import Sender
+from ...state import AppState
+from ..senders import check_all
+from .finding import Check, Finding
+
+
+def check_gateways(state: AppState) -> Iterator[Finding]:
+    """Ask every sender for its credit. Nothing is sent."""
+    for sender, health in check_all(state):
+        text = f"{sender.name} ({sender.gateway}): {health.state}"
+        yield Finding("ok" if health.is_ok else "error", "sender", text)
+        if sender.push_methods and not state.settings.webhook_secret:
+            yield _without_webhook(sender)
+
+
+def _without_webhook(sender: Sender) -> Finding:
+    return Finding(
+        "warning",
+        "sender",
+        f"{sender.name} can report deliveries to a webhook: set SMSVERIFY_WEBHOOK_SECRET",
+    )
+
+
+CHECKS: tuple[Check, ...] = (check_gateways,)
