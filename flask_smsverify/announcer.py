@@ -11,6 +11,7 @@ from blinker import NamedSignal
 from flask import Flask, has_app_context
 
 from . import request_cache
+from .log_events import event
 from .messaging.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,11 @@ class SignalEmitter:
                 except Exception:
                     if self._app.testing:
                         raise
-                    log.exception("a receiver of the signal %s failed", signal.name)
+                    log.exception(
+                        "a receiver of the signal %s failed",
+                        signal.name,
+                        extra=event("receiver_failed"),
+                    )
 
 
 class AppAnnouncer:

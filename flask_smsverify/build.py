@@ -35,6 +35,7 @@ from .i18n.locales import load_timezone
 from .keyring import Keyring
 from .limits.policy import LimitPolicy
 from .limits.usage import LimitStore
+from .log_events import event
 from .messaging.bulk import BulkSends
 from .messaging.bulk_dispatch import BulkDispatcher
 from .messaging.dispatch import EventDispatcher
@@ -490,6 +491,7 @@ def _warn_of_weak_settings(settings: Settings, app_name: str, *, is_development:
             settings.code_length,
             f"{10**settings.code_length:,}",
             _RECOMMENDED_CODE_LENGTH,
+            extra=event("weak_setting"),
         )
     if settings.consecutive_failures > _MAX_FAILURES:
         log.warning(
@@ -497,12 +499,21 @@ def _warn_of_weak_settings(settings: Settings, app_name: str, *, is_development:
             "(NIST SP 800-63B-4, 3.2.2)",
             settings.consecutive_failures,
             _MAX_FAILURES,
+            extra=event("weak_setting"),
         )
     if settings.site_name is None and not is_development:
-        log.warning("SMSVERIFY_SITE_NAME is not set: texts and pages show %r", app_name)
+        log.warning(
+            "SMSVERIFY_SITE_NAME is not set: texts and pages show %r",
+            app_name,
+            extra=event("weak_setting"),
+        )
     for name, options in settings.senders.items():
         if options["gateway"] == "memory" and not is_development:
-            log.warning("SMSVERIFY_SENDERS[%r] only stores codes in memory and sends none", name)
+            log.warning(
+                "SMSVERIFY_SENDERS[%r] only stores codes in memory and sends none",
+                name,
+                extra=event("weak_setting"),
+            )
 
 
 def _rules(settings: Settings, test_numbers: Mapping[str, str]) -> Rules:

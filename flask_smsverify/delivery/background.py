@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
+from ..log_events import event
 
 log = logging.getLogger(__name__)
 

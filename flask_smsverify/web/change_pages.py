@@ -22,6 +22,7 @@ from ..errors import (
     SMSVerifyError,
     StoreUnavailable,
 )
+from ..log_events import event
 from ..phone import mask
 from ..state import get_state
 from .blueprint import blueprint, for_visitors
@@ -135,7 +136,10 @@ def _undo_url(token: str) -> str:
         or state.settings.webotp_host
     )
     if not host:
-        log.warning("SERVER_NAME is not set: the link to undo a change of number has no host")
+        log.warning(
+            "SERVER_NAME is not set: the link to undo a change of number has no host",
+            extra=event("undo_link_without_host"),
+        )
         return path
     scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]
     return f"{scheme}://{host}{path}"

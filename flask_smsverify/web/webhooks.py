@@ -19,6 +19,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from ..delivery.calls import read_push
 from ..errors import SenderError, StoreUnavailable, locate
+from ..log_events import event
 from ..senders.base import Sender
 from ..state import get_state
 from .hosts import HostBlueprint
@@ -90,20 +91,45 @@ def webhook(sender: Sender) -> ResponseReturnValue:
     try:
         items = read_push(sender, _payload())
         if len(items) > _MAX_ITEMS:
-            log.warning("the webhook of %s received %d items at once", sender.name, len(items))
+            log.warning(
+                "the webhook of %s received %d items at once",
+                sender.name,
+                len(items),
+                extra=event("webhook_refused"),
+            )
             return "", 413
         get_state().tracker.record(sender.name, items)
     except SenderError as error:
-        log.warning("the webhook of %s refused a request: %s", sender.name, error)
+        log.warning(
+            "the webhook of %s refused a request: %s",
+            sender.name,
+            error,
+            extra=event("webhook_refused"),
+        )
         return "", 400
     except HTTPException as error:
-        log.warning("the webhook of %s refused a request: %s", sender.name, error.name)
+        log.warning(
+            "the webhook of %s refused a request: %s",
+            sender.name,
+            error.name,
+            extra=event("webhook_refused"),
+        )
         return "", error.code or 400
     except StoreUnavailable as error:
-        log.error("the webhook of %s responded with 503: %s", sender.name, error)  # noqa: TRY400 -- a traceback does not help when the database is down
+        log.error(  # noqa: TRY400 -- a traceback does not help when the database is down
+            "the webhook of %s responded with 503: %s",
+            sender.name,
+            error,
+            extra=event("webhook_unavailable"),
+        )
         return "", 503
     except Exception as error:  # noqa: BLE001 -- its message may hold the payload
-        log.error("the webhook of %s failed: %s", sender.name, locate(error))  # noqa: TRY400 -- likewise
+        log.error(  # noqa: TRY400 -- a traceback may hold the payload
+            "the webhook of %s failed: %s",
+            sender.name,
+            locate(error),
+            extra=event("webhook_failed"),
+        )
         return "", 500
     return "", 200
 
