@@ -24,6 +24,7 @@ def load_user(user_id):
 def create_app(config=None):
     app = Flask(__name__)
     app.config["SECRET_KEY"] = "change-me"
+    app.config["SMSVERIFY_SITE_NAME"] = "Chenar"  # in texts and on pages
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///quickstart.sqlite"
     app.config.from_prefixed_env()
     app.config.from_mapping(config or {})
