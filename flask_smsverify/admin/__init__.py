@@ -13,6 +13,7 @@ from flask import Flask
 
 from ..state import get_state
 from ..web.caching import no_store_below
+from ..web.hosts import registration_options
 from . import audit as audit
 from . import overview as overview
 from . import verifications as verifications
@@ -25,5 +26,6 @@ __all__ = ["menu_link", "register"]
 def register(app: Flask) -> None:
     """Attach the staff pages to an app."""
     settings = get_state(app).settings
-    app.register_blueprint(blueprint, url_prefix=settings.admin_url)
+    options = registration_options(app, settings)
+    app.register_blueprint(blueprint, url_prefix=settings.admin_url, **options)
     app.after_request(functools.partial(no_store_below, settings.admin_url))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal, cast
 
-from flask import Blueprint, abort, current_app, g, redirect, request, url_for
+from flask import abort, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -27,6 +27,7 @@ from ..errors import (
 from ..state import get_state
 from ..users import current_user, is_logged_in, unwrap
 from ..web.csrf import csrf_headers, is_csrf_valid
+from ..web.hosts import HostBlueprint
 from ..web.interface import current_ui
 from ..web.negotiation import wants_json
 from ..web.problems import Problem, problem_from_error, problem_json
@@ -34,7 +35,7 @@ from ..web.request_limits import is_rejected, limit_request, reject_request
 from ..web.security_headers import add_headers
 from .rendering import back_url, flash, render_problem
 
-blueprint = Blueprint("smsverify_admin", __name__)
+blueprint = HostBlueprint("smsverify_admin", __name__)
 
 Level = Literal["full", "read-only"]
 

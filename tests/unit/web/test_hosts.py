@@ -154,6 +154,7 @@ def test_static_files_and_webhooks_are_on_the_host_of_the_pages(hosts: Flask) ->
     assert client.post(webhook, base_url=WWW).status_code == 404  # this sender has no webhook
     adapter = hosts.url_map.bind("www.example.com")
     assert adapter.match(webhook)[0] == "smsverify_webhooks.webhook"
+    assert adapter.match("/admin/smsverify/audit")[0].startswith("smsverify_admin.")
     assert client.get("/verify-mobile/status", base_url=SHOP).status_code == 404
 
 
