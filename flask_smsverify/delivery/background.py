@@ -82,9 +82,9 @@ class BackgroundWorkers:
             with self._context():
                 work()
         except SMSVerifyError as error:
-            log.warning("background work failed: %s", error)
+            log.warning("background work failed: %s", error, extra=event("background_failed"))
         except Exception as error:  # the last frame of the thread: no caller could handle it
-            log.exception("background work failed")
+            log.exception("background work failed", extra=event("background_failed"))
             if self._keeps_errors():
                 self._errors.append(error)
 
