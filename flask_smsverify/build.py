@@ -126,7 +126,7 @@ def build_state(
         policy=policy,
         callbacks=callbacks,
         parse_mobile=parse_mobile,
-        dialect=functools.partial(_dialect_of, app, db),
+        dialect=partial(_dialect_of, app, db),
     )
     emit = SignalEmitter(app).emit
     ledger = _ledger(app, db, clock=clock, is_host_writing=users.is_writing)
