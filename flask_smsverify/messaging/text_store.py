@@ -70,6 +70,7 @@ class TextStore:
         self._monotonic = monotonic
         self._snapshot: _Snapshot = {}
         self._read_at: float | None = None
+        self._has_failed = False
         self._lock = threading.Lock()
         after_fork(self._reset_after_fork)
 
@@ -158,9 +159,12 @@ class TextStore:
     def _refresh(self) -> None:
         try:
             self._snapshot = self._ledger.read(_read_all)
+            self._has_failed = False
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError, ValueError) as error:
             # A message must not fail because of this. The default text is better than none.
-            log.warning("the edited texts could not be read; using the last ones: %s", error)
+            if not self._has_failed:  # once, and not each second while the database is down
+                log.warning("the edited texts could not be read; using the last ones: %s", error)
+            self._has_failed = True
         self._read_at = self._monotonic()
 
     def _reset_after_fork(self) -> None:

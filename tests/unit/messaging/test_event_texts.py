@@ -349,6 +349,7 @@ def test_the_last_texts_are_used_while_the_database_does_not_answer(
         texts.save("order.accepted", "user", texts={"fa": "سفارش رسید"})
         db.session.execute(db.text("ALTER TABLE smsverify_template RENAME TO elsewhere"))
         db.session.commit()
-        texts._store._read_at = None
-        assert compose(app) == "سفارش رسید"
-        assert "the edited texts could not be read" in caplog.text
+        for _ in range(3):
+            texts._store._read_at = None
+            assert compose(app) == "سفارش رسید"
+        assert caplog.text.count("the edited texts could not be read") == 1
