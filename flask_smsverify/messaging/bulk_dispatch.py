@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,9 +38,10 @@ log = logging.getLogger(__name__)
 
 #: The most texts of one call. Raygan takes 50,000, but a lost answer leaves all of them unknown.
 MAX_CALL = 1000
-#: Rows that a thread claims where the gateway takes one text a call. All must be sent before the
-#: claim ends, also by a slow gateway.
-_MIN_CLAIM = 10
+#: Rows that a thread claims where the gateway takes few texts a call: as many as it sends in
+#: `_CLAIM_SECONDS`, by the time of its calls before. All must be sent before the claim ends.
+_MIN_CLAIM, _MAX_CLAIM = 10, 100
+_CLAIM_SECONDS = 10.0
 #: How long to wait while every sender of texts is skipped by its breaker.
 _BLOCKED = timedelta(seconds=10)
 _BLACKLISTED = "the number is on the operator's blacklist"
@@ -193,17 +195,20 @@ class BulkDispatcher:
     def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
         """Send messages of a batch until none is due."""
         own: dict[str, Sender] = {}
-        count = 0
+        count, size = 0, _MIN_CLAIM
         try:
             while not stop.is_set() and not self._is_blocked():
-                claim = self._claim(batch_id)
+                claim = self._claim(batch_id, size)
                 if claim is None or not claim.found:
                     break
                 count += len(claim.messages)
                 with self._lock:
                     self._held.add(claim.token)
+                begin = time.monotonic()
                 try:
                     self._send_claim(claim, own, stop)
+                    each = (time.monotonic() - begin) / max(1, len(claim.messages))
+                    size = max(_MIN_CLAIM, min(_MAX_CLAIM, int(_CLAIM_SECONDS / max(each, 1e-3))))
                 finally:
                     with self._lock:
                         self._held.discard(claim.token)
@@ -213,9 +218,9 @@ class BulkDispatcher:
                     sender.close()
         return count
 
-    def _claim(self, batch_id: str) -> Claim | None:
+    def _claim(self, batch_id: str, size: int) -> Claim | None:
         limits = [sender.batch_limit for sender in self._delivery.routes.route("text")]
-        size = max(_MIN_CLAIM, min(MAX_CALL, max(limits, default=1)))
+        size = max(size, min(MAX_CALL, max(limits, default=1)))
         with self._claiming:  # one thread at a time, so that threads do not wait for rows' locks
             state = self._ledger.read(
                 lambda session: session.scalar(select(Batch.state).where(Batch.id == batch_id))
@@ -388,10 +393,10 @@ class BulkDispatcher:
         def work(session: Session) -> list[list[tuple[Message, Attempt]]]:
             opened = []
             rows = []
+            held = self._outbox.hold_all(
+                session, {message.id: call.token for call in calls for message in call.messages}
+            )
             for call in calls:
-                held = self._outbox.hold_all(
-                    session, [message.id for message in call.messages], call.token
-                )
                 reference = secrets.token_hex(16)
                 pairs = []
                 for message in call.messages:

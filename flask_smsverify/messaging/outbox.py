@@ -233,17 +233,20 @@ class Outbox:
         if result.rowcount != 1:
             raise ClaimLostError("another worker has taken the message")
 
-    def hold_all(self, session: Session, ids: Sequence[str], token: str) -> set[str]:
-        """Renew the claims of several rows, and return the ids of those that are still held."""
+    def hold_all(self, session: Session, tokens: Mapping[str, str]) -> set[str]:
+        """Renew the claims of several rows, and return the ids of those that are still held.
+
+        :param tokens: id of a row → the token under which it was claimed.
+        """
         until = self._ledger.clock() + self._claim_duration
-        mine = (Message.id.in_(ids), Message.claim == token)
         session.execute(
             update(Message)
-            .where(*mine)
+            .where(Message.id.in_(tokens), Message.claim.in_(set(tokens.values())))
             .values(next_try_at=until)
             .execution_options(synchronize_session=False)
         )
-        return set(session.scalars(select(Message.id).where(*mine)))
+        held = session.execute(select(Message.id, Message.claim).where(Message.id.in_(tokens)))
+        return {row.id for row in held if row.claim == tokens[row.id]}
 
     def release(self, claim: Claim, messages: Iterable[Message]) -> None:
         """Give back rows that were claimed and not sent."""
