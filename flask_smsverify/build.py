@@ -109,6 +109,7 @@ def build_state(
     is_development = _is_development(app)
     _check_model(app, user_model)
     _check_sign_in(settings, callbacks)
+    _check_first_proof(app, settings, callbacks)
     _warn_of_weak_settings(settings, app.name, is_development=is_development)
     parse_mobile = partial(
         phone.parse,
@@ -475,6 +476,23 @@ def _check_sign_in(settings: Settings, callbacks: Callbacks) -> None:
         raise ConfigurationError(
             "SMSVERIFY_SIGN_UP needs a function that creates accounts: register it with "
             "@smsverify.user_factory before init_app, or set SMSVERIFY_SIGN_UP_URL"
+        )
+
+
+def _check_first_proof(app: Flask, settings: Settings, callbacks: Callbacks) -> None:
+    """Refuse a login gate whose link could not be sent."""
+    if settings.login_gate_first_proof != "email":
+        return
+    if callbacks.email_sender is None:
+        raise ConfigurationError(
+            "SMSVERIFY_LOGIN_GATE_FIRST_PROOF = 'email' needs a function that sends the link: "
+            "register it with @smsverify.email_sender before init_app"
+        )
+    # A link with the request's host would lead to the site of an attacker who forges it.
+    if not (settings.pages_host(app.config.get("SERVER_NAME")) or settings.webotp_host):
+        raise ConfigurationError(
+            "SMSVERIFY_LOGIN_GATE_FIRST_PROOF = 'email' needs the host of the link: set "
+            "SERVER_NAME or SMSVERIFY_WEBOTP_HOST"
         )
 
 

@@ -40,6 +40,7 @@
             ├── LoginRequired
             ├── VerificationRequired
             ├── FreshLoginRequired
+            ├── FirstProofRequired
             ├── CsrfFailed
             ├── InvalidRequest
             ├── InvalidValues         fields: what is wrong with each
@@ -740,6 +741,19 @@ class FreshLoginRequired(RequestError):
     detail = (_("To protect your account, sign in again before you change a confirmed number."),)
 
 
+class FirstProofRequired(RequestError):
+    """A pending login of an account without a proof: the password does not suffice for its number.
+
+    `SMSVERIFY_LOGIN_GATE_FIRST_PROOF` says who vouches for it.
+    """
+
+    code = "first_proof_required"
+    status = 403
+    message = "somebody must vouch for the first number of this account"
+    title = _("Confirm that this is your account")
+    detail = (_("This must happen before you add a mobile number."),)
+
+
 class CsrfFailed(RequestError):
     """The CSRF token is missing or invalid.
 
@@ -855,6 +869,7 @@ PROBLEMS: Mapping[str, type[ProblemError]] = {
         LoginRequired,
         VerificationRequired,
         FreshLoginRequired,
+        FirstProofRequired,
         CsrfFailed,
         InvalidRequest,
         InvalidValues,

@@ -414,6 +414,14 @@ class SMSVerify:
         self._callbacks.address_getter = f
         return f
 
+    def email_sender(self, f: F) -> F:
+        """Send the link of `SMSVERIFY_LOGIN_GATE_FIRST_PROOF = "email"`: `(user, url)`.
+
+        Register it before `init_app`.
+        """
+        self._callbacks.email_sender = f
+        return f
+
     # --- sign-in --------------------------------------------------------------------------------
 
     def user_by_mobile(self, f: F) -> F:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import secrets
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import flask_login
 from flask import current_app, session
 from flask.typing import ResponseReturnValue
+from itsdangerous import BadSignature, URLSafeTimedSerializer
 
+from .db.models import UsedToken
+from .errors import TooSoon
 from .guard import decide
 from .session_renewal import drop_own_keys, renew_session
 from .state import AppState, get_state
@@ -19,6 +25,8 @@ from .verification.rules import CLOCK_SKEW
 _PENDING_LOGIN = "_smsverify_pending_login"
 #: How long a login may wait.
 _MAX_WAIT = timedelta(minutes=30)
+#: Seconds in which an account gets one email with a link.
+_EMAIL_PAUSE = 300
 
 
 def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
@@ -70,6 +78,71 @@ def _flask_login_user(state: AppState, user: Any, pending: dict[str, Any]) -> An
     found = unwrap(loader(pending.get("login")))
     is_same = found is not None and state.users.id_of(found) == pending["user"]
     return found if is_same else None
+
+
+# --- the first number of an account ---------------------------------------------------------------
+
+
+def is_vouched_for(state: AppState, user: Any) -> bool:
+    """Return whether the pending login of this user may prove a number.
+
+    A password alone suffices for a number that the account has proved before. For its first one,
+    `SMSVERIFY_LOGIN_GATE_FIRST_PROOF` decides.
+    """
+    mode = state.settings.login_gate_first_proof
+    if mode == "phone" or state.verifier.status(user).verified_at is not None:
+        return True
+    return mode == "email" and session.get(_PENDING_LOGIN, {}).get("vouched") is True
+
+
+def send_email_link(state: AppState, user: Any, url_of: Callable[[str], str]) -> None:
+    """Let the host send the link that vouches for a pending login, once in five minutes.
+
+    The link works in this session only: a thief of the password has another one.
+
+    :param url_of: returns the URL of a token.
+    :raises TooSoon: the account got a link a short time ago.
+    """
+    now = state.clock()
+    period, elapsed = divmod(now.timestamp(), _EMAIL_PAUSE)
+    values: dict[str, object] = {
+        "digest": state.keyring.digest("first proof", state.users.id_of(user), str(int(period))),
+        "until": now + timedelta(seconds=_EMAIL_PAUSE),
+    }
+    ledger = state.ledger
+    if not ledger.run(lambda store: ledger.insert_if_absent(store, UsedToken, values)):
+        raise TooSoon(max(1, math.ceil(_EMAIL_PAUSE - elapsed)))
+    nonce = secrets.token_urlsafe(16)
+    pending = session[_PENDING_LOGIN] | {"email": nonce}
+    session[_PENDING_LOGIN] = pending
+    token = _links(state).dumps([pending["user"], pending["login"], nonce])
+    sender = state.callbacks.email_sender
+    assert sender is not None  # noqa: S101 -- for the type checker; checked at start
+    sender(user, url_of(str(token)))
+
+
+def accept_email_link(state: AppState, user: Any, token: str) -> bool:
+    """Let the pending login of this session prove a number; False if the link is not its own."""
+    pending = session.get(_PENDING_LOGIN)
+    if not isinstance(pending, dict) or not isinstance(pending.get("email"), str):
+        return False
+    try:
+        content = _links(state).loads(token, max_age=int(_MAX_WAIT.total_seconds()))
+    except BadSignature:
+        return False
+    if content != [state.users.id_of(user), pending["login"], pending["email"]]:
+        return False
+    session[_PENDING_LOGIN] = {key: value for key, value in pending.items() if key != "email"} | {
+        "vouched": True
+    }
+    return True
+
+
+def _links(state: AppState) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(state.keyring.signing_keys(), salt="flask_smsverify.first_proof")
+
+
+# --- the login ------------------------------------------------------------------------------------
 
 
 def complete_login(user: Any) -> None:

@@ -87,6 +87,7 @@ class Callbacks:
     user_getter: Callable[[Any], Any] | None = None
     locale_getter: Callable[[], str | None] | None = None
     address_getter: Callable[[], str | None] | None = None
+    email_sender: Callable[[Any, str], None] | None = None
     user_by_mobile: Callable[[str], Any] | None = None
     user_factory: Callable[[str], Any] | None = None
     before_anonymous_send: Callable[[str, str], None] | None = None

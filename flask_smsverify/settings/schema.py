@@ -90,6 +90,9 @@ class Settings:
     areas: Mapping[str, bool | tuple[str, ...]] = _key(check_areas, {})
     open_endpoints: tuple[str, ...] = _key(check_names, ())
     login_gate: bool = _key(check_bool, False)
+    login_gate_first_proof: Literal["phone", "email", "staff"] = _key(
+        check_one_of("phone", "email", "staff"), "phone"
+    )
     sign_in: bool = _key(check_bool, False)
     sign_up: bool | None = _key(check_optional_bool, None)
     sign_up_url: str | None = _key(check_optional_local_url, None)

@@ -11,7 +11,8 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from ..errors import InvalidRequest, LoginRequired, StoreUnavailable
+from ..errors import FirstProofRequired, InvalidRequest, LoginRequired, StoreUnavailable
+from ..login_gate import is_vouched_for
 from ..state import get_state
 from .csrf import csrf_token, is_csrf_valid, take_over
 from .hosts import HostBlueprint
@@ -33,23 +34,26 @@ blueprint = HostBlueprint(
 blueprint.after_request(add_headers)
 blueprint.after_request(adapt_redirect)
 
-View = Callable[[Visitor], ResponseReturnValue]
+View = Callable[..., ResponseReturnValue]
 
 
-def for_visitors(view: View) -> Callable[[], ResponseReturnValue]:
+def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
     """Call a view with its visitor. Refuse anonymous visitors and invalid requests."""
 
     @functools.wraps(view)
-    def wrapped() -> ResponseReturnValue:
+    def wrapped(**values: str) -> ResponseReturnValue:
         try:
             if is_rejected():
                 return refuse(problem_from_error(InvalidRequest()))
             if request.method == "POST" and not is_csrf_valid():
                 return refuse(csrf_problem())
             visitor = current_visitor()
-            if visitor is not None:
-                get_state().verifier.changes.apply_due(visitor.user)
-            return view(visitor) if visitor is not None else _refuse_anonymous()
+            if visitor is None:
+                return _refuse_anonymous()
+            get_state().verifier.changes.apply_due(visitor.user)
+            if _needs_first_proof(visitor):
+                return _refuse_first_proof()
+            return view(visitor, **values)
         except ExemptVisitor:
             return _answer_exempt()
         except (InvalidRequest, StoreUnavailable) as error:
@@ -65,6 +69,21 @@ def _answer_exempt() -> ResponseReturnValue:
         body = {"state": "exempt", "exempt": True, "mobile": None, "next": target}
         return current_app.json.response(body | {"csrf_token": csrf_token()})
     return redirect(target, 303 if request.method == "POST" else 302)
+
+
+def _needs_first_proof(visitor: Visitor) -> bool:
+    """Return whether this pending login must go to the page about the first number."""
+    is_there = (request.endpoint or "").startswith("smsverify.first_proof")
+    if is_there or not visitor.is_login_pending:
+        return False
+    return not is_vouched_for(get_state(), visitor.user)
+
+
+def _refuse_first_proof() -> ResponseReturnValue:
+    if is_for_program():
+        return refuse(problem_from_error(FirstProofRequired()))
+    target = safe_target(request.values.get("next"))
+    return redirect(url_for("smsverify.first_proof", next=target), 303)
 
 
 def _refuse_anonymous() -> ResponseReturnValue:

@@ -8,7 +8,6 @@ the link is signed and belongs to one change.
 from __future__ import annotations
 
 import logging
-from urllib.parse import urlsplit
 
 from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -22,7 +21,6 @@ from ..errors import (
     SMSVerifyError,
     StoreUnavailable,
 )
-from ..log_events import event
 from ..phone import mask
 from ..state import get_state
 from .blueprint import blueprint, for_visitors
@@ -33,6 +31,7 @@ from .flash import flash_notice, pop_notice, pop_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import problem_from_error
+from .redirects import external_url
 from .request_limits import is_rejected
 from .responses import csrf_problem, fail, refuse, status_json, succeed, to_page
 from .security_headers import render_own_template
@@ -124,25 +123,8 @@ def cancel(visitor: Visitor) -> ResponseReturnValue:
 
 
 def _undo_url(token: str) -> str:
-    """Return the address that undoes a change.
-
-    The host is configured and never the request's: with a forged one, an attacker would send the
-    owner to another site.
-    """
-    path = urlsplit(url_for("smsverify.undo", token=token)).path
-    state = get_state()
-    host = (
-        state.settings.pages_host(current_app.config.get("SERVER_NAME"))
-        or state.settings.webotp_host
-    )
-    if not host:
-        log.warning(
-            "SERVER_NAME is not set: the link to undo a change of number has no host",
-            extra=event("undo_link_without_host"),
-        )
-        return path
-    scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]
-    return f"{scheme}://{host}{path}"
+    """Return the address that undoes a change."""
+    return external_url(url_for("smsverify.undo", token=token))
 
 
 @blueprint.route("/mobile/undo/<token>", methods=["GET", "POST"], endpoint="undo")

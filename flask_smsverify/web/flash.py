@@ -68,6 +68,7 @@ def notice_text(key: str, ui: Interface) -> str:
         "number_saved": t(
             "Your new number is saved. You can get a code when the time below is up."
         ),
+        "email_sent": t("We sent a link to your email. Open it in this browser within 30 minutes."),
         "change_cancelled": t("The change was cancelled. Your number stays the same."),
     }
     return texts[key]

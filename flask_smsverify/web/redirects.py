@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from urllib.parse import quote, urlsplit
 
-from flask import request
+from flask import current_app, request
 
+from ..log_events import event
 from ..state import get_state
 from .hosts import are_pages_here, is_own_host
 from .negotiation import is_fetch, is_htmx
+
+log = logging.getLogger(__name__)
 
 #: Control and format characters, surrogates, and line separators.
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -49,6 +53,26 @@ def safe_target(target: object) -> str | None:
 def next_url(target: object) -> str:
     """Return a safe target, else `SMSVERIFY_NEXT_URL`, which is a path within the app."""
     return safe_target(target) or request.script_root + get_state().settings.next_url
+
+
+def external_url(url: str) -> str:
+    """Return the address of a page of this site, for a message.
+
+    The host is configured and never the request's: with a forged one, an attacker would send the
+    recipient to another site.
+    """
+    parts = urlsplit(url)
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    settings = get_state().settings
+    host = settings.pages_host(current_app.config.get("SERVER_NAME")) or settings.webotp_host
+    if not host:
+        log.warning(
+            "SERVER_NAME is not set: the link to undo a change of number has no host",
+            extra=event("undo_link_without_host"),
+        )
+        return path
+    scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]
+    return f"{scheme}://{host}{path}"
 
 
 def is_sign_in() -> bool:

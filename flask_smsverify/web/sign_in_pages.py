@@ -99,17 +99,16 @@ def sign_in() -> ResponseReturnValue:
     if request.method == "POST":
         return _send()
     target = _target(request.args)
-    if is_logged_in(current_user()) and fresh_login.is_fresh():
-        if wants_json():
-            body = {"state": "signed_in", "next": target, "csrf_token": csrf_token()}
-            return current_app.json.response(body)
-        return redirect(target)
     current = _load()
     if current.challenge is not None and current.challenge.state == Challenge.VERIFIED:
         current = _Open(None, current.remember)  # its code was used
     if wants_json():
+        if current.challenge is None and is_logged_in(current_user()):
+            return _signed_in(target)
         found = sign_in_json(current.challenge, next_url=target) | _puzzle_member()
         return current_app.json.response(found | {"csrf_token": csrf_token()})
+    if is_logged_in(current_user()) and fresh_login.is_fresh():
+        return redirect(target)  # an older login may come here to be renewed
     problem, typed = pop_problem(_VISITOR)
     notice = pop_notice(_VISITOR)
     view = sign_in_view(
@@ -262,10 +261,7 @@ def sign_in_check() -> ResponseReturnValue:
     _leave_other_account(account.user)
     log_in(account.user, remember=current.remember)
     state.sign_in.announce(account, proof.mobile)
-    if wants_json():
-        body = {"state": "signed_in", "next": target, "csrf_token": csrf_token()}
-        return current_app.json.response(body)
-    return redirect(target, 303)
+    return _signed_in(target) if wants_json() else redirect(target, 303)
 
 
 def _check_code(challenge: Challenge | None, code: object) -> Proof:
@@ -312,6 +308,11 @@ def _to_host_page(proof: Proof, target: str) -> ResponseReturnValue:
     if wants_json():
         return current_app.json.response({"state": "proved", "proof_token": token, "next": url})
     return redirect(url, 303)
+
+
+def _signed_in(target: str) -> ResponseReturnValue:
+    body = {"state": "signed_in", "next": target, "csrf_token": csrf_token()}
+    return current_app.json.response(body)
 
 
 def _proved(proof: Proof, target: str) -> ResponseReturnValue:

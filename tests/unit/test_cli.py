@@ -529,7 +529,18 @@ def test_no_url_offers_what_the_commands_do(app: Flask) -> None:
     assert {endpoint for endpoint in own if not endpoint.startswith("smsverify_admin.")} == {
         f"smsverify.{name}"
         for name in (
-            *("page", "send", "check", "mobile", "status", "sign_in", "sign_in_check", "static"),
+            *(
+                "page",
+                "send",
+                "check",
+                "mobile",
+                "status",
+                "sign_in",
+                "sign_in_check",
+                "first_proof",
+                "first_proof_link",
+                "static",
+            ),
             *("confirm", "cancel", "undo"),
         )
     }

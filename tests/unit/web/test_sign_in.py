@@ -265,6 +265,16 @@ def test_a_signed_in_visitor_is_redirected(site: Flask) -> None:
     sign_in(site, client, OWN_TYPED)
     assert client.get(f"{SIGN_IN}?next=/orders").location == "/orders"
     assert client.get(SIGN_IN, headers=PROGRAM).json["state"] == "signed_in"
+    with outbox(site) as box:
+        box.advance(timedelta(minutes=11))
+        assert client.get(SIGN_IN, headers=PROGRAM).json["state"] == "signed_in"
+        page = client.get(SIGN_IN)
+        assert 'name="mobile"' in page.text, "the login may be renewed here"
+        client.post(SIGN_IN, data={"mobile": OWN_TYPED})
+        assert client.get(SIGN_IN, headers=PROGRAM).json["state"] == "pending"
+        client.post(SIGN_IN_CHECK, data={"code": box.last.code})
+        assert client.get("/me").text == "1"
+        assert client.get(SIGN_IN).status_code == 302
 
 
 def test_the_forms_need_a_csrf_token(make_site: MakeSite) -> None:

@@ -59,6 +59,9 @@ def test_the_documented_endpoints_are_those_that_accept_a_post(client: FlaskClie
     named = set(re.findall(r"url_for\('([\w.]+)'\)", FOR_TEMPLATES))
     # The form of the undo page has an address with a token, `sv_undo_url`. The page on the sign-in
     # has its own table.
-    elsewhere = {"smsverify.undo", "smsverify.sign_in", "smsverify.sign_in_check"}
+    elsewhere = {
+        f"smsverify.{name}"
+        for name in ("undo", "sign_in", "sign_in_check", "first_proof", "first_proof_link")
+    }
     assert named | elsewhere == {name for name in posts if name.startswith("smsverify.")}
     assert len(named) == 5

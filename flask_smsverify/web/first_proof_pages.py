@@ -1,0 +1,105 @@
+"""The page of a pending login whose account has never proved a number.
+
+With `SMSVERIFY_LOGIN_GATE_FIRST_PROOF`, the password alone does not lead to the form for the
+number, because a thief of the password would enter their own. The owner opens a link from their
+email, or staff vouch for the number.
+"""
+
+from __future__ import annotations
+
+from flask import current_app, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ..errors import InvalidToken, SMSVerifyError
+from ..login_gate import accept_email_link, is_vouched_for, send_email_link
+from ..state import get_state
+from .blueprint import blueprint, for_visitors
+from .csrf import csrf_field_name, csrf_token
+from .fields import read_fields
+from .flash import flash_notice, flash_problem, notice_text, pop_notice, pop_problem
+from .interface import current_ui
+from .negotiation import wants_json
+from .problems import Problem, problem_from_error, problem_json, problem_view
+from .redirects import external_url, next_url
+from .security_headers import render_own_template
+from .visitor import Visitor
+
+
+@blueprint.route("/first-proof", methods=["GET", "POST"], endpoint="first_proof")
+@for_visitors
+def first_proof(visitor: Visitor) -> ResponseReturnValue:
+    """Say what must come before the first number; POST sends the link."""
+    state = get_state()
+    if request.method == "POST":
+        return _send_link(visitor)
+    target = next_url(request.args.get("next"))
+    if not visitor.is_login_pending or is_vouched_for(state, visitor.user):
+        return redirect(url_for("smsverify.page", next=target))
+    mode = state.settings.login_gate_first_proof
+    if wants_json():
+        return current_app.json.response({"state": mode, "csrf_token": csrf_token()})
+    problem, _ = pop_problem(visitor.id)
+    return _render(visitor, mode, target, problem=problem)
+
+
+def _send_link(visitor: Visitor) -> ResponseReturnValue:
+    state = get_state()
+    target = next_url(read_fields().get("next"))
+    is_asked_for = visitor.is_login_pending and not is_vouched_for(state, visitor.user)
+    if is_asked_for and state.settings.login_gate_first_proof == "email":
+        try:
+            send_email_link(
+                state,
+                visitor.user,
+                lambda token: external_url(
+                    url_for("smsverify.first_proof_link", token=token, next=target)
+                ),
+            )
+        except SMSVerifyError as error:
+            problem = problem_from_error(error)
+            if wants_json():
+                return problem_json(problem, current_ui())
+            flash_problem(problem, visitor.id)
+        else:
+            flash_notice("email_sent", visitor.id)
+    if wants_json():
+        return current_app.json.response({"state": state.settings.login_gate_first_proof})
+    return redirect(url_for("smsverify.first_proof", next=target), 303)
+
+
+@blueprint.route("/first-proof/<token>", methods=["GET", "POST"], endpoint="first_proof_link")
+@for_visitors
+def first_proof_link(visitor: Visitor, token: str) -> ResponseReturnValue:
+    """Accept the link: GET shows a button, POST lets the pending login go on."""
+    target = next_url(request.values.get("next"))
+    if request.method == "GET":
+        return _render(visitor, "link", target, link=request.full_path)
+    if not accept_email_link(get_state(), visitor.user, token):
+        if wants_json():
+            return problem_json(problem_from_error(InvalidToken()), current_ui())
+        return _render(visitor, "invalid", target)
+    if wants_json():
+        return current_app.json.response({"state": "confirmed"})
+    return redirect(url_for("smsverify.page", next=target), 303)
+
+
+def _render(
+    visitor: Visitor, state: str, target: str, *, problem: Problem | None = None, link: str = ""
+) -> ResponseReturnValue:
+    """Render the page.
+
+    :param state: `email`, `staff`, `link` or `invalid`.
+    """
+    ui = current_ui()
+    notice = pop_notice(visitor.id)
+    return render_own_template(
+        "first_proof.html",
+        sv_first_proof=state,
+        sv_link=link,
+        sv_next=target,
+        sv_error=problem_view(problem, ui) if problem else None,
+        sv_notice=notice_text(notice, ui) if notice and not problem else None,
+        sv_csrf_field_name=csrf_field_name(),
+        sv_csrf_token=csrf_token(),
+        sv_site_name=get_state().live.current.site_name,
+    )
