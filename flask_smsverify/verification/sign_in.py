@@ -7,7 +7,6 @@ gets the verification in the host's own transaction.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,8 +25,6 @@ from .check import Proof
 from .ownership import Ownership
 from .rules import Announcer
 from .verifier import Verifier
-
-log = logging.getLogger(__name__)
 
 #: The purpose of the challenges and proof tokens of a sign-in.
 SIGN_IN = "sign_in"
