@@ -45,6 +45,12 @@ def load_user(user_id: str) -> User | None:
     return db.session.get(User, int(user_id))
 
 
+@smsverify.staff_required
+def is_staff() -> bool:
+    """Return whether the current user may open the extension's staff pages."""
+    return current_user.is_staff
+
+
 def require_value(_form: FlaskForm, field: Field) -> None:
     """Refuse an empty field. This is a WTForms validator."""
     if not field.data or not field.data.strip():

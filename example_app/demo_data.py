@@ -7,7 +7,12 @@ from datetime import date, timedelta
 from .extensions import db
 from .models import PLANS, Domain, Invoice, Order, User, today
 
-PASSWORDS = {"sara": "sara-demo", "reza": "reza-demo", "newcomer": "newcomer-demo"}
+PASSWORDS = {
+    "sara": "sara-demo",
+    "reza": "reza-demo",
+    "newcomer": "newcomer-demo",
+    "staff": "staff-demo",
+}
 """Passwords of the demo customers by username. The login page shows them."""
 
 
@@ -18,9 +23,11 @@ def add_if_empty() -> None:
     sara = User(username="sara", name="سارا محمدی", mobile="09123456789")
     reza = User(username="reza", name="رضا کریمی", groups=["resellers"])
     newcomer = User(username="newcomer", name="نیما رستگار")
-    for user in (sara, reza, newcomer):
+    staff = User(username="staff", name="مریم صادقی", groups=["staff"])
+    users = (sara, reza, newcomer, staff)
+    for user in users:
         user.set_password(PASSWORDS[user.username])
-    db.session.add_all((sara, reza, newcomer))
+    db.session.add_all(users)
 
     _add_order(sara, "sapling", days_ago=75, months_paid=3)
     _add_order(sara, "tree", days_ago=40, months_paid=1)

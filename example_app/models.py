@@ -84,6 +84,11 @@ class User(UserMixin, db.Model):
     )
     domains: Mapped[list[Domain]] = relationship(back_populates="user", order_by="Domain.name")
 
+    @property
+    def is_staff(self) -> bool:
+        """Return whether the user may open the staff pages of the extension."""
+        return "staff" in self.groups
+
     def set_password(self, password: str) -> None:
         """Store the hash of a password."""
         self.password_hash = generate_password_hash(password)

@@ -25,9 +25,11 @@ from .announcer import AppAnnouncer, SignalEmitter
 from .clock import Clock
 from .db.engine import refuse_autocommit
 from .db.ledger import Ledger
+from .db.setting_store import SettingStore
 from .delivery import Delivery, Routes
 from .delivery.attempts import Attempts
 from .delivery.background import BackgroundWorkers
+from .delivery.health import HealthChecks
 from .errors import ConfigurationError, MobileError, SenderError
 from .i18n.catalogue import default_locale
 from .i18n.code_text import CodeTexts, code_templates
@@ -85,6 +87,8 @@ _MAX_FAILURES = 100
 _RECOMMENDED_CODE_LENGTH = 6
 #: Seconds by which a worker's claim outlasts the deadline of a route.
 _CLAIM_MARGIN = 45
+#: A staff page waits no longer for the credit of a sender.
+_HEALTH_SECONDS = 6.0
 
 
 def build_state(
@@ -303,6 +307,10 @@ def build_state(
         workers=workers,
         delivery=delivery,
         event_texts=event_texts,
+        health=HealthChecks(min(settings.send_deadline, _HEALTH_SECONDS)),
+        setting_store=SettingStore(
+            ledger, live, is_used=lambda: callbacks.staff_required is not None
+        ),
         tracker=tracker,
         outbox=messages.outbox,
         event_queue=messages.event_queue,

@@ -285,6 +285,7 @@ def _guarded(view: F, area: str | None, within: timedelta | None, answer: Answer
             return refusal
         return current_app.ensure_sync(view)(*args, **kwargs)
 
+    guarded.smsverify_area = area  # type: ignore[attr-defined]  # staff pages list the areas
     return guarded  # type: ignore[return-value]  # the wrapper has the view's signature
 
 
@@ -353,6 +354,7 @@ def guard_endpoints(
         _set_answer(answer)
         return _check_last(check)
 
+    before_request.smsverify_area = area  # type: ignore[attr-defined]  # staff pages list the areas
     try:
         blueprint_or_app.before_request(before_request)
     except AssertionError as error:  # Flask's own, for a function that is registered too late

@@ -12,8 +12,10 @@ from flask_sqlalchemy import SQLAlchemy
 
 from .clock import Clock
 from .db.ledger import Ledger
+from .db.setting_store import SettingStore
 from .delivery import Delivery
 from .delivery.background import BackgroundWorkers
+from .delivery.health import HealthChecks
 from .errors import ConfigurationError
 from .keyring import Keyring
 from .limits.usage import LimitStore
@@ -65,6 +67,8 @@ class AppState:
     workers: BackgroundWorkers
     delivery: Delivery
     event_texts: EventTexts
+    health: HealthChecks
+    setting_store: SettingStore
     tracker: Tracker
     outbox: Outbox
     event_queue: EventQueue

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import functools
 
-from flask import Flask
+from flask import Flask, appcontext_pushed
 
 from ..state import get_state
 from ..web.caching import no_store_below
 from ..web.hosts import registration_options
 from . import audit as audit
+from . import incoming as incoming
+from . import messages as messages
 from . import overview as overview
+from . import send as send
+from . import senders as senders
+from . import settings as settings
+from . import texts as texts
 from . import verifications as verifications
 from .blueprint import blueprint
 from .flask_admin_link import menu_link
@@ -25,7 +31,9 @@ __all__ = ["menu_link", "register"]
 
 def register(app: Flask) -> None:
     """Attach the staff pages to an app."""
-    settings = get_state(app).settings
-    options = registration_options(app, settings)
-    app.register_blueprint(blueprint, url_prefix=settings.admin_url, **options)
-    app.after_request(functools.partial(no_store_below, settings.admin_url))
+    state = get_state(app)
+    url = state.settings.admin_url
+    options = registration_options(app, state.settings)
+    app.register_blueprint(blueprint, url_prefix=url, **options)
+    app.after_request(functools.partial(no_store_below, url))
+    appcontext_pushed.connect(state.setting_store.on_context, app)

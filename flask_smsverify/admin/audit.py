@@ -83,6 +83,15 @@ def action_labels(ui: Interface) -> dict[str, str]:
         "revoke": t("Revoked"),
         "unlock": t("Unlocked"),
         "delete": t("Deleted"),
+        "read": t("Marked as read"),
+        "unread": t("Marked as unread"),
+        "settings": t("Changed a setting"),
+        "texts": t("Changed a text"),
+        "test": t("Sent a test message"),
+        "send": t("Started a send"),
+        "pause": t("Paused a send"),
+        "resume": t("Continued a send"),
+        "stop": t("Stopped a send"),
     }
 
 

@@ -185,7 +185,7 @@ def respond(
     to_items: Callable[[Sequence[T]], list[Item]],
     *,
     csv_columns: Sequence[str],
-    **context: object,
+    **context: Any,
 ) -> ResponseReturnValue:
     """Answer a request for a list as a page, JSON or CSV.
 
@@ -207,7 +207,7 @@ def respond(
 
 
 def render_list(
-    view: ListView, items: Sequence[Item], *, next_key: str | None = None, **context: object
+    view: ListView, items: Sequence[Item], *, next_key: str | None = None, **context: Any
 ) -> str:
     """Render the page of a list."""
     kept: dict[str, Any] = {

@@ -26,6 +26,12 @@ def menu(ui: Interface) -> list[MenuItem]:
     pages = {
         "overview": t("Overview"),
         "verifications": t("Verifications"),
+        "messages": t("Messages"),
+        "texts": t("Texts"),
+        "send": t("Send"),
+        "incoming": t("Incoming"),
+        "senders": t("Senders"),
+        "settings": t("Settings"),
         "audit": t("Activity"),
     }
     view = (request.endpoint or "").partition(".")[2]

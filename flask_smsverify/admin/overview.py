@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -214,11 +214,18 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
     t, n = ui.t, ui.n
     found: list[Attention] = []
     for name in state.delivery.routes.senders:
+        health = state.health.latest(name)
         if state.delivery.breakers.state(name) != "closed":
             text = t("The sender %(sender)s does not work and is skipped.", sender=name)
-            found.append(Attention(text, url_for("smsverify_admin.overview")))
+        elif health is not None and health.state == "no_credit":
+            text = t("The sender %(sender)s has no credit.", sender=name)
+        elif health is not None and health.state not in ("ok", "unchecked"):
+            text = t("The sender %(sender)s did not pass its last check.", sender=name)
+        else:
+            continue
+        found.append(Attention(text, url_for("smsverify_admin.senders")))
 
-    def work(session: Session) -> tuple[list[str], int, int, int]:
+    def work(session: Session) -> tuple[list[str], list[int]]:
         alerts = select(Alert.name).where(Alert.until > now, Alert.name.startswith("limit "))
         unanswered = select(Attempt.id).where(
             Attempt.state.in_((Attempt.SENDING, "unknown")),
@@ -226,12 +233,18 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
         )
         locked = select(Verification.user_id).where(Verification.locked_at.is_not(None))
         unread = select(Incoming.id).where(Incoming.read_at.is_(None))
-        count: Callable[[object], int] = lambda rows: len(  # noqa: E731 -- one use, three lines
-            session.scalars(rows.limit(_MAX_COUNT)).all()  # type: ignore[attr-defined]  # a Select
+        failed = select(Message.id).where(
+            Message.state == Attempt.FAILED,
+            Message.kind.in_((Message.EVENT, Message.BULK)),
+            Message.created_at > now - timedelta(days=7),
         )
-        return list(session.scalars(alerts)), count(unanswered), count(locked), count(unread)
+        counts = [
+            len(session.scalars(rows.limit(_MAX_COUNT)).all())
+            for rows in (unanswered, failed, locked, unread)
+        ]
+        return list(session.scalars(alerts)), counts
 
-    alerts, unanswered, locked, unread = state.ledger.read(work)
+    alerts, (unanswered, failed, locked, unread) = state.ledger.read(work)
     for name in alerts:
         scope = name.removeprefix("limit ")
         text = t("The limit “%(scope)s” was reached. No more codes are sent for now.", scope=scope)
@@ -242,11 +255,18 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
             "The fate of %(count)s messages of the last day is unknown.",
             unanswered,
         )
-        found.append(Attention(text, url_for("smsverify_admin.overview")))
+        found.append(Attention(text, url_for("smsverify_admin.messages", state="unknown")))
+    if failed:
+        text = n(
+            "%(count)s message was given up and waits for a decision.",
+            "%(count)s messages were given up and wait for a decision.",
+            failed,
+        )
+        found.append(Attention(text, url_for("smsverify_admin.messages", state="unresolved")))
     if locked:
         text = n("%(count)s user is locked.", "%(count)s users are locked.", locked)
         found.append(Attention(text, url_for("smsverify_admin.verifications", state="locked")))
     if unread:
         text = n("%(count)s unread message.", "%(count)s unread messages.", unread)
-        found.append(Attention(text, url_for("smsverify_admin.overview"), "wait"))
+        found.append(Attention(text, url_for("smsverify_admin.incoming", state="unread"), "wait"))
     return found

@@ -25,11 +25,13 @@ _E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 _NOTICE, _PROBLEM = "_smsverify_staff_notice", "_smsverify_staff_problem"
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, *, problem: Problem | None = None, **context: Any) -> str:
     """Render a staff page inside the host's `ADMIN_TEMPLATE`, or the built-in layout.
 
     :param template: a file in the folder `smsverify/admin`.
+    :param problem: shown instead of what a redirect left to show.
     """
+    shown = {"sv_error": problem_view(problem, current_ui())} if problem is not None else {}
     state = get_state()
     own = state.settings.admin_template
     return render_own_template(
@@ -42,7 +44,7 @@ def render(template: str, **context: Any) -> str:
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
         sv_mobile=show_mobile,
-        **_pop_messages(),
+        **(_pop_messages() | shown),
         **context,
     )
 

@@ -160,8 +160,11 @@ class Delivery:
         """
         return self._deliver(job, _Progress())
 
-    def _deliver(self, job: Job, progress: _Progress) -> Delivered:
-        route = self.routes.route(job.route)
+    def _deliver(
+        self, job: Job, progress: _Progress, route: Sequence[Sender] | None = None
+    ) -> Delivered:
+        if route is None:
+            route = self.routes.route(job.route)
         if not route:
             raise ChannelUnavailable(job.route)
         with deadline(self._seconds), contextlib.closing(self._in_order(route)) as turns:
@@ -254,20 +257,23 @@ class Delivery:
         *,
         event: str | None = None,
         patterns: Mapping[str, Pattern] = MappingProxyType({}),
+        sender: Sender | None = None,
     ) -> Delivered:
         """Send an ordinary text. It never goes out twice.
 
         :param event: the event that the text reports.
         :param patterns: sender → the pattern that this sender sends instead of the text. A sender
             that is missing sends the text if it can.
+        :param sender: the only sender to try; by default those of the route of texts.
         :raises ChannelUnavailable: no sender can send the text or a pattern.
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         """
         job = _TextJob(text, self._attempts, event, patterns)
-        if not any(map(job.is_sent_by, self.routes.route(job.route))):
+        route = self.routes.route(job.route) if sender is None else [sender]
+        if not any(map(job.is_sent_by, route)):
             raise ChannelUnavailable("text")
         progress = _Progress()
-        delivered = self._deliver(job, progress)
+        delivered = self._deliver(job, progress, route)
         if delivered.state is DeliveryState.UNKNOWN:
             raise SendFailed(progress.causes)
         return delivered

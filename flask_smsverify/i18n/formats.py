@@ -8,7 +8,6 @@ from typing import Literal
 
 from babel.dates import format_date as babel_date
 from babel.dates import format_timedelta, get_datetime_format
-from babel.numbers import format_percent as babel_percent
 
 from .catalogue import Translator
 from .locales import locale_data, uses_persian_calendar
@@ -40,8 +39,9 @@ _PERSIAN_MONTHS = (
 
 def format_percent(value: int, translator: Translator) -> str:
     """Write a whole number of percent: "93%", and "۹۳٪" in Persian."""
-    locale = locale_data(translator.locale)
-    return str(babel_percent(value / 100, locale=locale, numbering_system="default"))
+    data = locale_data(translator.locale)
+    symbols = data.number_symbols.get(data.default_numbering_system, {})
+    return translator.digits(f"{value}{symbols.get('percentSign', '%')}")
 
 
 def format_clock(seconds: float, translator: Translator) -> str:

@@ -7,6 +7,7 @@ copy. A snapshot is immutable, so all values that are read from one belong toget
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class RuntimeSettings:
     quiet_hours: QuietHours | None
 
 
+log = logging.getLogger(__name__)
+
 #: The names that `LiveSettings.update` accepts.
 RUNTIME_NAMES = tuple(
     item.name for item in dataclasses.fields(RuntimeSettings) if item.name != "version"
@@ -74,7 +77,8 @@ class LiveSettings:
         self._parse_mobile = parse_mobile
         self._lock = threading.Lock()
         initial = {name: getattr(settings, name) for name in RUNTIME_NAMES}
-        self._current = RuntimeSettings(version=1, **self._complete(initial))
+        self._initial = self._complete(initial)
+        self._current = RuntimeSettings(version=1, **self._initial)
 
     @property
     def current(self) -> RuntimeSettings:
@@ -88,22 +92,51 @@ class LiveSettings:
 
         :raises ConfigurationError: a value is wrong, or a setting cannot be changed at run time.
         """
-        checked: dict[str, Any] = {}
+        completed: dict[str, Any] = {}
         for name, value in changes.items():
-            if name not in _CHECKS:
-                raise ConfigurationError(
-                    f"{PREFIX}{name.upper()} cannot be changed while the app runs"
-                    f"{suggest(name, RUNTIME_NAMES)}"
-                )
-            try:
-                checked[name] = _CHECKS[name](value)
-            except ConfigurationError as error:
-                raise ConfigurationError(f"{PREFIX}{name.upper()} {error}") from None
-        completed = self._complete(checked)
+            completed |= self.check(name, value)
         with self._lock:
             version = self._current.version + 1
             self._current = dataclasses.replace(self._current, version=version, **completed)
             return self._current
+
+    def overlay(self, changes: Mapping[str, object]) -> RuntimeSettings:
+        """Use these values in place of the configuration's, and the configuration's for the rest.
+
+        A value that is not valid any more, after another version wrote it, is left out and logged.
+        An area that is switched on again has the patterns of the configuration.
+        """
+        completed = dict(self._initial)
+        for name, value in changes.items():
+            configured = completed.get(name)
+            try:
+                completed |= self.check(name, value)
+            except ConfigurationError as error:
+                log.warning("a stored setting is not used: %s", error)
+                continue
+            if name == "areas" and isinstance(configured, Mapping):
+                completed[name] = _overlay_areas(configured, completed[name])
+        with self._lock:
+            version = self._current.version + 1
+            self._current = RuntimeSettings(version=version, **completed)
+            return self._current
+
+    def check(self, name: str, value: object) -> dict[str, Any]:
+        """Return a setting as `RuntimeSettings` holds it.
+
+        :raises ConfigurationError: the value is wrong, or the setting is fixed at start.
+        """
+        if name not in _CHECKS:
+            raise ConfigurationError(
+                f"{PREFIX}{name.upper()} cannot be changed while the app runs"
+                f"{suggest(name, RUNTIME_NAMES)}"
+            )
+        try:
+            return self._complete({name: _CHECKS[name](value)})
+        except ConfigurationError as error:
+            text = str(error)
+            key = f"{PREFIX}{name.upper()}"
+            raise ConfigurationError(text if text.startswith(key) else f"{key} {text}") from None
 
     def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return checked values as `RuntimeSettings` holds them."""
@@ -126,3 +159,14 @@ class LiveSettings:
                     f"{PREFIX}STAFF_MOBILES: number {number}: {error}"
                 ) from None
         return tuple(parsed)
+
+
+def _overlay_areas(
+    configured: Mapping[str, bool | tuple[str, ...]], switched: Mapping[str, bool | tuple[str, ...]]
+) -> Mapping[str, bool | tuple[str, ...]]:
+    """Return the areas of the configuration after some of them were switched."""
+    areas = dict(configured)
+    for name, value in switched.items():
+        patterns = configured.get(name, True)
+        areas[name] = patterns if value is True and not isinstance(patterns, bool) else value
+    return MappingProxyType(areas)

@@ -26,4 +26,46 @@
     close(null);
     if (open) open.querySelector("summary").focus();
   });
+
+  // The preview of a text while it is typed.
+  for (const form of document.querySelectorAll("[data-sv-preview-url]")) {
+    const token = form.querySelector('input[type="hidden"]');
+    for (const editor of form.querySelectorAll("[data-sv-editor]")) {
+      const area = editor.querySelector("textarea");
+      const shown = editor.querySelector("[data-sv-preview]");
+      const parts = editor.querySelector("[data-sv-parts]");
+      const problem = editor.querySelector("[data-sv-preview-error]");
+      let timer = 0;
+      let latest = 0;
+      const refresh = async () => {
+        const number = (latest += 1);
+        const headers = { "Content-Type": "application/json", Accept: "application/json" };
+        if (token) headers["X-CSRFToken"] = token.value;
+        const body = JSON.stringify({ text: area.value, locale: area.dataset.svLocale });
+        const options = { method: "POST", headers, body };
+        const answer = await fetch(form.dataset.svPreviewUrl, options).catch(() => null);
+        if (!answer || number !== latest) return;
+        const result = await answer.json();
+        problem.hidden = answer.ok;
+        problem.textContent = answer.ok ? "" : result.detail || result.title;
+        if (!answer.ok) return;
+        shown.textContent = result.text;
+        const digits = new Intl.NumberFormat(document.querySelector(".sv-staff").dataset.svIntl);
+        const pattern = result.parts === 1 ? parts.dataset.svOne : parts.dataset.svMany;
+        parts.textContent = pattern.replace(/[0-9\u06f0-\u06f9\u0660-\u0669]/, digits.format(result.parts));
+      };
+      area.addEventListener("input", () => {
+        clearTimeout(timer);
+        timer = setTimeout(refresh, 250);
+      });
+    }
+  }
+
+  // A send that is under way is shown again every few seconds, unless a question is open.
+  const running = document.querySelector("[data-sv-reload]");
+  if (running) {
+    setInterval(() => {
+      if (!document.querySelector("details[open]")) location.reload();
+    }, 1000 * Number(running.dataset.svReload));
+  }
 })();

@@ -100,6 +100,7 @@ def test_a_new_database_gets_the_demo_data_once(make_shop, tmp_path):
                 ("sara", "09123456789"),
                 ("reza", None),
                 ("newcomer", None),
+                ("staff", None),
             ]
     assert (tmp_path / "shop.sqlite").exists()
 

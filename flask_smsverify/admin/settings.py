@@ -1,0 +1,206 @@
+"""`/settings`: the settings that staff change while the app runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import current_app, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from ..db.models import Audit
+from ..errors import ConfigurationError, InvalidValues
+from ..phone import ascii_digits
+from ..state import get_state
+from ..web.fields import read_fields
+from ..web.interface import current_ui
+from ..web.negotiation import wants_json
+from ..web.problems import problem_from_error, problem_json
+from .blueprint import blueprint, is_read_only, staff_id
+from .rendering import flash, render
+
+#: Settings name → the part of the form that belongs to it.
+_NAMES = (
+    "areas",
+    "exempt_groups",
+    "revalidation_days",
+    "signature",
+    "staff_mobiles",
+    "quiet_hours",
+)
+
+
+@blueprint.get("/settings")
+def settings() -> ResponseReturnValue:
+    """Show the settings that are in force."""
+    values = _current()
+    if wants_json():
+        return current_app.json.response(values)
+    return _page(values)
+
+
+@blueprint.post("/settings", endpoint="settings_save")
+def save() -> ResponseReturnValue:
+    """Change settings. If one value is wrong, nothing changes."""
+    fields = read_fields()
+    changes = dict(fields) if request.is_json else _read_form(request.form)
+    try:
+        _check(changes)
+        current = _current()
+        get_state().setting_store.save(
+            _changed(changes, current), functools.partial(_record, current)
+        )
+    except InvalidValues as error:
+        if wants_json():
+            return problem_json(problem_from_error(error), current_ui())
+        return _page(_current() | changes, errors=error.errors), error.status
+    if wants_json():
+        return current_app.json.response(_current())
+    flash(current_ui().t("The settings are saved and in force."))
+    return redirect(url_for("smsverify_admin.settings"), 303)
+
+
+def _changed(changes: Mapping[str, object], current: Mapping[str, Any]) -> dict[str, object]:
+    """Return the changes without the values that are in force already.
+
+    A form contains every setting. What it leaves as it was still comes from the configuration.
+    """
+    live = get_state().live
+    changed: dict[str, object] = {}
+    for name, value in changes.items():
+        if name == "areas" and isinstance(value, Mapping):
+            switched = {area: on for area, on in value.items() if current[name].get(area) is not on}
+            if switched:
+                changed[name] = switched
+        elif value is None or live.check(name, value)[name] != getattr(live.current, name):
+            changed[name] = value
+    return changed
+
+
+def _record(
+    current: Mapping[str, Any], session: Session, name: str, stored: object, after: object
+) -> None:
+    """Add a row to the audit, in the transaction of the change.
+
+    :param current: the values in force before the change, where staff had changed none.
+    """
+    before = current[name] if stored is None else stored
+    session.add(
+        Audit(
+            id=secrets.token_hex(16),
+            who=staff_id(),
+            action="settings",
+            subject=name,
+            detail=json.dumps({"before": before, "after": after}, ensure_ascii=False),
+            at=get_state().clock(),
+        )
+    )
+
+
+# --- the values --------------------------------------------------------------------------------
+
+
+def _current() -> dict[str, Any]:
+    """Return the values in force, as JSON has them."""
+    now = get_state().live.current
+    quiet = now.quiet_hours
+    return {
+        "areas": {name: now.areas.get(name, True) is not False for name in _known_areas()},
+        "exempt_groups": list(now.exempt_groups),
+        "revalidation_days": now.revalidation_days,
+        "signature": now.signature,
+        "staff_mobiles": list(now.staff_mobiles),
+        "quiet_hours": f"{quiet.begin:%H:%M}-{quiet.end:%H:%M}" if quiet is not None else None,
+    }
+
+
+def _known_areas() -> list[str]:
+    """Return the areas of the configuration, and those that decorators and guards name."""
+    checks: list[Callable[..., Any]] = [*current_app.view_functions.values()]
+    for functions in current_app.before_request_funcs.values():
+        checks += functions
+    named = {getattr(check, "smsverify_area", None) for check in checks}
+    areas = {*get_state().settings.areas, *get_state().live.current.areas, *named}
+    return sorted(area for area in areas if area is not None)
+
+
+def _read_form(form: Any) -> dict[str, Any]:
+    """Return the settings that a form contains, as JSON would have them."""
+    changes: dict[str, Any] = {}
+    if "areas_shown" in form:
+        on = form.getlist("areas_on")
+        changes["areas"] = {name: name in on for name in form.getlist("areas_shown")}
+    for name in ("exempt_groups", "staff_mobiles"):
+        if name in form:
+            lines = re.split(r"[,،\n]", form[name])
+            changes[name] = [line.strip() for line in lines if line.strip()]
+    if "revalidation_days" in form:
+        typed = ascii_digits(form["revalidation_days"]).strip()
+        changes["revalidation_days"] = int(typed) if typed.isdecimal() else typed
+    if "signature" in form:
+        changes["signature"] = form["signature"].replace("\r\n", "\n").strip()
+    if "quiet_hours" in form:
+        changes["quiet_hours"] = (
+            ascii_digits(form["quiet_hours"]).replace(" ", "").replace("–", "-")
+        )
+    return changes
+
+
+def _check(changes: Mapping[str, object]) -> None:
+    """Check every value.
+
+    :raises InvalidValues: with a text for each wrong value.
+    """
+    t = current_ui().t
+    texts = {
+        "areas": t("An area is switched on or off."),
+        "exempt_groups": t("Enter the names of groups, one in each line."),
+        "revalidation_days": t("Enter a whole number of days; 0 means without end."),
+        "signature": t("Enter a text without control characters."),
+        "staff_mobiles": t("Enter mobile numbers, one in each line."),
+        "quiet_hours": t("Enter two times, such as 22:00-07:00."),
+    }
+    errors = {}
+    for name, value in changes.items():
+        if name not in texts:
+            errors[name] = t("This setting cannot be changed here.")
+            continue
+        try:
+            if name == "areas":
+                _check_areas(value)
+            if value is not None:
+                get_state().live.check(name, value)
+        except ConfigurationError:
+            errors[name] = texts[name]
+    if errors:
+        raise InvalidValues(errors)
+
+
+def _check_areas(value: object) -> None:
+    """Check that areas are only switched.
+
+    Patterns stay in the configuration: a pattern that matches too much would guard the login page.
+    """
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and isinstance(state, bool) for name, state in value.items()
+    ):
+        raise ConfigurationError("areas must map names to true or false")
+
+
+def _page(values: Mapping[str, Any], errors: Mapping[str, str] | None = None) -> str:
+    problem = InvalidValues(errors) if errors else None
+    return render(
+        "settings.html",
+        problem=problem_from_error(problem) if problem is not None else None,
+        sv_values=values,
+        sv_errors=errors or {},
+        sv_read_only=is_read_only(),
+        sv_timezone=get_state().settings.timezone,
+    )

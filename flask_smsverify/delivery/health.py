@@ -1,0 +1,125 @@
+"""Whether senders work now: reachable, with valid credentials and with credit.
+
+A check asks for the credit, which sends nothing. Senders that do not report credit are not asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import Misconfigured, SenderError, Unavailable, locate
+from ..forks import after_fork
+from ..senders.base import Capability, Credit, Sender
+from ..senders.deadline import deadline
+
+log = logging.getLogger(__name__)
+
+State = Literal[
+    "ok", "no_credit", "unreachable", "refused", "misconfigured", "unclear", "broken", "unchecked"
+]
+
+#: Seconds for which a result is shown again.
+_MAX_AGE = 60.0
+#: Senders that are asked at the same time.
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a sender answered when it was asked for its credit.
+
+    :param state: `ok`; `no_credit`; `unreachable`: no answer came; `refused`: an error came;
+        `misconfigured`; `unclear`: an answer that nobody understands; `broken`: the sender's code
+        raised something else; `unchecked`: it does not report credit.
+    :param reason: what the error says; empty without one.
+    :param advice: what to do about it.
+    """
+
+    state: State
+    credit: Credit | None = None
+    seconds: float | None = None
+    reason: str = ""
+    advice: str = ""
+
+    @property
+    def is_reachable(self) -> bool | None:
+        """Whether the gateway answered; None if it was not asked or the answer is unclear."""
+        if self.state in ("unchecked", "unclear", "broken"):
+            return None
+        return self.state != "unreachable"
+
+
+def check(sender: Sender, seconds: float) -> Health:
+    """Ask a sender for its credit.
+
+    :param seconds: the deadline.
+    """
+    if Capability.CREDIT not in sender.capabilities:
+        return Health("unchecked")
+    started = time.monotonic()
+    try:
+        with deadline(seconds):
+            credit = sender.credit()
+    except SenderError as error:
+        return Health(_state_of(error), reason=error.reason, advice=error.advice or "")
+    except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
+        # Without the message, which may hold anything.
+        log.error("the credit of %s is unknown: %s", sender.name, locate(error))  # noqa: TRY400 -- see above
+        return Health("broken", reason=type(error).__name__)
+    took = time.monotonic() - started
+    return Health("ok" if credit.amount > 0 else "no_credit", credit, took)
+
+
+def _state_of(error: SenderError) -> State:
+    if isinstance(error, Misconfigured):
+        return "misconfigured"
+    if not isinstance(error, Unavailable):
+        return "unclear"
+    return "refused" if error.written else "unreachable"
+
+
+class HealthChecks:
+    """Checks senders at the same time, and keeps each result for a minute. Thread-safe.
+
+    :param seconds: the deadline of a check.
+    """
+
+    def __init__(self, seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._results: dict[str, tuple[float, Health]] = {}
+        after_fork(self._reset_after_fork)
+
+    def latest(self, name: str) -> Health | None:
+        """Return the last result of a sender without asking it; None before the first."""
+        found = self._results.get(name)
+        return found[1] if found is not None else None
+
+    def check(self, senders: Sequence[Sender], *, anew: bool = False) -> dict[str, Health]:
+        """Return sender → result.
+
+        :param anew: ask every sender, however young its last result is.
+        """
+        with self._lock:  # a second reader waits for the answers instead of asking as well
+            now = self._monotonic()
+            due = [sender for sender in senders if anew or self._is_due(sender.name, now)]
+            if due:
+                with ThreadPoolExecutor(min(len(due), _MAX_THREADS)) as threads:
+                    results = list(threads.map(lambda sender: check(sender, self._seconds), due))
+                for sender, health in zip(due, results, strict=True):
+                    self._results[sender.name] = (self._monotonic(), health)
+            return {sender.name: self._results[sender.name][1] for sender in senders}
+
+    def _is_due(self, name: str, now: float) -> bool:
+        found = self._results.get(name)
+        return found is None or now - found[0] >= _MAX_AGE
+
+    def _reset_after_fork(self) -> None:
+        self._lock = threading.Lock()

@@ -1,0 +1,17 @@
+"""Amounts in the reader's language."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from babel.numbers import format_decimal
+
+from .catalogue import Translator
+from .locales import locale_data
+
+
+def format_amount(amount: Decimal, translator: Translator) -> str:
+    """Write a number with thousands separators and up to two decimals: "1,250,000"."""
+    locale = locale_data(translator.locale)
+    text = format_decimal(amount, "#,##0.##", locale=locale, numbering_system="default")
+    return translator.digits(text)

@@ -1,0 +1,156 @@
+"""The staff pages in a browser: every page on a phone and on a desk, in both languages and colours.
+
+With `SMSTESTS_SCREENSHOTS=folder` each page is also saved as a picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+from example_app.extensions import db
+from example_app.models import User
+from flask_smsverify.db.models import Incoming
+
+if TYPE_CHECKING:
+    from .conftest import Shop, Visit, Visitor
+
+ADMIN = "/admin/smsverify"
+PAGES = {
+    "overview": "/",
+    "verifications": "/verifications",
+    "messages": "/messages",
+    "texts": "/texts",
+    "text": "/texts/user/invoice.created",
+    "send": "/send",
+    "incoming": "/incoming",
+    "senders": "/senders",
+    "settings": "/settings",
+    "audit": "/audit",
+}
+SIZES = {"phone": {"width": 360, "height": 780}, "desk": {"width": 1280, "height": 900}}
+FOLDER = os.environ.get("SMSTESTS_SCREENSHOTS")
+
+
+@pytest.fixture
+def filled_shop(open_shop: Callable[..., Shop]) -> Shop:
+    """A shop with a verified, a pending and a locked user, messages and an unread message."""
+    shop = open_shop()
+    state: Any = shop.app.extensions["smsverify"]
+    with shop.app.app_context():
+        users = {user.username: user for user in db.session.scalars(db.select(User))}
+        users["newcomer"].mobile = "09351112233"
+        db.session.commit()
+        state.verifier.mark_verified(users["newcomer"], by="1")
+        state.verifier.start(users["sara"])
+        state.ledger.run(
+            lambda session: session.add(
+                Incoming(
+                    id="1" * 32,
+                    sender="raygan",
+                    originator="+989123456789",
+                    line="50001234",
+                    text="سلام، کد به دستم نرسید. لطفاً بررسی کنید.",
+                    received_at=state.clock() - timedelta(minutes=7),
+                )
+            )
+        )
+    return shop
+
+
+def staff(visit: Visit, shop: Shop, **options: Any) -> Visitor:
+    visitor = visit(shop, **options)
+    visitor.log_in("staff")
+    return visitor
+
+
+@pytest.mark.parametrize("language", ["fa", "en"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_its_screen_in_both_languages_and_colours(
+    visit: Visit, filled_shop: Shop, language: str, scheme: str
+) -> None:
+    visitor = visit(filled_shop, color_scheme=scheme)
+    visitor.speaks(language)
+    visitor.log_in("staff")
+    page = visitor.page
+    visitor.go(f"{ADMIN}/settings")
+    page.locator("#sv-signature").fill("چنار" if language == "fa" else "Chenar")
+    page.locator(".sv-content form button").click()
+    for name, path in PAGES.items():
+        for size, viewport in SIZES.items():
+            page.set_viewport_size(viewport)
+            visitor.go(ADMIN + path)
+            expect(page.locator("h1")).to_be_visible()
+            expect(page.locator("html")).to_have_attribute("lang", language)
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= viewport["width"], f"{name} is {width} px wide"
+            small = page.evaluate(
+                """[...document.querySelectorAll('.sv-staff :is(button, summary, select)')]
+                .filter(e => e.offsetParent && e.getBoundingClientRect().height < 24)
+                .map(e => e.outerHTML)"""
+            )
+            assert small == [], name
+            if FOLDER:
+                picture = Path(FOLDER) / f"{name}-{language}-{scheme}-{size}.png"
+                page.screenshot(path=str(picture), full_page=True)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_staff_find_a_user_and_act_on_the_verification(
+    visit: Visit, filled_shop: Shop, script: bool
+) -> None:
+    visitor = staff(visit, filled_shop, java_script_enabled=script)
+    page = visitor.page
+    visitor.go(f"{ADMIN}/verifications")
+    page.get_by_label("ایمیل، شماره یا چهار رقم آخر").fill("۲۲۳۳")
+    page.get_by_role("button", name="جستجو").first.click()
+    row = page.get_by_role("row").filter(has_text="۰۹۳۵ ۱۱۱ ۲۲۳۳")
+    expect(row).to_contain_text("تأیید شده")
+    row.get_by_text("عملیات", exact=True).click()
+    row.locator("summary", has_text="لغو تأیید").click()
+    row.get_by_role("button", name="لغو تأیید").click()
+    expect(page.get_by_role("status")).to_have_text("تأیید شماره لغو شد.")
+    expect(row).to_contain_text("تأیید نشده")
+    visitor.go(f"{ADMIN}/audit")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("لغو شده")
+
+
+def test_staff_see_a_text_as_they_type(visit: Visit, filled_shop: Shop) -> None:
+    visitor = staff(visit, filled_shop)
+    page = visitor.page
+    visitor.go(f"{ADMIN}/texts/user/invoice.created")
+    editor = page.locator("#sv-text-fa")
+    preview = page.locator("[data-sv-preview]").nth(1)
+    editor.fill("صورتحساب جدید در {{ site }}")
+    expect(preview).to_contain_text("صورتحساب جدید در چنار")
+    with page.expect_response("**/preview") as answer:
+        editor.fill("خطا {{ nothing }}")
+    assert answer.value.status == 422
+    expect(page.locator("[data-sv-preview-error]").nth(1)).to_be_visible()
+    visitor.complaints.clear()  # the browser reports the refused preview
+    editor.fill("صورتحساب جدید " * 12)
+    expect(page.locator("[data-sv-parts]").nth(1)).to_have_text("۳ بخش")
+    page.get_by_role("button", name="ذخیره").click()
+    expect(page.get_by_role("status")).to_be_visible()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_staff_send_a_text_after_a_preview(visit: Visit, filled_shop: Shop, script: bool) -> None:
+    visitor = staff(visit, filled_shop, java_script_enabled=script)
+    page = visitor.page
+    visitor.go(f"{ADMIN}/send")
+    page.locator("#sv-to").fill("۰۹۱۲ ۳۴۵ ۶۷۸۹، 09351112233")
+    page.locator("#sv-text").fill("جمعه تعطیل هستیم.")
+    page.get_by_role("button", name="پیش‌نمایش").click()
+    page.get_by_role("button", name="ارسال به ۲ گیرنده").click()
+    filled_shop.app.extensions["smsverify"].wait()
+    page.reload()
+    expect(page.locator(".sv-sheet-head")).to_contain_text("انجام شده")
+    texts = [message["text"] for message in filled_shop.simulator.messages()]
+    assert sum("جمعه تعطیل هستیم." in text for text in texts) == 2

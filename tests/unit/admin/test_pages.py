@@ -1,0 +1,262 @@
+"""The staff's pages about senders, messages from phones, messages, texts and sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from staff import ADMIN, JSON, audited, listed, logged_in
+from visiting import last_code, phone
+
+from flask_smsverify.db.models import Incoming
+from flask_smsverify.errors import Unavailable
+from flask_smsverify.senders.base import Capability, Credit
+from flask_smsverify.senders.memory import Memory
+
+MakeStaffApp = Callable[..., Flask]
+
+
+# --- senders -----------------------------------------------------------------------------------
+
+
+def test_a_sender_is_shown_with_its_state_credit_and_errors(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [item] = client.get(f"{ADMIN}/senders", headers=JSON).json["items"]
+    assert (item["name"], item["gateway"], item["breaker"]) == ("memory", "memory", "closed")
+    assert item["errors_today"] == 0
+    asked = []
+
+    def credit(_sender: Memory) -> Credit:
+        from decimal import Decimal
+
+        asked.append(1)
+        return Credit(Decimal("1250000.50"), "IRR")
+
+    own = Memory.capabilities.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Memory, "capabilities", property(lambda self: own(self) | {Capability.CREDIT})
+    )
+    monkeypatch.setattr(Memory, "credit", credit)
+    [item] = client.get(f"{ADMIN}/senders?check=1", headers=JSON).json["items"]
+    assert (item["state"], item["reachable"], item["credit"]) == ("ok", True, "1250000.50")
+    assert "1,250,000.5 rials" in client.get(f"{ADMIN}/senders").text
+    assert len(asked) == 1, "a result is kept for a minute"
+
+    def fail(sender: Memory) -> Credit:
+        raise sender.make_error(Unavailable, "connection refused", written=False)
+
+    monkeypatch.setattr(Memory, "credit", fail)
+    [item] = client.get(f"{ADMIN}/senders?check=1", headers=JSON).json["items"]
+    assert (item["state"], item["reachable"]) == ("unreachable", False)
+    assert "did not pass its last check" in client.get(f"{ADMIN}/").text
+
+
+def test_a_test_message_goes_out_by_the_chosen_sender(app: Flask, client: FlaskClient) -> None:
+    url = f"{ADMIN}/senders/memory/test"
+    assert client.post(url, json={"mobile": "0912 345 6789"}).status_code == 200
+    assert phone(app).last.to == "+989123456789"
+    assert audited(app) == [("1", "test", "memory")]
+    wrong = client.post(url, json={"mobile": "12"})
+    assert (wrong.status_code, list(wrong.json["errors"])) == (422, ["mobile"])
+    assert client.post(f"{ADMIN}/senders/none/test", json={"mobile": "x"}).status_code == 404
+    assert len(audited(app)) == 1
+
+
+# --- messages from phones ----------------------------------------------------------------------
+
+
+def test_received_messages_are_read_and_deleted(app: Flask, client: FlaskClient) -> None:
+    state = app.extensions["smsverify"]
+    rows = [
+        Incoming(
+            id=f"{number:032}",
+            sender="memory",
+            originator=f"+98912345000{number}",
+            line="50001234",
+            text=f"text {number} <b>",
+            received_at=state.clock() - timedelta(minutes=number),
+        )
+        for number in range(3)
+    ]
+    state.ledger.run(lambda session: session.add_all(rows))
+    assert [item["text"][:6] for item in listed(client, "/incoming")] == [
+        "text 0",
+        "text 1",
+        "text 2",
+    ]
+    first = f"{0:032}"
+    assert client.post(f"{ADMIN}/incoming/{first}/read", json={}).status_code == 200
+    assert len(listed(client, "/incoming", state="unread")) == 2
+    assert [item["id"] for item in listed(client, "/incoming", state="read")] == [first]
+    assert [item["from"] for item in listed(client, "/incoming", q="۰۹۱۲۳۴۵۰۰۰۱")] == [
+        "+989123450001"
+    ]
+    both = {"ids": [first, f"{1:032}"]}
+    assert client.post(f"{ADMIN}/incoming/delete", json=both).json["done"] == both["ids"]
+    assert len(listed(client, "/incoming")) == 1
+    assert client.post(f"{ADMIN}/incoming/{first}/delete", json={}).status_code == 404
+    assert len(audited(app)) == 3
+    assert "text 2 &lt;b&gt;" in client.get(f"{ADMIN}/incoming").text
+
+
+# --- messages ----------------------------------------------------------------------------------
+
+
+def test_messages_are_filtered_and_never_show_a_code(app: Flask, client: FlaskClient) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    code = last_code(app)
+    [item] = listed(client, "/messages")
+    assert (item["kind"], item["recipient"], item["sender"]) == ("code", "+989123450003", "memory")
+    assert item["text"] is None
+    for path in ("/messages", "/messages?format=csv", "/messages?format=json"):
+        assert code not in client.get(f"{ADMIN}{path}").text
+    assert len(listed(client, "/messages", q="09123450003", kind="code", state="sent")) <= 1
+    assert listed(client, "/messages", q="09123450004") == []
+    assert listed(client, "/messages", state="failed") == []
+    wrong = client.get(f"{ADMIN}/messages", query_string={"kind": "x"}, headers=JSON)
+    assert (wrong.status_code, list(wrong.json["errors"])) == (422, ["kind"])
+
+
+def test_a_code_is_sent_again_and_a_message_deleted(app: Flask, client: FlaskClient) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    [item] = listed(client, "/messages")
+    again = client.post(f"{ADMIN}/messages/{item['id']}/resend", json={})
+    assert (again.status_code, again.json["code"]) == (429, "too_soon")
+    app.extensions["smsverify"].usage.reset_all()
+    assert audited(app) == []
+    assert client.post(f"{ADMIN}/messages/{item['id']}/delete", json={}).status_code == 200
+    assert listed(client, "/messages") == []
+    assert audited(app) == [("1", "delete", item["id"])]
+
+
+# --- texts -------------------------------------------------------------------------------------
+
+TEXT = f"{ADMIN}/texts/user/invoice.created"
+
+
+def test_a_text_is_edited_switched_off_and_restored(app: Flask, client: FlaskClient) -> None:
+    before = client.get(TEXT, headers=JSON).json
+    assert before["enabled"] is True
+    value = before["values"][0]
+    text = f"New: {{{{ {value} }}}}"
+    answer = client.post(TEXT, json={"enabled": False, "texts": {"en": text}})
+    assert answer.status_code == 200
+    assert (answer.json["enabled"], answer.json["texts"]["en"]) == (False, text)
+    assert audited(app) == [("1", "texts", "user/invoice.created")]
+    assert "Edited: English" in client.get(f"{ADMIN}/texts").text
+    restored = client.post(TEXT, json={"enabled": True, "texts": {"en": ""}}).json
+    assert restored["texts"]["en"] == before["texts"]["en"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"texts": {"en": "{{ nothing }}"}}, "text.en"),
+        ({"texts": {"en": "{{ site.__class__ }}"}}, "text.en"),
+        ({"texts": {"en": "{% for x in y %}{% endfor %}"}}, "text.en"),
+        ({"texts": {"xx": "text"}}, "text.xx"),
+        ({"texts": {"en": 5}}, "text.en"),
+        ({"texts": "text"}, "texts"),
+        ({"enabled": "yes"}, "enabled"),
+        ({"recipients": ["09123456789"]}, "recipients"),
+        ({"patterns": {"nobody": {"template": "1", "values": {}}}}, "patterns"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_text_that_staff_may_not_write_is_refused(
+    app: Flask, client: FlaskClient, body: dict[str, Any], field: str
+) -> None:
+    """Case 46 of docs/safety.md."""
+    answer = client.post(TEXT, json=body)
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
+    assert list(answer.json["errors"]) == [field]
+    assert audited(app) == []
+
+
+def test_a_text_is_previewed_with_its_parts(client: FlaskClient) -> None:
+    shown = client.post(f"{TEXT}/preview", json={"text": "Hello {{ site }}", "locale": "en"})
+    assert shown.json == {"text": "Hello host", "parts": 1}
+    wrong = client.post(f"{TEXT}/preview", json={"text": "{{", "locale": "en"})
+    assert (wrong.status_code, wrong.json["code"]) == (422, "invalid_template")
+    page = client.post(TEXT, data={"text.en": "Hi {{ site }}", "do": "preview", "enabled": "1"})
+    assert "Hi host" in page.text
+    assert client.get(f"{ADMIN}/texts/user/nothing", headers=JSON).status_code == 404
+
+
+def test_staff_texts_have_recipients(client: FlaskClient) -> None:
+    url = f"{ADMIN}/texts/staff/ticket.opened"
+    answer = client.post(url, json={"recipients": ["0912 345 6789"]})
+    assert answer.json["recipients"] == ["+989123456789"]
+    assert client.post(url, data={"recipients": "12"}).status_code == 422
+
+
+# --- sends -------------------------------------------------------------------------------------
+
+
+def test_a_send_is_previewed_then_confirmed(app: Flask, client: FlaskClient) -> None:
+    typed = "0912 345 6789, 09351112233\n+98 912 345 6789 abc"
+    body = {"text": "We are closed on Friday.", "to": typed, "confirm": False}
+    preview = client.post(f"{ADMIN}/send", json=body).json
+    assert (preview["recipients"], preview["parts"]) == (2, 1)
+    assert preview["invalid"] == ["abc"]
+    assert preview["duplicates"] == 1
+    assert "cost" in preview
+    assert audited(app) == []
+    assert phone(app).messages == []
+    started = client.post(f"{ADMIN}/send", json=body | {"confirm": True}).json
+    state = app.extensions["smsverify"]
+    state.wait()
+    item = client.get(f"{ADMIN}/send/{started['id']}", headers=JSON).json
+    assert (item["recipients"], item["sent"], item["who"]) == (2, 2, "1")
+    assert {message.to for message in phone(app).messages} == {"+989123456789", "+989351112233"}
+    assert audited(app) == [("1", "send", "list")]
+    assert len(listed(client, "/messages", kind="bulk", batch=started["id"])) == 2
+    assert [item["id"] for item in listed(client, "/send")] == [started["id"]]
+    assert "We are closed" in client.get(f"{ADMIN}/send/{started['id']}").text
+
+
+def test_a_browser_confirms_on_the_page_of_the_preview_and_sends_once(
+    app: Flask, client: FlaskClient
+) -> None:
+    form = {"text": "Hello", "to": "all"}
+    page = client.post(f"{ADMIN}/send", data=form)
+    assert page.status_code == 200
+    assert "Send to 4 recipients" in page.text
+    confirmed = form | {"confirm": "1", "token": "abc"}
+    first = client.post(f"{ADMIN}/send", data=confirmed)
+    second = client.post(f"{ADMIN}/send", data=confirmed)
+    assert first.status_code == second.status_code == 303
+    app.extensions["smsverify"].wait()
+    assert len(phone(app).messages) == 4
+    assert len(listed(client, "/send")) == 1
+
+
+@pytest.mark.parametrize("body", [{"text": "", "to": "all"}, {"text": "x", "to": " ,\n"}])
+def test_a_send_without_text_or_recipients_is_refused(
+    client: FlaskClient, body: dict[str, str]
+) -> None:
+    answer = client.post(f"{ADMIN}/send", json=body | {"confirm": True})
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
+    assert client.post(f"{ADMIN}/send", data=body).status_code == 422
+
+
+def test_a_send_is_paused_continued_and_stopped(app: Flask, client: FlaskClient) -> None:
+    state = app.extensions["smsverify"]
+    later = state.clock() + timedelta(hours=1)
+    batch = state.batches.send("Hello", ["09123450003", "09123450004"], not_before=later)
+    url = f"{ADMIN}/send/{batch.id}"
+
+    def act(action: str) -> str:
+        assert client.post(f"{url}/{action}", json={}).status_code == 200
+        return str(client.get(url, headers=JSON).json["state"])
+
+    assert act("pause") == "paused"
+    assert act("resume") == "running"
+    assert act("stop") == "stopped"
+    assert [action for _, action, _ in audited(app)] == ["pause", "resume", "stop"]
+    assert client.post(f"{ADMIN}/send/none/stop", json={}).status_code == 404

@@ -1,0 +1,164 @@
+"""The settings that staff change while the app runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from staff import ADMIN, JSON, audited, listed, logged_in
+
+from flask_smsverify.db.models import Setting
+
+URL = f"{ADMIN}/settings"
+MakeStaffApp = Callable[..., Flask]
+
+
+def test_a_change_is_in_force_and_recorded(app: Flask, client: FlaskClient) -> None:
+    live = app.extensions["smsverify"].live
+    changes = {
+        "areas": {"orders": False},
+        "revalidation_days": 30,
+        "exempt_groups": ["resellers"],
+        "signature": "Chenar",
+        "staff_mobiles": ["0912 345 6789"],
+        "quiet_hours": "22:00-07:00",
+    }
+    answer = client.post(URL, json=changes)
+    assert answer.status_code == 200
+    assert answer.json == changes | {"staff_mobiles": ["+989123456789"]}
+    assert client.get(URL, headers=JSON).json == answer.json
+    assert live.current.areas["orders"] is False
+    assert live.current.staff_mobiles == ("+989123456789",)
+    assert sorted(audited(app)) == [("1", "settings", name) for name in sorted(changes)]
+    [days] = listed(client, "/audit", q="revalidation_days")
+    assert days["detail"] == {"before": 90, "after": 30}
+    assert client.post(URL, json=changes).status_code == 200
+    assert len(audited(app)) == len(changes), "nothing changed the second time"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("revalidation_days", -1),
+        ("revalidation_days", "soon"),
+        ("areas", {"orders": "yes"}),
+        ("areas", {"orders": ["*"]}),
+        ("areas", []),
+        ("exempt_groups", "resellers"),
+        ("signature", "two\x00"),
+        ("staff_mobiles", ["12"]),
+        ("quiet_hours", "night"),
+        ("secret_key", "x"),
+        ("senders", {}),
+    ],
+)
+def test_a_wrong_value_changes_nothing(
+    app: Flask, client: FlaskClient, name: str, value: object
+) -> None:
+    answer = client.post(URL, json={name: value, "signature": value if name == "signature" else ""})
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
+    assert name in answer.json["errors"]
+    assert audited(app) == []
+    assert app.extensions["smsverify"].live.current.version == 1
+
+
+def test_another_process_takes_a_change_over_within_a_second(
+    make_staff_app: MakeStaffApp, sqlite: str
+) -> None:
+    first = make_staff_app(url=sqlite)
+    second = make_staff_app(url=sqlite, users=0)
+    other = logged_in(second)
+    assert other.get(URL, headers=JSON).json["revalidation_days"] == 90
+    logged_in(first).post(URL, json={"revalidation_days": 7})
+    deadline = time.monotonic() + 20
+    started = time.monotonic()
+    while other.get("/open").status_code == 200:
+        if second.extensions["smsverify"].live.current.revalidation_days == 7:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert started <= time.monotonic()
+    assert second.extensions["smsverify"].live.current.revalidation_days == 7
+
+
+def test_requests_do_not_ask_for_the_settings_each_time(app: Flask, client: FlaskClient) -> None:
+    store = app.extensions["smsverify"].setting_store
+    store._monotonic, store._read_at = lambda: 100.0, None
+    client.get("/open")
+    reads = []
+    read = store._ledger.read
+    store._ledger.read = lambda work: reads.append(work) or read(work)
+    for _ in range(20):
+        client.get("/open")
+    assert reads == []
+    store._monotonic = lambda: 100.5
+    for _ in range(20):
+        client.get("/open")
+    assert len(reads) == 1
+
+
+def test_an_area_that_is_switched_on_again_has_its_patterns(make_staff_app: MakeStaffApp) -> None:
+    app = make_staff_app(SMSVERIFY_AREAS={"shop": ["open_view"], "orders": True})
+    client, live = logged_in(app), app.extensions["smsverify"].live
+    visitor = logged_in(app, 3)
+    assert visitor.get("/open").status_code == 302
+    assert client.post(URL, json={"areas": {"shop": False}}).json["areas"]["shop"] is False
+    assert visitor.get("/open").status_code == 200
+    assert live.current.areas["orders"] is True
+    client.post(URL, json={"areas": {"shop": True}})
+    assert live.current.areas["shop"] == ("open_view",)
+    assert visitor.get("/open").status_code == 302
+
+
+def test_null_restores_the_configuration(make_staff_app: MakeStaffApp) -> None:
+    app = make_staff_app(SMSVERIFY_REVALIDATION_DAYS=45)
+    client = logged_in(app)
+    client.post(URL, json={"revalidation_days": 7})
+    assert client.post(URL, json={"revalidation_days": None}).json["revalidation_days"] == 45
+
+
+def test_a_stored_value_that_is_no_longer_valid_is_left_out(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.post(URL, json={"signature": "Chenar"})
+    state = app.extensions["smsverify"]
+    stored = Setting(key="revalidation_days", value=json.dumps("x"), updated_at=state.clock())
+    state.ledger.run(lambda session: session.add(stored))
+    state.setting_store._refresh()
+    assert state.live.current.revalidation_days == 90
+    assert state.live.current.signature == "Chenar"
+    assert "SMSVERIFY_REVALIDATION_DAYS" in caplog.text
+
+
+def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
+    app: Flask, client: FlaskClient
+) -> None:
+    form: dict[str, Any] = {
+        "areas_shown": ["orders", "billing"],
+        "areas_on": ["billing"],
+        "revalidation_days": "۳۰",
+        "exempt_groups": "a\r\nb",
+        "signature": "Chenar\r\nchenar.example",
+        "staff_mobiles": "۰۹۱۲۳۴۵۶۷۸۹",
+        "quiet_hours": "۲۲:۰۰ - ۰۷:۰۰",
+    }
+    answer = client.post(URL, data=form)
+    assert (answer.status_code, answer.location) == (303, URL)
+    current = app.extensions["smsverify"].live.current
+    assert dict(current.areas) == {"orders": False, "billing": True}
+    assert (current.revalidation_days, current.exempt_groups) == (30, ("a", "b"))
+    assert current.signature == "Chenar\nchenar.example"
+    before = len(audited(app))
+    assert client.post(URL, data=form).status_code == 303
+    assert len(audited(app)) == before, "a form without a change changes nothing"
+    page = client.get(URL).text
+    assert "The settings are saved and in force." in page
+    wrong = client.post(URL, data=form | {"revalidation_days": "soon"})
+    assert wrong.status_code == 422
+    assert 'id="sv-revalidation_days-error"' in wrong.text
+    assert 'value="soon"' in wrong.text
