@@ -59,6 +59,16 @@ def new_order() -> str | Response:
         order = Order(user=current_user, plan_key=plan.key)
         invoice = Invoice(user=current_user, order=order, amount=plan.monthly, due_on=today())
         db.session.add_all((order, invoice))
+        db.session.flush()  # gives the order and the invoice their numbers
+        # The texts are sent after the commit, and never without it.
+        smsverify.notify("order.accepted", current_user, order_number=order.id)
+        smsverify.notify(
+            "invoice.created",
+            current_user,
+            invoice_number=invoice.id,
+            amount=_in_words(invoice),
+            due_date=invoice.due_on,
+        )
         db.session.commit()
         flash(
             tr(
@@ -84,9 +94,20 @@ def pay(invoice_id: int) -> Response:
     invoice = db.first_or_404(db.select(Invoice).filter_by(id=invoice_id, user_id=current_user.id))
     if invoice.paid_on is None:
         invoice.paid_on = today()
+        smsverify.notify(
+            "invoice.paid",
+            current_user,
+            dedupe_key=str(invoice.id),  # two clicks at once send one text
+            invoice_number=invoice.id,
+            amount=_in_words(invoice),
+        )
         db.session.commit()
         flash(tr("پرداخت با موفقیت انجام شد.", "Payment successful."))
     return redirect(url_for("billing.list_invoices"))
+
+
+def _in_words(invoice: Invoice) -> str:
+    return tr(f"{invoice.amount:,} تومان", f"{invoice.amount:,} tomans")
 
 
 @domains.get("")

@@ -310,6 +310,26 @@ def test_paying_the_invoice_activates_an_order(shop):
         assert db.session.get(Invoice, invoice_id).order.is_active
 
 
+def test_an_order_and_its_payment_are_announced_to_the_customer_once(make_shop):
+    shop = make_shop(
+        WTF_CSRF_ENABLED=False,
+        SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}},
+        SMSVERIFY_AREAS={"orders": False, "billing": False},
+    )
+    sara = log_in(shop, "sara")
+    with outbox(shop) as box:
+        sara.post("/orders/new", data={"plan": "sapling"})
+        with shop.app_context():
+            newest = db.select(Invoice.id).order_by(Invoice.id.desc())
+            invoice_id = db.session.scalar(newest.limit(1))
+        assert len(box) == 2
+        sara.post(f"/invoices/{invoice_id}/pay")
+        sara.post(f"/invoices/{invoice_id}/pay")
+        assert len(box) == 3
+        assert {message.to for message in box.messages} == {"+989123456789"}
+        assert "95,000" in box.last.text
+
+
 def test_a_customer_cannot_pay_the_invoice_of_another_customer(shop):
     with shop.app_context():
         unpaid = db.session.scalar(
