@@ -25,6 +25,7 @@ from .announcer import AppAnnouncer, SignalEmitter
 from .clock import Clock
 from .db.engine import refuse_autocommit
 from .db.ledger import Ledger
+from .db.locks import Locks
 from .db.setting_store import SettingStore
 from .delivery import Delivery, Routes
 from .delivery.attempts import Attempts
@@ -35,8 +36,10 @@ from .i18n.catalogue import default_locale
 from .i18n.code_text import CodeTexts, code_templates
 from .i18n.locales import load_timezone
 from .keyring import Keyring
+from .limits.counters import Charge, Counters
 from .limits.policy import LimitPolicy
-from .limits.usage import LimitStore
+from .limits.report import LimitReport
+from .limits.usage import GuessLog, SendLog
 from .log_events import event
 from .messaging.bulk import BulkSends
 from .messaging.bulk_dispatch import BulkDispatcher
@@ -58,7 +61,7 @@ from .messaging.worker import InlineWorker, Queue
 from .senders.base import Capability, Sender
 from .senders.registry import build as build_sender
 from .senders.registry import find_gateway
-from .settings import Settings
+from .settings import Limit, Settings
 from .settings.quiet_hours import QuietHours, check_quiet_hours
 from .settings.runtime import LiveSettings
 from .state import AppState, GuardResponses
@@ -69,11 +72,13 @@ from .verification.challenges import Challenges
 from .verification.change import CodeFlow, MobileChanges
 from .verification.check import CodeChecker
 from .verification.claim import TokenClaim
+from .verification.devices import DeviceTokens
 from .verification.issue import CodeDispatcher, CodeIssuer
-from .verification.limits import GuessLimits, SendLimits
+from .verification.limits import SendLimits
 from .verification.native import NativeCodes
 from .verification.ownership import Ownership
 from .verification.policy import Policy
+from .verification.pressure import SendPressure
 from .verification.proof_of_work import ProofOfWork
 from .verification.rules import Rules
 from .verification.sign_in import SignIn
@@ -158,13 +163,17 @@ def build_state(
         keeps_errors=lambda: app.testing,
         is_inline=lambda: ledger.is_joined,
     )
-    usage = LimitStore(ledger, keyring)
-    limits = LimitPolicy(
+    locks = Locks(ledger)
+    keys = LimitPolicy(keyring)
+    counters = Counters(ledger, locks, keyring)
+    send_log = SendLog(
         settings.limits,
-        keyring,
-        default_region=settings.default_region,
-        resend_delays=settings.resend_delays,
+        delays=settings.resend_delays,
+        reserved=settings.site_reserved,
+        network_share=settings.network_share,
     )
+    guess_log = GuessLog(settings.limits)
+    report = LimitReport(ledger, locks, settings.limits, keys=keys, counters=counters)
     event_texts = EventTexts(
         events,
         TextStore(ledger),
@@ -183,7 +192,7 @@ def build_state(
         texts=event_texts,
         locale=locale,
         fallback_locale=default_locale(settings.default_region),
-        reserve=lambda: usage.reserve(limits.for_notice(), clock()),
+        reserve=lambda mobile: counters.reserve(notice_charges(settings.limits, mobile), clock()),
     )
     announcer = AppAnnouncer(emit, notifier)
 
@@ -196,7 +205,7 @@ def build_state(
         attempts,
         texts=event_texts,
         opt_outs=opt_outs,
-        limits=TextLimits(ledger, usage, settings.limits, clock),
+        limits=TextLimits(ledger, counters, settings.limits, clock),
         quiet_until=_quiet_until(settings, live, clock),
         own_sender=partial(_own_sender, settings, gateways, is_development),
         sync=StateSync(ledger, delivery, attempts, tracker),
@@ -207,13 +216,29 @@ def build_state(
     # Verification
     rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))
     alerts = LimitAlerts(ledger, announcer)
-    sends = SendLimits(ledger, limits, usage, alerts)
-    guesses = GuessLimits(ledger, limits, usage, alerts)
+    foreign = settings.limits["foreign"]
+    sends = SendLimits(
+        ledger,
+        locks,
+        send_log,
+        counters=counters,
+        foreign=Charge("foreign", "", foreign) if foreign else None,
+        default_region=settings.default_region,
+        alerts=alerts,
+    )
+    devices = DeviceTokens(keyring, timedelta(days=settings.device_token_days))
     challenges = Challenges(ledger, keyring, rules)
     native = NativeCodes(ledger, keyring, rules)
     tokens = ProofTokens(keyring)
     ownership = Ownership(
-        ledger, usage, rules=rules, policy=policy, users=users, announcer=announcer
+        ledger,
+        locks,
+        keys=keys,
+        keyring=keyring,
+        rules=rules,
+        policy=policy,
+        users=users,
+        announcer=announcer,
     )
     dispatcher = CodeDispatcher(
         delivery,
@@ -228,19 +253,25 @@ def build_state(
     )
     issuer = CodeIssuer(
         ledger,
+        locks,
         rules,
         challenges,
+        keys=keys,
         limits=sends,
-        guesses=guesses,
+        devices=devices,
         dispatcher=dispatcher,
         announcer=announcer,
     )
     checker = CodeChecker(
         ledger,
+        locks,
         rules,
         challenges,
+        keys=keys,
+        guesses=guess_log,
+        sends=send_log,
+        alerts=alerts,
         native=native,
-        guesses=guesses,
         ownership=ownership,
         users=users,
         delivery=delivery,
@@ -260,6 +291,7 @@ def build_state(
                 users=users,
                 ownership=ownership,
                 native=native,
+                keys=keys,
                 announcer=announcer,
             ),
             changes=MobileChanges(
@@ -267,7 +299,7 @@ def build_state(
                 rules,
                 CodeFlow(challenges=challenges, issuer=issuer, checker=checker),
                 ownership=ownership,
-                store=usage,
+                counters=counters,
                 keyring=keyring,
                 tokens=UndoTokens(keyring),
                 users=users,
@@ -276,8 +308,9 @@ def build_state(
         ),
         challenges=challenges,
         tokens=tokens,
-        guesses=guesses,
-        limits=limits,
+        devices=devices,
+        guesses=guess_log,
+        keys=keys,
         policy=policy,
         rules=rules,
         users=users,
@@ -303,7 +336,8 @@ def build_state(
         clock=clock,
         keyring=keyring,
         ledger=ledger,
-        usage=usage,
+        counters=counters,
+        limits=report,
         workers=workers,
         delivery=delivery,
         event_texts=event_texts,
@@ -325,7 +359,7 @@ def build_state(
             ledger,
             keyring,
             mode=settings.anonymous_challenge,
-            is_under_pressure=lambda: _is_under_pressure(usage, limits, clock),
+            is_under_pressure=SendPressure(ledger, report).is_high,
         ),
         guard_responses=guard_responses,
         locale=locale,
@@ -439,6 +473,15 @@ def read_settings(app: Flask) -> Settings:
 def secret_keys(app: Flask) -> list[Any]:  # a secret is text or bytes
     """Return the app's `SECRET_KEY`, then its fallbacks."""
     return [app.config["SECRET_KEY"], *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+
+
+def notice_charges(limits: Mapping[str, tuple[Limit, ...]], mobile: str) -> list[Charge]:
+    """Return what one notice to a mobile counts against."""
+    charges = [
+        Charge("notices", mobile, limits["notices"]),
+        Charge("messages", "", limits["messages"]),
+    ]
+    return [charge for charge in charges if charge.limits]
 
 
 # --- settings ---------------------------------------------------------------------------------
@@ -670,12 +713,6 @@ def _senders(
     }
 
 
-def _is_under_pressure(usage: LimitStore, limits: LimitPolicy, clock: Clock) -> bool:
-    """Return whether half of a limit of codes or guesses is used that the whole site shares."""
-    charges = [charge for charge in limits.of() if charge.scope != "messages"]
-    return any(2 * limit.used >= limit.limit.amount for limit in usage.usage(charges, clock()))
-
-
 def _own_sender(
     settings: Settings, gateways: Mapping[str, type[Sender]], is_development: bool, sender: Sender
 ) -> Sender:
@@ -707,7 +744,7 @@ def _part_price(delivery: Delivery, text: str) -> Decimal | None:
             try:
                 return sender.part_price(text)
             except SenderError as error:
-                log.warning("the prices were not read: %s", error)
+                log.warning("the prices were not read: %s", error, extra=event("prices_not_read"))
     return None
 
 

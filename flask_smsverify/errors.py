@@ -543,6 +543,8 @@ class SenderError(SMSVerifyError):
     """
 
     default_advice: ClassVar[str] = ""
+    #: Whether a working gateway refuses this recipient or this message. Then nothing was sent.
+    is_refusal: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -571,18 +573,27 @@ class Unavailable(SenderError):
     default_advice = "Check the gateway's status page and the account."
 
 
-class TextRefused(Unavailable):
-    """This gateway does not carry this text; another may. Nothing was sent.
+class NotCarried(Unavailable):
+    """This gateway does not carry messages to this number's operator; another may.
 
-    The next sender is tried, and the breaker does not count it as a failure of the service.
+    Nothing was sent. The next sender is tried, and the breaker does not count it as a failure.
     """
 
+    is_refusal = True
+    default_advice = "Add a second sender."
+
+
+class TextRefused(NotCarried):
+    """This gateway does not carry this text: a filtered word, a link. Another may."""
+
+    is_refusal = False
     default_advice = "Change the text, or add a second sender."
 
 
 class Rejected(SenderError):
     """The gateway refuses this recipient or this text. Nothing was sent."""
 
+    is_refusal = True
     default_advice = "Check the recipient and the text."
 
 

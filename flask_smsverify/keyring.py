@@ -67,6 +67,10 @@ class Keyring:
         """
         return self.digests(*parts)[-1]
 
+    def key(self, *parts: str) -> int:
+        """Return the first 64 bits of `digest` as a signed number, which a BIGINT column holds."""
+        return int.from_bytes(bytes.fromhex(self.digest(*parts)[:16]), signed=True)
+
 
 def _join(parts: Sequence[str]) -> bytes:
     """Join the parts with their lengths, so that different lists give different bytes."""

@@ -18,7 +18,8 @@ from .delivery.background import BackgroundWorkers
 from .delivery.health import HealthChecks
 from .errors import ConfigurationError
 from .keyring import Keyring
-from .limits.usage import LimitStore
+from .limits.counters import Counters
+from .limits.report import LimitReport
 from .messaging.bulk import BulkSends
 from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
@@ -63,7 +64,8 @@ class AppState:
     clock: Clock
     keyring: Keyring
     ledger: Ledger
-    usage: LimitStore
+    counters: Counters
+    limits: LimitReport
     workers: BackgroundWorkers
     delivery: Delivery
     event_texts: EventTexts

@@ -6,7 +6,7 @@ import ipaddress
 
 import click
 
-from ..limits.usage import Charge, Usage
+from ..limits.counters import Usage
 from ..state import get_state
 from .group import smsverify
 from .output import format_wait, format_window, print_table
@@ -33,22 +33,20 @@ def limits(
     state = get_state()
     parsed = state.parse_mobile(mobile) if mobile else None
     user_id = state.users.id_of(find_user(user_key)) if user_key else None
-    charges = state.verifier.limits_of(mobile=parsed, user_id=user_id, ip=ip)
-    if not charges:
+    scopes = state.limits.scopes(mobile=parsed, user_id=user_id, ip=ip)
+    if not scopes:
         click.echo("SMSVERIFY_LIMITS sets no such limit")
         return
     rows = [("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT")]
-    for charge in charges:
-        rows += [_row(charge, usage) for usage in state.usage.usage([charge], state.clock())]
+    rows += [_row(usage) for usage in state.limits.usage(scopes, state.clock())]
     print_table(rows)
     if reset and (yes or click.confirm("Reset these limits?")):
-        state.usage.reset(charges)
+        state.limits.reset(scopes)
         click.echo("reset")
 
 
-def _row(charge: Charge, usage: Usage) -> tuple[str, str, str, str, str]:
+def _row(usage: Usage) -> tuple[str, str, str, str, str]:
     left = max(0, usage.limit.amount - usage.used)
     wait = f"in {format_wait(usage.wait)}" if usage.wait else "now"
     limit = f"{usage.limit.amount} in {format_window(usage.limit.seconds)}"
-    scope = usage.scope + (" (unproven)" if charge.key.startswith("unproven ") else "")
-    return scope, limit, str(usage.used), str(left), wait
+    return usage.scope, limit, str(usage.used), str(left), wait

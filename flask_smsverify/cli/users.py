@@ -6,6 +6,7 @@ import click
 from sqlalchemy import inspect, select
 from sqlalchemy.exc import DataError, MultipleResultsFound
 
+from ..errors import MobileError
 from ..phone import mask
 from ..state import AppState, get_state
 from .group import smsverify
@@ -85,9 +86,27 @@ def revoke(user: str) -> None:
 
 
 @smsverify.command("unlock")
-@_user
+@click.argument("user", metavar="USER|MOBILE")
 def unlock(user: str) -> None:
-    """Unlock a user who was locked after too many failures."""
+    """Unlock a user, or a mobile without an account, after too many failures."""
+    verifier = get_state().verifier
+    if mobile := _as_mobile(user):
+        verifier.unlock(mobile)
+        click.echo(f"unlocked {mask(mobile)}")
+        return
     found = find_user(user)
-    get_state().verifier.unlock(found)
+    verifier.unlock(found)
     click.echo(f"unlocked for {_describe(found)}")
+
+
+def _as_mobile(text: str) -> str | None:
+    """Return a mobile in E.164; None for text that is a user's key or email.
+
+    A key of digits alone is no mobile unless it begins with 0.
+    """
+    if not text.startswith(("+", "0")):
+        return None
+    try:
+        return get_state().parse_mobile(text)
+    except MobileError:
+        return None

@@ -32,6 +32,9 @@ _POSTGRESQL_UNIQUE = "23505"
 _MARIADB_DUPLICATE = 1062
 # ER_CONSTRAINT_FAILED; MySQL: ER_CHECK_CONSTRAINT_VIOLATED. For SQLAlchemy, OperationalErrors.
 _MARIADB_REFUSALS = {4025, 3819}
+# PostgreSQL: lock_not_available. MariaDB: ER_LOCK_WAIT_TIMEOUT.
+_POSTGRESQL_LOCKED = "55P03"
+_MARIADB_LOCKED = 1205
 # PostgreSQL: undefined_table. MariaDB: ER_NO_SUCH_TABLE.
 _POSTGRESQL_NO_TABLE = "42P01"
 _MARIADB_NO_TABLE = 1146
@@ -47,6 +50,11 @@ def is_retryable(error: Exception) -> bool:
     if isinstance(error, IntegrityError):
         return True  # another transaction inserted the same key; the next run finds that row
     return _sqlstate(error) in _POSTGRESQL_RETRYABLE or _error_number(error) in _MARIADB_RETRYABLE
+
+
+def is_lock_not_available(error: BaseException | None) -> bool:
+    """Return whether another transaction held a lock for too long, or at all with NOWAIT."""
+    return _sqlstate(error) == _POSTGRESQL_LOCKED or _error_number(error) == _MARIADB_LOCKED
 
 
 def is_missing_table(error: Exception) -> bool:
@@ -100,7 +108,7 @@ class Refusal:
         return named or "a constraint without a name"
 
 
-def is_refusal(error: Exception) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Return whether a database refused the values of a row."""
     return (
         isinstance(error, IntegrityError | DataError) or _error_number(error) in _MARIADB_REFUSALS
@@ -140,13 +148,13 @@ def read_refusal(error: Exception) -> Refusal:
     )
 
 
-def _sqlstate(error: Exception) -> object:
+def _sqlstate(error: BaseException | None) -> object:
     """Return PostgreSQL's error code. psycopg calls it `sqlstate`, psycopg2 `pgcode`."""
     original = getattr(error, "orig", None)
     return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
 
 
-def _error_number(error: Exception) -> object:
+def _error_number(error: BaseException | None) -> object:
     """Return MariaDB's error code, which its drivers put first in the exception's arguments."""
     arguments: tuple[object, ...] = getattr(getattr(error, "orig", None), "args", ())
     return arguments[0] if arguments else None

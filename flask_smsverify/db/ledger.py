@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
@@ -151,45 +151,50 @@ class Ledger:
         )
         return bool(result.rowcount == 1)
 
-    def insert_all_if_absent(
-        self, table: Any, rows: Sequence[dict[str, object]], *, overwrite: str | None = None
+    def insert_missing(
+        self, session: Session, table: Any, rows: Sequence[Mapping[str, object]]
     ) -> None:
-        """Insert rows, each unless its key exists, and commit.
-
-        Servers commit after each row: two calls that insert the same rows in different orders
-        would otherwise deadlock. SQLite commits once, because it waits for the disk each time.
+        """Insert rows, each unless its key exists.
 
         :param table: a mapped class.
-        :param overwrite: a column that is written where the row exists, so that both cases take
-            the same time.
         """
+        session.execute(self._insert(table), rows)
 
-        def work(session: Session, some: Sequence[dict[str, object]]) -> None:
-            for row in some:
-                session.execute(self._insert(table, overwrite).values(row))
+    def upsert(
+        self, session: Session, table: Any, values: Mapping[str, object], *, update: Sequence[str]
+    ) -> None:
+        """Insert a row, or update these columns of the row that has its primary key.
 
-        groups = [rows] if rows and self.dialect == "sqlite" else [[row] for row in rows]
-        for group in groups:
-            self.run(partial(work, some=group))
+        :param table: a mapped class.
+        """
+        session.connection().execute(self.upsert_statement(table, update), [dict(values)])
 
-    def _insert(self, table: Any, overwrite: str | None = None) -> Any:
+    def upsert_statement(self, table: Any, update: Sequence[str]) -> Any:
+        """Return the statement of `upsert`, for statements that are built once."""
+        core = table.__table__
         if self.dialect in ("postgresql", "sqlite"):
             from sqlalchemy.dialects import postgresql, sqlite
 
             dialect: Any = postgresql if self.dialect == "postgresql" else sqlite
-            insert = dialect.insert(table)
-            if overwrite is None:
-                return insert.on_conflict_do_nothing()
+            insert = dialect.insert(core)
             return insert.on_conflict_do_update(
-                index_elements=list(table.__table__.primary_key),
-                set_={overwrite: insert.excluded[overwrite]},
+                index_elements=list(core.primary_key),
+                set_={name: insert.excluded[name] for name in update},
             )
         from sqlalchemy.dialects import mysql
 
-        if overwrite is None:
-            return mysql.insert(table).prefix_with("IGNORE")
-        upsert = mysql.insert(table)
-        return upsert.on_duplicate_key_update({overwrite: upsert.inserted[overwrite]})
+        insert = mysql.insert(core)
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in update})
+
+    def _insert(self, table: Any) -> Any:
+        if self.dialect in ("postgresql", "sqlite"):
+            from sqlalchemy.dialects import postgresql, sqlite
+
+            dialect: Any = postgresql if self.dialect == "postgresql" else sqlite
+            return dialect.insert(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects import mysql
+
+        return mysql.insert(table).prefix_with("IGNORE")
 
     # --- one transaction -------------------------------------------------------------------------
 
@@ -202,6 +207,9 @@ class Ledger:
                     self._database.session(read_only=read_only) as session,
                 ):
                     return work(session)
+            except StaleDataError:  # a row was deleted meanwhile; the next run does not find it
+                if run == _MAX_RUNS:
+                    raise
             except (DBAPIError, PoolTimeoutError) as error:
                 if run == _MAX_RUNS or not is_retryable(error):
                     if is_unavailable(error):

@@ -10,13 +10,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
-from sqlalchemy import Computed, Index, MetaData, Text
+from sqlalchemy import BigInteger, Computed, Index, Integer, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import SchemaConst
 
 from ..phone import mask
 from .types import UtcDateTime, ascii_text, exact_text, long_text, plain_type
 
+#: A key that the database numbers. SQLite numbers an INTEGER key only.
+SerialKey = BigInteger().with_variant(Integer, "sqlite")
 #: A user's primary key as text.
 UserId = exact_text(191)
 
@@ -119,12 +121,16 @@ class Challenge(Base):
     expires_at: Mapped[datetime]
     resend_at: Mapped[datetime]
     #: A digest of user and purpose while the challenge is open: at most one is open for each.
-    #: MariaDB has no partial index that could hold the same rule.
-    open_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
+    #: Otherwise the challenge's own id. MariaDB has no partial index that could hold the same rule,
+    #: and SQLite would scan a column that is mostly NULL.
+    open_key: Mapped[str] = mapped_column(ascii_text(64), unique=True)
     #: A digest of native sender and mobile while the gateway may accept its code: one for each.
-    native_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
-    #: Units of rate limits to refund when this is proved, as JSON.
-    refundable: Mapped[str] = mapped_column(Text, default="[]")
+    #: Otherwise the challenge's own id.
+    native_key: Mapped[str] = mapped_column(ascii_text(64), unique=True)
+
+    def close(self, state: str) -> None:
+        """Give the challenge a final state, so that another one can be open."""
+        self.state, self.open_key = state, self.id
 
     def __repr__(self) -> str:
         return f"<Challenge {self.id[:8]}… {self.state}>"
@@ -393,18 +399,104 @@ class EarlyReport(Base):
     until: Mapped[datetime]
 
 
-class Budget(Base):
-    """The usage of one key in one scope, in the slices of each of its windows."""
+class UsageSend(Base):
+    """One copy of a code that was handed to a sender, and what it counts against.
 
-    __tablename__ = "smsverify_budget"
-    __table_args__ = (Index("ix_smsverify_budget_used_at", "used_at"),)
+    A key is a digest of 64 bits (`Keyring.key`). It is NULL where the send does not count, or does
+    not count any more. Times are milliseconds since 1970. `limits.usage` explains how limits are
+    read from these rows.
+    """
 
-    #: A keyed digest of scope and key, because rows stay when a user is erased.
-    id: Mapped[str] = mapped_column(ascii_text(40), primary_key=True)
-    scope: Mapped[str] = mapped_column(ascii_text(24))
-    #: JSON. Only `limits.usage` reads and writes it.
-    spent: Mapped[str] = mapped_column(Text)
-    used_at: Mapped[datetime]
+    __tablename__ = "smsverify_usage_send"
+    __table_args__ = (
+        Index("ix_smsverify_usage_send_mobile", "mobile", "at"),
+        Index("ix_smsverify_usage_send_account", "account", "at"),
+        Index("ix_smsverify_usage_send_ip", "ip", "at"),
+        Index("ix_smsverify_usage_send_network", "network", "at"),
+        Index("ix_smsverify_usage_send_wide", "wide", "at"),
+        Index("ix_smsverify_usage_send_pace", "pace", "at"),
+        Index("ix_smsverify_usage_send_site_at", "site_at", "id"),
+        Index("ix_smsverify_usage_send_site_count", "site_count"),
+        Index("ix_smsverify_usage_send_open_count", "open_count"),
+    )
+
+    #: In the order in which the site's limit counts.
+    id: Mapped[int] = mapped_column(SerialKey, primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    #: Like `at`, but never before that of an earlier row.
+    site_at: Mapped[int] = mapped_column(BigInteger)
+    #: How many sends the site has counted, this one included.
+    site_count: Mapped[int] = mapped_column(BigInteger)
+    #: The same of sends without evidence.
+    open_count: Mapped[int] = mapped_column(BigInteger)
+    mobile: Mapped[int | None] = mapped_column(BigInteger)
+    #: Whether the account or the device had proved the mobile last.
+    by_owner: Mapped[bool]
+    account: Mapped[int | None] = mapped_column(BigInteger)
+    #: The mobile, where it counts as one of the account's different ones.
+    account_mobile: Mapped[int | None] = mapped_column(BigInteger)
+    ip: Mapped[int | None] = mapped_column(BigInteger)
+    network: Mapped[int | None] = mapped_column(BigInteger)
+    wide: Mapped[int | None] = mapped_column(BigInteger)
+    #: Whose cooldown it starts.
+    pace: Mapped[int | None] = mapped_column(BigInteger)
+    challenge_id: Mapped[str | None] = mapped_column(ascii_text(32))
+
+
+class UsageGuess(Base):
+    """One wrong guess, or one that a gateway is checking, and what it counts against."""
+
+    __tablename__ = "smsverify_usage_guess"
+    __table_args__ = (
+        Index("ix_smsverify_usage_guess_subject", "subject", "at"),
+        Index("ix_smsverify_usage_guess_ip", "ip", "at"),
+        Index("ix_smsverify_usage_guess_network", "network", "at"),
+        Index("ix_smsverify_usage_guess_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(SerialKey, primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    #: The account, or the mobile where there is none.
+    subject: Mapped[int | None] = mapped_column(BigInteger)
+    ip: Mapped[int | None] = mapped_column(BigInteger)
+    network: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class UsageEvent(Base):
+    """One unit of a limit that is neither a send nor a guess, such as a notice."""
+
+    __tablename__ = "smsverify_usage_event"
+    __table_args__ = (
+        Index("ix_smsverify_usage_event_subject", "subject", "at"),
+        Index("ix_smsverify_usage_event_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(SerialKey, primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    subject: Mapped[int] = mapped_column(BigInteger)
+
+
+class Streak(Base):
+    """Wrong guesses in a row at a mobile without an account, or by an account that was erased."""
+
+    __tablename__ = "smsverify_streak"
+    __table_args__ = (Index("ix_smsverify_streak_updated_at", "updated_at"),)
+
+    subject: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    failures: Mapped[int]
+    locked_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+class Lock(Base):
+    """A row that exists to be locked. `db.locks` says which ids there are."""
+
+    __tablename__ = "smsverify_lock"
+    __table_args__ = (Index("ix_smsverify_lock_claimed_at", "claimed_at"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    #: When a claim of this mobile or user began last; NULL in the rows that exist from the start.
+    claimed_at: Mapped[datetime | None]
 
 
 class UsedToken(Base):

@@ -18,16 +18,21 @@ from .models import (
     Attempt,
     Audit,
     Batch,
-    Budget,
     Challenge,
     EarlyReport,
     Incoming,
+    Lock,
     Message,
     MobileChange,
     NativeHold,
+    Streak,
+    UsageEvent,
+    UsageGuess,
+    UsageSend,
     UsedToken,
     Verification,
 )
+from .types import to_ms
 
 #: Rows that one transaction deletes.
 _SLICE = 1000
@@ -81,12 +86,33 @@ def _conditions(
         (MobileChange, MobileChange.proved_at < min(cutoff, now - _LONGEST_CHANGE)),
         (Verification, never_proved),
         (Incoming, Incoming.received_at < cutoff),
-        (Budget, Budget.used_at < min(cutoff, now - 2 * longest_limit)),
+        *_usage_conditions(to_ms(min(cutoff, now - 2 * longest_limit))),
+        (Streak, and_(Streak.failures == 0, Streak.updated_at < cutoff)),
+        (Lock, Lock.claimed_at < cutoff),
         (UsedToken, UsedToken.until < now),
         (NativeHold, NativeHold.until < now),
         (EarlyReport, EarlyReport.until < now),
         (Alert, Alert.until < now),
         (Audit, Audit.at < min(cutoff, now - _AUDIT_AGE)),
+    ]
+
+
+def _usage_conditions(before_ms: int) -> list[tuple[Any, ColumnElement[bool]]]:
+    """Return what is deleted of the usage log.
+
+    The newest of the old sends is kept: the site's windows are counted from it on.
+    """
+    newest_old = (
+        select(UsageSend.id)
+        .where(UsageSend.site_at < before_ms)
+        .order_by(UsageSend.site_at.desc(), UsageSend.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return [
+        (UsageSend, and_(UsageSend.site_at < before_ms, UsageSend.id < newest_old)),
+        (UsageGuess, UsageGuess.at < before_ms),
+        (UsageEvent, UsageEvent.at < before_ms),
     ]
 
 

@@ -15,6 +15,11 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 
+def to_ms(time: datetime) -> int:
+    """Return milliseconds since 1970, as the usage log stores times."""
+    return round(time.timestamp() * 1000)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time in UTC with microseconds.
 

@@ -7,7 +7,7 @@ There is one breaker for each sender, in each process:
 - *half-open*: one call at a time is let through as a probe. A probe that succeeds closes the
   breaker, and one that fails opens it for another 30 seconds.
 
-`Unavailable` and `Unknown` are failures. `Rejected`, `Misconfigured` and `TextRefused` are answers
+`Unavailable` and `Unknown` are failures. `Rejected`, `NotCarried` and `Misconfigured` are answers
 of a service that works, and count as successes. Any other exception is no answer and counts as
 neither.
 """
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import Misconfigured, Rejected, SenderError, TextRefused
+from ..errors import Misconfigured, NotCarried, Rejected, SenderError
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,13 @@ class Breakers:
         with self._lock:
             return self._breakers[name].state
 
+    def would_admit(self, name: str) -> bool:
+        """Return whether the sender may be called now, without admitting a caller."""
+        with self._lock:
+            breaker = self._breakers[name]
+            is_due = not breaker.is_admitting and self._clock() >= breaker.open_until
+            return breaker.state == "closed" or is_due
+
     @contextlib.contextmanager
     def admit(self, name: str) -> Iterator[bool]:
         """Yield whether the sender may be called.
@@ -109,7 +116,7 @@ class Breakers:
                 breaker.state = "half_open"
         try:
             yield
-        except (Rejected, Misconfigured, TextRefused):
+        except (Rejected, NotCarried, Misconfigured):
             self._count(name, breaker, is_failure=False, is_probe=is_probe)
             raise
         except SenderError:

@@ -91,10 +91,12 @@ class Job(Protocol):
 class _Progress:
     """How far a delivery has come.
 
+    :param opened: an attempt that was written before the delivery began and is not used yet.
     :param first_copy: the attempt that may have sent the message without a receipt.
     :param second_copy_allowed: the answer of `may_send_second_copy`; None before it was asked.
     """
 
+    opened: Attempt | None = None
     causes: list[SenderError] = field(default_factory=list)
     first_copy: Delivered | None = None
     second_copy_allowed: bool | None = None
@@ -150,15 +152,23 @@ class Delivery:
         """Close the connections of every sender."""
         self.routes.close()
 
-    def deliver(self, job: Job) -> Delivered:
+    def first_sender(self, route: str) -> Sender | None:
+        """Return the sender that would be tried first now; None for an empty route."""
+        senders = self.routes.route(route)
+        admitted = (sender for sender in senders if self.breakers.would_admit(sender.name))
+        return next(admitted, senders[0] if senders else None)
+
+    def deliver(self, job: Job, opened: Attempt | None = None) -> Delivered:
         """Try the senders of the job's route in order.
 
+        :param opened: the first attempt, if it was written with the message. It is used if its
+            sender's turn comes first.
         :returns: the first receipt, or `unknown` if a gateway may have sent the message.
         :raises ChannelUnavailable: the route is empty.
         :raises SendFailed: certainly nothing was sent.
         :raises StoreUnavailable: an attempt could not be recorded, and nothing was sent.
         """
-        return self._deliver(job, _Progress())
+        return self._deliver(job, _Progress(opened=opened))
 
     def _deliver(
         self, job: Job, progress: _Progress, route: Sequence[Sender] | None = None
@@ -176,7 +186,7 @@ class Delivery:
                 ):
                     break
                 try:
-                    attempt = self._open_attempt(job, sender)
+                    attempt = self._next_attempt(job, sender, progress)
                 except StoreUnavailable:
                     if progress.first_copy is None:
                         raise
@@ -217,6 +227,18 @@ class Delivery:
         if progress.second_copy_allowed is None:
             progress.second_copy_allowed = job.may_send_second_copy()
         return progress.second_copy_allowed
+
+    def _next_attempt(self, job: Job, sender: Sender, progress: _Progress) -> Attempt | None:
+        """Return the attempt that is written for this sender; None to skip it."""
+        opened, progress.opened = progress.opened, None
+        if opened is not None and opened.sender == sender.name:
+            return opened
+        if opened is not None:  # its breaker opened meanwhile
+            first = self.routes.senders[opened.sender]
+            error = first.make_error(Unavailable, "skipped until it recovers", written=False)
+            self._attempts.record_failure(job.message, opened, first, error)
+            job.attempt_failed(opened)
+        return self._open_attempt(job, sender)
 
     def _open_attempt(self, job: Job, sender: Sender) -> Attempt | None:
         def work(session: Session) -> Attempt | None:

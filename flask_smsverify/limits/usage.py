@@ -1,443 +1,699 @@
-"""Usage of rate limits: one row per scope and key, with counts per time slice.
+"""The usage log: what every rate limit of sends and guesses is counted from.
 
-A window is cut into twelve slices. The current slice and the twelve before it count, so no window
-of the stated length ever holds more than its limit, and a unit is free again at most a twelfth of
-the window late. The rows of a reservation are locked in the order of their ids, read, checked, and
-written only if every limit allows it.
+One row is one send or one guess. It holds keyed digests of what it counts against, and the indexes
+on `(key, at)` make a count as cheap as the limit is small. Windows slide exactly: "5 an hour" means
+that no hour holds more than 5.
+
+- A refund sets a row's keys to NULL.
+- In the three scopes of addresses, a send weighs a tenth once its challenge is proved, or if it
+  came with evidence (`LimitPolicy`): its keys are set to NULL, except in every tenth row.
+- The site's limit may be a million, so its rows are not counted but numbered: each row holds how
+  many sends the site has counted so far. The number in a window is the difference of two rows, and
+  a refund lowers the numbers of the later rows.
+
+`verification` adds these columns to its own, so that one SELECT reads all that a decision needs.
+Everything here runs in a transaction of the caller that holds the locks of the keys (`db.locks`).
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    and_,
+    bindparam,
+    case,
+    delete,
+    distinct,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from ..db.ledger import Ledger
-from ..db.models import Budget
-from ..errors import RateLimited, TooSoon
-from ..keyring import Keyring
+from ..db.models import UsageGuess, UsageSend
+from ..db.prepared import PreparedSelect, RowValues
+from ..db.rows import insert_into, insert_numbered
 from ..settings import Limit
+from .windows import cooldown_left, seconds_left, share_of
 
-SLICES = 12
-#: Slices are kept for this many windows after they stop counting: after a clock that was ahead is
-#: corrected, they count again.
-WINDOWS_KEPT, LONGEST_KEPT = 4, 2
-#: Seconds without a send after which the cooldown starts at the shortest again.
+Limits = Mapping[str, tuple[Limit, ...]]
+Column = InstrumentedAttribute[Any]
+
+#: A proved send, and one with evidence, count as this part of a unit against its address.
+WEIGHT = 10
+#: Seconds without a send after which the cooldown starts at the shortest again, at least.
 COOLDOWN_MEMORY = 3600
-#: A last send dated further ahead than this many seconds was written by a wrong clock and starts no
+#: A send dated further ahead than this many seconds was written by a wrong clock and starts no
 #: cooldown. The limits still count it.
 COOLDOWN_SKEW = 60
 
+_NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
+
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """One unit to take from one scope.
+class SendKeys:
+    """The digests that one send counts against; None where a scope does not apply.
 
-    :param scope: its name in `SMSVERIFY_LIMITS`.
-    :param key: the mobile, user or address that is limited; empty for the whole site.
-    :param item: for scopes that count distinct items, the item. A repeated item costs nothing.
+    :param guesses: whose failures refuse the send: the account, or the mobile without one.
+    :param account_mobile: the mobile, where it counts as one of the account's different ones.
     """
 
-    scope: str
-    key: str = field(repr=False)  # a mobile, often
-    limits: tuple[Limit, ...]
-    item: str | None = None
+    mobile: int
+    pace: int
+    guesses: int
+    account: int | None = None
+    account_mobile: int | None = None
+    ip: int | None = None
+    network: int | None = None
+    wide: int | None = None
+    tries: int | None = None
+    tries_network: int | None = None
+
+    @property
+    def locks(self) -> list[int]:
+        """The keys to lock before a decision."""
+        keys = (self.mobile, self.guesses, self.account, self.ip, self.network, self.wide)
+        return [key for key in keys if key is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Cooldown:
-    """The pause before the next send of one key.
+class Window(NamedTuple):
+    """One limit of one scope.
 
-    :param delays: seconds before the second, third … send; the last repeats.
-    """
-
-    key: str = field(repr=False)
-    delays: tuple[int, ...]
-    scope: str = "cooldown"
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The usage of one limit.
-
-    :param wait: whole seconds until a unit is free; 0 if one is free now.
+    :param column: the column that holds the scope's keys.
+    :param key: the field of `SendKeys` that is counted.
+    :param condition: which rows count.
     """
 
     scope: str
     limit: Limit
-    used: int
+    column: Column
+    key: str
+    condition: ColumnElement[bool] | None = None
+
+    @property
+    def label(self) -> str:
+        """The label of the count in a row of the SELECT."""
+        return f"{self.scope}_{self.limit.seconds}"
+
+
+class Counts(NamedTuple):
+    """Counts to select, as a table of one row.
+
+    :param columns: the labelled counts.
+    :param source: what they are selected from.
+    """
+
+    columns: Sequence[ColumnElement[Any]]
+    source: FromClause
+
+
+class Overrun(NamedTuple):
+    """A limit that is used up.
+
+    :param wait: whole seconds until a unit is free.
+    """
+
+    scope: str
     wait: int
 
 
-@dataclass(slots=True)
-class Reservation:
-    """Units that were taken.
+class Reached(NamedTuple):
+    """A limit that a unit has brought to its half or its end.
 
-    A scope is reported in `used_up` and `half_used` at most once per window. When the reservation
-    that reported it is refunded, the next one reports it.
-
-    :param units: (row, window in seconds, slice, item).
-    :param cooldowns: (row, state before, state after).
-    :param used_up: scopes that this reservation used up.
-    :param half_used: scopes of which this reservation used the second half's first unit.
-    :param alerts: (row, window, "half" or "whole") of what was reported.
+    :param part: `half`, `open` (the part of the site's limit without evidence) or `whole`.
+    :param seconds: the window.
     """
 
-    units: list[tuple[str, int, int, str | None]] = field(default_factory=list)
-    cooldowns: list[tuple[str, list[float], list[float]]] = field(default_factory=list)
-    used_up: list[str] = field(default_factory=list)
-    half_used: list[str] = field(default_factory=list)
-    alerts: list[tuple[str, int, str]] = field(default_factory=list)
+    scope: str
+    part: str
+    seconds: int
 
-    @property
-    def rows(self) -> set[str]:
-        """The ids of the rows that units were taken from."""
-        return {row for row, *_ in self.units} | {row for row, *_ in self.cooldowns}
 
-    def of(self, row_ids: Iterable[str]) -> Reservation:
-        """Return the part that was taken from these rows."""
-        wanted = set(row_ids)
-        return Reservation(units=[unit for unit in self.units if unit[0] in wanted])
+class Recorded(NamedTuple):
+    """A send in the log.
 
-    def dump(self) -> str:
-        """Return the units as JSON, to refund them in another request."""
-        return json.dumps(self.units)
+    :param is_open: whether it came without evidence.
+    """
 
-    @classmethod
-    def load(cls, text: str) -> Reservation:
-        """Return a reservation from the output of `dump`."""
-        return cls(
-            units=[(row, window, slot, item) for row, window, slot, item in json.loads(text)]
+    id: int
+    is_open: bool
+    reached: tuple[Reached, ...]
+
+
+class SendLog:
+    """The log of sends.
+
+    :param limits: scope → limits; empty for a scope without a limit.
+    :param delays: seconds of cooldown before the second, third … send.
+    :param reserved: the part of the site's limit that is reserved for sends with evidence.
+    :param network_share: the part of what is free of the rest that one network may take.
+    """
+
+    def __init__(
+        self, limits: Limits, *, delays: tuple[int, ...], reserved: float, network_share: float
+    ) -> None:
+        self._limits = tightest(limits)
+        self._delays = delays
+        self._reserved = reserved
+        self._network_share = network_share
+
+    # --- read -------------------------------------------------------------------------------------
+
+    def counts(self, *, has_account: bool, has_address: bool) -> Counts:
+        """Return every count that a decision on a send needs."""
+        return _join(list(self._tables(has_account=has_account, has_address=has_address)))
+
+    def windows(self, *, has_account: bool, has_address: bool) -> list[Window]:
+        """Return every limit that refuses a send, except those of the whole site."""
+        scopes: list[tuple[str, Column, str]] = [("mobile", UsageSend.mobile, "mobile")]
+        if has_account:
+            scopes.append(("user", UsageSend.account, "account"))
+        if has_address:
+            scopes += [
+                ("ip", UsageSend.ip, "ip"),
+                ("network", UsageSend.network, "network"),
+                ("wide", UsageSend.wide, "wide"),
+                ("tries", UsageSend.ip, "tries"),
+                ("tries_network", UsageSend.network, "tries_network"),
+            ]
+        if has_address and not has_account:
+            scopes += [
+                ("failures_ip", UsageGuess.ip, "ip"),
+                ("failures_network", UsageGuess.network, "network"),
+            ]
+        scopes.append(("failures", UsageGuess.subject, "guesses"))
+        windows = [
+            Window(scope, limit, column, key)
+            for scope, column, key in scopes
+            for limit in self._limits[scope]
+        ]
+        return windows + self.unproven_windows
+
+    @cached_property
+    def unproven_windows(self) -> list[Window]:
+        """The half of a mobile's limits that is open to sends without a proof of it."""
+        return [
+            Window(
+                "unproven",
+                Limit(limit.amount - limit.amount // 2, limit.seconds),
+                UsageSend.mobile,
+                "mobile",
+                UsageSend.by_owner.is_(False),
+            )
+            for limit in self._limits["mobile"]
+        ]
+
+    def _tables(self, *, has_account: bool, has_address: bool) -> Iterator[FromClause]:
+        yield self._pace_table()
+        windows = self.windows(has_account=has_account, has_address=has_address)
+        groups: dict[tuple[Any, str], list[Window]] = {}
+        for window in windows:
+            groups.setdefault((window.column, window.key), []).append(window)
+        if has_address:
+            site = [
+                Window("share", limit, UsageSend.wide, "wide") for limit in self._limits["site"]
+            ]
+            groups.setdefault((UsageSend.wide, "wide"), []).extend(site)
+        for (column, key), members in groups.items():
+            if members:
+                yield _counts(column, key, members)
+        if has_account and self._limits["mobiles_per_user"]:
+            yield self._account_mobiles_table()
+
+    def _pace_table(self) -> FromClause:
+        memory = max(COOLDOWN_MEMORY, *self._delays) * 1000
+        return (
+            select(
+                func.count(UsageSend.id).label("pace_sends"),
+                func.coalesce(func.max(UsageSend.at), 0).label("pace_last"),
+            )
+            .where(UsageSend.pace == bindparam("pace", type_=BigInteger))
+            .where(UsageSend.at > _NOW - memory, UsageSend.at <= _NOW + COOLDOWN_SKEW * 1000)
+            .subquery()
         )
 
+    def _account_mobiles_table(self) -> FromClause:
+        """Count the other mobiles of an account, and the sends to this one."""
+        mobile: ColumnElement[int] = bindparam("account_mobile", type_=BigInteger)
+        limits = self._limits["mobiles_per_user"]
+        counts: list[ColumnElement[Any]] = []
+        for limit in limits:
+            recent = UsageSend.at > _NOW - limit.seconds * 1000
+            other = case(
+                (and_(recent, UsageSend.account_mobile != mobile), UsageSend.account_mobile)
+            )
+            same = case((and_(recent, UsageSend.account_mobile == mobile), literal(1)))
+            counts.append(func.count(distinct(other)).label(f"other_mobiles_{limit.seconds}"))
+            counts.append(func.count(same).label(f"same_mobile_{limit.seconds}"))
+        longest = max(limit.seconds for limit in limits)
+        return (
+            select(*counts)
+            .where(UsageSend.account == bindparam("account", type_=BigInteger))
+            .where(UsageSend.at > _NOW - longest * 1000)
+            .subquery()
+        )
 
-Rows = Mapping[str, Budget]
+    # --- decide -----------------------------------------------------------------------------------
 
+    def overruns(
+        self, session: Session, row: RowValues, keys: SendKeys, now_ms: int, *, is_owner: bool
+    ) -> list[Overrun]:
+        """Return the limits that refuse a send, except those of the whole site.
 
-class LimitStore:
-    """Stores usage in the ledger.
-
-    `reserve` and `refund` run in a transaction of their own. `lock`, `reserve_locked` and
-    `refund_locked` run inside the caller's.
-    """
-
-    def __init__(self, ledger: Ledger, keyring: Keyring) -> None:
-        self._ledger = ledger
-        self._keyring = keyring
-
-    def row_id(self, scope: str, key: str) -> str:
-        """Return the id of a scope's row: a keyed digest, since keys are mobiles and addresses."""
-        return self._keyring.digest("budget", scope, key)[:40]
-
-    def reserve(self, charges: Sequence[Charge | Cooldown], now: datetime) -> Reservation:
-        """Take a unit for every charge, or none, and commit.
-
-        :raises RateLimited: a limit is used up.
-        :raises TooSoon: the cooldown is not over.
-        :raises StoreUnavailable: the database did not take it.
+        :param row: a row of `counts`.
+        :param is_owner: whether the whole limit of the mobile may be used.
         """
-        self.prepare(charges, now)
-        return self._ledger.run(
-            lambda session: self.reserve_locked(self.lock(session, charges), charges, now)
-        )
-
-    def refund(self, reservation: Reservation) -> None:
-        """Refund a reservation, and commit."""
-
-        def work(session: Session) -> None:
-            self.refund_locked(self.lock_ids(session, reservation.rows), reservation)
-
-        if reservation.rows:
-            self._ledger.run(work)
-
-    def usage(self, charges: Sequence[Charge], now: datetime) -> list[Usage]:
-        """Return the usage of every limit of these charges. Takes nothing."""
-        texts = self._texts(charges)
+        counts = row
         found = []
-        seconds = now.timestamp()
-        for charge in charges:
-            spent = json.loads(texts.get(self.row_id(charge.scope, charge.key), "{}"))
-            for limit in charge.limits:
-                used = _used(_live(spent, limit, seconds).values())
-                single = Charge(charge.scope, charge.key, (limit,))
-                found.append(Usage(charge.scope, limit, used, _wait(spent, single, seconds)))
+        windows = self.windows(
+            has_account=keys.account is not None, has_address=keys.ip is not None
+        )
+        for window in windows:
+            if window.scope == "unproven" and is_owner:
+                continue
+            if counts[window.label] >= window.limit.amount:
+                scope = "mobile" if window.scope == "unproven" else window.scope
+                found.append(Overrun(scope, _wait(session, window, keys, now_ms)))
+        if keys.account is not None and keys.account_mobile is not None:
+            for limit in self._limits["mobiles_per_user"]:
+                if counts[f"same_mobile_{limit.seconds}"]:
+                    continue
+                if counts[f"other_mobiles_{limit.seconds}"] >= limit.amount:
+                    wait = self._wait_for_mobile(session, keys, limit, now_ms)
+                    found.append(Overrun("mobiles_per_user", wait))
         return found
 
-    def check(self, charges: Sequence[Charge | Cooldown], now: datetime) -> None:
-        """Raise what `reserve` would raise, without creating or locking a row.
+    def cooldown(self, row: RowValues, now_ms: int) -> int:
+        """Return whole seconds until the cooldown is over; 0 if a send is allowed now."""
+        return cooldown_left(row["pace_last"], row["pace_sends"], self._delays, now_ms)
 
-        :raises RateLimited: a limit is used up.
-        :raises TooSoon: the cooldown is not over.
-        """
-        self._refuse(self._texts(charges), charges, now.timestamp())
+    def next_delay(self, row: RowValues) -> int:
+        """Return the seconds of cooldown that this send starts."""
+        return self._delays[min(int(row["pace_sends"]) + 1, len(self._delays)) - 1]
 
-    def _texts(self, charges: Sequence[Charge | Cooldown]) -> Mapping[str, str]:
-        ids = {self.row_id(charge.scope, charge.key) for charge in charges}
-        return self._ledger.read(
-            lambda session: dict(
-                session.execute(select(Budget.id, Budget.spent).where(Budget.id.in_(ids))).all()
+    def _wait_for_mobile(self, session: Session, keys: SendKeys, limit: Limit, now_ms: int) -> int:
+        last_used = func.max(UsageSend.at).label("last_used")
+        query = (
+            select(last_used)
+            .where(UsageSend.account == keys.account, UsageSend.account_mobile.is_not(None))
+            .group_by(UsageSend.account_mobile)
+            .order_by(last_used.desc())
+            .limit(1)
+            .offset(limit.amount - 1)
+        )
+        return seconds_left(session.scalar(query) or now_ms, limit.seconds, now_ms)
+
+    # --- the whole site ---------------------------------------------------------------------------
+
+    @cached_property
+    def _site_statement(self) -> PreparedSelect:
+        """Select the numbers of the last send, and of the last one before each window."""
+        last = (
+            select(UsageSend.site_count, UsageSend.open_count, UsageSend.site_at)
+            .order_by(UsageSend.id.desc())
+            .limit(1)
+            .subquery("last_send")
+        )
+        columns: list[Any] = [last.c.site_count, last.c.open_count, last.c.site_at]
+        joined: FromClause = select(literal(1).label("one")).subquery("one").outerjoin(last, true())
+        for limit in self._limits["site"]:
+            edge = (
+                select(UsageSend.site_count, UsageSend.open_count)
+                .where(UsageSend.site_at <= _NOW - limit.seconds * 1000)
+                .order_by(UsageSend.site_at.desc(), UsageSend.id.desc())
+                .limit(1)
+                .subquery(f"edge_{limit.seconds}")
             )
-        )
+            joined = joined.outerjoin(edge, true())
+            columns += [
+                edge.c.site_count.label(f"count_{limit.seconds}"),
+                edge.c.open_count.label(f"open_{limit.seconds}"),
+            ]
+        return PreparedSelect(select(*columns).select_from(joined))
 
-    def _refuse(
-        self, texts: Mapping[str, str], charges: Sequence[Charge | Cooldown], seconds: float
-    ) -> None:
-        """Raise unless every charge has a unit.
+    def record(
+        self,
+        session: Session,
+        row: RowValues | None,
+        keys: SendKeys,
+        now_ms: int,
+        *,
+        challenge_id: str | None,
+        is_owner: bool,
+        has_evidence: bool,
+    ) -> Recorded | Overrun:
+        """Add a send to the log, unless a limit of the whole site refuses it.
 
-        :param texts: row id → JSON; a missing row has no usage.
+        The caller holds the lock of the site's sends.
+
+        :param row: a row of `counts`; None for a second copy, which counts against the mobile and
+            the site.
         """
-        used_up: list[tuple[int, str]] = []
-        pause = 0
-        for charge in charges:
-            spent = json.loads(texts.get(self.row_id(charge.scope, charge.key), "{}"))
-            if isinstance(charge, Cooldown):
-                pause = max(pause, _cooldown_left(spent, charge.delays, seconds))
-            elif wait := _wait(spent, charge, seconds):
-                used_up.append((wait, charge.scope))
-        if used_up:
-            wait, scope = max(used_up)
-            raise RateLimited(wait, scope)
-        if pause:
-            raise TooSoon(pause)
-
-    def reset(self, charges: Sequence[Charge]) -> None:
-        """Reset the usage of these charges."""
-
-        def work(session: Session) -> None:
-            for row in self.lock(session, charges).values():
-                row.spent = "{}"
-
-        self._ledger.run(work)
-
-    def reset_all(self) -> None:
-        """Reset all usage, for tests."""
-        self._ledger.run(lambda session: session.execute(delete(Budget)))
-
-    # --- inside a transaction of the caller's --------------------------------------------------
-
-    def prepare(
-        self, charges: Sequence[Charge | Cooldown], now: datetime, *, uniformly: bool = False
-    ) -> None:
-        """Create missing rows before the transaction that locks them.
-
-        :param uniformly: write existing rows too, so that response time does not reveal whether a
-            mobile was used before.
-        """
-        scopes = {self.row_id(charge.scope, charge.key): charge.scope for charge in charges}
-        there: set[str] = set()
-        if not uniformly:
-            there = self._ledger.read(
-                lambda session: set(session.scalars(select(Budget.id).where(Budget.id.in_(scopes))))
-            )
-        self._ledger.insert_all_if_absent(
-            Budget,
-            [
-                {"id": row, "scope": scopes[row], "spent": "{}", "used_at": now}
-                for row in sorted(set(scopes) - there)
-            ],
-            overwrite="used_at" if uniformly else None,
-        )
-
-    def lock(self, session: Session, charges: Sequence[Charge | Cooldown]) -> Rows:
-        """Lock the charges' rows until the transaction ends."""
-        return self.lock_ids(session, {self.row_id(charge.scope, charge.key) for charge in charges})
-
-    def lock_ids(self, session: Session, ids: Iterable[str]) -> Rows:
-        """Lock rows in the order of their ids, which prevents deadlocks."""
-        rows = session.scalars(
-            select(Budget)
-            .where(Budget.id.in_(sorted(ids)))
-            .order_by(Budget.id)
-            .with_for_update()
-            .execution_options(populate_existing=True)
-        )
-        return {row.id: row for row in rows}
-
-    def prepare_for_host_transaction(self, charge: Charge, now: datetime) -> None:
-        """Create a row that the host's transaction will lock.
-
-        On MariaDB, two host transactions that create rows deadlock. On SQLite the host may hold the
-        only write lock, so the row is created in its transaction.
-        """
-        if self._ledger.dialect != "sqlite":
-            self.prepare([charge], now)
-
-    def lock_in_host_transaction(self, session: Session, charge: Charge, now: datetime) -> None:
-        """Lock one row in the host's transaction, creating it there on SQLite."""
-        row_id = self.row_id(charge.scope, charge.key)
-        if self._ledger.dialect == "sqlite":
-            values = {"id": row_id, "scope": charge.scope, "spent": "{}", "used_at": now}
-            self._ledger.insert_if_absent(session, Budget, values)
-        self.lock_ids(session, [row_id])
-
-    def reserve_locked(
-        self, rows: Rows, charges: Sequence[Charge | Cooldown], now: datetime
-    ) -> Reservation:
-        """Take a unit for every charge from locked rows, or raise and take none.
-
-        :raises RateLimited: a limit is used up; names the one with the longest wait.
-        :raises TooSoon: the cooldown is not over.
-        """
-        seconds = now.timestamp()
-        self._refuse({id_: row.spent for id_, row in rows.items()}, charges, seconds)
-        reservation = Reservation()
-        for charge in charges:
-            row = rows[self.row_id(charge.scope, charge.key)]
-            spent = json.loads(row.spent)
-            if isinstance(charge, Cooldown):
-                _start_cooldown(spent, row.id, seconds, reservation)
-            else:
-                _take_units(spent, row.id, charge, seconds, reservation)
-            row.spent = json.dumps(spent)
-            row.used_at = datetime.fromtimestamp(seconds, UTC)
-        return reservation
-
-    def refund_locked(self, rows: Rows, reservation: Reservation) -> None:
-        """Refund a reservation to locked rows. Units that have aged out are ignored."""
-        for row_id, window, slot, item in reservation.units:
-            if (row := rows.get(row_id)) is None:
-                continue
-            spent = json.loads(row.spent)
-            slices = spent.get(str(window), {})
-            counts, key = (slices, str(slot)) if item is None else (slices.get(str(slot), {}), item)
-            if counts.get(key, 0) > 1:
-                counts[key] -= 1
-            else:
-                counts.pop(key, None)
-            row.spent = json.dumps(spent)
-        for row_id, window, what in reservation.alerts:
-            if (row := rows.get(row_id)) is not None:
-                spent = json.loads(row.spent)
-                spent.get("alerts", {}).pop(f"{window} {what}", None)
-                row.spent = json.dumps(spent)
-        for row_id, before, after in reservation.cooldowns:
-            if (row := rows.get(row_id)) is not None:
-                spent = json.loads(row.spent)
-                if spent.get("cooldown") == after:
-                    row.spent = json.dumps(spent | {"cooldown": before})
-
-    def reset_row(self, rows: Rows, row_id: str) -> None:
-        """Reset the usage of a locked row, such as a cooldown."""
-        if (row := rows.get(row_id)) is not None:
-            row.spent = "{}"
-
-    def cooldown_left(self, pace: Cooldown, now: datetime) -> int:
-        """Return whole seconds until the next send is allowed; 0 if it is allowed now."""
-        row_id = self.row_id(pace.scope, pace.key)
-        text = self._ledger.read(
-            lambda session: session.scalar(select(Budget.spent).where(Budget.id == row_id))
-        )
-        return _cooldown_left(json.loads(text or "{}"), pace.delays, now.timestamp())
-
-
-# --- arithmetic on a row's JSON -----------------------------------------------------------------
-# {"3600": {"<slice>": used or {item: used}}, "cooldown": [sends, last],
-#  "alerts": {"3600 half": <slice>}}
-
-
-def _slot(seconds: float, window: int) -> int:
-    return int(seconds * SLICES // window)
-
-
-def _live(
-    spent: dict[str, Any], limit: Limit, seconds: float, *, kept: int | None = None
-) -> dict[int, Any]:
-    """Return the slices that count, including future ones left by a clock that was set back.
-
-    :param kept: seconds back to return slices for; by default the window.
-    """
-    back = SLICES if kept is None else math.ceil(SLICES * kept / limit.seconds)
-    oldest = _slot(seconds, limit.seconds) - back
-    slices = spent.get(str(limit.seconds), {})
-    return {int(slot): used for slot, used in slices.items() if int(slot) >= oldest}
-
-
-def _used(slices: Iterable[Any]) -> int:
-    """Return the number of units in these slices, or of distinct items."""
-    total = 0
-    items: set[str] = set()
-    for used in slices:
-        if isinstance(used, dict):
-            items.update(used)
-        else:
-            total += int(used)
-    return total + len(items)
-
-
-def _wait(spent: dict[str, Any], charge: Charge, seconds: float) -> int:
-    """Return whole seconds until every limit of a charge has a unit; 0 if all have one now."""
-    longest = 0
-    for limit in charge.limits:
-        live = _live(spent, limit, seconds)
-        if charge.item is not None and any(charge.item in items for items in live.values()):
-            continue
-        for slot in sorted(live):
-            if _used(live.values()) < limit.amount:
-                break
-            del live[slot]
-            ends = (slot + SLICES + 1) * limit.seconds / SLICES
-            longest = max(longest, math.ceil(ends - seconds), 1)
-    return longest
-
-
-def _take_units(
-    spent: dict[str, Any], row_id: str, charge: Charge, seconds: float, reservation: Reservation
-) -> None:
-    tightest = {limit.seconds: limit for limit in sorted(charge.limits, reverse=True)}
-    longest = LONGEST_KEPT * max(tightest)
-    for limit in tightest.values():
-        live = _live(spent, limit, seconds)
-        slot = _slot(seconds, limit.seconds)
-        if charge.item is None:
-            live[slot] = live.get(slot, 0) + 1
-        else:
-            items = live.get(slot, {})
-            live[slot] = {**items, charge.item: items.get(charge.item, 0) + 1}
-        reservation.units.append((row_id, limit.seconds, slot, charge.item))
-        past = _live(spent, limit, seconds, kept=max(WINDOWS_KEPT * limit.seconds, longest))
-        spent[str(limit.seconds)] = {
-            str(slot): used for slot, used in (past | live).items() if used
+        site = self._site_statement.one(session, {"now": now_ms})
+        overrun = self._site_overrun(session, site, row, keys, now_ms, has_evidence=has_evidence)
+        if overrun is not None:
+            return overrun
+        site_count = (site["site_count"] or 0) + 1
+        values = {
+            "at": now_ms,
+            "site_at": max(now_ms, site["site_at"] or 0),
+            "site_count": site_count,
+            "open_count": (site["open_count"] or 0) + (not has_evidence),
+            "mobile": keys.mobile,
+            "by_owner": is_owner,
+            "account": None,
+            "account_mobile": None,
+            "ip": None,
+            "network": None,
+            "wide": None,
+            "pace": None,
+            "challenge_id": challenge_id,
         }
-        used = _used(live.values())
-        if used >= limit.amount:
-            what, scopes = "whole", reservation.used_up
-        elif used >= math.ceil(limit.amount / 2):
-            what, scopes = "half", reservation.half_used
+        if row is not None:
+            values |= {"account": keys.account, "account_mobile": keys.account_mobile}
+            values["pace"] = keys.pace
+            if not has_evidence or site_count % WEIGHT == 0:
+                values |= {"ip": keys.ip, "network": keys.network, "wide": keys.wide}
+        send_id = insert_numbered(session, _INSERT_SEND, values)
+        reached = self._reached(site, row, keys, is_owner=is_owner, has_evidence=has_evidence)
+        return Recorded(send_id, not has_evidence, tuple(reached))
+
+    def _site_overrun(
+        self,
+        session: Session,
+        site: RowValues,
+        row: RowValues | None,
+        keys: SendKeys,
+        now_ms: int,
+        *,
+        has_evidence: bool,
+    ) -> Overrun | None:
+        for limit in self._limits["site"]:
+            used, used_open = _used_by_site(site, limit)
+            if used >= limit.amount:
+                number = site["site_count"] - limit.amount + 1
+                return Overrun(
+                    "site", _site_wait(session, UsageSend.site_count, number, limit, now_ms)
+                )
+            if has_evidence:
+                continue
+            open_amount = limit.amount - share_of(limit.amount, self._reserved)
+            if used_open >= open_amount:
+                number = site["open_count"] - open_amount + 1
+                return Overrun(
+                    "site", _site_wait(session, UsageSend.open_count, number, limit, now_ms)
+                )
+            if row is None or keys.wide is None:
+                continue
+            own = row[f"share_{limit.seconds}"]
+            free = open_amount - used_open
+            if own and own >= share_of(free + own, self._network_share):
+                window = Window("network", Limit(own, limit.seconds), UsageSend.wide, "wide")
+                return Overrun("network", _wait(session, window, keys, now_ms))
+        return None
+
+    def _reached(
+        self,
+        site: RowValues,
+        row: RowValues | None,
+        keys: SendKeys,
+        *,
+        is_owner: bool,
+        has_evidence: bool,
+    ) -> Iterator[Reached]:
+        for limit in self._limits["site"]:
+            used, used_open = _used_by_site(site, limit)
+            open_amount = limit.amount - share_of(limit.amount, self._reserved)
+            if used + 1 == limit.amount:
+                yield Reached("site", "whole", limit.seconds)
+            elif used + 1 == -(-limit.amount // 2):
+                yield Reached("site", "half", limit.seconds)
+            if not has_evidence and used_open + 1 == open_amount < limit.amount:
+                yield Reached("site", "open", limit.seconds)
+        if row is None:
+            return
+        for window in self.windows(
+            has_account=keys.account is not None, has_address=keys.ip is not None
+        ):
+            if window.column.class_ is UsageGuess or window.scope.startswith("tries"):
+                continue
+            if window.scope == "unproven" and is_owner:
+                continue
+            if row[window.label] + 1 == window.limit.amount:
+                scope = "mobile" if window.scope == "unproven" else window.scope
+                yield Reached(scope, "whole", window.limit.seconds)
+
+    # --- refund and weigh -------------------------------------------------------------------------
+
+    def refund(
+        self, session: Session, recorded: Recorded, keys: SendKeys, *, is_refused: bool
+    ) -> None:
+        """Count a send no longer. The caller holds the lock of the site's sends.
+
+        :param is_refused: a gateway refused the number or its operator. The send counts against
+            `tries`, and its cooldown stays, to prevent unlimited gateway calls.
+        """
+        values: dict[str, Any] = dict.fromkeys(
+            ("mobile", "account", "account_mobile", "ip", "network", "wide", "challenge_id")
+        )
+        if is_refused:
+            values |= {"ip": keys.tries, "network": keys.tries_network}
         else:
-            continue
-        if _is_first_report(spent, limit, what, slot):
-            scopes.append(charge.scope)
-            reservation.alerts.append((row_id, limit.seconds, what))
+            values["pace"] = None
+        connection = session.connection()
+        connection.execute(update(UsageSend).where(UsageSend.id == recorded.id).values(values))
+        later = {"site_count": UsageSend.site_count - 1}
+        if recorded.is_open:
+            later["open_count"] = UsageSend.open_count - 1
+        connection.execute(update(UsageSend).where(UsageSend.id >= recorded.id).values(later))
+
+    def weigh_proved(self, session: Session, challenge_id: str, pace: int) -> None:
+        """Count the sends of a proved challenge as a tenth, and end the subject's cooldown."""
+        session.connection().execute(
+            _WEIGH_PROVED, {"proved_challenge": challenge_id, "proved_pace": pace}
+        )
 
 
-def _is_first_report(spent: dict[str, Any], limit: Limit, what: str, slot: int) -> bool:
-    """Return whether this was not reported within a window, and record that it is now."""
-    alerts = spent.setdefault("alerts", {})
-    key = f"{limit.seconds} {what}"
-    if key in alerts and slot - alerts[key] <= SLICES:
-        return False
-    alerts[key] = slot
-    return True
+class GuessLog:
+    """The log of guesses."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = tightest(limits)
+
+    @property
+    def windows(self) -> list[Window]:
+        """The limits that refuse a guess, except those of the whole site."""
+        return [
+            Window("failures", limit, UsageGuess.subject, "guesses")
+            for limit in self._limits["failures"]
+        ]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Every count that a decision on a guess needs."""
+        tables: list[FromClause] = [select(literal(1).label("one")).subquery("one")]
+        if self.windows:
+            tables.append(_counts(UsageGuess.subject, "guesses", self.windows))
+        return _join(tables + self._site_tables)
+
+    @cached_property
+    def _site_tables(self) -> list[FromClause]:
+        return [self._site_table(limit) for limit in self._limits["site_failures"]]
+
+    @cached_property
+    def _counts_statement(self) -> PreparedSelect:
+        return PreparedSelect(select(*self.counts.columns).select_from(self.counts.source))
+
+    @cached_property
+    def _site_statement(self) -> PreparedSelect:
+        columns, source = _join(self._site_tables)
+        return PreparedSelect(select(*columns).select_from(source))
+
+    def read_site(self, session: Session, now_ms: int) -> Any:
+        """Return the counts of the whole site; None without such a limit."""
+        if not self._site_tables:
+            return None
+        return self._site_statement.one(session, {"now": now_ms})
+
+    def _site_table(self, limit: Limit) -> FromClause:
+        rows = (
+            select(UsageGuess.id)
+            .where(UsageGuess.at > _NOW - limit.seconds * 1000)
+            .order_by(UsageGuess.at.desc())
+            .limit(limit.amount)
+            .subquery(f"site_rows_{limit.seconds}")
+        )
+        return select(func.count(rows.c.id).label(f"site_failures_{limit.seconds}")).subquery()
+
+    def overruns(
+        self, session: Session, row: RowValues, guesses: int, now_ms: int, *, is_first: bool
+    ) -> list[Overrun]:
+        """Return the limits that refuse a guess.
+
+        :param is_first: whether it is the first guess of its challenge, which no limit of the whole
+            site refuses.
+        """
+        keys = SendKeys(mobile=0, pace=0, guesses=guesses)
+        found = [
+            Overrun(window.scope, _wait(session, window, keys, now_ms))
+            for window in self.windows
+            if row[window.label] >= window.limit.amount
+        ]
+        if not is_first:
+            found += self.site_overruns(session, row, now_ms)
+        return found
+
+    def wait(self, session: Session, guesses: int, now_ms: int, *, is_first: bool) -> int:
+        """Return whole seconds until a guess of this subject is allowed; 0 if one is now.
+
+        :param is_first: whether it would be the first guess of its challenge.
+        """
+        parameters = {"now": now_ms, "guesses": guesses}
+        row = self._counts_statement.one(session, parameters)
+        overruns = self.overruns(session, row, guesses, now_ms, is_first=is_first)
+        return max((overrun.wait for overrun in overruns), default=0)
+
+    def site_overruns(self, session: Session, row: RowValues, now_ms: int) -> list[Overrun]:
+        """Return the limits of the whole site that are used up.
+
+        :param row: a row of `counts` or of `read_site`.
+        """
+        found = []
+        for limit in self._limits["site_failures"]:
+            if row[f"site_failures_{limit.seconds}"] < limit.amount:
+                continue
+            nth = (
+                select(UsageGuess.at)
+                .order_by(UsageGuess.at.desc())
+                .limit(1)
+                .offset(limit.amount - 1)
+            )
+            wait = seconds_left(session.scalar(nth) or now_ms, limit.seconds, now_ms)
+            found.append(Overrun("site_failures", wait))
+        return found
+
+    def record(
+        self,
+        session: Session,
+        site: RowValues,
+        now_ms: int,
+        *,
+        guesses: int,
+        ip: int | None,
+        network: int | None,
+    ) -> Recorded:
+        """Add a guess to the log.
+
+        :param site: what `read_site` returned under the lock of the site's guesses.
+        """
+        values = {"at": now_ms, "subject": guesses, "ip": ip, "network": network}
+        guess_id = insert_numbered(session, _INSERT_GUESS, values)
+        reached = []
+        for limit in self._limits["site_failures"]:
+            used = site[f"site_failures_{limit.seconds}"] + 1
+            if used == limit.amount:
+                reached.append(Reached("site_failures", "whole", limit.seconds))
+            elif used == -(-limit.amount // 2):
+                reached.append(Reached("site_failures", "half", limit.seconds))
+        return Recorded(guess_id, False, tuple(reached))
+
+    def refund(self, session: Session, recorded: Recorded) -> None:
+        """Remove a guess from the log: it was right, or it revealed nothing."""
+        session.connection().execute(_DELETE_GUESS, {"guess_id": recorded.id})
 
 
-def _cooldown_left(spent: dict[str, Any], delays: tuple[int, ...], seconds: float) -> int:
-    sends, last = map(float, spent.get("cooldown", (0, 0)))
-    if not sends or not -COOLDOWN_SKEW <= seconds - last <= COOLDOWN_MEMORY:
-        return 0
-    delay = delays[min(int(sends), len(delays)) - 1]
-    return max(0, math.ceil(min(last, seconds) + delay - seconds))
+def _join(tables: Sequence[FromClause]) -> Counts:
+    source = tables[0]
+    for table in tables[1:]:
+        source = source.join(table, true())
+    return Counts([column for table in tables for column in table.c], source)
 
 
-def _start_cooldown(
-    spent: dict[str, Any], row_id: str, seconds: float, reservation: Reservation
-) -> None:
-    before = spent.get("cooldown", [0, 0.0])
-    sends = before[0] if -COOLDOWN_SKEW <= seconds - before[1] <= COOLDOWN_MEMORY else 0
-    spent["cooldown"] = [sends + 1, seconds]
-    reservation.cooldowns.append((row_id, before, spent["cooldown"]))
+def tightest(limits: Limits) -> Limits:
+    """Return the limits with one for each scope and window, the smallest."""
+    return {
+        scope: tuple({limit.seconds: limit for limit in sorted(every, reverse=True)}.values())
+        for scope, every in limits.items()
+    }
+
+
+# --- statements ---------------------------------------------------------------------------------
+
+_INSERT_SEND = insert_into(UsageSend)
+_INSERT_GUESS = insert_into(UsageGuess)
+_DELETE_GUESS = delete(UsageGuess).where(UsageGuess.id == bindparam("guess_id", type_=BigInteger))
+
+
+def _weigh_proved() -> Any:
+    proved = and_(
+        UsageSend.challenge_id == bindparam("proved_challenge"),
+        UsageSend.site_count % WEIGHT != 0,
+    )
+    weighed = {
+        column.key: case((proved, None), else_=column)
+        for column in (UsageSend.ip, UsageSend.network, UsageSend.wide)
+    }
+    return (
+        update(UsageSend)
+        .where(UsageSend.pace == bindparam("proved_pace", type_=BigInteger))
+        .values(pace=None, **weighed)
+    )
+
+
+_WEIGH_PROVED = _weigh_proved()
+
+
+def _counts(column: Column, key: str, windows: Sequence[Window]) -> FromClause:
+    """Return a table of one row: the counts of one key in several windows."""
+    at = column.class_.at
+    counts = []
+    for window in windows:
+        counted: ColumnElement[bool] = at > _NOW - window.limit.seconds * 1000
+        if window.condition is not None:
+            counted = and_(counted, window.condition)
+        counts.append(func.count(case((counted, literal(1)))).label(window.label))
+    longest = max(window.limit.seconds for window in windows)
+    return (
+        select(*counts)
+        .where(column == bindparam(key, type_=BigInteger))
+        .where(at > _NOW - longest * 1000)
+        .subquery()
+    )
+
+
+def _wait(session: Session, window: Window, keys: SendKeys, now_ms: int) -> int:
+    """Return whole seconds until a used-up limit has a unit: when the N-th last row ages out."""
+    at = window.column.class_.at
+    query = (
+        select(at)
+        .where(window.column == getattr(keys, window.key))
+        .order_by(at.desc())
+        .limit(1)
+        .offset(window.limit.amount - 1)
+    )
+    if window.condition is not None:
+        query = query.where(window.condition)
+    return seconds_left(session.scalar(query) or now_ms, window.limit.seconds, now_ms)
+
+
+def _used_by_site(site: RowValues, limit: Limit) -> tuple[int, int]:
+    """Return how many sends a window of the site holds, and how many without evidence."""
+    row = site
+    used = (site["site_count"] or 0) - (row[f"count_{limit.seconds}"] or 0)
+    return used, (site["open_count"] or 0) - (row[f"open_{limit.seconds}"] or 0)
+
+
+def _site_wait(session: Session, column: Column, number: int, limit: Limit, now_ms: int) -> int:
+    query = (
+        select(UsageSend.site_at).where(column >= number).order_by(column, UsageSend.id).limit(1)
+    )
+    return seconds_left(session.scalar(query) or now_ms, limit.seconds, now_ms)

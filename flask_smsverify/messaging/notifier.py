@@ -28,8 +28,8 @@ class Notifier:
     """Sends notices.
 
     :param texts: the texts and the recipients of staff texts.
-    :param reserve: takes a unit of the limit `messages`; raises `LimitError` when it is used up.
-        Security notices take none.
+    :param reserve: takes a unit of the limits `notices` and `messages` for a mobile; raises
+        `LimitError` when one is used up. Security notices take none.
     :param locale: returns the language of the current reader.
     :param fallback_locale: the language if `locale` fails.
     """
@@ -41,7 +41,7 @@ class Notifier:
         background: BackgroundWorkers,
         *,
         texts: EventTexts,
-        reserve: Callable[[], object],
+        reserve: Callable[[str], object],
         locale: Callable[[], str],
         fallback_locale: str,
     ) -> None:
@@ -108,7 +108,7 @@ class Notifier:
     def _send(self, event: str, recipient: str, composed: ComposedText) -> None:
         try:
             if not self._texts.catalogue[event].is_security_notice:
-                self._reserve()
+                self._reserve(recipient)
             text = Text(recipient, composed.text)
             self._delivery.send_text(text, event=event, patterns=composed.patterns)
         except (ChannelUnavailable, LimitError, SendFailed, StoreUnavailable) as error:

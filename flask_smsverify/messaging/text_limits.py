@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select
 
 from ..db.ledger import Ledger
 from ..db.models import Message, Verification
-from ..limits.usage import Charge, LimitStore
+from ..limits.counters import Charge, Counters
 from ..settings import Limit
 
 _ALL = "messages"
@@ -25,12 +25,12 @@ class TextLimits:
     def __init__(
         self,
         ledger: Ledger,
-        usage: LimitStore,
+        counters: Counters,
         limits: Mapping[str, tuple[Limit, ...]],
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
-        self._usage = usage
+        self._counters = counters
         self._limits = limits
         self._clock = clock
 
@@ -46,7 +46,7 @@ class TextLimits:
         if unproved and message.audience != "staff" and not self._is_proved(message.recipient):
             charges.append(Charge(_UNPROVED, message.recipient, unproved))
         if charges:
-            self._usage.reserve(charges, self._clock())
+            self._counters.reserve(charges, self._clock())
 
     def _is_proved(self, mobile: str) -> bool:
         return self._exists(_proved(mobile))

@@ -67,6 +67,13 @@ def check_seconds(value: object) -> float:
     return float(value)
 
 
+def check_share(value: object) -> float:
+    """Check a part of a whole, from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigurationError("must be a number from 0 to 1")
+    return float(value)
+
+
 def check_bool(value: object) -> bool:
     """Check a switch."""
     if not isinstance(value, bool):
@@ -103,12 +110,12 @@ def check_timezone(value: object) -> str:
 
 def check_delays(value: object) -> tuple[int, ...]:
     """Check a list of whole seconds that is not empty."""
-    expected = "must be a list of whole seconds, none below 1, such as (30, 60, 90, 120)"
+    expected = "must be a list of whole seconds, none below 0, such as (30, 60, 90, 120)"
     delays = _as_list(value, expected)
     if not delays:
         raise ConfigurationError(expected)
     try:
-        return tuple(map(check_integer(1, 86_400), delays))
+        return tuple(map(check_integer(0, 86_400), delays))
     except ConfigurationError:
         raise ConfigurationError(expected) from None
 

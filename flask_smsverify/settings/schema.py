@@ -42,6 +42,7 @@ from .checks import (
     check_seconds,
     check_secret,
     check_senders,
+    check_share,
     check_signature,
     check_site_name,
     check_template,
@@ -60,11 +61,19 @@ DEFAULT_LIMITS: Mapping[str, str | None] = {
     "mobile": "5/hour;10/day",
     "user": "5/hour;10/day",
     "mobiles_per_user": "3/day",
-    "ip": "20/hour;60/day",
+    "ip": "60/hour;300/day",
+    "network": "100/hour;600/day",
+    "wide": "200/hour;1000/day",
     "foreign": "50/day",
     "site": "1000/day",
+    "tries": "30/hour",
+    "tries_network": "60/hour",
     "failures": "15/day",
+    "failures_ip": "60/hour",
+    "failures_network": "150/hour",
     "site_failures": "300/hour",
+    "notices": "20/day",
+    "unproved_events": "3/day",
     "messages": None,
 }
 
@@ -113,6 +122,9 @@ class Settings:
     default_region: str = _key(check_region, "IR")
     allowed_regions: tuple[str, ...] = _key(check_regions, ("IR",))
     limits: Mapping[str, tuple[Limit, ...]] = _key(check_limits(DEFAULT_LIMITS), {})
+    site_reserved: float = _key(check_share, 0.4)
+    network_share: float = _key(check_share, 0.1)
+    device_token_days: int = _key(check_integer(0, 3650), 365)
     send_deadline: float = _key(check_seconds, 15)
     sends_in_flight: int = _key(check_integer(1, 1000), 8)
     recheck_seconds: int = _key(check_integer(0, 86_400), 0)

@@ -10,13 +10,15 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Challenge, Incoming, Message, MobileChange, Verification
+from ..db.models import Attempt, Challenge, Incoming, Message, MobileChange, Streak, Verification
 from ..errors import MobileTaken
+from ..limits.policy import LimitPolicy
 from ..phone import mask
 from ..settings import is_printable
 from .native import NativeCodes
 from .ownership import Granted, Ownership
 from .rules import Announcer, Rules, Users
+from .streaks import keep_streak
 
 #: Characters that are stored of a staff member's name.
 _MAX_NAME = 191
@@ -33,6 +35,7 @@ class Accounts:
         users: Users,
         ownership: Ownership,
         native: NativeCodes,
+        keys: LimitPolicy,
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger
@@ -40,6 +43,7 @@ class Accounts:
         self._users = users
         self._ownership = ownership
         self._native = native
+        self._keys = keys
         self._announcer = announcer
 
     def mark_verified(self, user: object, *, by: str) -> Verification:
@@ -49,9 +53,8 @@ class Accounts:
         mobile = self._users.valid_mobile_of(user)
         claimant = self._ownership.prepare(mobile, user_id)
 
-        def work(session: Session) -> Granted | None:
+        def work(session: Session, others: list[Verification]) -> Granted | None:
             now = self._ledger.clock()
-            others = self._ownership.lock(session, claimant, now)
             granted = self._ownership.prove(
                 session, claimant, others, now, channel="staff", sender=by
             )
@@ -59,7 +62,7 @@ class Accounts:
                 granted.verification.failures, granted.verification.locked_at = 0, None
             return granted
 
-        granted = self._ledger.run(work)
+        granted = self._ownership.run(claimant, work)
         if granted is None:
             raise MobileTaken
         self._ownership.announce(granted)
@@ -91,6 +94,13 @@ class Accounts:
 
         self._change(user, unlock)
 
+    def unlock_mobile(self, mobile: str) -> None:
+        """Unlock a mobile that is proved without an account."""
+        subject = self._keys.guesses(mobile, None)
+        self._ledger.run(
+            lambda session: session.execute(delete(Streak).where(Streak.subject == subject))
+        )
+
     def _change(
         self,
         user: object,
@@ -112,10 +122,10 @@ class Accounts:
                     Challenge.user_id == user_id, Challenge.state == Challenge.PENDING
                 )
                 for challenge in session.scalars(pending.with_for_update()):
-                    challenge.state, challenge.open_key = Challenge.CANCELLED, None
+                    challenge.close(Challenge.CANCELLED)
             return row
 
-        return self._ledger.run(work)
+        return self._ownership.run_for_account(user_id, work)
 
     def forget(self, user: object) -> None:
         """Erase everything that is stored about a user, except usage, which holds digests only."""
@@ -156,9 +166,10 @@ class Accounts:
             session.execute(delete(Incoming).where(Incoming.originator.in_(mobiles)))
             if row is not None:
                 self._ownership.remember_forgotten(session, row, self._ledger.clock())
+                keep_streak(session, self._keys.guesses("", user_id), row, self._ledger.clock())
                 session.delete(row)
 
-        self._ledger.run(work)
+        self._ownership.run_for_account(user_id, work)
 
 
 def check_line(parameter: str, value: object, max_length: int) -> None:

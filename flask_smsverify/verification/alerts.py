@@ -1,8 +1,9 @@
-"""Alerts: report a used-up limit by a signal, and to the staff once a day."""
+"""Alerts: report a limit at its half or its end by a signal, and shared ones to the staff."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -11,45 +12,46 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import Alert
 from ..errors import StoreUnavailable
-from ..limits.usage import Reservation
+from ..limits.usage import Reached
 from .rules import Announcer
 
 log = logging.getLogger(__name__)
 
-_REPEAT_AFTER = timedelta(days=1)
+#: Limits that requests of everybody draw on. They are reported at their half too, and each report
+#: is made once in a window.
+SHARED_SCOPES = frozenset({"site", "foreign", "site_failures", "messages"})
 
 
 class LimitAlerts:
-    """Reports limits that a reservation used up."""
+    """Reports limits that were reached."""
 
     def __init__(self, ledger: Ledger, announcer: Announcer) -> None:
         self._ledger = ledger
         self._announcer = announcer
 
-    def report(self, reservation: Reservation) -> None:
-        """Report what a reservation used up. The reservation stands even if this fails."""
-        for scope in dict.fromkeys(reservation.used_up):
-            self._announcer.emit(signals.limit_reached, scope=scope, limit="whole")
-            if scope == "site":
-                self._notify_staff(scope)
-        for scope in reservation.half_used:
-            if scope == "site_failures":
-                self._announcer.emit(signals.limit_reached, scope=scope, limit="half")
+    def report(self, reached: Sequence[Reached]) -> None:
+        """Report what a unit has brought to its half or its end. The unit stands if this fails."""
+        for scope, part, seconds in reached:
+            if scope not in SHARED_SCOPES:
+                if part == "whole":
+                    self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
+            elif self._is_first(scope, part, seconds):
+                self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
+                self._announcer.notify("limit.reached", mobile=None)
 
-    def _notify_staff(self, scope: str) -> None:
+    def _is_first(self, scope: str, part: str, seconds: int) -> bool:
+        name = f"limit {scope} {part} {seconds}"
         try:
-            is_due = self._ledger.run(lambda session: self._is_due(session, f"limit {scope}"))
+            return self._ledger.run(lambda session: self._mark(session, name, seconds))
         except StoreUnavailable:
-            log.exception("the staff could not be notified that the limit %r is used up", scope)
-            return
-        if is_due:
-            self._announcer.notify("limit.reached", mobile=None)
+            log.exception("it is unknown whether the limit %r was reported before", scope)
+            return True
 
-    def _is_due(self, session: Session, name: str) -> bool:
-        """Return whether an alert was not sent within a day, and record that it is sent now."""
+    def _mark(self, session: Session, name: str, seconds: int) -> bool:
+        """Return whether a report was not made within its window, and record that it is now."""
         now = self._ledger.clock()
         row = session.get(Alert, name, with_for_update=True)
         if row is not None and row.until > now:
             return False
-        session.merge(Alert(name=name, until=now + _REPEAT_AFTER))
+        session.merge(Alert(name=name, until=now + timedelta(seconds=seconds)))
         return True

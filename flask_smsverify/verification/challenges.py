@@ -63,8 +63,10 @@ class Challenges:
 
     def new(self, subject: Subject, channel: str, now: datetime) -> Challenge:
         """Return a new pending challenge that is not stored yet."""
+        challenge_id = secrets.token_hex(16)
+        is_unique = subject.user_id is not None
         return Challenge(
-            id=secrets.token_hex(16),
+            id=challenge_id,
             user_id=subject.user_id,
             user_mobile=subject.user_mobile,
             mobile=subject.mobile,
@@ -80,8 +82,8 @@ class Challenges:
             created_at=now,
             expires_at=now + self._rules.code_lifetime,
             resend_at=now,
-            open_key=self.open_key(subject) if subject.user_id is not None else None,
-            refundable="[]",
+            open_key=self.open_key(subject) if is_unique else challenge_id,
+            native_key=challenge_id,
         )
 
     def open_key(self, subject: Subject) -> str:

@@ -6,7 +6,7 @@ seconds after a sender has accepted a notice to the old number, which holds a li
 
 `MobileChanges` reads from top to bottom: prove the new number, confirm by the old one or wait, and
 apply. A change that waited is applied when its account next logs in at the gate or opens a page.
-Every step locks the user's verification first, so the steps of one user are serialized.
+Every step locks the user's verification, so the steps of one user are serialized.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..errors import (
     StoreUnavailable,
 )
 from ..keyring import Keyring
-from ..limits.usage import Charge, LimitStore
+from ..limits.counters import Charge, Counters
 from ..phone import mask
 from ..senders.base import Channel
 from ..settings import Limit
@@ -79,7 +79,7 @@ class MobileChanges:
         codes: CodeFlow,
         *,
         ownership: Ownership,
-        store: LimitStore,
+        counters: Counters,
         keyring: Keyring,
         tokens: UndoTokens,
         users: Users,
@@ -89,7 +89,7 @@ class MobileChanges:
         self._rules = rules
         self._codes = codes
         self._ownership = ownership
-        self._store = store
+        self._counters = counters
         self._keyring = keyring
         self._tokens = tokens
         self._users = users
@@ -131,7 +131,7 @@ class MobileChanges:
         :raises: what `Verifier.start` raises.
         """
         user_id, own = self._users.id_of(user), self._users.valid_mobile_of(user)
-        self._store.check([Charge("changes", user_id, _STARTS)], self._ledger.clock())
+        self._counters.check([Charge("changes", user_id, _STARTS)], self._ledger.clock())
         return self._codes.issuer.issue(Subject(user_id, own, mobile, NEW_NUMBER), channel, ip)
 
     def prove_new(self, user: object, code: object, *, ip: str | None = None) -> MobileChange:
@@ -147,11 +147,9 @@ class MobileChanges:
         user_id, own = self._users.id_of(user), self._users.mobile_of(user)
         claimant = self._ownership.prepare(proof.mobile, user_id)
         charges = [Charge("changes", user_id, _STARTS)]
-        self._store.prepare(charges, self._ledger.clock())
 
-        def work(session: Session) -> MobileChange:
+        def work(session: Session, others: list[Verification]) -> MobileChange:
             now = self._ledger.clock()
-            others = self._ownership.lock(session, claimant, now)
             standing = session.get(Verification, user_id, with_for_update=True)
             if standing is None or not _is_proved(standing) or standing.mobile != own:
                 raise NoChallenge("the old number is no longer proved")
@@ -161,7 +159,7 @@ class MobileChanges:
             if earlier is not None:
                 _close(session, earlier, MobileChange.CANCELLED, now)
                 session.flush()  # frees the unique key before the new change takes it
-            self._store.reserve_locked(self._store.lock(session, charges), charges, now)
+            self._counters.reserve_locked(session, charges, now)
             proved = session.get_one(Challenge, proof.challenge_id)
             change = MobileChange(
                 id=secrets.token_hex(16),
@@ -177,7 +175,7 @@ class MobileChanges:
             session.add(change)
             return change
 
-        return self._ledger.run(work)
+        return self._ownership.run(claimant, work, also=self._counters.keys_of(charges))
 
     def _check(self, user: object, code: object, ip: str | None, purpose: str) -> Proof:
         proof = self._codes.checker.check(user, code, ip=ip, purpose=purpose, store=None)
@@ -238,7 +236,7 @@ class MobileChanges:
         own = self._users.mobile_of(user)
         self._ledger.read(lambda session: self._refuse_locked(session, change.user_id))
         charge = Charge("change_notices", change.user_id, _NOTICES)
-        self._store.reserve([charge], self._ledger.clock())
+        self._counters.reserve([charge], self._ledger.clock())
         try:
             self._announcer.send_notice(
                 "mobile.change_requested",
@@ -257,7 +255,7 @@ class MobileChanges:
                 locked.applies_at = now + self._rules.change_delay
             return locked
 
-        return self._ledger.run(work)
+        return self._ownership.run_for_account(change.user_id, work)
 
     # --- 3: apply -------------------------------------------------------------------------------
 
@@ -285,9 +283,8 @@ class MobileChanges:
         claimant = self._ownership.prepare(change.new_mobile, change.user_id)
         own = self._users.mobile_of(user)
 
-        def work(session: Session) -> Granted | None:
+        def work(session: Session, others: list[Verification]) -> Granted | None:
             now = self._ledger.clock()
-            others = self._ownership.lock(session, claimant, now)
             locked = self._lock_valid(session, change, own, now)
             if not is_confirmed and not _is_due(locked, now):
                 raise NoChallenge("the delay of the change is not over")
@@ -307,7 +304,7 @@ class MobileChanges:
             _close(session, locked, done, now)
             return granted
 
-        granted = self._ledger.run(work)
+        granted = self._ownership.run(claimant, work)
         if granted is None:
             raise MobileTaken
         try:
@@ -345,7 +342,7 @@ class MobileChanges:
                 row.state, row.closed_at = change.state, None
                 row.open_key = self._open_key(change.user_id)
 
-        self._ledger.run(work)
+        self._ownership.run_for_account(change.user_id, work)
 
     # --- stop -----------------------------------------------------------------------------------
 
@@ -360,7 +357,7 @@ class MobileChanges:
                 _close(session, change, MobileChange.CANCELLED, self._ledger.clock())
             return change is not None
 
-        return self._ledger.run(work)
+        return self._ownership.run_for_account(user_id, work)
 
     def find(self, token: object) -> MobileChange:
         """Return the change that a link belongs to: open, or undone by this link.
@@ -387,7 +384,7 @@ class MobileChanges:
                 raise InvalidLink
             _close(session, change, MobileChange.UNDONE, self._ledger.clock())
 
-        self._ledger.run(work)
+        self._ownership.run_for_account(found.user_id, work)
 
     # --- shared ---------------------------------------------------------------------------------
 
@@ -466,4 +463,4 @@ def _close(session: Session, change: MobileChange, state: str, now: datetime) ->
         Challenge.state == Challenge.PENDING,
     )
     for challenge in session.scalars(codes.with_for_update()):
-        challenge.state, challenge.open_key = Challenge.CANCELLED, None
+        challenge.close(Challenge.CANCELLED)

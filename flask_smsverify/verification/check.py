@@ -1,23 +1,30 @@
 """Check a code: the story of a guess, from the input to the proof.
 
-`CodeChecker.check` reads from top to bottom. The attempt is counted and committed before anything
-is compared. A right code uses its challenge up once and proves the mobile in one transaction.
+`CodeChecker.check` reads from top to bottom. One transaction locks, reads everything in one SELECT,
+compares an own code, and writes either the failure or the proof. The result is returned only after
+the commit, so a crash repeats nothing that was told to anybody. A native code is compared by its
+gateway: the guess is committed before, and the verdict in a second transaction.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from functools import lru_cache
+from typing import TypeVar
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, false, func, select, true
+from sqlalchemy.orm import Session, aliased
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Challenge, Message, Verification
+from ..db.locks import SITE_GUESSES, Held, Locks, claim_id, claimed
+from ..db.models import Attempt, Challenge, Message, Streak, Verification
+from ..db.prepared import PreparedSelect, RowValues
+from ..db.rows import from_row, labelled
+from ..db.types import to_ms
 from ..delivery.failover import Delivery
 from ..errors import (
     AccountLocked,
@@ -29,15 +36,19 @@ from ..errors import (
     TooManyAttempts,
     WrongCode,
 )
-from ..limits.policy import cooldown_key
-from ..limits.usage import Charge, Reservation
+from ..limits.addresses import parse_address
+from ..limits.policy import LimitPolicy
+from ..limits.usage import GuessLog, Overrun, Recorded, SendLog
 from ..phone import mask
 from . import codes
+from .alerts import LimitAlerts
 from .challenges import Challenges, is_expired, is_void
-from .limits import GuessLimits, refund_proved
 from .native import NativeCodes
-from .ownership import Granted, Ownership
-from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
+from .ownership import Claimant, Granted, Ownership
+from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
+from .streaks import new_standing
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +68,76 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class _Guess:
-    """A guess that was counted.
+class Target:
+    """What a guess is about, as far as it is known before the transaction.
 
-    :param challenge: as it was after the guess was counted.
+    :param challenge_id: None for the user's latest challenge for the purpose.
+    :param user_mobile: the user's mobile in the host.
+    :param mobile: the mobile that the challenge is expected to be about.
+    """
+
+    challenge_id: str | None
+    user_id: str | None
+    user_mobile: str | None = field(repr=False)
+    mobile: str = field(repr=False)
+    purpose: str
+
+
+@dataclass(slots=True)
+class Guess:
+    """A guess within its transaction.
+
+    :param standing: the account's verification; None without one.
+    :param streak: what counts the failures where there is no account.
     """
 
     challenge: Challenge
     typed: str = field(repr=False)
-    charges: Sequence[Charge]
-    reservation: Reservation
+    target: Target
+    standing: Verification | None
+    streak: Streak | None
+    row: RowValues = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A wrong code was counted."""
+
+    challenge: Challenge
+    recorded: Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A guess was counted that the gateway is to compare."""
+
+    challenge: Challenge
+    typed: str = field(repr=False)
+    target: Target
+    recorded: Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A right code was used up.
+
+    :param proof: None if other accounts hold the mobile.
+    """
+
+    challenge: Challenge
+    proof: Proof | Granted | None
+
+
+class _OtherMobile(Exception):
+    """The challenge is about another mobile than was locked."""
+
+    def __init__(self, mobile: str) -> None:
+        super().__init__("another mobile must be locked")
+        self.mobile = mobile
+
+
+class _HoldersUnknown(Exception):
+    """Other accounts hold the mobile. The host must be asked about them before the transaction."""
 
 
 class CodeChecker:
@@ -75,25 +146,35 @@ class CodeChecker:
     def __init__(
         self,
         ledger: Ledger,
+        locks: Locks,
         rules: Rules,
         challenges: Challenges,
         *,
+        keys: LimitPolicy,
+        guesses: GuessLog,
+        sends: SendLog,
+        alerts: LimitAlerts,
         native: NativeCodes,
-        guesses: GuessLimits,
         ownership: Ownership,
         users: Users,
         delivery: Delivery,
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger
+        self._locks = locks
         self._rules = rules
         self._challenges = challenges
-        self._native = native
+        self._keys = keys
         self._guesses = guesses
+        self._sends = sends
+        self._alerts = alerts
+        self._native = native
         self._ownership = ownership
         self._users = users
         self._delivery = delivery
         self._announcer = announcer
+        # Large statements, which are built once for each kind of guess.
+        self._statement = lru_cache(self._build_statement)
 
     def check(
         self,
@@ -105,70 +186,172 @@ class CodeChecker:
         store: Callable[[Verification], None] | None,
     ) -> Verification | Proof:
         """Check a code. `Verifier.check` documents the parameters and errors."""
-        challenge = self._find_challenge(challenge_or_user, purpose)
-        typed = codes.parse_code(code, self._lengths(challenge))
-        self._refuse_changed_mobile(challenge, challenge_or_user)
-        charges = self._guesses.charges(challenge, ip)
-        self._refuse_early(challenge, charges)
-        guess = self._count(challenge, typed, charges)
-        try:
-            origin = self._compare(guess)
-        except SenderError as error:
-            self._no_verdict(guess, error)
-            raise CheckFailed(error) from error
-        if origin is None:
-            self._record_wrong(guess)
-            raise WrongCode(self._attempts_left(guess.challenge))
-        return self._prove(guess, is_native=origin == "native", store=store)
+        target = self._target(challenge_or_user, purpose)
+        outcome: Wrong | Asked | Proved = self._run(
+            target,
+            code,
+            lambda session, guess, claimant: self._compare(session, guess, claimant, ip),
+        )
+        if isinstance(outcome, Asked):
+            outcome = self._ask_gateway(outcome)
+        if isinstance(outcome, Wrong):
+            self._announce_wrong(outcome)
+            raise WrongCode(self._attempts_left(outcome.challenge))
+        return self._announce(outcome, store)
 
-    # --- 1: find the challenge, and refuse what can be refused without a guess ------------------
+    # --- 1: find the challenge, and refuse what takes no guess ------------------------------------
 
-    def _find_challenge(self, challenge_or_user: object, purpose: str) -> Challenge:
+    def _target(self, challenge_or_user: object, purpose: str) -> Target:
+        """Return what is known without the ledger. The host is asked before a lock is held."""
         if isinstance(challenge_or_user, Challenge):
-            return self._challenges.load(challenge_or_user.id)
-        challenge = self._challenges.latest(self._users.id_of(challenge_or_user), purpose)
+            challenge = challenge_or_user
+            own = None
+            if challenge.user_id is not None:
+                user = self._users.find(challenge.user_id)
+                own = self._users.mobile_of(user) if user is not None else None
+            return Target(challenge.id, challenge.user_id, own, challenge.mobile, challenge.purpose)
+        user_id = self._users.id_of(challenge_or_user)
+        own = self._users.mobile_of(challenge_or_user)
+        return Target(None, user_id, own, own or "", purpose)
+
+    def _run(
+        self,
+        target: Target,
+        code: object,
+        work: Callable[[Session, Guess, Claimant | None], T],
+        *,
+        is_counted: bool = False,
+    ) -> T:
+        """Run a function in a transaction that holds the locks of the guess.
+
+        It starts again when the challenge is about another mobile than expected, and when the host
+        has to be asked about other holders of the mobile.
+
+        :param is_counted: whether the guess was counted in an earlier transaction.
+        """
+        mobile = target.mobile
+        claimant: Claimant | None = None
+        while True:
+            keys = self._ownership.lock_keys(mobile, target.user_id)
+            keys.append(self._keys.guesses(mobile, target.user_id))
+
+            def locked(
+                session: Session,
+                held: Held,
+                mobile: str = mobile,
+                claimant: Claimant | None = claimant,
+            ) -> T:
+                guess = self._read(session, held, target, mobile, code)
+                if not is_counted:
+                    self._refuse_closed(guess, self._ledger.clock())
+                return work(session, guess, claimant)
+
+            try:
+                return self._locks.run(keys, locked)
+            except _OtherMobile as found:
+                mobile = found.mobile
+            except _HoldersUnknown:
+                claimant = self._ownership.prepare(mobile, target.user_id)
+
+    def _read(
+        self, session: Session, held: Held, target: Target, mobile: str, code: object
+    ) -> Guess:
+        """Read everything that the guess depends on."""
+        now = self._ledger.clock()
+        guesses = self._keys.guesses(mobile, target.user_id)
+        statement = self._statement(
+            has_account=target.user_id is not None, by_id=target.challenge_id is not None
+        )
+        parameters = {
+            "now": to_ms(now),
+            "guesses": guesses,
+            "challenge_id": target.challenge_id,
+            "user_id": target.user_id,
+            "purpose": target.purpose,
+            "created_before": now + CLOCK_SKEW,
+            "holder_mobile": mobile,
+            "mobile_claim": claim_id(self._keys.mobile(mobile)),
+            "account_claim": claim_id(guesses),
+        }
+        row = statement.one(session, parameters)
+        held.require(row["mobile_claim"], row["account_claim"])
+        challenge = from_row(session, Challenge, row, "challenge_")
         if challenge is None:
             raise NoChallenge("no code was sent")
-        return challenge
+        if challenge.mobile != mobile:
+            raise _OtherMobile(challenge.mobile)
+        typed = codes.parse_code(code, self._lengths(challenge))
+        return Guess(
+            challenge,
+            typed,
+            target,
+            from_row(session, Verification, row, "standing_"),
+            from_row(session, Streak, row, "streak_"),
+            row,
+        )
+
+    def _build_statement(self, *, has_account: bool, by_id: bool) -> PreparedSelect:
+        counts = self._guesses.counts
+        if by_id:
+            is_challenge = Challenge.id == bindparam("challenge_id")
+        else:
+            latest = (
+                select(Challenge.id)
+                .where(Challenge.user_id == bindparam("user_id"))
+                .where(Challenge.purpose == bindparam("purpose"))
+                .where(Challenge.created_at <= bindparam("created_before"))
+                .order_by(Challenge.created_at.desc())
+                .limit(1)
+                .scalar_subquery()
+            )
+            is_challenge = Challenge.id == latest
+        other = aliased(Verification)
+        others = (
+            select(func.count())
+            .where(other.mobile == bindparam("holder_mobile"))
+            .where(other.verified_at.is_not(None), other.revoked_at.is_(None))
+            .where(func.coalesce(other.user_id != bindparam("user_id"), true()))
+            .scalar_subquery()
+        )
+        carrier = (
+            select(Attempt.sender)
+            .join(Message, Message.id == Attempt.message_id)
+            .where(Message.challenge_id == Challenge.id, Attempt.state != Attempt.FAILED)
+            .order_by(Attempt.created_at.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        is_account = Verification.user_id == bindparam("user_id") if has_account else false()
+        statement = select(
+            *counts.columns,
+            others.label("others"),
+            carrier.label("carrier"),
+            claimed("mobile_claim").label("mobile_claim"),
+            claimed("account_claim").label("account_claim"),
+            *labelled(Challenge, "challenge_"),
+            *labelled(Verification, "standing_"),
+            *labelled(Streak, "streak_"),
+        ).select_from(
+            counts.source.outerjoin(Challenge, is_challenge)
+            .outerjoin(Verification, is_account)
+            .outerjoin(Streak, Streak.subject == bindparam("guesses"))
+        )
+        return PreparedSelect(statement)
 
     def _lengths(self, challenge: Challenge) -> range:
         if challenge.native_sender is not None:
             return codes.NATIVE_LENGTHS
         return range(challenge.code_length, challenge.code_length + 1)
 
-    def _refuse_changed_mobile(self, challenge: Challenge, challenge_or_user: object) -> None:
-        if challenge.user_id is None:
-            return
-        user = challenge_or_user
-        if isinstance(challenge_or_user, Challenge):
-            user = self._users.find(challenge.user_id)
-        if is_void(challenge, self._users.mobile_of(user) if user is not None else None):
-            raise CodeExpired("the user's mobile changed after the code was sent")
-
-    def _refuse_early(self, challenge: Challenge, charges: Sequence[Charge]) -> None:
-        """Refuse without a lock, so that a flood of guesses does not block other guesses.
-
-        `_count` repeats these checks under its locks.
-        """
-        standing = None
-        if challenge.user_id is not None:
-            standing = self._ledger.read(
-                lambda session: session.get(Verification, challenge.user_id)
-            )
-        self._refuse_closed(challenge, standing, self._ledger.clock())
-        self._guesses.refuse_if_used_up(charges)
-
-    def _refuse_closed(
-        self, challenge: Challenge | None, standing: Verification | None, now: datetime
-    ) -> None:
+    def _refuse_closed(self, guess: Guess, now: datetime) -> None:
         """Raise the reason why a challenge takes no more guesses."""
-        if challenge is None or challenge.state in (
-            Challenge.VERIFIED,
-            Challenge.SUPERSEDED,
-            Challenge.CANCELLED,
-        ):
+        challenge = guess.challenge
+        if is_void(challenge, guess.target.user_mobile):
+            raise CodeExpired("the user's mobile changed after the code was sent")
+        if challenge.state in (Challenge.VERIFIED, Challenge.SUPERSEDED, Challenge.CANCELLED):
             raise NoChallenge("the challenge is no longer open")
-        if standing is not None and self._rules.is_locked(standing):
+        counted = guess.standing or guess.streak
+        if counted is not None and self._rules.is_locked(counted):
             raise AccountLocked
         exhausted = challenge.attempts >= self._rules.max_attempts
         if exhausted or challenge.state == Challenge.EXHAUSTED:
@@ -179,143 +362,225 @@ class CodeChecker:
         if not self._challenges.has_key(challenge):
             raise CodeExpired("the key of this code is no longer configured")
 
-    # --- 2: count the guess ---------------------------------------------------------------------
+    # --- 2: compare, and write the failure or the proof -------------------------------------------
 
-    def _count(self, challenge: Challenge, typed: str, charges: Sequence[Charge]) -> _Guess:
-        """Count the guess against challenge, account and limits, and commit."""
+    def _compare(
+        self, session: Session, guess: Guess, claimant: Claimant | None, ip: str | None
+    ) -> Wrong | Asked | Proved:
+        """Compare an own code, and write what follows.
 
-        def work(session: Session) -> _Guess:
-            standing = self._standing(session, challenge)
-            row = session.get(Challenge, challenge.id, with_for_update=True)
-            self._refuse_closed(row, standing, self._ledger.clock())
-            assert row is not None  # noqa: S101 -- for the type checker; refused above
-            reservation = self._guesses.reserve(session, charges)
-            row.attempts += 1
-            if standing is not None:
-                standing.failures += 1
-            return _Guess(row, typed, charges, reservation)
-
-        # Equal work for known and unknown mobiles: response time must not tell them apart.
-        uniformly = challenge.user_id is None
-        self._guesses.store.prepare(charges, self._ledger.clock(), uniformly=uniformly)
-        return self._ledger.run(work)
-
-    def _standing(self, session: Session, challenge: Challenge) -> Verification | None:
-        """Return the user's verification, locked; None without a user or before the first."""
-        if challenge.user_id is None:
-            return None
-        return session.get(Verification, challenge.user_id, with_for_update=True)
-
-    # --- 3: compare -------------------------------------------------------------------------------
-
-    def _compare(self, guess: _Guess) -> Literal["own", "native"] | None:
-        """Return which code the guess equals; None if neither.
-
-        :raises SenderError: the native gateway gave no verdict.
+        :raises TooManyAttempts: a limit is used up. Then nothing is revealed: a wrong code beyond
+            the site's limit is compared, but not counted and not answered.
         """
-        challenge, typed = guess.challenge, guess.typed
+        challenge, now = guess.challenge, self._ledger.clock()
+        self._refuse_used_up(
+            self._guesses.overruns(
+                session,
+                guess.row,
+                self._keys.guesses(challenge.mobile, challenge.user_id),
+                to_ms(now),
+                is_first=challenge.attempts == 0,
+            )
+        )
         # The right code is no local variable: error collectors show those of every frame.
-        if challenge.own_sent and codes.is_same_code(typed, self._challenges.own_code(challenge)):
-            return "own"
-        sender = challenge.native_sender
-        if sender is None or self._native.is_accepted(challenge, typed):
-            return None
-        right = self._delivery.check_native_code(sender, challenge.mobile, typed)
-        return "native" if right else None
+        if challenge.own_sent and codes.is_same_code(
+            guess.typed, self._challenges.own_code(challenge)
+        ):
+            challenge.attempts += 1
+            return self._prove(session, guess, claimant, now, is_native=False)
+        is_asked = challenge.native_sender is not None and not self._native.is_accepted(
+            session, challenge, guess.typed
+        )
+        recorded = self._count(session, guess, ip, now)
+        if is_asked:
+            target = replace(guess.target, challenge_id=challenge.id, mobile=challenge.mobile)
+            return Asked(challenge, guess.typed, target, recorded)
+        self._close_exhausted(guess, now)
+        return Wrong(challenge, recorded)
 
-    # --- 4a: no verdict, or a wrong code ----------------------------------------------------------
+    def _refuse_used_up(self, overruns: list[Overrun]) -> None:
+        if overruns:
+            raise TooManyAttempts(max(overrun.wait for overrun in overruns))
 
-    def _no_verdict(self, guess: _Guess, error: SenderError) -> None:
+    def _count(self, session: Session, guess: Guess, ip: str | None, now: datetime) -> Recorded:
+        """Count a guess against challenge, account and limits."""
+        challenge = guess.challenge
+        is_first = challenge.attempts == 0
+        challenge.attempts += 1
+        subject = self._keys.guesses(challenge.mobile, challenge.user_id)
+        counted = self._counted(session, guess, subject, now)
+        counted.failures += 1
+        session.flush()  # the rows of this user, before the row that all guesses share
+        self._locks.lock_site(session, SITE_GUESSES)
+        site = self._guesses.read_site(session, to_ms(now))
+        if not is_first and site is not None:
+            self._refuse_used_up(self._guesses.site_overruns(session, site, to_ms(now)))
+        address = parse_address(ip)
+        keys = self._keys.of_address(address) if address else {}
+        return self._guesses.record(
+            session,
+            site,
+            to_ms(now),
+            guesses=subject,
+            ip=keys.get("ip"),
+            network=keys.get("network"),
+        )
+
+    def _counted(
+        self, session: Session, guess: Guess, subject: int, now: datetime
+    ) -> Verification | Streak:
+        """Return the row that counts the failures in a row, creating it if needed."""
+        user_id = guess.challenge.user_id
+        if user_id is not None:
+            if guess.standing is None:
+                guess.standing = new_standing(user_id, guess.streak, now)
+                session.add(guess.standing)
+            return guess.standing
+        if guess.streak is None:
+            guess.streak = Streak(subject=subject, failures=0)
+            session.add(guess.streak)
+        guess.streak.updated_at = now
+        return guess.streak
+
+    def _close_exhausted(self, guess: Guess, now: datetime) -> None:
+        """Close an exhausted challenge, and lock an account after too many failures."""
+        counted = guess.standing if guess.challenge.user_id is not None else guess.streak
+        if counted is not None and not counted.locked_at and self._rules.is_locked(counted):
+            counted.locked_at = now
+        is_exhausted = guess.challenge.attempts >= self._rules.max_attempts
+        if guess.challenge.state == Challenge.PENDING and is_exhausted:
+            guess.challenge.close(Challenge.EXHAUSTED)
+
+    def _attempts_left(self, challenge: Challenge) -> int:
+        return max(0, self._rules.max_attempts - challenge.attempts)
+
+    def _prove(
+        self,
+        session: Session,
+        guess: Guess,
+        claimant: Claimant | None,
+        now: datetime,
+        *,
+        is_native: bool,
+    ) -> Proved:
+        """Use the challenge up and write what it proves."""
+        challenge = guess.challenge
+        is_step = challenge.user_id is None or challenge.purpose in (NEW_NUMBER, OLD_NUMBER)
+        others: list[Verification] = []
+        if not is_step and guess.row["others"]:
+            if claimant is None:
+                raise _HoldersUnknown
+            others = self._ownership.other_proofs(session, claimant, now)
+        if is_native and not self._native.accept(session, challenge, guess.typed, now):
+            raise NoChallenge("the code was used before")
+        # `native_key` stays: the gateway may still accept the challenge's other codes.
+        challenge.close(Challenge.VERIFIED)
+        pace = self._keys.for_send(
+            challenge.mobile, challenge.user_id, None, purpose=challenge.purpose
+        ).pace
+        self._sends.weigh_proved(session, challenge.id, pace)
+        # A number that was never the account's ends no streak of failures.
+        if guess.standing is not None and challenge.purpose != NEW_NUMBER:
+            guess.standing.failures = 0
+        if guess.streak is not None and challenge.user_id is None:
+            guess.streak.failures = 0
+        if is_step:
+            return Proved(challenge, Proof(challenge.mobile, challenge.purpose, challenge.id, now))
+        if guess.standing is None and challenge.user_id is not None:
+            guess.standing = new_standing(challenge.user_id, None, now)
+            session.add(guess.standing)
+        sender = challenge.native_sender if is_native else guess.row["carrier"]
+        granted = self._ownership.prove(
+            session,
+            claimant or Claimant(challenge.mobile, challenge.user_id, frozenset()),
+            others,
+            now,
+            channel=challenge.channel,
+            sender=sender,
+        )
+        return Proved(challenge, granted)
+
+    # --- 3: let the gateway compare a native code -------------------------------------------------
+
+    def _ask_gateway(self, asked: Asked) -> Wrong | Proved:
+        """Ask for the gateway's verdict, and write it.
+
+        :raises CheckFailed: there is none.
+        """
+        challenge = asked.challenge
+        try:
+            is_right = self._delivery.check_native_code(
+                challenge.native_sender or "", challenge.mobile, asked.typed
+            )
+        except SenderError as error:
+            self._without_verdict(asked, error)
+            raise CheckFailed(error) from error
+
+        def write(session: Session, guess: Guess, claimant: Claimant | None) -> Wrong | Proved:
+            now = self._ledger.clock()
+            if not is_right:
+                self._close_exhausted(guess, now)
+                return Wrong(guess.challenge, asked.recorded)
+            if guess.standing is not None and guess.standing.locked_at is not None:
+                raise AccountLocked("the account was locked meanwhile")
+            # A concurrent wrong guess may have used up the attempts; this one was counted before.
+            if guess.challenge.state not in (Challenge.PENDING, Challenge.EXHAUSTED):
+                raise NoChallenge("the challenge is no longer open")
+            if guess.standing is not None and challenge.purpose == NEW_NUMBER:
+                guess.standing.failures -= 1  # the streak goes on without this guess
+            self._guesses.refund(session, asked.recorded)
+            return self._prove(session, guess, claimant, now, is_native=True)
+
+        try:
+            return self._run(asked.target, asked.typed, write, is_counted=True)
+        except NoChallenge:
+            # A concurrent request with the same right code was faster, which is not a failure.
+            if is_right:
+                self._ledger.run(lambda session: self._guesses.refund(session, asked.recorded))
+            raise
+
+    def _without_verdict(self, asked: Asked, error: SenderError) -> None:
         """Refund the guess if it revealed nothing.
 
         It revealed something if the gateway may have seen it, or if an own code was compared: while
         the gateway is down, that would be a free guess.
         """
-        if error.written or guess.challenge.own_sent:
-            self._guesses.report(guess.reservation)
+        if error.written or asked.challenge.own_sent:
+            self._alerts.report(asked.recorded.reached)
             return
 
-        def work(session: Session) -> None:
-            standing = self._standing(session, guess.challenge)
-            if standing and standing.failures:
-                standing.failures -= 1
-            row = session.get(Challenge, guess.challenge.id, with_for_update=True)
-            if row and row.attempts:
-                row.attempts -= 1
-            self._guesses.refund(session, guess.charges, guess.reservation)
+        def refund(session: Session, guess: Guess, _claimant: Claimant | None) -> None:
+            guess.challenge.attempts -= 1
+            counted = guess.standing if guess.challenge.user_id is not None else guess.streak
+            if counted is not None and counted.failures:
+                counted.failures -= 1
+            self._guesses.refund(session, asked.recorded)
 
-        self._ledger.run(work)
+        self._run(asked.target, asked.typed, refund, is_counted=True)
 
-    def _record_wrong(self, guess: _Guess) -> None:
-        """Close an exhausted challenge, lock an account after too many failures, and announce."""
-        challenge = guess.challenge
+    # --- 4: announce the result -------------------------------------------------------------------
 
-        def work(session: Session) -> None:
-            standing = self._standing(session, challenge)
-            if standing and not standing.locked_at and self._rules.is_locked(standing):
-                standing.locked_at = self._ledger.clock()
-            row = session.get(Challenge, challenge.id, with_for_update=True)
-            is_exhausted = row is not None and row.attempts >= self._rules.max_attempts
-            if row is not None and row.state == Challenge.PENDING and is_exhausted:
-                row.state = Challenge.EXHAUSTED
-                row.open_key = None
-
-        self._ledger.run(work)
-        self._guesses.report(guess.reservation)
+    def _announce_wrong(self, wrong: Wrong) -> None:
+        self._alerts.report(wrong.recorded.reached)
         self._announcer.emit(
             signals.verification_failed,
-            user_id=challenge.user_id,
-            mobile=mask(challenge.mobile),
-            attempts_left=self._attempts_left(challenge),
+            user_id=wrong.challenge.user_id,
+            mobile=mask(wrong.challenge.mobile),
+            attempts_left=self._attempts_left(wrong.challenge),
         )
 
-    def _attempts_left(self, challenge: Challenge) -> int:
-        return max(0, self._rules.max_attempts - challenge.attempts)
-
-    # --- 4b: a right code -------------------------------------------------------------------------
-
-    def _prove(
-        self, guess: _Guess, *, is_native: bool, store: Callable[[Verification], None] | None
+    def _announce(
+        self, proved: Proved, store: Callable[[Verification], None] | None
     ) -> Verification | Proof:
-        """Use the challenge up and write what it proves, in one transaction."""
-        challenge = guess.challenge
-        key = cooldown_key(challenge.purpose, challenge.user_id, challenge.mobile)
-        cooldown_row = self._guesses.store.row_id("cooldown", key)
-        claimant = self._ownership.prepare(challenge.mobile, challenge.user_id)
-
-        def work(session: Session) -> Proof | Granted | None:
-            now = self._ledger.clock()
-            others = self._ownership.lock(session, claimant, now)
-            standing = self._standing(session, challenge)
-            if standing is not None and standing.locked_at is not None:
-                raise AccountLocked("the account was locked meanwhile")
-            row = self._use_up(session, guess, now, is_native=is_native)
-            refund_proved(self._guesses.store, session, row, guess.reservation, cooldown_row)
-            if standing is not None and challenge.purpose == NEW_NUMBER:
-                # A number that was never the account's ends no streak of failures.
-                standing.failures -= 1
-            elif standing is not None:
-                standing.failures = 0
-            if challenge.user_id is None or challenge.purpose in (NEW_NUMBER, OLD_NUMBER):
-                return Proof(row.mobile, row.purpose, row.id, now)
-            sender = row.native_sender if is_native else carrier_of(session, row.id)
-            return self._ownership.prove(
-                session, claimant, others, now, channel=row.channel, sender=sender
-            )
-
-        try:
-            proved = self._ledger.run(work)
-        except NoChallenge:
-            # A concurrent request with the same right code was faster, which is not a failure.
-            self._guesses.store.refund(guess.reservation)
-            raise
-        if proved is None:
+        """Let the host store the mobile, and announce what was proved."""
+        challenge, proof = proved.challenge, proved.proof
+        if proof is None:
             raise MobileTaken
-        if isinstance(proved, Granted):
-            self._store(proved, store)
-            self._ownership.announce(proved)
+        if isinstance(proof, Granted):
+            self._store(proof, store)
+            self._ownership.announce(proof)
         elif challenge.user_id is not None:
-            return proved  # a step of a change, which announces itself when it is applied
+            return proof  # a step of a change, which announces itself when it is applied
         self._announcer.emit(
             signals.mobile_verified,
             user_id=challenge.user_id,
@@ -323,22 +588,7 @@ class CodeChecker:
             channel=challenge.channel,
             purpose=challenge.purpose,
         )
-        return proved.verification if isinstance(proved, Granted) else proved
-
-    def _use_up(
-        self, session: Session, guess: _Guess, now: datetime, *, is_native: bool
-    ) -> Challenge:
-        """Close a challenge whose code was right, so that none of its codes is right again."""
-        row = session.get(Challenge, guess.challenge.id, with_for_update=True)
-        # A concurrent wrong guess may have used up the attempts; this one was counted before.
-        if row is None or row.state not in (Challenge.PENDING, Challenge.EXHAUSTED):
-            raise NoChallenge("the challenge is no longer open")
-        if is_native and not self._native.accept(session, guess.challenge, guess.typed, now):
-            raise NoChallenge("the code was used before")
-        row.state = Challenge.VERIFIED
-        # `native_key` stays: the gateway may still accept the challenge's other codes.
-        row.open_key = None
-        return row
+        return proof.verification if isinstance(proof, Granted) else proof
 
     def _store(self, granted: Granted, store: Callable[[Verification], None] | None) -> None:
         """Let the host store the mobile; undo the proof if it fails."""

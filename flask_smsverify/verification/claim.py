@@ -49,15 +49,20 @@ class TokenClaim:
     def claim(self, token: str, user: object, *, purpose: str, max_age: int) -> Verification:
         """Claim a token. `Verifier.claim` documents the parameters and errors."""
         content = self._tokens.load(token, purpose, max_age)
-        prepared = self._ownership.prepare(content.mobile, None, in_host_transaction=True)
+        prepared = self._ownership.prepare(content.mobile, None)
+        [mobile_key] = self._ownership.lock_keys(content.mobile, None)
+        self._ownership.announce_claim(mobile_key)
         connection = self._users.join_transaction(user, content.mobile)
         user_id = self._users.id_of(user)  # a new user has a key only now
         claimant = replace(prepared, user_id=user_id)
+        keys = self._ownership.lock_keys(content.mobile, user_id)
+        self._ownership.announce_claim(keys[-1])
 
         def work(session: Session) -> Granted | None:
             now = self._ledger.clock()
             self._refuse_used(session, content, now)
-            self._ownership.lock_in_host_transaction(session, claimant)
+            for key in keys:
+                self._ownership.lock_claim(session, key)
             standing = self._locked_standing(session, user_id, now)
             if self._rules.is_locked(standing):
                 raise AccountLocked

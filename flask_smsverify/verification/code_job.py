@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -11,10 +10,9 @@ from ..db.models import Attempt, Challenge, Message
 from ..delivery.attempts import Attempts
 from ..errors import StoreUnavailable
 from ..i18n.segments import count_segments
-from ..limits.usage import Charge, Cooldown, Reservation
 from ..senders.base import Capability, CodeMessage, Receipt, Sender
 from .challenges import lock_challenge
-from .limits import SendLimits
+from .limits import Send, SendLimits
 from .native import NativeCodes
 
 log = logging.getLogger(__name__)
@@ -31,7 +29,7 @@ class CodeJob:
         challenge: Challenge,
         message: Message,
         code: CodeMessage,
-        charges: Sequence[Charge | Cooldown],
+        send: Send,
         *,
         attempts: Attempts,
         native: NativeCodes,
@@ -40,12 +38,12 @@ class CodeJob:
         self.message = message
         self._challenge = challenge
         self._code = code
-        self._charges = charges
+        self._send = send
         self._attempts = attempts
         self._native = native
         self._limits = limits
         self._assigned_now: set[str] = set()
-        self._reservation: Reservation | None = None
+        self._copy: Send | None = None
 
     def __repr__(self) -> str:
         return f"<CodeJob for challenge {self._challenge.id[:8]}…>"
@@ -56,6 +54,22 @@ class CodeJob:
 
     def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
         challenge = lock_challenge(session, self._challenge.id)
+        message = session.get(Message, self.message.id, with_for_update=True)
+        attempt = self.carry(session, challenge, message, sender)
+        if attempt is not None and message is not None and message.state == Attempt.FAILED:
+            message.state = Attempt.SENDING
+        return attempt
+
+    def carry(
+        self, session: Session, challenge: Challenge, message: Message | None, sender: Sender
+    ) -> Attempt | None:
+        """Return an attempt by this sender; None if it can carry no code of the challenge.
+
+        The challenge and the message are changed accordingly.
+
+        :param challenge: locked, or new.
+        :param message: locked, or new; None if it was erased.
+        """
         if self._uses_native_code(session, challenge, sender):
             native = True
         elif self._can_carry_own_code(sender):
@@ -63,12 +77,8 @@ class CodeJob:
             native = False
         else:
             return None
-        message = session.get(Message, self.message.id, with_for_update=True)
-        if message is not None:
-            if message.state == Attempt.FAILED:
-                message.state = Attempt.SENDING
-            if not native and self._code.channel == "sms":
-                message.parts = count_segments(self._code.text)
+        if message is not None and not native and self._code.channel == "sms":
+            message.parts = count_segments(self._code.text)
         return self._attempts.new(self.message.id, sender, native=native)
 
     def _uses_native_code(self, session: Session, challenge: Challenge, sender: Sender) -> bool:
@@ -92,12 +102,12 @@ class CodeJob:
         return sender.send_code(self._code)
 
     def may_send_second_copy(self) -> bool:
-        self._reservation = self._limits.reserve_second_copy(self._charges)
-        return self._reservation is not None
+        self._copy = self._limits.reserve_second_copy(self._send)
+        return self._copy is not None
 
     def second_copy_failed(self) -> None:
-        if self._reservation is not None:
-            self._limits.refund_second_copy(self._reservation)
+        if self._copy is not None:
+            self._limits.refund_second_copy(self._copy)
 
     def attempt_failed(self, attempt: Attempt) -> None:
         if not attempt.native or attempt.sender not in self._assigned_now:

@@ -1,26 +1,30 @@
 """Issue a code: the story of a send, from the limits to the gateway.
 
-`CodeIssuer.issue` reads from top to bottom. One transaction counts the send against its limits and
-writes the challenge and the message. No transaction is open while a gateway works. A send that
-certainly failed is refunded.
+`CodeIssuer.issue` reads from top to bottom. One transaction locks, reads everything that the
+decision needs in one SELECT, and writes the challenge, the message, the first attempt and what the
+send counts against. No transaction is open while a gateway works. A send that certainly failed is
+refunded.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, false, select
 from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Challenge, Message, Verification
+from ..db.locks import Held, Locks, claim_id, claimed
+from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
+from ..db.prepared import PreparedSelect, RowValues
+from ..db.rows import from_row, insert_rows, labelled
 from ..delivery.attempts import Attempts
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
@@ -28,22 +32,24 @@ from ..errors import (
     AccountLocked,
     ChannelUnavailable,
     NoChallenge,
-    Rejected,
     SendFailed,
     StoreUnavailable,
+    TooManyAttempts,
     TooSoon,
 )
 from ..i18n.code_text import CodeTexts
-from ..limits.policy import network_of
-from ..limits.usage import Charge, Cooldown, Reservation
+from ..limits.addresses import Address, parse_address
+from ..limits.policy import LimitPolicy
 from ..phone import mask
-from ..senders.base import Channel, CodeMessage
+from ..senders.base import Channel, CodeMessage, Sender
 from ..settings.runtime import LiveSettings
 from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob
-from .limits import GuessLimits, SendLimits
+from .devices import DeviceTokens
+from .limits import Send, SendLimits
 from .native import NativeCodes
-from .rules import Announcer, Rules
+from .rules import OLD_NUMBER, Announcer, Rules
+from .streaks import new_standing
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +57,18 @@ log = logging.getLogger(__name__)
 MIN_LIFETIME_LEFT = timedelta(minutes=1)
 
 
-class Opened(NamedTuple):
-    """What the opening transaction wrote."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the opening transaction wrote.
+
+    :param job: delivers the code; None for a test number.
+    :param attempt: the first attempt; None if the first sender cannot carry the code.
+    """
 
     challenge: Challenge
-    message: Message
-    charges: Sequence[Charge | Cooldown]
-    reservation: Reservation
+    send: Send
+    job: CodeJob | None
+    attempt: Attempt | None
 
 
 class CodeDispatcher:
@@ -80,21 +91,25 @@ class CodeDispatcher:
         self._attempts = attempts
         self._texts = texts
         self._live = live
-        self._locale = locale
         self._challenges = challenges
         self._native = native
         self._limits = limits
+        #: Returns the language of a text. The host's callback may raise anything.
+        self.locale = locale
         self.run_in_background = workers.submit
 
     def can(self, channel: str) -> bool:
         """Return whether any sender serves the channel."""
         return self._delivery.routes.can(channel)
 
-    def prepare(self, opened: Opened) -> CodeJob:
+    def first_sender(self, channel: str) -> Sender | None:
+        """Return the sender that would be tried first now."""
+        return self._delivery.first_sender(channel)
+
+    def prepare(self, challenge: Challenge, message: Message, send: Send, locale: str) -> CodeJob:
         """Return the delivery job of a challenge's current code."""
-        challenge, message = opened.challenge, opened.message
         code = self._challenges.own_code(challenge)
-        locale, settings = self._locale(), self._live.current
+        settings = self._live.current
         code_message = CodeMessage(
             to=challenge.mobile,
             code=code,
@@ -109,19 +124,20 @@ class CodeDispatcher:
             challenge,
             message,
             code_message,
-            opened.charges,
+            send,
             attempts=self._attempts,
             native=self._native,
             limits=self._limits,
         )
 
-    def deliver(self, job: CodeJob) -> str:
+    def deliver(self, job: CodeJob, attempt: Attempt | None) -> str:
         """Deliver the code; return the name of the sender that took it.
 
+        :param attempt: the first attempt, if it was written.
         :raises SendFailed: certainly nothing was sent.
         :raises StoreUnavailable: an attempt could not be recorded, and nothing was sent.
         """
-        return self._delivery.deliver(job).sender
+        return self._delivery.deliver(job, attempt).sender
 
 
 class CodeIssuer:
@@ -130,24 +146,36 @@ class CodeIssuer:
     def __init__(
         self,
         ledger: Ledger,
+        locks: Locks,
         rules: Rules,
         challenges: Challenges,
         *,
+        keys: LimitPolicy,
         limits: SendLimits,
-        guesses: GuessLimits,
+        devices: DeviceTokens,
         dispatcher: CodeDispatcher,
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger
+        self._locks = locks
         self._rules = rules
         self._challenges = challenges
+        self._keys = keys
         self._limits = limits
-        self._guesses = guesses
+        self._devices = devices
         self._dispatcher = dispatcher
         self._announcer = announcer
+        # Large statements, which are built once for each kind of send.
+        self._statement = lru_cache(self._build_statement)
 
     def issue(
-        self, subject: Subject, channel: Channel, ip: str | None, *, resend_of: str | None = None
+        self,
+        subject: Subject,
+        channel: Channel,
+        ip: str | None,
+        *,
+        resend_of: str | None = None,
+        device: str | None = None,
     ) -> Challenge:
         """Send a code: of a new challenge, or of the open one again.
 
@@ -155,23 +183,19 @@ class CodeIssuer:
         reveal whether an account exists.
 
         :param resend_of: the id of the challenge that must still be open.
+        :param device: the device token of the request.
         """
         self._refuse_channel(subject, channel)
-        # A code that nobody may enter is not sent. The address is left out: many people share one.
-        self._guesses.refuse_if_used_up(self._guesses.charges(subject, ip=None))
-        charges = self._limits.charges(subject, ip)
-        opened = self._open(subject, channel, ip, charges, resend_of)
-        if self._challenges.is_test_number(subject.mobile):
+        address = parse_address(ip)
+        locale = self._dispatcher.locale()
+        opened = self._open(subject, channel, address, resend_of, device, locale)
+        if opened.job is None:
             return opened.challenge
-        try:
-            job = self._dispatcher.prepare(opened)
-        except BaseException:  # the host's locale_getter may raise anything
-            self._refund(opened)
-            raise
         if subject.user_id is None:
-            self._dispatcher.run_in_background(self._deliver, opened, job, lane=network_of(ip))
+            lane = address.network if address else ""
+            self._dispatcher.run_in_background(self._deliver, opened, opened.job, lane=lane)
         else:
-            self._deliver(opened, job)
+            self._deliver(opened, opened.job)
         return opened.challenge
 
     def _refuse_channel(self, subject: Subject, channel: object) -> None:
@@ -181,94 +205,169 @@ class CodeIssuer:
         if not is_test and not self._dispatcher.can(channel):
             raise ChannelUnavailable(channel)
 
-    # --- 1: count the send and write the challenge ---------------------------------------------
+    # --- 1: decide, count the send and write the challenge --------------------------------------
 
     def _open(
         self,
         subject: Subject,
         channel: Channel,
-        ip: str | None,
-        charges: Sequence[Charge | Cooldown],
+        address: Address | None,
         resend_of: str | None,
+        device: str | None,
+        locale: str,
     ) -> Opened:
-        """Count the send against its limits and write challenge and message, in one transaction."""
-        self._refuse_early(subject, charges, resend_of)
-        store = self._limits.store
-        # Equal work for known and unknown mobiles: response time must not tell them apart.
-        store.prepare(charges, self._ledger.clock(), uniformly=subject.user_id is None)
+        """Decide on the send and write it, in one transaction."""
+        keys = self._keys.for_send(
+            subject.mobile,
+            subject.user_id,
+            address,
+            purpose=subject.purpose,
+            counts_mobile=subject.purpose != OLD_NUMBER,
+        )
+        send = Send(keys, subject.mobile)
+        sender = self._dispatcher.first_sender(channel)
 
-        def work(session: Session) -> Opened:
+        def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
-            standing = self._unlocked_standing(session, subject)
-            current = self._current(session, subject, resend_of, now)
-            reservation = store.reserve_locked(store.lock(session, charges), charges, now)
-            if current is None:
-                current = self._challenges.new(subject, channel, now)
-                session.add(current)
-                if subject.user_id is not None and standing is None:
-                    session.add(Verification(user_id=subject.user_id, failures=0, created_at=now))
-            elif self._rules.resend == "new":
-                current.generation += 1
-            current.channel = channel
-            current.sends += 1
-            current.resend_at = now + self._cooldown(reservation, current.sends)
-            units = self._limits.address_units(reservation, ip).units
-            current.refundable = json.dumps(json.loads(current.refundable) + units)
-            message = _new_message(current, now)
+            row = self._read(session, subject, send, resend_of, now)
+            standing = from_row(session, Verification, row, "standing_")
+            streak = from_row(session, Streak, row, "streak_")
+            decided = self._with_evidence(send, subject, row, standing, device)
+            self._refuse_locked(standing, streak)
+            current = from_row(session, Challenge, row, "challenge_")
+            if resend_of is not None and (current is None or current.state != Challenge.PENDING):
+                raise NoChallenge("the challenge is no longer open")
+            self._refuse_used_up(session, row, decided, now)
+            if subject.user_id is not None and standing is None and row["claim"] is None:
+                session.add(new_standing(subject.user_id, streak, now))
+            challenge = self._challenge_for(session, current, subject, channel, now)
+            challenge.channel = channel
+            challenge.sends += 1
+            challenge.resend_at = now + timedelta(seconds=self._limits.log.next_delay(row))
+            message = _new_message(challenge, now)
+            written: list[Base] = [] if challenge is current else [challenge]
+            job, attempt = None, None
             if self._challenges.is_test_number(subject.mobile):
-                current.own_sent = True
+                challenge.own_sent = True
             else:
-                session.add(message)
-            return Opened(current, message, charges, reservation)
+                job = self._dispatcher.prepare(challenge, message, decided, locale)
+                attempt = job.carry(session, challenge, message, sender) if sender else None
+                written += [message, attempt] if attempt else [message]
+            insert_rows(session, written)
+            counted = self._limits.record(session, row, decided, now, challenge.id)
+            return Opened(challenge, counted, job, attempt)
 
-        return self._ledger.run(work)
+        return self._locks.run(self._limits.lock_keys(send), work)
 
-    def _refuse_early(
-        self, subject: Subject, charges: Sequence[Charge | Cooldown], resend_of: str | None
-    ) -> None:
-        """Refuse what the transaction would refuse, without writing or locking a row."""
-        try:
-            self._limits.store.check(charges, self._ledger.clock())
-        except TooSoon:
-            # A locked account or a closed challenge is the better answer: waiting does not help.
-            self._ledger.read(lambda session: self._refuse_closed(session, subject, resend_of))
-            raise
+    def _read(
+        self,
+        session: Session,
+        subject: Subject,
+        send: Send,
+        resend_of: str | None,
+        now: datetime,
+    ) -> Any:
+        """Return one row with everything that the decision needs."""
+        keys = send.keys
+        has_account, has_address = keys.account is not None, keys.ip is not None
+        by = "id" if resend_of is not None else "open_key" if has_account else None
+        parameters: dict[str, Any] = {
+            **self._limits.parameters(keys, now),
+            "holder_mobile": subject.mobile,
+            "user_id": subject.user_id,
+            "claim_id": claim_id(keys.guesses),
+            "challenge": resend_of if by == "id" else by and self._challenges.open_key(subject),
+        }
+        statement = self._statement(has_account=has_account, has_address=has_address, by=by)
+        return statement.one(session, parameters)
 
-    def _refuse_closed(self, session: Session, subject: Subject, resend_of: str | None) -> None:
-        self._unlocked_standing(session, subject)
-        if resend_of is not None:
-            challenge = session.get(Challenge, resend_of)
-            if challenge is None or challenge.state != Challenge.PENDING:
-                raise NoChallenge("the challenge is no longer open")
+    def _build_statement(
+        self, *, has_account: bool, has_address: bool, by: str | None
+    ) -> PreparedSelect:
+        counts = self._limits.log.counts(has_account=has_account, has_address=has_address)
+        holder = (
+            select(Verification.user_id)
+            .where(Verification.mobile == bindparam("holder_mobile"))
+            .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
+            .order_by(Verification.verified_at.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        is_challenge = false() if by is None else getattr(Challenge, by) == bindparam("challenge")
+        statement = select(
+            *counts.columns,
+            holder.label("holder"),
+            claimed("claim_id").label("claim"),
+            *labelled(Verification, "standing_"),
+            *labelled(Streak, "streak_"),
+            *labelled(Challenge, "challenge_"),
+        ).select_from(
+            counts.source.outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+            .outerjoin(Streak, Streak.subject == bindparam("guesses"))
+            .outerjoin(Challenge, is_challenge)
+        )
+        return PreparedSelect(statement)
 
-    def _unlocked_standing(self, session: Session, subject: Subject) -> Verification | None:
-        standing = session.get(Verification, subject.user_id) if subject.user_id else None
-        if standing is not None and self._rules.is_locked(standing):
+    def _with_evidence(
+        self,
+        send: Send,
+        subject: Subject,
+        row: RowValues,
+        standing: Verification | None,
+        device: str | None,
+    ) -> Send:
+        """Return the send with what speaks for it.
+
+        Half of a mobile's limit is reserved for its owner: the account that proved it last, or a
+        device of that account. A number alone is no evidence: a limit must not reveal whether an
+        account exists.
+        """
+        is_device = self._devices.is_of_owner(device, subject.mobile, row["holder"])
+        if subject.user_id is None:
+            return replace(send, is_owner=is_device, has_evidence=is_device)
+        is_proved = (
+            standing is not None
+            and standing.verified_at is not None
+            and standing.revoked_at is None
+        )
+        is_owner = row["holder"] is None or row["holder"] == subject.user_id
+        return replace(send, is_owner=is_owner or is_device, has_evidence=is_proved or is_device)
+
+    def _refuse_locked(self, standing: Verification | None, streak: Streak | None) -> None:
+        counted = standing or streak
+        if counted is not None and self._rules.is_locked(counted):
             raise AccountLocked
-        return standing
 
-    def _current(
-        self, session: Session, subject: Subject, resend_of: str | None, now: datetime
-    ) -> Challenge | None:
-        """Return the challenge to send again, locked; close it and return None to replace it."""
-        query = select(Challenge).with_for_update()
-        if resend_of is not None:
-            query = query.where(Challenge.id == resend_of)
-        elif subject.user_id is not None:
-            query = query.where(Challenge.open_key == self._challenges.open_key(subject))
-        else:
-            return None
-        current = session.scalars(query).one_or_none()
-        if current is None or current.state != Challenge.PENDING:
-            if resend_of is not None:
-                raise NoChallenge("the challenge is no longer open")
-            return None
-        if self._is_usable(current, subject, now):
+    def _refuse_used_up(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
+        """Raise if a limit is used up or the cooldown is not over.
+
+        A code that nobody may enter is not sent, so the limit of guesses counts too.
+        """
+        overruns = self._limits.overruns(session, row, send, now)
+        waits = [overrun.wait for overrun in overruns if overrun.scope == "failures"]
+        if waits:
+            raise TooManyAttempts(max(waits))
+        self._limits.refuse(overruns)
+        if pause := self._limits.cooldown(row, now):
+            raise TooSoon(pause)
+
+    def _challenge_for(
+        self,
+        session: Session,
+        current: Challenge | None,
+        subject: Subject,
+        channel: Channel,
+        now: datetime,
+    ) -> Challenge:
+        """Return the challenge to send again, or a new one that replaces it."""
+        if current is not None and self._is_usable(current, subject, now):
+            if self._rules.resend == "new":
+                current.generation += 1
             return current
-        current.state = Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED
-        current.open_key = None
-        session.flush()  # frees the unique key before the new challenge takes it
-        return None
+        if current is not None:
+            current.close(Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED)
+            session.flush()  # frees the unique key before the new challenge takes it
+        return self._challenges.new(subject, channel, now)
 
     def _is_usable(self, challenge: Challenge, subject: Subject, now: datetime) -> bool:
         return (
@@ -280,26 +379,22 @@ class CodeIssuer:
             and now + MIN_LIFETIME_LEFT <= challenge.expires_at
         )
 
-    def _cooldown(self, reservation: Reservation, sends: int) -> timedelta:
-        """Return the pause before the next send."""
-        in_row = next((after[0] for _, _, after in reservation.cooldowns), sends)
-        delays = self._rules.resend_delays
-        return timedelta(seconds=delays[min(int(in_row), len(delays)) - 1])
-
     # --- 2: deliver the code -------------------------------------------------------------------
 
     def _deliver(self, opened: Opened, job: CodeJob) -> None:
         challenge = opened.challenge
         if self._ledger.clock() >= challenge.expires_at:  # it waited too long in the background
-            self._refund(opened)
+            self._refund(opened, job)
             raise SendFailed([])
         try:
-            sender = self._dispatcher.deliver(job)
-        except (SendFailed, StoreUnavailable) as error:
-            causes = error.causes if isinstance(error, SendFailed) else ()
-            self._refund(opened, refused=any(isinstance(cause, Rejected) for cause in causes))
+            sender = self._dispatcher.deliver(job, opened.attempt)
+        except SendFailed as error:
+            self._refund(opened, job, refused=any(cause.is_refusal for cause in error.causes))
             raise
-        self._limits.report(opened.reservation)
+        except StoreUnavailable:
+            self._refund(opened, job)
+            raise
+        self._limits.report(opened.send)
         self._announcer.emit(
             signals.code_sent,
             challenge_id=challenge.id,
@@ -311,48 +406,28 @@ class CodeIssuer:
 
     # --- 3: refund a send that failed ----------------------------------------------------------
 
-    def _refund(self, opened: Opened, *, refused: bool = False) -> None:
+    def _refund(self, opened: Opened, job: CodeJob, *, refused: bool = False) -> None:
         """Refund a send of which certainly nothing was sent.
 
         If the database does not take the refund, the units stay counted until they age out.
 
-        :param refused: a gateway refused this mobile. The cooldown and the address's unit stay
-            counted, to prevent unlimited gateway calls.
+        :param refused: a gateway refused this mobile. The cooldown and a try stay counted, to
+            prevent unlimited gateway calls.
         """
 
-        def work(session: Session) -> None:
+        def work(session: Session, _held: Held) -> None:
             row = session.get(Challenge, opened.challenge.id, with_for_update=True)
-            units = self._refund_units(session, opened.reservation, row, refused=refused)
-            message = session.get(Message, opened.message.id, with_for_update=True)
+            message = session.get(Message, job.message.id, with_for_update=True)
             if message is not None and message.state == Attempt.SENDING:
                 message.state = Attempt.FAILED
-            if row is None:
-                return
-            kept = json.loads(row.refundable)
-            for unit in map(list, units):
-                if unit in kept:
-                    kept.remove(unit)
-            row.refundable = json.dumps(kept)
-            if row.state == Challenge.PENDING:
+            if row is not None and row.state == Challenge.PENDING:
                 self._restore(row, opened.challenge, refused=refused)
+            self._limits.refund(session, opened.send, is_refused=refused)
 
         try:
-            self._ledger.run(work)
+            self._locks.run([opened.send.keys.guesses], work)
         except StoreUnavailable:
             log.exception("a send that failed could not be refunded")
-
-    def _refund_units(
-        self, session: Session, reservation: Reservation, row: Challenge | None, *, refused: bool
-    ) -> list[tuple[str, int, int, str | None]]:
-        store = self._limits.store
-        rows = store.lock_ids(session, reservation.rows)
-        units = reservation.units
-        # A challenge that an earlier copy proved meanwhile has refunded the address's units.
-        if refused or (row is not None and row.state == Challenge.VERIFIED):
-            units = [unit for unit in units if unit[0] in rows and rows[unit[0]].scope != "ip"]
-        cooldowns = [] if refused else reservation.cooldowns
-        store.refund_locked(rows, replace(reservation, units=units, cooldowns=cooldowns))
-        return units
 
     def _restore(self, row: Challenge, opened: Challenge, *, refused: bool) -> None:
         """Restore a pending challenge to its state before the send.
@@ -365,8 +440,8 @@ class CodeIssuer:
         if row.generation == opened.generation and opened.generation > 0:
             row.generation -= 1  # the code on the phone becomes right again
         if row.sends <= 0:
-            row.state = Challenge.CANCELLED
-            row.open_key = row.native_key = None
+            row.close(Challenge.CANCELLED)
+            row.native_key = row.id
 
 
 def _new_message(challenge: Challenge, now: datetime) -> Message:

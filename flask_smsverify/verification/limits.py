@@ -4,163 +4,171 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
-from ..db.models import Challenge, Verification
-from ..errors import RateLimited, StoreUnavailable, TooManyAttempts
-from ..limits.policy import LimitPolicy, cooldown_key, normalize_ip
-from ..limits.usage import Charge, Cooldown, LimitStore, Reservation
+from ..db.locks import SITE_SENDS, Held, Locks
+from ..db.prepared import PreparedSelect, RowValues
+from ..db.types import to_ms
+from ..errors import RateLimited, StoreUnavailable
+from ..limits.counters import Charge, Counters, Reservation
+from ..limits.usage import Overrun, Reached, Recorded, SendKeys, SendLog
+from ..phone import region_of
 from .alerts import LimitAlerts
-from .challenges import Subject
-from .rules import OLD_NUMBER
 
 log = logging.getLogger(__name__)
 
-_SECOND_COPY_SCOPES = ("mobile", "site", "foreign")
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One send, with what speaks for it and what was counted.
+
+    :param keys: what it counts against.
+    :param is_owner: whether the whole limit of the mobile may be used.
+    :param has_evidence: whether the reserved part of the site's limit may be used.
+    :param recorded: its row in the log, once it was counted.
+    :param foreign: its unit of the limit `foreign`.
+    """
+
+    keys: SendKeys
+    mobile: str
+    is_owner: bool = False
+    has_evidence: bool = False
+    recorded: Recorded | None = None
+    foreign: Reservation = field(default_factory=Reservation)
+
+    def __repr__(self) -> str:
+        return "<Send>"  # it holds a mobile
 
 
 class SendLimits:
-    """The rate limits and cooldowns of sends."""
+    """The rate limits and cooldowns of sends.
+
+    :param log: the log of sends.
+    :param counters: count sends to foreign mobiles.
+    :param foreign: the limit of these; None without one.
+    :param default_region: mobiles of other regions are foreign.
+    """
 
     def __init__(
-        self, ledger: Ledger, policy: LimitPolicy, store: LimitStore, alerts: LimitAlerts
+        self,
+        ledger: Ledger,
+        locks: Locks,
+        log: SendLog,
+        *,
+        counters: Counters,
+        foreign: Charge | None,
+        default_region: str,
+        alerts: LimitAlerts,
     ) -> None:
         self._ledger = ledger
-        self._policy = policy
+        self._locks = locks
+        self.log = log
+        self._counters = counters
+        self._foreign = foreign
+        self._default_region = default_region
         self._alerts = alerts
-        self.store = store
+        counts = log.counts(has_account=False, has_address=False)
+        self._copy_counts = PreparedSelect(select(*counts.columns).select_from(counts.source))
 
-    def charges(self, subject: Subject, ip: str | None) -> list[Charge | Cooldown]:
-        """Return what a send counts against."""
-        return self._policy.for_send(
-            subject.mobile,
-            subject.user_id,
-            ip,
-            purpose=subject.purpose,
-            is_owner=self._is_owner(subject),
-            counts_mobile=subject.purpose != OLD_NUMBER,
-        )
+    def lock_keys(self, send: Send) -> list[int]:
+        """Return the keys to lock before the decision."""
+        return send.keys.locks + self._counters.keys_of(self._charges(send))
 
-    def _is_owner(self, subject: Subject) -> bool:
-        """Return whether the subject may use the whole limit of its mobile.
+    def parameters(self, keys: SendKeys, now: datetime) -> dict[str, Any]:
+        """Return the parameters of the log's counts."""
+        return {"now": to_ms(now), **asdict(keys)}
 
-        Half of it is reserved for the account that proved the mobile last. Without an account the
-        answer is always no, so that a limit does not reveal whether an account exists.
+    def overruns(
+        self, session: Session, row: RowValues, send: Send, now: datetime
+    ) -> list[Overrun]:
+        """Return the limits that refuse a send, except those of the whole site.
+
+        :param row: a row of the log's counts.
         """
-        if subject.user_id is None:
-            return False
-        last_owner = self._ledger.read(
-            lambda session: session.scalars(
-                select(Verification.user_id)
-                .where(Verification.mobile == subject.mobile)
-                .where(Verification.verified_at.is_not(None))
-                .where(Verification.revoked_at.is_(None))
-                .order_by(Verification.verified_at.desc())
-                .limit(1)
-            ).one_or_none()
+        return self.log.overruns(session, row, send.keys, to_ms(now), is_owner=send.is_owner)
+
+    def refuse(self, overruns: Sequence[Overrun]) -> None:
+        """Raise `RateLimited` if a limit is used up. It names the one with the longest wait."""
+        if overruns:
+            wait, scope = max((overrun.wait, overrun.scope) for overrun in overruns)
+            raise RateLimited(wait, scope)
+
+    def cooldown(self, row: RowValues, now: datetime) -> int:
+        """Return whole seconds until the cooldown is over; 0 if a send is allowed now."""
+        return self.log.cooldown(row, to_ms(now))
+
+    def record(
+        self, session: Session, row: RowValues | None, send: Send, now: datetime, challenge_id: str
+    ) -> Send:
+        """Count a send, unless a limit of the whole site refuses it.
+
+        :param row: a row of the log's counts; None for a second copy.
+        :raises RateLimited: a limit of the site is used up.
+        """
+        foreign = self._counters.reserve_locked(session, self._charges(send), now)
+        self._locks.lock_site(session, SITE_SENDS)
+        recorded = self.log.record(
+            session,
+            row,
+            send.keys,
+            to_ms(now),
+            challenge_id=challenge_id,
+            is_owner=send.is_owner,
+            has_evidence=send.has_evidence,
         )
-        return last_owner is None or last_owner == subject.user_id
+        if isinstance(recorded, Overrun):
+            raise RateLimited(recorded.wait, recorded.scope)
+        return replace(send, recorded=recorded, foreign=foreign)
 
-    def address_units(self, reservation: Reservation, ip: str | None) -> Reservation:
-        """Return the part of a reservation that counts against the address."""
-        return reservation.of([self.store.row_id("ip", normalize_ip(ip))] if ip else [])
+    def refund(self, session: Session, send: Send, *, is_refused: bool = False) -> None:
+        """Count a send no longer, in the caller's transaction."""
+        if send.recorded is not None:
+            self._counters.refund(session, send.foreign)
+            self._locks.lock_site(session, SITE_SENDS)
+            self.log.refund(session, send.recorded, send.keys, is_refused=is_refused)
 
-    def cooldown_row(self, subject: Subject) -> str:
-        """Return the id of the row that holds the subject's cooldown."""
-        key = cooldown_key(subject.purpose, subject.user_id, subject.mobile)
-        return self.store.row_id("cooldown", key)
+    def report(self, send: Send) -> None:
+        """Report limits that a send has brought to their half or their end."""
+        if send.recorded is not None:
+            foreign = [Reached(*reached) for reached in send.foreign.reached]
+            self._alerts.report([*send.recorded.reached, *foreign])
 
-    def report(self, reservation: Reservation) -> None:
-        """Report limits that a reservation used up."""
-        self._alerts.report(reservation)
+    # --- second copies ----------------------------------------------------------------------------
 
-    def reserve_second_copy(self, charges: Sequence[Charge | Cooldown]) -> Reservation | None:
+    def reserve_second_copy(self, send: Send) -> Send | None:
         """Count a second copy of a code; return None if a limit or the database forbids it.
 
-        :param charges: what the first copy counted against. The second one counts against the
-            mobile, with the share of it that the first one used, and the site.
+        It counts against the mobile, with the share of it that the first copy used, and the site.
         """
-        copied = [
-            charge
-            for charge in charges
-            if isinstance(charge, Charge) and charge.scope in _SECOND_COPY_SCOPES
-        ]
+        keys = SendKeys(send.keys.mobile, send.keys.pace, send.keys.guesses)
+        copy = Send(keys, send.mobile, send.is_owner, send.has_evidence)
+
+        def work(session: Session, _held: Held) -> Send:
+            now = self._ledger.clock()
+            row = self._copy_counts.one(session, self.parameters(keys, now))
+            self.refuse(self.overruns(session, row, copy, now))
+            return self.record(session, None, copy, now, "")
+
         try:
-            reservation = self.store.reserve(copied, self._ledger.clock())
+            counted = self._locks.run(self.lock_keys(copy), work)
         except (RateLimited, StoreUnavailable):
             return None
-        self._alerts.report(reservation)
-        return reservation
+        self.report(counted)
+        return counted
 
-    def refund_second_copy(self, reservation: Reservation) -> None:
+    def refund_second_copy(self, copy: Send) -> None:
         """Refund a second copy that was not sent."""
         try:
-            self.store.refund(reservation)
+            self._ledger.run(lambda session: self.refund(session, copy))
         except StoreUnavailable:
             log.exception("a second copy that failed could not be refunded")
 
-
-class GuessLimits:
-    """The rate limits of guesses."""
-
-    def __init__(
-        self, ledger: Ledger, policy: LimitPolicy, store: LimitStore, alerts: LimitAlerts
-    ) -> None:
-        self._ledger = ledger
-        self._policy = policy
-        self._alerts = alerts
-        self.store = store
-
-    def charges(self, about: Subject | Challenge, ip: str | None) -> list[Charge]:
-        """Return what a guess counts against."""
-        return self._policy.for_guess(about.mobile, about.user_id, ip)
-
-    def wait(self, charges: Sequence[Charge]) -> int:
-        """Return whole seconds until a guess is allowed; 0 if one is allowed now."""
-        found = self.store.usage(charges, self._ledger.clock())
-        return max((usage.wait for usage in found), default=0)
-
-    def refuse_if_used_up(self, charges: Sequence[Charge]) -> None:
-        """Raise if no guess is left, without locking a row.
-
-        :raises TooManyAttempts: with the wait in seconds.
-        """
-        if wait := self.wait(charges):
-            raise TooManyAttempts(wait)
-
-    def reserve(self, session: Session, charges: Sequence[Charge]) -> Reservation:
-        """Count one guess in the caller's transaction.
-
-        :raises TooManyAttempts: with the wait in seconds.
-        """
-        rows = self.store.lock(session, charges)
-        try:
-            return self.store.reserve_locked(rows, charges, self._ledger.clock())
-        except RateLimited as error:
-            raise TooManyAttempts(error.retry_after) from error
-
-    def refund(self, session: Session, charges: Sequence[Charge], reservation: Reservation) -> None:
-        """Refund a guess in the caller's transaction."""
-        self.store.refund_locked(self.store.lock(session, charges), reservation)
-
-    def report(self, reservation: Reservation) -> None:
-        """Report limits that a reservation used up."""
-        self._alerts.report(reservation)
-
-
-def refund_proved(
-    store: LimitStore, session: Session, row: Challenge, guess: Reservation, cooldown_row: str
-) -> None:
-    """Refund the guess and the address's sends of a challenge whose code was right.
-
-    :param row: the challenge, locked.
-    """
-    sends = Reservation.load(row.refundable)
-    rows = store.lock_ids(session, guess.rows | sends.rows | {cooldown_row})
-    store.refund_locked(rows, guess)
-    store.refund_locked(rows, sends)
-    store.reset_row(rows, cooldown_row)
-    row.refundable = "[]"
+    def _charges(self, send: Send) -> list[Charge]:
+        is_foreign = region_of(send.mobile) != self._default_region
+        return [self._foreign] if is_foreign and self._foreign is not None else []

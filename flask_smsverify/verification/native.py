@@ -44,7 +44,7 @@ class NativeCodes:
         if holder is not None:
             if not self._may_follow(session, holder, challenge):
                 return False
-            holder.native_key = None
+            holder.native_key = holder.id
             session.flush()
         elif self._may_be_accepted_elsewhere(session, challenge, sender):
             return False
@@ -58,7 +58,7 @@ class NativeCodes:
         def work(session: Session) -> None:
             row = lock_challenge(session, challenge_id)
             if row.native_sender == sender:
-                row.native_sender = row.native_key = None
+                row.native_sender, row.native_key = None, row.id
 
         self._ledger.run(work)
 
@@ -115,11 +115,10 @@ class NativeCodes:
 
     # --- checking ------------------------------------------------------------------------------
 
-    def is_accepted(self, challenge: Challenge, code: str) -> bool:
+    def is_accepted(self, session: Session, challenge: Challenge, code: str) -> bool:
         """Return whether this native code was accepted before."""
         digest = self._accepted_digest(challenge, code)
-        now = self._ledger.clock()
-        return self._ledger.read(lambda session: is_token_used(session, digest, now))
+        return is_token_used(session, digest, self._ledger.clock())
 
     def accept(self, session: Session, challenge: Challenge, code: str, now: datetime) -> bool:
         """Record that a native code was accepted; return False if it was accepted before."""

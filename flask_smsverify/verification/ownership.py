@@ -1,27 +1,32 @@
 """Ownership: which accounts hold a mobile, and what a new proof takes from them.
 
 `Ownership.prove` is the only function that grants a verification. It serves a right code, a proof
-token that an account claims, and a staff member who vouches for a user. Proofs of one mobile are
-serialized by a locked row, so the number of accounts per mobile is exact.
+token that an account claims, and a staff member who vouches for a user. Proofs of one mobile, and
+changes of one account, are serialized by the locks of `db.locks`, so the number of accounts per
+mobile is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Challenge, UsedToken, Verification
-from ..limits.usage import Charge, LimitStore
+from ..db.locks import Held, Locks, claim_id
+from ..db.models import Challenge, Lock, UsedToken, Verification
+from ..keyring import Keyring
+from ..limits.policy import LimitPolicy
 from ..phone import mask
 from .policy import Policy
 from .rules import Announcer, Rules, Users
+
+T = TypeVar("T")
 
 #: How long a new proof holds its mobile before the host has written the mobile to the user.
 _WRITE_GRACE = timedelta(minutes=1)
@@ -77,15 +82,19 @@ class Ownership:
     def __init__(
         self,
         ledger: Ledger,
-        store: LimitStore,
+        locks: Locks,
         *,
+        keys: LimitPolicy,
+        keyring: Keyring,
         rules: Rules,
         policy: Policy,
         users: Users,
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger
-        self._store = store
+        self._locks = locks
+        self._keys = keys
+        self._keyring = keyring
         self._rules = rules
         self._policy = policy
         self._users = users
@@ -93,30 +102,70 @@ class Ownership:
 
     # --- prepare and lock -----------------------------------------------------------------------
 
-    def prepare(
-        self, mobile: str, user_id: str | None, *, in_host_transaction: bool = False
-    ) -> Claimant:
+    def prepare(self, mobile: str, user_id: str | None) -> Claimant:
         """Do what must happen before the transaction that proves a mobile.
 
         The host is asked for its users here, because its database connections must not be waited
         for while a lock is held.
         """
-        charge, now = _lock_of(mobile), self._ledger.clock()
-        if in_host_transaction:
-            self._store.prepare_for_host_transaction(charge, now)
-        else:
-            self._store.prepare([charge], now)
         return Claimant(mobile, user_id, self._stale_proofs(mobile, user_id))
 
-    def lock(self, session: Session, claimant: Claimant, now: datetime) -> list[Verification]:
-        """Lock the mobile and its proofs; return the valid proofs of other users, oldest first."""
-        self._store.lock(session, [_lock_of(claimant.mobile)])
+    def run(
+        self,
+        claimant: Claimant,
+        work: Callable[[Session, list[Verification]], T],
+        *,
+        also: Sequence[int] = (),
+    ) -> T:
+        """Run a function in a transaction that has locked the mobile and the account.
+
+        :param work: gets the valid proofs of the mobile by other users, oldest first.
+        :param also: other keys to lock.
+        """
+        keys = self.lock_keys(claimant.mobile, claimant.user_id)
+
+        def locked(session: Session, held: Held) -> T:
+            self.require_claims(session, held, keys)
+            now = self._ledger.clock()
+            return work(session, self.other_proofs(session, claimant, now))
+
+        return self._locks.run([*keys, *also], locked)
+
+    def run_for_account(self, user_id: str, work: Callable[[Session], T]) -> T:
+        """Run a function in a transaction that has locked the account."""
+        keys = [self._keys.guesses("", user_id)]
+
+        def locked(session: Session, held: Held) -> T:
+            self.require_claims(session, held, keys)
+            return work(session)
+
+        return self._locks.run(keys, locked)
+
+    def lock_keys(self, mobile: str, user_id: str | None) -> list[int]:
+        """Return the keys that are locked for a proof: of the mobile, and of the account."""
+        keys = [self._keys.mobile(mobile)]
+        return keys if user_id is None else [*keys, self._keys.guesses(mobile, user_id)]
+
+    def require_claims(self, session: Session, held: Held, keys: Sequence[int]) -> None:
+        """Restart the transaction if a host's transaction may be claiming one of these keys."""
+        if self._locks.needs_claims:
+            ids = [claim_id(key) for key in keys]
+            held.require(*session.scalars(select(Lock.id).where(Lock.id.in_(ids))))
+
+    def other_proofs(
+        self, session: Session, claimant: Claimant, now: datetime
+    ) -> list[Verification]:
+        """Return the valid proofs of the mobile by other users, locked, oldest first."""
         return self._other_proofs(session, claimant.mobile, claimant.user_id, now, lock=True)
 
-    def lock_in_host_transaction(self, session: Session, claimant: Claimant) -> None:
-        """Lock the mobile in the host's transaction."""
-        charge = _lock_of(claimant.mobile)
-        self._store.lock_in_host_transaction(session, charge, self._ledger.clock())
+    def announce_claim(self, key: int) -> None:
+        """Make other transactions wait for the host's transaction that claims this key."""
+        if self._locks.needs_claims:
+            self._locks.announce_claim(key, self._ledger.clock())
+
+    def lock_claim(self, session: Session, key: int) -> None:
+        """Lock a claimed key in the host's transaction, after `announce_claim`."""
+        self._locks.lock_claim(session, key)
 
     def _stale_proofs(self, mobile: str, user_id: str | None) -> frozenset[ProofKey]:
         """Return the proofs of this mobile whose users have another mobile by now."""
@@ -163,7 +212,7 @@ class Ownership:
     ) -> Granted | None:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
-        :param others: what `lock` returned.
+        :param others: what `other_proofs` returned.
         :param channel: `sms`, `voice` or `staff`.
         :param sender: the sender that carried the code, or who vouched.
         :param proved_at: when the code was right, if that was before now.
@@ -184,7 +233,7 @@ class Ownership:
     def has_room_for(self, claimant: Claimant, others: Sequence[Verification]) -> bool:
         """Return whether `prove` would grant the claimant the verification.
 
-        :param others: what `lock` returned.
+        :param others: what `other_proofs` returned.
         """
         limit = self._rules.accounts_per_mobile
         holders = [row for row in others if _proof_key(row) not in claimant.stale]
@@ -276,7 +325,7 @@ class Ownership:
             for earlier in holders[: len(holders) - limit + 1]:
                 earlier.revoked_at = now
                 revoked.append(earlier.user_id)
-        row = session.get(Verification, claimant.user_id, with_for_update=True)
+        row = session.get(Verification, claimant.user_id)  # its account is locked
         if row is None:
             row = Verification(user_id=claimant.user_id, failures=0, created_at=now)
             session.add(row)
@@ -324,7 +373,7 @@ class Ownership:
         return found.until if found is not None and found.until > now else None
 
     def _forgotten_digest(self, user_id: str) -> str:
-        return self._store.row_id("forgotten proof", user_id)
+        return self._keyring.digest("forgotten proof", user_id)
 
     # --- undo -------------------------------------------------------------------------------------
 
@@ -334,11 +383,13 @@ class Ownership:
         A verification that was revoked meanwhile stays revoked.
         """
         proved, old_mobile = granted.verification, granted.before["mobile"]
-        locks = [_lock_of(mobile) for mobile in (granted.mobile, old_mobile) if mobile]
+        keys = [self._keys.mobile(mobile) for mobile in (granted.mobile, old_mobile) if mobile]
+        for user_id in (proved.user_id, *granted.revoked):
+            keys.append(self._keys.guesses("", user_id))
 
-        def work(session: Session) -> None:
+        def work(session: Session, held: Held) -> None:
+            self.require_claims(session, held, keys)
             now = self._ledger.clock()
-            self._store.lock(session, locks)
             row = session.get(Verification, proved.user_id, with_for_update=True)
             if row is not None and row.verified_at == proved.verified_at:
                 revoked_at = row.revoked_at
@@ -355,8 +406,7 @@ class Ownership:
                 if self._has_room(session, earlier, now):
                     earlier.revoked_at = None
 
-        self._store.prepare(locks, self._ledger.clock())
-        self._ledger.run(work)
+        self._locks.run(keys, work)
 
     def _has_room(self, session: Session, row: Verification, now: datetime) -> bool:
         """Return whether this row's mobile may have one more holder than the others."""
@@ -364,11 +414,6 @@ class Ownership:
         others = self._other_proofs(session, row.mobile or "", row.user_id, now, lock=True)
         limit = self._rules.accounts_per_mobile
         return not limit or len(others) < limit
-
-
-def _lock_of(mobile: str) -> Charge:
-    """Return the row that serializes the proofs of a mobile."""
-    return Charge("holders", mobile, ())
 
 
 def _verified_at(row: Verification) -> datetime:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from sqlalchemy import Connection
 
-from ..db.models import Verification
+from ..db.models import Streak, Verification
 
 #: A proof or challenge dated further ahead than this was written by a wrong clock.
 CLOCK_SKEW = timedelta(minutes=1)
@@ -38,8 +38,8 @@ class Rules:
     #: E.164 → fixed code. Nothing is sent to these mobiles.
     test_numbers: Mapping[str, str] = field(repr=False)
 
-    def is_locked(self, standing: Verification) -> bool:
-        """Return whether an account has had too many failures in a row."""
+    def is_locked(self, standing: Verification | Streak) -> bool:
+        """Return whether an account, or a mobile without one, had too many failures in a row."""
         return standing.locked_at is not None or standing.failures >= self.consecutive_failures
 
 

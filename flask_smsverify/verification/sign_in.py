@@ -111,15 +111,21 @@ class SignIn:
 
     # --- the code -------------------------------------------------------------------------------
 
-    def start(self, mobile: str, *, channel: Channel, ip: str | None) -> Challenge:
-        """Send a code to a mobile. `Verifier.start_for` documents the errors."""
-        return self._verifier.start_for(mobile, purpose=SIGN_IN, channel=channel, ip=ip)
+    def start(
+        self, mobile: str, *, channel: Channel, ip: str | None, device: str | None
+    ) -> Challenge:
+        """Send a code to a mobile. `Verifier.start_for` documents parameters and errors."""
+        return self._verifier.start_for(
+            mobile, purpose=SIGN_IN, channel=channel, ip=ip, device=device
+        )
 
-    def resend(self, challenge: Challenge, *, channel: Channel, ip: str | None) -> Challenge:
+    def resend(
+        self, challenge: Challenge, *, channel: Channel, ip: str | None, device: str | None
+    ) -> Challenge:
         """Send the code again. A challenge that is no longer open is replaced by a new one."""
         if challenge.state == Challenge.PENDING and self._ledger.clock() < challenge.expires_at:
-            return self._verifier.resend(challenge, channel=channel, ip=ip)
-        return self.start(challenge.mobile, channel=channel, ip=ip)
+            return self._verifier.resend(challenge, channel=channel, ip=ip, device=device)
+        return self.start(challenge.mobile, channel=channel, ip=ip, device=device)
 
     def check(self, challenge: Challenge, code: object, *, ip: str | None) -> Proof:
         """Check a code. `Verifier.check` documents the errors."""
@@ -195,10 +201,10 @@ class SignIn:
         if user is None:
             if not self.can_sign_up or not self._users.can_create:
                 raise NoAccount
-            claimant = self._ownership.prepare(mobile, None, in_host_transaction=True)
+            [key] = self._ownership.lock_keys(mobile, None)
+            self._ownership.announce_claim(key)
             self._ledger.run_in(
-                connection,
-                lambda session: self._ownership.lock_in_host_transaction(session, claimant),
+                connection, lambda session: self._ownership.lock_claim(session, key)
             )
             # A rival that had the lock before has committed by now. The host's own transaction may
             # be too old to see it.

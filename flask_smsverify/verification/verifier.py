@@ -4,9 +4,10 @@ Pages, JSON and the host's own Python code use the same methods, so they share t
 Each method delegates to the module that holds its steps: `issue`, `check`, `claim`, `accounts`,
 `change`.
 
-Rows are locked in one order everywhere: the mobile's ownership, verifications, the challenge, then
-usage and messages. The host's transaction may hold the first two for a while, when a proof token is
-claimed in it. In this order a request that waits for the host blocks no other user.
+Every transaction locks its keys first (`db.locks`): the mobile, the account, and for a send the
+address. The rows that it changes then belong to these keys. The counts of the whole site are locked
+last. The host's transaction may hold a mobile and an account for a while, when a proof token is
+claimed in it. Nobody waits for it with a lock that others need.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
 from ..db.models import Challenge, Message, Verification
+from ..db.types import to_ms
 from ..errors import InvalidToken, MobileRequired, NoChallenge
 from ..limits.policy import LimitPolicy
-from ..limits.usage import Charge
+from ..limits.usage import GuessLog
 from ..senders.base import Channel
 from .accounts import Accounts, check_line
 from .challenges import Challenges, Subject, is_expired, is_void, latest_challenge
@@ -31,9 +33,9 @@ from .change import MobileChanges
 from .check import CodeChecker, Proof
 from .claim import TokenClaim
 from .codes import NATIVE_LENGTHS, is_same_code, parse_code
+from .devices import DeviceTokens
 from .expiring import ExpiringProof, find_expiring
 from .issue import CodeIssuer
-from .limits import GuessLimits
 from .native import is_token_used
 from .policy import Policy, Status
 from .rules import CLOCK_SKEW, Rules, Users
@@ -64,8 +66,9 @@ class Verifier:
         *,
         challenges: Challenges,
         tokens: ProofTokens,
-        guesses: GuessLimits,
-        limits: LimitPolicy,
+        devices: DeviceTokens,
+        guesses: GuessLog,
+        keys: LimitPolicy,
         policy: Policy,
         rules: Rules,
         users: Users,
@@ -82,8 +85,10 @@ class Verifier:
         self.changes = stories.changes
         self._challenges = challenges
         self._tokens = tokens
+        #: The tokens of devices that have proved a mobile.
+        self.devices = devices
         self._guesses = guesses
-        self._limits = limits
+        self._keys = keys
         self._policy = policy
         self._rules = rules
         self._users = users
@@ -126,7 +131,13 @@ class Verifier:
         return self._issuer.issue(Subject(user_id, own, target, purpose), channel, ip)
 
     def start_for(
-        self, mobile: str, *, purpose: str, channel: Channel = "sms", ip: str | None = None
+        self,
+        mobile: str,
+        *,
+        purpose: str,
+        channel: Channel = "sms",
+        ip: str | None = None,
+        device: str | None = None,
     ) -> Challenge:
         """Send a code to a mobile before there is an account. Each call starts a new challenge.
 
@@ -134,21 +145,29 @@ class Verifier:
         reveals whether an account exists. `last_message` returns the outcome.
 
         :raises SendRefused: the host's `before_anonymous_send` refused it.
+        :param device: the device token of the request (cookie `smsverify_device`), which opens the
+            half of the mobile's limit that is kept for its owner.
         :raises: what `start` raises, except `SendFailed`.
         """
         check_line("purpose", purpose, _MAX_PURPOSE)
         subject = Subject(None, None, self._parse_mobile(mobile), purpose)
         self._before_anonymous_send(subject.mobile, channel)
-        return self._issuer.issue(subject, channel, ip)
+        return self._issuer.issue(subject, channel, ip, device=device)
 
     def resend(
-        self, challenge: Challenge, *, channel: Channel | None = None, ip: str | None = None
+        self,
+        challenge: Challenge,
+        *,
+        channel: Channel | None = None,
+        ip: str | None = None,
+        device: str | None = None,
     ) -> Challenge:
         """Send the code of an open challenge again.
 
         A challenge with less than a minute of lifetime left is replaced by a new one.
 
         :param channel: another channel; by default the same.
+        :param device: the device token of the request, for a challenge without an account.
         :raises NoChallenge: it is closed, or the user's mobile changed after it began.
         :raises: what `start` raises.
         """
@@ -164,6 +183,7 @@ class Verifier:
             channel or cast(Channel, challenge.channel),
             ip,
             resend_of=challenge.id,
+            device=device,
         )
 
     def load(self, challenge_id: str) -> Challenge:
@@ -190,7 +210,7 @@ class Verifier:
     ) -> Verification | Proof:
         """Check a code against an open challenge.
 
-        The guess is counted and committed before anything is compared. A right code refunds it.
+        The result is returned after the guess is committed. A right code counts against no limit.
 
         :param challenge_or_user: a challenge, or a user, which stands for the latest challenge for
             `purpose`.
@@ -320,9 +340,16 @@ class Verifier:
         """
         self._accounts.revoke(user, by=by)
 
-    def unlock(self, user: object) -> None:
-        """Unlock an account that was locked after too many failures."""
-        self._accounts.unlock(user)
+    def unlock(self, user_or_mobile: object) -> None:
+        """Unlock an account, or a mobile without one, after too many failures.
+
+        :param user_or_mobile: a user, or a mobile in any spelling.
+        :raises MobileError: text that is no mobile.
+        """
+        if isinstance(user_or_mobile, str):
+            self._accounts.unlock_mobile(self._parse_mobile(user_or_mobile))
+        else:
+            self._accounts.unlock(user_or_mobile)
 
     def forget(self, user: object) -> None:
         """Erase everything that is stored about a user, except usage, which holds digests only."""
@@ -386,11 +413,12 @@ class Verifier:
 
     def guess_wait(self, user: object) -> int:
         """Return whole seconds until this user may guess again; 0 if now."""
-        subject = Subject(self._users.id_of(user), None, "", "verify")
-        return self._guesses.wait(self._guesses.charges(subject, ip=None))
+        user_id = self._users.id_of(user)
+        subject, now = self._keys.guesses("", user_id), self._ledger.clock()
 
-    def limits_of(
-        self, *, mobile: str | None = None, user_id: str | None = None, ip: str | None = None
-    ) -> list[Charge]:
-        """Return the limits of a mobile, a user or an address; without any, those of the site."""
-        return self._limits.of(mobile=mobile, user_id=user_id, ip=ip)
+        def work(session: Session) -> int:
+            challenge = latest_challenge(session, user_id, "verify", now)
+            is_first = challenge is None or challenge.attempts == 0
+            return self._guesses.wait(session, subject, to_ms(now), is_first=is_first)
+
+        return self._ledger.read(work)

@@ -31,6 +31,7 @@ from ..verification.policy import Status
 from ..verification.rules import NEW_NUMBER
 from .blueprint import blueprint, for_visitors
 from .change_view import change_view
+from .device import remember_device
 from .fields import is_set, read_channel, read_fields
 from .flash import flash_problem, pop_notice, pop_problem
 from .interface import current_ui
@@ -134,7 +135,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
         ):
             # Another mobile was proved since the code was sent.
             return fail(visitor, problem_from_error(NoChallenge()), target)
-        state.verifier.check(
+        verification = state.verifier.check(
             visitor.user,
             form.get("code"),
             ip=client_address(),
@@ -150,6 +151,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
         if isinstance(error, MobileTaken):
             visitor = visitor.with_new_mobile(None)
         return fail(visitor, problem_from_error(error), target)
+    remember_device(verification.mobile, visitor.id)
     visitor = visitor.with_new_mobile(None)
     if visitor.is_login_pending:
         complete_login(visitor.user)

@@ -35,6 +35,7 @@ from ..verification.proof_of_work import BITS, PUZZLES
 from ..verification.sign_in import SIGN_IN
 from .blueprint import blueprint
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
+from .device import device_token, remember_device
 from .fields import is_set, read_channel, read_fields
 from .flash import flash_notice, flash_problem, notice_text, pop_notice, pop_problem
 from .interface import current_ui
@@ -160,7 +161,9 @@ def _start(typed: Any, form: Mapping[str, Any]) -> Challenge:
     channel = read_channel(form.get("channel", "sms"))
     get_state().parse_mobile(typed)  # an invalid number costs no work
     _check_work(form, typed)
-    return get_state().sign_in.start(typed, channel=channel, ip=client_address())
+    return get_state().sign_in.start(
+        typed, channel=channel, ip=client_address(), device=device_token()
+    )
 
 
 def _resend(challenge: Challenge | None, form: Mapping[str, Any]) -> Challenge:
@@ -169,7 +172,9 @@ def _resend(challenge: Challenge | None, form: Mapping[str, Any]) -> Challenge:
     channel = read_channel(form.get("channel", challenge.channel))
     if not is_open(challenge):  # a new one is sent to the same number
         _check_work(form, challenge.id)
-    return get_state().sign_in.resend(challenge, channel=channel, ip=client_address())
+    return get_state().sign_in.resend(
+        challenge, channel=channel, ip=client_address(), device=device_token()
+    )
 
 
 def _resend_notice(challenge: Challenge) -> str:
@@ -256,6 +261,7 @@ def sign_in_check() -> ResponseReturnValue:
         if _goes_to_host_page(proof):
             return _to_host_page(proof, target)
         account = state.sign_in.enter(proof)
+        remember_device(proof.mobile, state.users.id_of(account.user))
     except SMSVerifyError as error:
         return _fail(error, target)
     _leave_other_account(account.user)

@@ -26,7 +26,7 @@ from sqlalchemy import exc, text
 from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.commit_hooks import after_commit
 from flask_smsverify.db.ledger import Ledger
-from flask_smsverify.db.models import Base, Budget, UsedToken, Verification
+from flask_smsverify.db.models import Base, Streak, UsedToken, Verification
 from flask_smsverify.errors import ConfigurationError, StoreUnavailable, UncommittedWrites
 
 MakeApp = Callable[..., Flask]
@@ -225,11 +225,15 @@ def test_an_exception_rolls_the_transaction_back_and_returns_its_connection(
 def test_parallel_inserts_leave_an_existing_row_unchanged(make_app: MakeApp, database: str) -> None:
     ledger = make_app(database).extensions["smsverify"].ledger
     now = datetime.now(UTC)
-    row = {"id": "a" * 40, "scope": "site", "spent": "{}", "used_at": now}
-    ledger.insert_all_if_absent(Budget, [row])
-    ends = race(12, lambda _: ledger.insert_all_if_absent(Budget, [row | {"spent": "other"}]))
-    assert ends == {"ok": 12}
-    assert ledger.read(lambda session: session.get(Budget, "a" * 40)).spent == "{}"
+    row = {"subject": 7, "failures": 1, "locked_at": None, "updated_at": now}
+
+    def insert(failures: int) -> None:
+        rows = [row | {"failures": failures}]
+        ledger.run(lambda session: ledger.insert_missing(session, Streak, rows))
+
+    insert(1)
+    assert race(12, lambda _: insert(2)) == {"ok": 12}
+    assert ledger.read(lambda session: session.get(Streak, 7)).failures == 1
 
 
 # --- beside the host's session --------------------------------------------------------------------

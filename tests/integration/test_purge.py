@@ -77,9 +77,11 @@ def test_purge_keeps_limits_cooldowns_open_challenges_and_locks(
         assert flow.check(challenge, flow.code(challenge)).verified_at
         flow.clock.advance(days=400)
         purge(flow.state.ledger, timedelta(days=2), longest_limit=timedelta(days=300))
-        assert counts(app)["smsverify_budget"] > 0, "a limit of 300 days needs 600 days of usage"
+        assert counts(app)["smsverify_usage_send"] == 2, "a limit of 300 days needs 600 of usage"
+        assert counts(app)["smsverify_usage_guess"] == 1
         purge(flow.state.ledger, timedelta(days=2))
-        assert counts(app)["smsverify_budget"] == 0
+        assert counts(app)["smsverify_usage_send"] == 1, "the site's windows are counted from it"
+        assert counts(app)["smsverify_usage_guess"] == 0
         assert flow.verifier.status(flow.user(2)).locked
         left = flow.state.ledger.read(
             lambda session: [

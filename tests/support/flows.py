@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 
 from flask_smsverify.db.models import Challenge, Verification
 from flask_smsverify.delivery import Routes
-from flask_smsverify.limits.usage import Charge
 from flask_smsverify.senders.base import Capability, DeliveryState, Receipt, Sender
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification import codes
@@ -29,9 +28,15 @@ NO_LIMITS = dict.fromkeys(
         "user",
         "mobiles_per_user",
         "ip",
+        "network",
+        "wide",
         "foreign",
         "site",
+        "tries",
+        "tries_network",
         "failures",
+        "failures_ip",
+        "failures_network",
         "site_failures",
     )
 )
@@ -171,10 +176,17 @@ class Flow:
         db.session.commit()
 
     def used(self, scope: str, key: str = "") -> int:
-        """Return the usage of a key in the longest window of a limit."""
-        charge = Charge(scope, key, self.state.settings.limits[scope][-1:])
-        [usage] = self.state.usage.usage([charge], self.clock())
-        return usage.used
+        """Return the usage of a key in the longest window of a limit.
+
+        :param key: a mobile, a user's key or an address; for `failures`, with `user` or `mobile`
+            before it.
+        """
+        kinds = {"mobile": "mobile", "user": "user_id", "mobiles_per_user": "user_id"}
+        kind, _, rest = key.partition(" ")
+        named = {kinds[kind]: rest} if scope == "failures" else {kinds.get(scope, "ip"): key}
+        scopes = self.state.limits.scopes(**(named if key else {}))
+        usages = self.state.limits.usage(scopes, self.clock())
+        return [usage for usage in usages if usage.scope == scope][-1].used
 
 
 def flow_of(app: Flask, clock: Clock | None = None) -> Flow:

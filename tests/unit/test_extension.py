@@ -285,12 +285,22 @@ def test_a_gateway_must_be_a_subclass_of_sender(gateway: Any) -> None:
         SMSVerify().register_gateway("carrier", gateway)
 
 
+WIKIPAYAM = {"gateway": "wikipayam", "token": "t", "line": "1000", "otp_pattern_id": 1}
+
+
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
         ({"SMSVERIFY_CODE_LENGTH": 5}, "one guess in 100,000 is right"),
         ({"SMSVERIFY_CONSECUTIVE_FAILURES": 101}, "at most 100 are recommended"),
-        ({"TESTING": False}, "only stores codes in memory and sends none"),
+        (
+            {"TESTING": False, "SMSVERIFY_SITE_NAME": "Shop"},
+            "only stores codes in memory and sends none",
+        ),
+        (
+            {"TESTING": False, "SMSVERIFY_SENDERS": {"main": WIKIPAYAM}},
+            "SMSVERIFY_SITE_NAME is not set",
+        ),
         ({"SMSVERIFY_CODE_LENGTH": 6, "SMSVERIFY_CONSECUTIVE_FAILURES": 100}, ""),
     ],
 )
@@ -301,7 +311,7 @@ def test_a_weak_setting_logs_a_warning(
     options: dict[str, Any],
     warning: str,
 ) -> None:
-    make_app(sqlite, SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}}, **options)
+    make_app(sqlite, **{"SMSVERIFY_SENDERS": {"memory": {"gateway": "memory"}}, **options})
     warned = [
         record.getMessage()
         for record in caplog.records

@@ -79,13 +79,14 @@ def test_a_transfer_sends_a_notice_and_ends_the_earlier_verification(
         assert verifier.status(second).state == "verified"
 
 
-def test_the_staff_get_one_notice_a_day_when_the_sites_limit_is_used_up(
+def test_the_staff_get_one_notice_a_day_at_the_half_and_at_the_end_of_the_sites_limit(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(
         sqlite,
         users=4,
         SMSVERIFY_LIMITS={"site": "2/day"},
+        SMSVERIFY_SITE_RESERVED=0,
         SMSVERIFY_STAFF_MOBILES=["09121110000", "09121110001"],
     )
     state = app.extensions["smsverify"]
@@ -102,14 +103,14 @@ def test_the_staff_get_one_notice_a_day_when_the_sites_limit_is_used_up(
                 state.verifier.start(db.session.get(User, number))
             assert refused.value.scope == "site"
         recipients = [message.to for message in box.messages if not message.code]
-        assert sorted(recipients) == ["+989121110000", "+989121110001"]
-        assert reached == ["site whole"]
-        # The limit is reset and used up again on the same day: a second signal, no second notice.
-        state.usage.reset(state.verifier.limits_of())
+        assert sorted(recipients) == ["+989121110000"] * 2 + ["+989121110001"] * 2
+        assert reached == ["site half", "site whole"]
+        # The limit is reset and used up again on the same day.
+        state.limits.reset(state.limits.scopes())
         for number in (3, 4):
             state.verifier.start(db.session.get(User, number))
-        assert reached == ["site whole"] * 2
-        assert len([message for message in box.messages if not message.code]) == 2
+        assert reached == ["site half", "site whole"]
+        assert len([message for message in box.messages if not message.code]) == 4
 
 
 def test_a_notice_is_in_persian_if_the_locale_getter_fails(make_app: MakeApp, sqlite: str) -> None:
@@ -154,7 +155,8 @@ def test_a_notice_that_fails_does_not_affect_the_proof(
             verifier.check(challenge, memory.last.code)
             if mobile is None:
                 memory.clear()
-                app.extensions["smsverify"].usage.reset(verifier.limits_of(user_id="1"))
+                limits = app.extensions["smsverify"].limits
+                limits.reset(limits.scopes(user_id="1"))
         app.extensions["smsverify"].workers.wait()
         assert verifier.latest(user).state == "verified"
     assert "the notice mobile.changed was not sent" in caplog.text

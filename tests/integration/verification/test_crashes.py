@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flows import Flow
-from parallel import outcome
 
 from flask_smsverify.errors import TooSoon
-
-MakeFlow = Callable[..., Flow]
 
 
 class CrashError(BaseException):
@@ -36,19 +33,27 @@ def test_after_a_crash_before_the_gateway_call_the_code_can_be_sent_again(
     assert flow.check(challenge, flow.memory.last.code).verified_at
 
 
-def test_a_crash_before_the_comparison_costs_the_attempt(
+def test_a_crash_before_the_commit_of_a_guess_reveals_nothing_and_changes_nothing(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Neither a wrong code nor the right one: the caller has no answer, and nothing is written."""
     challenge = flow.start()
+    ledger = flow.state.ledger
+    run = ledger.run
 
-    def crash(*_: object) -> None:
-        raise CrashError
+    def crash(work: Any) -> Any:
+        def work_and_crash(session: Any) -> None:
+            work(session)
+            raise CrashError
+
+        return run(work_and_crash)
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow.verifier._checker, "_compare", crash)
-        for _ in range(5):
+        patched.setattr(ledger, "run", crash)
+        for code in (flow.wrong(challenge), flow.code(challenge)):
             with pytest.raises(CrashError):
-                flow.check(challenge, flow.code(challenge))
-    assert outcome(lambda: flow.check(challenge, flow.code(challenge))) == "TooManyAttempts"
-    flow.clock.advance(31)
-    assert flow.start().id != challenge.id
+                flow.check(challenge, code)
+    after = flow.verifier.load(challenge.id)
+    assert (after.attempts, after.state) == (0, "pending")
+    assert flow.used("failures", "user 1") == 0
+    assert flow.check(challenge, flow.code(challenge)).verified_at

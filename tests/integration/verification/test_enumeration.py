@@ -46,7 +46,7 @@ def executed_sql(flow: Flow) -> Iterator[dict[str, list[str]]]:
 
 def visible_values(challenge: Challenge) -> dict[str, object]:
     """Return what a host could show of a challenge, with times relative to its start."""
-    hidden = {"id", "mobile", "refundable", "_sa_instance_state"}
+    hidden = {"id", "mobile", "open_key", "native_key", "_sa_instance_state"}
     return {
         name: value - challenge.created_at if isinstance(value, datetime) else value
         for name, value in vars(challenge).items()

@@ -14,7 +14,7 @@ from flows import MEMORY, NO_LIMITS, Flow, Native, count_comparisons, flow_of
 from hostapp import create_app, db
 from parallel import TOTAL, Processes, guess, outcome, race
 
-from flask_smsverify.db.models import Challenge, Verification
+from flask_smsverify.db.models import Challenge, UsageGuess, Verification
 from flask_smsverify.errors import AccountLocked, SMSVerifyError, TooManyAttempts, WrongCode
 
 MakeFlow = Callable[..., Flow]
@@ -49,41 +49,31 @@ def test_of_100_parallel_wrong_codes_exactly_5_are_compared(
     ],
     ids=["attempts", "failures of the account", "failures of the site", "lock"],
 )
-def test_a_guess_beyond_a_limit_is_refused_without_a_write_or_a_lock(
+def test_a_guess_beyond_a_limit_is_refused_and_changes_nothing(
     make_flow: MakeFlow,
     sqlite: str,
     monkeypatch: pytest.MonkeyPatch,
     config: dict[str, Any],
     error: type[SMSVerifyError],
 ) -> None:
-    """The error is the one that the same guess gets under the lock."""
     flow = make_flow(sqlite, **config)
     ip = "203.0.113.7"
-    challenges = [flow.start()]
-    if error is not AccountLocked:  # a sign-up has no account to lock
-        challenges.append(flow.sign_up("09123450007", ip=ip))
+    challenges = [flow.start(), flow.sign_up("09123450007", ip=ip)]
     flow.state.workers.wait()
     for challenge in challenges:
-        flow.state.usage.reset(flow.verifier.limits_of())
+        flow.state.limits.reset(flow.state.limits.scopes())
         for _ in range(5):
             with pytest.raises(WrongCode):
                 flow.check(challenge, flow.wrong(challenge), ip=ip)
-
-        def refused(challenge: Challenge = challenge) -> Any:
-            with pytest.raises(error) as caught:
-                flow.check(challenge, flow.code(challenge), ip=ip)
-            return caught.value
-
-        with monkeypatch.context() as patched:
-            patched.setattr(flow.verifier._checker, "_refuse_early", lambda *_: None)
-            under_the_lock = refused()
-        with monkeypatch.context() as patched:
-            written: list[object] = []
-            patched.setattr(flow.state.ledger, "run", written.append)
-            early = refused()
-        assert written == []
-        assert vars(early) == vars(under_the_lock)
-        assert str(early) == str(under_the_lock)
+        before = flow.state.ledger.read(lambda session: session.query(UsageGuess).count())
+        compared = count_comparisons(monkeypatch)
+        for code in (flow.code(challenge), flow.wrong(challenge)):
+            with pytest.raises(error):
+                flow.check(challenge, code, ip=ip)
+        assert compared == []
+        assert flow.verifier.load(challenge.id).attempts == 5
+        after = flow.state.ledger.read(lambda session: session.query(UsageGuess).count())
+        assert after == before
 
 
 @pytest.mark.race

@@ -30,7 +30,7 @@ from flask_smsverify.errors import (
     WrongCode,
 )
 from flask_smsverify.guard import decide
-from flask_smsverify.limits.usage import Charge
+from flask_smsverify.limits.counters import Charge
 from flask_smsverify.settings import Limit
 from flask_smsverify.verification.change import MobileChanges
 
@@ -551,7 +551,7 @@ def test_codes_that_were_sent_before_the_limit_start_no_fourth_change(
         changing.changes.send_to_new(changing.user, NEW)
         started = [Charge("changes", "1", (Limit(3, 86_400),))]
         for _ in range(3):  # as by other sessions of the account meanwhile
-            changing.flow.state.usage.reserve(started, changing.flow.clock())
+            changing.flow.state.counters.reserve(started, changing.flow.clock())
         with pytest.raises(RateLimited):
             changing.changes.prove_new(changing.user, changing.code(NEW))
         assert changing.changes.current(changing.user) is None

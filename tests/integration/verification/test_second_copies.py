@@ -94,10 +94,15 @@ def test_a_database_failure_after_the_first_copy_does_not_fail_the_send(
     flow.route(first, second)
     first.fail_with(Unknown("first", "no answer"), arrives=True)
 
-    def down(*_: object, **__: object) -> None:
-        raise StoreUnavailable("down")
+    limits = flow.verifier._issuer._limits
+    record = limits.record
 
-    monkeypatch.setattr(flow.state.usage, "reserve", down)
+    def record_once(*arguments: Any) -> Any:
+        if first.messages:
+            raise StoreUnavailable("down")
+        return record(*arguments)
+
+    monkeypatch.setattr(limits, "record", record_once)
     challenge = flow.start()
     assert second.messages == []
     assert flow.check(challenge, first.last.code).verified_at

@@ -24,7 +24,7 @@ from flask_smsverify import signals
 from flask_smsverify.db.models import Base, Verification
 from flask_smsverify.errors import SMSVerifyError, Unavailable, Unknown
 from flask_smsverify.keyring import Keyring
-from flask_smsverify.limits.usage import Charge, Cooldown
+from flask_smsverify.limits.counters import Charge
 from flask_smsverify.settings.schema import Limit
 from flask_smsverify.verification import challenges, check, ownership, policy
 from flask_smsverify.web.visitor import Visitor
@@ -267,7 +267,6 @@ def test_a_database_error_contains_no_code_or_mobile(
 def test_no_repr_contains_a_mobile_or_a_key() -> None:
     for value in (
         Charge("mobile", "+989123450001", (Limit(1, 60),)),
-        Cooldown("verify mobile +989123450001", (30,)),
         challenges.Subject("1", "+989123450001", "+989123450002", "verify"),
         check.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
         policy.Status("verified", "+989123450001"),

@@ -14,10 +14,10 @@ from flask_smsverify.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from flask_smsverify.limits.usage import Reservation
+from flask_smsverify.limits.usage import SendKeys
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification.code_job import CodeJob
-from flask_smsverify.verification.issue import Opened
+from flask_smsverify.verification.limits import Send
 
 
 def test_a_native_code_is_assigned_to_its_challenge_and_has_no_segments(
@@ -48,7 +48,7 @@ def test_native_codes_are_released_if_certainly_none_was_sent(
         with pytest.raises(SendFailed):
             flow.start(number)
         challenge = flow.verifier.latest(flow.user(number))
-        assert (challenge.native_sender, challenge.native_key) == (None, None), error
+        assert (challenge.native_sender, challenge.native_key) == (None, challenge.id), error
 
 
 def test_a_failed_release_of_native_codes_does_not_stop_the_next_sender(
@@ -96,7 +96,8 @@ def test_the_repr_of_a_job_contains_no_code_and_no_mobile(flow: Flow) -> None:
     challenge = flow.start()
     dispatcher = flow.verifier._issuer._dispatcher
     message = Message(id="m" * 32, channel="sms")
-    job = dispatcher.prepare(Opened(challenge, message, [], Reservation()))
+    send = Send(SendKeys(mobile=1, pace=2, guesses=3), challenge.mobile)
+    job = dispatcher.prepare(challenge, message, send, "en")
     assert isinstance(job, CodeJob)
     assert flow.code(challenge) not in repr(job)
-    assert challenge.mobile not in repr(job)
+    assert challenge.mobile not in repr(job) + repr(send)

@@ -84,7 +84,7 @@ class VerificationMachine(RuleBasedStateMachine):
             return [to for to, _ in self.gateway.sent] + [
                 message.to for message in self.gateway.own
             ]
-        return [message.to for message in self.gateway.messages]
+        return [message.to for message in self.gateway.messages if message.code]
 
     @rule(
         number=st.sampled_from(USERS),

@@ -152,6 +152,8 @@ def test_auto_asks_only_while_half_of_a_limit_of_the_site_is_used(
         SMSVERIFY_SIGN_IN=True,
         SMSVERIFY_ANONYMOUS_CHALLENGE="auto",
         SMSVERIFY_LIMITS={"site": "4/day"},
+        SMSVERIFY_SITE_RESERVED=0,
+        SMSVERIFY_NETWORK_SHARE=1,
     )
     client = app.test_client()
     for at in (1, 2):

@@ -1,0 +1,203 @@
+"""Locks: rows that a transaction locks before it decides on what other transactions may change.
+
+Three kinds of rows are in the table `smsverify_lock`:
+
+- 1,022 stripes, which exist from the start. A key is locked by the stripe that its digest falls on,
+  so no row has to be created for a key. Unrelated keys may share a stripe, so a stripe is held
+  for a few milliseconds only.
+- Two rows for the counts of the whole site. A transaction locks them after everything else.
+- One row for each mobile and each user that a host's transaction claims a proof for. That
+  transaction may last for seconds, so it must not hold a stripe. The rows are created by the claim.
+
+The rows of one statement are locked in the order of their ids, and a transaction locks claim rows
+before stripes, and stripes before the site. So no two transactions wait for each other.
+
+SQLite has one writer at a time and needs none of this.
+
+A lock is a statement of its own: with the lock and the counting in one statement, PostgreSQL counts
+in a snapshot from before the lock was free.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import BigInteger, ScalarSelect, bindparam, select, update
+from sqlalchemy.orm import Session
+
+from ..errors import StoreUnavailable
+from .errors import is_lock_not_available
+from .ledger import LOCK_SECONDS, Ledger
+from .models import Lock
+
+STRIPES = 1024
+#: The rows that order the counts of the whole site.
+SITE_SENDS, SITE_GUESSES = 0, 1
+_FIRST_STRIPE = 2
+#: Ids of claim rows are above those of stripes.
+_FIRST_CLAIM = 1 << 20
+
+#: Seconds between two tries to lock the row of a claim. No connection is held in between.
+_POLL_SECONDS = 0.05
+
+T = TypeVar("T")
+
+
+class ClaimInProgress(Exception):
+    """Rows of claims must be locked first.
+
+    :param ids: the ids of these rows.
+    """
+
+    def __init__(self, ids: frozenset[int]) -> None:
+        super().__init__("a claim may be in progress")
+        self.ids = ids
+
+
+class _RowsMissing(Exception):
+    """The rows that exist from the start were not created yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The claim rows that a transaction has locked.
+
+    :param claims: their ids.
+    """
+
+    claims: frozenset[int]
+
+    def require(self, *found: int | None) -> None:
+        """Restart the transaction unless it has locked the claim rows that were found.
+
+        :param found: ids of rows; None for one that does not exist.
+        """
+        missing = frozenset(row for row in found if row is not None) - self.claims
+        if missing:
+            raise ClaimInProgress(missing)
+
+
+def claim_id(key: int) -> int:
+    """Return the id of the row of a claimed key."""
+    return _FIRST_CLAIM + (key & ((1 << 62) - 1))
+
+
+def _stripe(key: int) -> int:
+    return _FIRST_STRIPE + key % (STRIPES - _FIRST_STRIPE)
+
+
+class Locks:
+    """Locks keys, which are digests of 64 bits."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._is_needed = ledger.dialect != "sqlite"
+
+    def run(self, keys: Iterable[int], work: Callable[[Session, Held], T]) -> T:
+        """Run a function in a transaction of the ledger that holds the locks of these keys.
+
+        :param work: gets the claims whose rows are locked. It passes the claim rows that it finds
+            to `Held.require`, which restarts the transaction with these rows locked.
+        :raises StoreUnavailable: the database did not take the write, or a claim takes too long.
+        """
+        stripes = sorted({_stripe(key) for key in keys})
+        held = Held(frozenset())
+        give_up_at = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return self._ledger.run(partial(self._locked, held, stripes, work))
+            except _RowsMissing:
+                self._create_rows()
+            except ClaimInProgress as found:
+                held = Held(held.claims | found.ids)
+            except StoreUnavailable as error:
+                is_claimed = bool(held.claims) and is_lock_not_available(error.__cause__)
+                if not is_claimed or time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(_POLL_SECONDS)
+
+    def _locked(
+        self,
+        held: Held,
+        stripes: Sequence[int],
+        work: Callable[[Session, Held], T],
+        session: Session,
+    ) -> T:
+        if held.claims:
+            # Without waiting, because a waiting transaction keeps a connection of the pool.
+            rows = select(Lock.id).where(Lock.id.in_(held.claims)).order_by(Lock.id)
+            session.execute(rows.with_for_update(nowait=True)).all()
+        self.lock_rows(session, stripes)
+        return work(session, held)
+
+    def lock_site(self, session: Session, row: int) -> None:
+        """Lock the counts of the site, as the last lock of a transaction.
+
+        :param row: `SITE_SENDS` or `SITE_GUESSES`.
+        """
+        self.lock_rows(session, [row])
+
+    def lock_rows(self, session: Session, ids: Sequence[int]) -> None:
+        """Lock rows that exist from the start."""
+        if not self._is_needed or not ids:
+            return
+        numbers = ",".join(map(str, ids))
+        table = self._table_name(session)
+        found = session.connection().exec_driver_sql(
+            f"SELECT id FROM {table} WHERE id IN ({numbers}) ORDER BY id FOR UPDATE"  # noqa: S608 -- numbers of this module
+        )
+        if len(found.all()) != len(ids):
+            raise _RowsMissing
+
+    def _table_name(self, session: Session) -> str:
+        connection = session.connection()
+        schemas = connection.get_execution_options().get("schema_translate_map") or {}
+        schema = schemas.get(None)
+        prepare = connection.dialect.identifier_preparer
+        return (
+            f"{prepare.quote_schema(schema)}.{Lock.__tablename__}" if schema else Lock.__tablename__
+        )
+
+    def _create_rows(self) -> None:
+        rows = [{"id": row, "claimed_at": None} for row in range(STRIPES)]
+        self._ledger.run(lambda session: self._ledger.insert_missing(session, Lock, rows))
+
+    # --- claims in the host's transaction --------------------------------------------------------
+
+    @property
+    def needs_claims(self) -> bool:
+        """Whether a host's transaction has to lock rows of its own."""
+        return self._is_needed
+
+    def announce_claim(self, key: int, now: datetime) -> None:
+        """Create or renew the row of a claimed key, when no transaction holds the key's stripe.
+
+        From then on, every transaction that locks the key finds the row.
+        """
+        values = {"id": claim_id(key), "claimed_at": now}
+        self.run(
+            [key],
+            lambda session, _: self._ledger.upsert(session, Lock, values, update=["claimed_at"]),
+        )
+
+    def lock_claim(self, session: Session, key: int) -> None:
+        """Lock the row of a claimed key in the host's transaction.
+
+        On SQLite there is no row, and the UPDATE takes the write lock of the database.
+        """
+        if self._is_needed:
+            row = select(Lock.id).where(Lock.id == claim_id(key))
+            session.execute(row.with_for_update()).all()
+        else:
+            nothing = update(Lock).where(Lock.id == claim_id(key)).values(claimed_at=None)
+            session.execute(nothing, execution_options={"synchronize_session": False})
+
+
+def claimed(name: str) -> ScalarSelect[int]:
+    """Return an SQL expression: the id of a claim row if it exists, from this bind parameter."""
+    return select(Lock.id).where(Lock.id == bindparam(name, type_=BigInteger)).scalar_subquery()

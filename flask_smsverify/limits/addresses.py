@@ -1,0 +1,64 @@
+"""Addresses of requests, and the networks that they count against."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+#: Bits of the networks that one address counts against, by IP version: itself, `network`, `wide`.
+#: A subscriber of IPv6 has a /64 or more, a site a /56 or a /48 (RFC 6177).
+_BITS = {4: (32, 24, 24), 6: (64, 56, 48)}
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d*)?|(?P<v4>[\d.]+):\d*")
+
+
+class Address(NamedTuple):
+    """An address as it is counted, in networks of growing size.
+
+    :param ip: an IPv4 address, or the /64 of an IPv6 address.
+    :param network: the /24 or the /56.
+    :param wide: the /48 of IPv6; for IPv4 the /24 again.
+    """
+
+    ip: str
+    network: str
+    wide: str
+
+
+#: Requests whose address is text that is no address share one set of limits.
+_UNREADABLE = Address("not an address", "not an address", "not an address")
+
+
+def parse_address(raw: str | None) -> Address | None:
+    """Return what a request's address counts against; None for a request without an address.
+
+    A port, brackets and a zone are ignored. Behind a Unix socket, servers report no address.
+
+    :param raw: the address as the server or `address_getter` gives it.
+    """
+    text = (raw or "").strip()
+    if not text or text.startswith(("unix:", "@", "/")):
+        return None
+    match = _WITH_PORT.fullmatch(text)
+    if match:
+        text = match["v6"] or match["v4"] or ""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return _UNREADABLE
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    own, network, wide = (
+        ipaddress.ip_network((int(address), bits), strict=False)
+        if address.version == 4
+        else ipaddress.IPv6Network((int(address), bits), strict=False)
+        for bits in _BITS[address.version]
+    )
+    ip = str(address) if address.version == 4 else str(own)
+    return Address(ip, str(network), str(wide))
+
+
+def network_of(raw: str | None) -> str:
+    """Return the network of an address, such as `192.0.2.0/24`; empty without an address."""
+    address = parse_address(raw)
+    return address.network if address else ""

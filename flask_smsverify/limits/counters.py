@@ -1,0 +1,177 @@
+"""Limits of events that are neither sends nor guesses: notices, changes of a mobile, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from ..db.ledger import Ledger
+from ..db.locks import Locks
+from ..db.models import UsageEvent
+from ..db.rows import insert_into, insert_numbered
+from ..db.types import to_ms
+from ..errors import RateLimited
+from ..keyring import Keyring
+from ..settings import Limit
+from .windows import seconds_left
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One unit to take from one scope.
+
+    :param scope: its name in `SMSVERIFY_LIMITS`, or another name.
+    :param key: the mobile or user that is limited; empty for the whole site.
+    """
+
+    scope: str
+    key: str = field(repr=False)  # a mobile, often
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The usage of one limit.
+
+    :param wait: whole seconds until a unit is free; 0 if one is free now.
+    """
+
+    scope: str
+    limit: Limit
+    used: int
+    wait: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Units that were taken.
+
+    :param ids: of their rows.
+    :param reached: `(scope, part, seconds)` of limits at their half or their end.
+    """
+
+    ids: tuple[int, ...] = ()
+    reached: tuple[tuple[str, str, int], ...] = ()
+
+
+class Counters:
+    """Counts events in the ledger."""
+
+    def __init__(self, ledger: Ledger, locks: Locks, keyring: Keyring) -> None:
+        self._ledger = ledger
+        self._locks = locks
+        self._keyring = keyring
+
+    def reserve(self, charges: Sequence[Charge], now: datetime) -> Reservation:
+        """Take a unit for every charge, or none, and commit.
+
+        :raises RateLimited: a limit is used up; names the one with the longest wait.
+        :raises StoreUnavailable: the database did not take it.
+        """
+        keys = [self._key(charge) for charge in charges]
+        return self._locks.run(keys, lambda session, _: self.reserve_locked(session, charges, now))
+
+    def reserve_locked(
+        self, session: Session, charges: Sequence[Charge], now: datetime
+    ) -> Reservation:
+        """Take the units in a transaction that holds the locks of `keys_of(charges)`.
+
+        :raises RateLimited: a limit is used up.
+        """
+        self._refuse(session, charges, now)
+        reached = [
+            (charge.scope, part, limit.seconds)
+            for charge in charges
+            for limit in charge.limits
+            if (part := _part_reached(self._count(session, charge, limit, to_ms(now)) + 1, limit))
+        ]
+        ids = []
+        for charge in charges:
+            values = {"at": to_ms(now), "subject": self._key(charge)}
+            ids.append(insert_numbered(session, _INSERT, values))
+        return Reservation(tuple(ids), tuple(reached))
+
+    def keys_of(self, charges: Iterable[Charge]) -> list[int]:
+        """Return the keys to lock for these charges."""
+        return [self._key(charge) for charge in charges]
+
+    def check(self, charges: Sequence[Charge], now: datetime) -> None:
+        """Raise what `reserve` would raise. Take nothing.
+
+        :raises RateLimited: a limit is used up.
+        """
+        self._ledger.read(lambda session: self._refuse(session, charges, now))
+
+    def refund(self, session: Session, reservation: Reservation) -> None:
+        """Refund units in the caller's transaction."""
+        if reservation.ids:
+            session.execute(delete(UsageEvent).where(UsageEvent.id.in_(reservation.ids)))
+
+    def usage(self, charges: Sequence[Charge], now: datetime) -> list[Usage]:
+        """Return the usage of every limit of these charges."""
+        return self._ledger.read(lambda session: self.usage_in(session, charges, to_ms(now)))
+
+    def usage_in(self, session: Session, charges: Sequence[Charge], now_ms: int) -> list[Usage]:
+        """Return the usage in the caller's transaction."""
+        return [
+            self._usage(session, charge, limit, now_ms)
+            for charge in charges
+            for limit in charge.limits
+        ]
+
+    def reset(self, charges: Sequence[Charge]) -> None:
+        """Reset the usage of these charges."""
+        self._ledger.run(lambda session: self.reset_in(session, charges))
+
+    def reset_in(self, session: Session, charges: Sequence[Charge]) -> None:
+        """Reset the usage in the caller's transaction."""
+        keys = self.keys_of(charges)
+        session.execute(delete(UsageEvent).where(UsageEvent.subject.in_(keys)))
+
+    def _refuse(self, session: Session, charges: Sequence[Charge], now: datetime) -> None:
+        overruns = [
+            (usage.wait, usage.scope)
+            for charge in charges
+            for limit in charge.limits
+            if (usage := self._usage(session, charge, limit, to_ms(now))).wait
+        ]
+        if overruns:
+            wait, scope = max(overruns)
+            raise RateLimited(wait, scope)
+
+    def _usage(self, session: Session, charge: Charge, limit: Limit, now_ms: int) -> Usage:
+        used = self._count(session, charge, limit, now_ms)
+        wait = 0
+        if used >= limit.amount:
+            nth = (
+                select(UsageEvent.at)
+                .where(UsageEvent.subject == self._key(charge))
+                .order_by(UsageEvent.at.desc())
+                .limit(1)
+                .offset(limit.amount - 1)
+            )
+            wait = seconds_left(session.scalar(nth) or now_ms, limit.seconds, now_ms)
+        return Usage(charge.scope, limit, used, wait)
+
+    def _count(self, session: Session, charge: Charge, limit: Limit, now_ms: int) -> int:
+        since = now_ms - limit.seconds * 1000
+        counted = select(func.count()).where(
+            UsageEvent.subject == self._key(charge), UsageEvent.at > since
+        )
+        return session.scalar(counted) or 0
+
+    def _key(self, charge: Charge) -> int:
+        return self._keyring.key("event", charge.scope, charge.key)
+
+
+_INSERT = insert_into(UsageEvent)
+
+
+def _part_reached(used: int, limit: Limit) -> str | None:
+    if used == limit.amount:
+        return "whole"
+    return "half" if used == -(-limit.amount // 2) else None

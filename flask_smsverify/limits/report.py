@@ -1,0 +1,289 @@
+"""The usage of the limits, for `flask smsverify limits`, and its reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from ..db.ledger import Ledger
+from ..db.locks import SITE_SENDS, Locks
+from ..db.models import Streak, UsageEvent, UsageGuess, UsageSend
+from ..db.types import to_ms
+from ..settings import Limit
+from .addresses import parse_address
+from .counters import Charge, Counters, Usage
+from .policy import LimitPolicy
+from .usage import Limits
+from .windows import seconds_left
+
+Column = InstrumentedAttribute[Any]
+
+#: Scopes of the whole site that `Counters` counts.
+_COUNTED_SITE_SCOPES = ("foreign", "messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One scope for one key.
+
+    :param usage: returns its usage at a time, given in milliseconds.
+    :param reset: resets it.
+    """
+
+    name: str
+    usage: Callable[[Session, int], list[Usage]]
+    reset: Callable[[Session], None]
+
+
+class LimitReport:
+    """Shows and resets the usage of limits."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        locks: Locks,
+        limits: Limits,
+        *,
+        keys: LimitPolicy,
+        counters: Counters,
+    ) -> None:
+        self._ledger = ledger
+        self._locks = locks
+        self._limits = limits
+        self._keys = keys
+        self._counters = counters
+
+    def scopes(
+        self, *, mobile: str | None = None, user_id: str | None = None, ip: str | None = None
+    ) -> list[Scope]:
+        """Return the scopes of a mobile, a user or an address; without any, those of the site.
+
+        :param mobile: E.164.
+        """
+        if mobile is None and user_id is None and ip is None:
+            return [*self._site_scopes(), *self._event_scopes("", _COUNTED_SITE_SCOPES)]
+        found: list[Scope] = []
+        if mobile is not None:
+            found += self._of_mobile(mobile)
+        if user_id is not None:
+            found += self._of_user(user_id)
+        if ip is not None:
+            found += self._of_address(ip)
+        return found
+
+    def usage(self, scopes: Sequence[Scope], now: datetime) -> list[Usage]:
+        """Return the usage of every limit of these scopes."""
+        return self._ledger.read(
+            lambda session: [
+                usage for scope in scopes for usage in scope.usage(session, to_ms(now))
+            ]
+        )
+
+    def reset(self, scopes: Sequence[Scope]) -> None:
+        """Reset the usage of these scopes."""
+
+        def work(session: Session) -> None:
+            self._locks.lock_site(session, SITE_SENDS)
+            for scope in scopes:
+                scope.reset(session)
+
+        self._ledger.run(work)
+
+    def reset_all(self) -> None:
+        """Reset all usage, cooldowns and streaks of mobiles, for tests."""
+
+        def work(session: Session) -> None:
+            for model in (UsageSend, UsageGuess, UsageEvent, Streak):
+                session.execute(delete(model))
+
+        self._ledger.run(work)
+
+    # --- scopes ---------------------------------------------------------------------------------
+
+    def _of_mobile(self, mobile: str) -> Iterator[Scope]:
+        key = self._keys.mobile(mobile)
+        yield from self._keyed("mobile", UsageSend.mobile, key)
+        unproven = tuple(
+            Limit(limit.amount - limit.amount // 2, limit.seconds)
+            for limit in self._limits["mobile"]
+        )
+        if unproven:
+            yield self._counted(
+                "mobile (unproven)", unproven, UsageSend.mobile, key, UsageSend.by_owner.is_(False)
+            )
+        yield from self._keyed("failures", UsageGuess.subject, self._keys.guesses(mobile, None))
+        yield from self._event_scopes(mobile, ("notices", "unproved_events"))
+
+    def _of_user(self, user_id: str) -> Iterator[Scope]:
+        key = self._keys.account(user_id)
+        yield from self._keyed("user", UsageSend.account, key)
+        if self._limits["mobiles_per_user"]:
+            yield self._account_mobiles(key)
+        yield from self._keyed("failures", UsageGuess.subject, self._keys.guesses("", user_id))
+
+    def _of_address(self, ip: str) -> Iterator[Scope]:
+        address = parse_address(ip)
+        keys = self._keys.of_address(address) if address else {}
+        for scope, column in (
+            ("ip", UsageSend.ip),
+            ("network", UsageSend.network),
+            ("wide", UsageSend.wide),
+        ):
+            if scope in keys:
+                yield from self._keyed(scope, column, keys[scope])
+        if keys:
+            yield from self._keyed("tries", UsageSend.ip, keys["tries"])
+            yield from self._keyed("tries_network", UsageSend.network, keys["tries_network"])
+            yield from self._keyed("failures_ip", UsageGuess.ip, keys["ip"])
+            yield from self._keyed("failures_network", UsageGuess.network, keys["network"])
+
+    def _keyed(self, scope: str, column: Column, key: int) -> Iterator[Scope]:
+        if self._limits[scope]:
+            yield self._counted(scope, self._limits[scope], column, key)
+
+    def _counted(
+        self,
+        name: str,
+        limits: Sequence[Limit],
+        column: Column,
+        key: int,
+        condition: Any = None,
+    ) -> Scope:
+        model = column.class_
+
+        def usage(session: Session, now_ms: int) -> list[Usage]:
+            return [
+                self._usage(session, name, limit, column, key, condition, now_ms)
+                for limit in limits
+            ]
+
+        def reset(session: Session) -> None:
+            cleared = {column.key: None}
+            if column is UsageSend.mobile:
+                cleared |= {"pace": None}
+            elif column is UsageSend.account:
+                cleared |= {"pace": None, "account_mobile": None}
+            session.execute(update(model).where(column == key).values(cleared))
+
+        return Scope(name, usage, reset)
+
+    def _usage(
+        self,
+        session: Session,
+        name: str,
+        limit: Limit,
+        column: Column,
+        key: int,
+        condition: Any,
+        now_ms: int,
+    ) -> Usage:
+        at = column.class_.at
+        rows = select(at).where(column == key, at > now_ms - limit.seconds * 1000)
+        if condition is not None:
+            rows = rows.where(condition)
+        times = session.scalars(rows.order_by(at.desc()).limit(limit.amount)).all()
+        wait = 0
+        if len(times) >= limit.amount:
+            wait = seconds_left(times[-1], limit.seconds, now_ms)
+        return Usage(name, limit, len(times), wait)
+
+    def _account_mobiles(self, key: int) -> Scope:
+        def usage(session: Session, now_ms: int) -> list[Usage]:
+            found = []
+            for limit in self._limits["mobiles_per_user"]:
+                last_used = func.max(UsageSend.at).label("last_used")
+                times = session.scalars(
+                    select(last_used)
+                    .where(UsageSend.account == key, UsageSend.account_mobile.is_not(None))
+                    .where(UsageSend.at > now_ms - limit.seconds * 1000)
+                    .group_by(UsageSend.account_mobile)
+                    .order_by(last_used.desc())
+                ).all()
+                wait = 0
+                if len(times) >= limit.amount:
+                    wait = seconds_left(times[limit.amount - 1], limit.seconds, now_ms)
+                found.append(Usage("mobiles_per_user", limit, len(times), wait))
+            return found
+
+        def reset(session: Session) -> None:
+            session.execute(
+                update(UsageSend).where(UsageSend.account == key).values(account_mobile=None)
+            )
+
+        return Scope("mobiles_per_user", usage, reset)
+
+    def _site_scopes(self) -> Iterator[Scope]:
+        if self._limits["site"]:
+            yield Scope("site", self._site_usage, _reset_site)
+        if self._limits["site_failures"]:
+            yield Scope(
+                "site_failures",
+                self._site_failures,
+                lambda session: _run(session, delete(UsageGuess)),
+            )
+
+    def _site_usage(self, session: Session, now_ms: int) -> list[Usage]:
+        last = session.execute(
+            select(UsageSend.site_count).order_by(UsageSend.id.desc()).limit(1)
+        ).scalar()
+        found = []
+        for limit in self._limits["site"]:
+            edge = session.scalar(
+                select(UsageSend.site_count)
+                .where(UsageSend.site_at <= now_ms - limit.seconds * 1000)
+                .order_by(UsageSend.site_at.desc(), UsageSend.id.desc())
+                .limit(1)
+            )
+            used, wait = (last or 0) - (edge or 0), 0
+            if used >= limit.amount:
+                first = session.scalar(
+                    select(UsageSend.site_at)
+                    .where(UsageSend.site_count >= (last or 0) - limit.amount + 1)
+                    .order_by(UsageSend.site_count, UsageSend.id)
+                    .limit(1)
+                )
+                wait = seconds_left(first or now_ms, limit.seconds, now_ms)
+            found.append(Usage("site", limit, used, wait))
+        return found
+
+    def _site_failures(self, session: Session, now_ms: int) -> list[Usage]:
+        found = []
+        for limit in self._limits["site_failures"]:
+            times = session.scalars(
+                select(UsageGuess.at)
+                .where(UsageGuess.at > now_ms - limit.seconds * 1000)
+                .order_by(UsageGuess.at.desc())
+                .limit(limit.amount)
+            ).all()
+            wait = 0
+            if len(times) >= limit.amount:
+                wait = seconds_left(times[-1], limit.seconds, now_ms)
+            found.append(Usage("site_failures", limit, len(times), wait))
+        return found
+
+    def _event_scopes(self, key: str, names: Sequence[str]) -> Iterator[Scope]:
+        for name in names:
+            if not self._limits[name]:
+                continue
+            charge = Charge(name, key, self._limits[name])
+            yield Scope(
+                name,
+                lambda session, now_ms, charge=charge: self._counters.usage_in(  # type: ignore[misc]  # the default binds the loop's value
+                    session, [charge], now_ms
+                ),
+                lambda session, charge=charge: self._counters.reset_in(session, [charge]),  # type: ignore[misc]  # likewise
+            )
+
+
+def _reset_site(session: Session) -> None:
+    """Number the sends from zero again, so that no window holds one."""
+    _run(session, update(UsageSend).values(site_count=0, open_count=0))
+
+
+def _run(session: Session, statement: Any) -> None:
+    session.execute(statement)

@@ -1,0 +1,36 @@
+"""Wrong guesses in a row, where no verification row counts them.
+
+An account's streak is in its verification. A mobile that is proved without an account has its
+streak here, and so has an account whose verification was erased: erasing it resets no limit.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from ..db.models import Streak, Verification
+
+
+def new_standing(user_id: str, streak: Streak | None, now: datetime) -> Verification:
+    """Return a new verification row, with the streak that an earlier one had when it was erased."""
+    return Verification(
+        user_id=user_id,
+        failures=streak.failures if streak else 0,
+        locked_at=streak.locked_at if streak else None,
+        created_at=now,
+    )
+
+
+def keep_streak(session: Session, subject: int, standing: Verification, now: datetime) -> None:
+    """Keep the streak of a verification that is erased."""
+    if standing.failures or standing.locked_at:
+        session.merge(
+            Streak(
+                subject=subject,
+                failures=standing.failures,
+                locked_at=standing.locked_at,
+                updated_at=now,
+            )
+        )
