@@ -143,7 +143,7 @@ def build_state(
 
     # Delivery and messages
     opt_outs = OptOuts(ledger, emit=emit)
-    tracker = Tracker(ledger, emit=emit, on_reply=opt_outs.record_reply)
+    tracker = Tracker(ledger, emit=emit, on_received=opt_outs.apply_replies)
     attempts = Attempts(
         ledger,
         emit=emit,

@@ -24,7 +24,13 @@ _FINISHED = (Batch.DONE, Batch.INCOMPLETE, Batch.STOPPED)
 @click.option("--to", "numbers", multiple=True, metavar="NUMBER", help="A number; repeatable.")
 @click.option("--all", "to_all", is_flag=True, help="Send to all users.")
 @click.option("--group", help="Send to the users of a group.")
-@click.option("--file", "file", type=click.File(), help="A file with a number in each line.")
+@click.option(
+    "--file",
+    "file",
+    # Windows editors begin a file with a byte order mark.
+    type=click.File(encoding="utf-8-sig", errors="replace"),
+    help="A file with a number in each line.",
+)
 @click.option("--name", help="A name of the batch, for staff.")
 @click.option("--key", "dedupe_key", help="A key; a second send with it continues the first.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
@@ -45,10 +51,11 @@ def send(
     """Send one text to many."""
     state = get_state()
     if resumed is not None:
-        _send_to_end(state, state.batches.resume(resumed))
+        with state.inline_workers[1].suspended():
+            _send_to_end(state, state.batches.resume(resumed))
         return
     chosen = [bool(numbers), to_all, group is not None, file is not None]
-    if text is None or sum(chosen) != 1:
+    if text is None or not text.strip() or sum(chosen) != 1:
         raise click.UsageError("give --text and one of --to, --all, --group, --file or --resume")
     lines: list[str] = list(_lines(file)) if file is not None else list(numbers)
     to: object = "all" if to_all else f"group:{group}" if group is not None else lines
@@ -58,11 +65,12 @@ def send(
         return
     if not yes and not click.confirm("Send?"):
         return
-    state.inline_workers[1].close()  # this command sends the batch itself
-    batch = state.batches.send(
-        text, to, batch=name, dedupe_key=dedupe_key, started_by="flask smsverify send"
-    )
-    _send_to_end(state, batch)
+    # An inline worker would still hold texts when this command has no more to send and ends.
+    with state.inline_workers[1].suspended():
+        batch = state.batches.send(
+            text, to, batch=name, dedupe_key=dedupe_key, started_by="flask smsverify send"
+        )
+        _send_to_end(state, batch)
 
 
 def _lines(file: TextIO) -> Iterator[str]:

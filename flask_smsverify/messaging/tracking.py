@@ -7,16 +7,15 @@ a few minutes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from .. import signals
-from ..db import models
 from ..db.ledger import Ledger
-from ..db.models import Attempt, EarlyReport, Message
+from ..db.models import Attempt, EarlyReport, Incoming, Message
 from ..delivery.states import best, further, progress
 from ..phone import ascii_digits, mask
 from ..senders.base import DeliveryReport, DeliveryState, ReceivedText
@@ -33,7 +32,8 @@ class Tracker:
     """Records delivery reports and messages from phones.
 
     :param emit: sends a signal.
-    :param on_reply: called with the author, the text and the line of each new message from a phone.
+    :param on_received: called with new messages from phones in the transaction that stores them;
+        returns a function that is called after the commit.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Tracker:
         ledger: Ledger,
         *,
         emit: Callable[..., None],
-        on_reply: Callable[[str, str, str], None],
+        on_received: Callable[[Session, Sequence[Incoming]], Callable[[], None]],
     ) -> None:
         self._ledger = ledger
         self._emit = emit
-        self._on_reply = on_reply
+        self._on_received = on_received
 
     def record(self, sender: str, items: Iterable[ReceivedText | DeliveryReport]) -> None:
         """Record what one call of a webhook contains. Recording it again changes nothing.
@@ -170,9 +170,9 @@ class Tracker:
 
     # --- messages from phones --------------------------------------------------------------------
 
-    def incoming(self, incoming_id: str) -> models.Incoming | None:
+    def incoming(self, incoming_id: str) -> Incoming | None:
         """Return a message from a phone by the id that the signal `message_received` carries."""
-        return self._ledger.read(lambda session: session.get(models.Incoming, incoming_id))
+        return self._ledger.read(lambda session: session.get(Incoming, incoming_id))
 
     def _record_messages(self, sender: str, messages: Iterable[ReceivedText]) -> None:
         """Insert messages from phones. One that is there already is left alone."""
@@ -191,17 +191,20 @@ class Tracker:
             for message in messages
         }
 
-        def work(session: Session) -> list[dict[str, object]]:
+        def work(session: Session) -> tuple[list[Incoming], Callable[[], None]]:
             insert = self._ledger.insert_if_absent
-            return [row for _, row in sorted(rows.items()) if insert(session, models.Incoming, row)]
+            added = {key for key, row in sorted(rows.items()) if insert(session, Incoming, row)}
+            new = [Incoming(**row) for key, row in rows.items() if key in added]
+            return new, self._on_received(session, new)
 
-        for row in self._ledger.run(work):
-            self._on_reply(str(row["originator"]), str(row["text"]), str(row["line"]))
+        new, announce = self._ledger.run(work)
+        announce()
+        for message in new:
             self._emit(
                 signals.message_received,
-                incoming_id=row["id"],
+                incoming_id=message.id,
                 sender_name=sender,
-                mobile=mask(str(row["originator"])),
+                mobile=mask(message.originator),
             )
 
 

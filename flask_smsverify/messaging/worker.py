@@ -7,10 +7,11 @@ ending. What such a thread leaves behind is recorded by `abandon`, or found when
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Protocol
 
@@ -78,6 +79,7 @@ class InlineWorker:
     def __init__(self, queue: Queue, *, clock: Callable[[], datetime]) -> None:
         self._queue = queue
         self._clock = clock
+        self._is_suspended = False
         self._reset()
         after_fork(self._reset)
         _inline_workers.add(self)
@@ -92,8 +94,8 @@ class InlineWorker:
     def wake(self) -> None:
         """Send what is due now."""
         with self._changed:
-            if self._stop.is_set():
-                return  # the process is ending; another worker sends it
+            if self._stop.is_set() or self._is_suspended:
+                return  # another worker sends it
             self._has_work, self._is_idle = True, False
             self._changed.notify_all()
             if self._thread is None:
@@ -118,6 +120,16 @@ class InlineWorker:
             if thread.is_alive():
                 _abandon(self._queue)
         self._reset()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Send nothing within the block, because its caller sends what is due itself."""
+        self._is_suspended = True
+        try:
+            self.close()
+            yield
+        finally:
+            self._is_suspended = False
 
     def _run(self) -> None:
         stop = self._stop

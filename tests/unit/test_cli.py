@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import Result
+from commands import ACCOUNT, PATIENT, run
 from conftest import MakeApp
 from flask import Flask
 from hostapp import TextUser, UuidUser, db
@@ -29,8 +29,6 @@ from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.senders.base import Capability, Credit, Sender
 from flask_smsverify.simulator import Simulator, running
 
-PATIENT = (60, 60, 60)
-ACCOUNT = {"username": "an-account", "password": "open-sesame", "timeout": PATIENT}
 SENDERS: dict[str, dict[str, Any]] = {
     "main": {"gateway": "raygan", **ACCOUNT, "line": "50002910"},
     "second": {"gateway": "wikipayam", "token": "a-token", "timeout": PATIENT},
@@ -38,19 +36,6 @@ SENDERS: dict[str, dict[str, Any]] = {
     "fourth": {"gateway": "asanak", **ACCOUNT, "line": "982100021000"},
     "fifth": {"gateway": "smsir", "api_key": "a-key", "line": "30001234", "timeout": PATIENT},
 }
-SECRETS = ("an-account", "open-sesame", "a-token", "a-key", "9123450001")
-
-
-def run(app: Flask, *arguments: str, ends: int = 0, answer: str | None = None) -> str:
-    """Run a command and return its output, which has 80 columns and contains no secret."""
-    result: Result = app.test_cli_runner().invoke(args=["smsverify", *arguments], input=answer)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-    assert result.exit_code == ends, result.output
-    lines = [line for line in result.output.splitlines() if not line.startswith("Error: ")]
-    assert max(map(len, lines), default=0) <= 80, result.output
-    for secret in SECRETS:
-        assert secret not in result.output
-    return result.output
 
 
 def block(output: str, name: str) -> dict[str, str]:
