@@ -18,7 +18,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import ProgrammingError
 
 from flask_smsverify import signals
-from flask_smsverify.db.models import Attempt, EarlyReport, Incoming, Message
+from flask_smsverify.db.models import Attempt, EarlyReport, Incoming, Message, OptOut
 from flask_smsverify.delivery.states import best, further, progress
 from flask_smsverify.errors import ConfigurationError, StoreUnavailable
 from flask_smsverify.senders import base
@@ -585,13 +585,26 @@ def test_a_message_from_a_phone_is_stored_and_announced_once(
 
 
 @pytest.mark.race
-def test_parallel_calls_with_one_message_store_it_once(
-    make_flow: Callable[..., Flow], database: str
+@pytest.mark.parametrize("repeated", [True, False])
+def test_parallel_calls_store_a_message_once_and_opt_its_number_out_once(
+    make_flow: Callable[..., Flow], database: str, repeated: bool
 ) -> None:
+    """Twelve calls with one message, or with one each, all from a number that writes `لغو`."""
     flow = make_flow(database)
-    ends = race(12, lambda _: flow.state.tracker.record("reporting", [incoming()]))
+    emitted: list[dict[str, object]] = []
+
+    def receive(_app: Flask, **values: object) -> None:
+        emitted.append(values)
+
+    def act(number: int) -> None:
+        flow.state.tracker.record("reporting", [incoming(id="7" if repeated else str(number))])
+
+    with signals.opted_out.connected_to(receive):
+        ends = race(12, act)
     assert ends == {"ok": 12}
-    assert len(rows(flow, Incoming)) == 1
+    assert len(rows(flow, Incoming)) == (1 if repeated else 12)
+    assert len(rows(flow, OptOut)) == 1
+    assert emitted == [{"mobile": "+98912•••0001", "line": "3000"}]
 
 
 def test_a_message_is_found_by_the_id_in_its_signal(flow: Flow) -> None:
