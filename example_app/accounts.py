@@ -8,7 +8,13 @@ import secrets
 import phonenumbers
 from flask import Blueprint, Flask, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_fresh, login_required, logout_user
+from flask_login import (
+    current_user,
+    login_fresh,
+    login_required,
+    logout_user,
+    user_logged_in,
+)
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import Field, PasswordField, StringField
@@ -29,7 +35,15 @@ def init_app(app: Flask) -> None:
     login_manager.refresh_view = "accounts.login"
     login_manager.login_message = None
     login_manager.needs_refresh_message = None
+    user_logged_in.connect(announce_staff_login, app)
     app.register_blueprint(accounts)
+
+
+def announce_staff_login(_app: Flask, user: User) -> None:
+    """Inform the staff of a login to their pages, with a password or with a mobile."""
+    if user.is_staff:
+        smsverify.notify("staff.logged_in", staff_name=user.name, ip_address=request.remote_addr)
+        db.session.commit()
 
 
 @smsverify.user_factory
@@ -144,6 +158,8 @@ def sign_up() -> ResponseReturnValue:
         user = User(name=form.name.data, username=form.username.data, mobile=form.mobile.data)
         user.set_password(form.password.data)
         db.session.add(user)
+        # Only the staff get a text: without a user, none goes to a number that nobody confirmed.
+        smsverify.notify("client.registered", client_name=user.name)
         db.session.commit()
         return log_in(user)
     return render_template("sign_up.html", form=form)

@@ -330,6 +330,27 @@ def test_an_order_and_its_payment_are_announced_to_the_customer_once(make_shop):
         assert "95,000" in box.last.text
 
 
+def test_a_registration_and_a_login_of_staff_are_announced_to_the_staff_alone(make_shop):
+    shop = make_shop(
+        WTF_CSRF_ENABLED=False,
+        SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}},
+        SMSVERIFY_STAFF_MOBILES=["09120000001"],
+    )
+    with shop.app_context():
+        staff = next(user for user in db.session.scalars(db.select(User)) if user.is_staff)
+        username, name = staff.username, staff.name
+    customer = {"name": "Nima", "username": "nima", "password": "a-long-password"}
+    with outbox(shop) as box:
+        shop.test_client().post("/sign-up", data=customer | {"mobile": "09120000002"})
+        assert [message.to for message in box.messages] == ["+989120000001"]
+        assert "Nima" in box.last.text
+        log_in(shop, "sara")
+        assert len(box) == 1
+        log_in(shop, username)
+        assert (len(box), box.last.to) == (2, "+989120000001")
+        assert name in box.last.text
+
+
 def test_a_customer_cannot_pay_the_invoice_of_another_customer(shop):
     with shop.app_context():
         unpaid = db.session.scalar(
