@@ -152,6 +152,12 @@ def complete_login(user: Any) -> None:
     log_in(user, remember=bool(pending.get("remember")))
 
 
+def discard_login() -> None:
+    """Discard a pending login, with everything that this session keeps about it."""
+    session.pop(_PENDING_LOGIN, None)
+    drop_own_keys()
+
+
 def log_in(user: Any, *, remember: bool) -> bool:
     """Log a user in, in a session with a new id (OWASP ASVS 5.0, 7.2.4).
 

@@ -100,6 +100,19 @@ def national(mobile: str) -> str:
     return phonenumbers.format_number(number, form.NATIONAL if is_iranian else form.INTERNATIONAL)
 
 
+def spaced(mobile: str) -> str:
+    """Return a mobile as people write it: `0912 ••• 4567` of `+98912•••4567`, and `+49 ••• 678`.
+
+    :param mobile: the result of `mask`, or E.164, which stays whole.
+    """
+    if "•" not in mobile:
+        return national(mobile)
+    start, end = mobile.split("•••")
+    if start.startswith("+98") and len(start) == 6:
+        start = f"0{start[3:]}"
+    return f"{start} ••• {end}"
+
+
 def ascii_digits(text: str) -> str:
     """Return a text with all decimal digits in ASCII and without invisible format characters.
 

@@ -351,6 +351,9 @@ _HOST = re.compile(
 )
 
 
+_SUPPORT_URL = re.compile(r"(https?://[!-~]+|mailto:[!-~]+|tel:\+?[0-9-]+)", re.IGNORECASE)
+
+
 def check_frame_ancestors(value: object) -> str:
     """Check the sources of the CSP directive `frame-ancestors` (CSP Level 3, 6.4.2)."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-+\--:<-~]+( [!-+\--:<-~]+)*", value):
@@ -375,6 +378,18 @@ def check_local_url(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"/(?!/)[!-\[\]-~]*", value):
         raise ConfigurationError("must be a path on this site, such as '/'")
     return value
+
+
+def check_support_url(value: object) -> str | None:
+    """Check where users find help: a page, an email address or a phone number; or None."""
+    if value is None:
+        return None
+    is_link = isinstance(value, str) and _SUPPORT_URL.fullmatch(value)
+    if not isinstance(value, str) or not (is_link or value.startswith("/")):
+        raise ConfigurationError(
+            "must be a path, or start with 'https://', 'http://', 'mailto:' or 'tel:'"
+        )
+    return value if is_link else check_local_url(value)
 
 
 def check_optional_local_url(value: object) -> str | None:

@@ -45,6 +45,7 @@ from .checks import (
     check_share,
     check_signature,
     check_site_name,
+    check_support_url,
     check_template,
     check_test_numbers,
     check_timezone,
@@ -141,6 +142,7 @@ class Settings:
     admin_template: str | None = _key(check_template, None)
     frame_ancestors: str = _key(check_frame_ancestors, "'none'")
     next_url: str = _key(check_local_url, "/")
+    support_url: str | None = _key(check_support_url, None)
     opt_out_footer: str | None = _key(check_footer, None)
     patterns: Mapping[str, Mapping[str, Mapping[str, object]]] = _key(check_patterns, {})
     queue: Literal["inline", "celery"] = _key(check_one_of("inline", "celery"), "inline")

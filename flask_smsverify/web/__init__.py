@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 
 from flask import Flask
 
-from ..guard import current_status
 from ..i18n.catalogue import default_locale
-from ..phone import mask
 from ..state import get_state
-from ..users import Callbacks, is_logged_in
-from ..verification.policy import Status
+from ..users import Callbacks
 from . import change_pages as change_pages  # adds its views to the blueprint
 from . import first_proof_pages as first_proof_pages  # likewise
 from . import pages as pages  # likewise
@@ -25,6 +21,7 @@ from .hosts import registration_options
 from .interface import Interface
 from .responses import respond_to
 from .security_headers import PolicyMiddleware
+from .widgets import card_actions, widget_status
 
 __all__ = ["GuardResponses", "Interface", "make_interface", "register", "respond_to"]
 
@@ -39,15 +36,12 @@ def make_interface(callbacks: Callbacks, *, default_region: str) -> Interface:
         getter = callbacks.locale_getter
         return getter() if getter is not None else None
 
-    return Interface(locale, default_locale=default_locale(default_region), status=_widget_status)
-
-
-def _widget_status(user: object) -> Status:
-    """Return the status that a widget shows, with a masked mobile."""
-    if not is_logged_in(user):  # a layout shows its widgets to anonymous visitors too
-        return Status("unverified")
-    status = current_status(user)
-    return replace(status, mobile=mask(status.mobile) if status.mobile else None)
+    return Interface(
+        locale,
+        default_locale=default_locale(default_region),
+        status=widget_status,
+        actions=card_actions,
+    )
 
 
 def register(app: Flask, ui: Interface) -> None:

@@ -27,7 +27,7 @@ from .blueprint import blueprint, for_visitors
 from .change_view import change_view
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
 from .fields import is_set, read_channel, read_fields
-from .flash import flash_notice, pop_notice, pop_problem
+from .flash import flash_notice, flash_success, incomplete_code, pop_notice, pop_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import problem_from_error
@@ -56,7 +56,7 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
     change = change_view(visitor)
     if change is None:
         return redirect(url_for("smsverify.mobile", next=target.url))
-    problem, _ = pop_problem(visitor.id)
+    problem, typed = pop_problem(visitor.id)
     status = get_state().verifier.status(visitor.user)
     return render_page(
         "change.html",
@@ -64,6 +64,7 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
         page_view(visitor, status, target),
         problem,
         pop_notice(visitor.id),
+        sv_typed_code=typed.get("code", ""),
         sv_change=change,
     )
 
@@ -80,6 +81,8 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
             changes.delay(visitor.user, link=_undo_url)
         elif "code" in form:
             changes.confirm(visitor.user, form["code"], ip=client_address())
+            if not wants_json():
+                flash_success()
             return succeed(visitor, target, is_done=True)
         else:
             change = changes.current(visitor.user)
@@ -97,7 +100,8 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
         if is_closed and not wants_json() and changes.has_just_changed(visitor.user):
             return succeed(visitor, target, is_done=True)  # a second click on the right code
         page = "confirm" if is_open else "mobile"
-        return fail(visitor, problem_from_error(error), target, page=page)
+        kept = incomplete_code(error, form.get("code"))
+        return fail(visitor, problem_from_error(error), target, page=page, **kept)
     if wants_json():
         return succeed(visitor, target, is_done=False)
     return to_page(target, "confirm")

@@ -6,15 +6,18 @@ the same browser does not see it, and is shown once.
 
 from __future__ import annotations
 
+import flask
 from flask import session
 
-from ..errors import PROBLEMS
+from ..errors import PROBLEMS, InvalidCode, SMSVerifyError
 from ..state import get_state
-from .interface import Interface
+from .interface import Interface, current_ui
 from .problems import Problem
 
 _PROBLEM = "_smsverify_problem"
 _NOTICE = "_smsverify_notice"
+#: How much of rejected input is shown again in its field.
+MAX_SHOWN_INPUT = 48
 
 
 def flash_problem(problem: Problem, user_id: str, **typed: str) -> None:
@@ -41,6 +44,19 @@ def pop_problem(user_id: str) -> tuple[Problem | None, dict[str, str]]:
         elapsed = get_state().clock().timestamp() - entry["at"]
         values = values | {"retry_after": max(1, round(values["retry_after"] - elapsed))}
     return Problem(PROBLEMS[entry["code"]], values), entry["typed"]
+
+
+def incomplete_code(error: SMSVerifyError, typed: object) -> dict[str, str]:
+    """Return the form input to keep with an error: a code of which digits are missing."""
+    is_incomplete = isinstance(error, InvalidCode) and error.problem == "too_short"
+    return {"code": typed[:MAX_SHOWN_INPUT]} if is_incomplete and isinstance(typed, str) else {}
+
+
+def flash_success() -> None:
+    """Flash a message of the category `success` for the host's next page, at most once."""
+    message = ("success", current_ui().t("Your mobile number is confirmed."))
+    if message not in [tuple(one) for one in session.get("_flashes", ())]:
+        flask.flash(message[1], message[0])
 
 
 def flash_notice(key: str, user_id: str) -> None:

@@ -11,6 +11,7 @@ from flask import current_app
 from ..i18n import formats, locales
 from ..i18n.catalogue import Translator, available_locales
 from ..locale import LocaleGetter, host_timezone, select_locale
+from ..phone import spaced
 
 
 class StatusView(Protocol):
@@ -31,6 +32,22 @@ class StatusView(Protocol):
     def expires_at(self) -> dt.datetime | None: ...
 
 
+class CardActionsView(Protocol):
+    """What the viewer of a status card may do."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the card is about the viewer."""
+
+    @property
+    def send_url(self) -> str | None:
+        """Where a form sends a code; None if the viewer may not."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The hidden fields of this form."""
+
+
 class Interface:
     """Translations and formats for templates.
 
@@ -41,6 +58,7 @@ class Interface:
     :param timezone: the zone in which times are shown. By default the host app's, otherwise the
         usual zone of the reader's locale, otherwise UTC, which is named beside each time.
     :param status: returns the status of a user, for the widgets.
+    :param actions: returns what the viewer of a user's status card may do.
     """
 
     def __init__(
@@ -50,11 +68,13 @@ class Interface:
         default_locale: str = locales.SOURCE_LOCALE,
         timezone: str | dt.tzinfo | None = None,
         status: Callable[[object], StatusView] | None = None,
+        actions: Callable[[object], CardActionsView] | None = None,
     ) -> None:
         self._locale_getter = locale_getter
         self._default_locale = default_locale
         self._timezone = locales.load_timezone(timezone) if isinstance(timezone, str) else timezone
         self._status = status
+        self._actions = actions
 
     @property
     def translator(self) -> Translator:
@@ -89,6 +109,10 @@ class Interface:
     def number(self, value: object) -> str:
         """Write a number, or a text that contains digits, in the reader's digits."""
         return self.translator.digits(str(value))
+
+    def mobile(self, mobile: str) -> str:
+        """Write a mobile, masked or whole, in national form and in the reader's digits."""
+        return self.number(spaced(mobile))
 
     def percent(self, value: int) -> str:
         """Write a whole number of percent."""
@@ -136,6 +160,12 @@ class Interface:
         if self._status is None:
             raise LookupError("this Interface was created without a status function")
         return self._status(user)
+
+    def card_actions(self, user: object) -> CardActionsView:
+        """Return what the viewer of a user's status card may do."""
+        if self._actions is None:
+            raise LookupError("this Interface was created without a function for card actions")
+        return self._actions(user)
 
     @property
     def timezone(self) -> dt.tzinfo:

@@ -24,7 +24,7 @@ from ..errors import (
     TooManyAttempts,
     TooSoon,
 )
-from ..login_gate import complete_login
+from ..login_gate import complete_login, discard_login
 from ..senders.base import Channel
 from ..state import get_state
 from ..verification.policy import Status
@@ -33,10 +33,17 @@ from .blueprint import blueprint, for_visitors
 from .change_view import change_view
 from .device import remember_device
 from .fields import is_set, read_channel, read_fields
-from .flash import flash_problem, pop_notice, pop_problem
+from .flash import (
+    MAX_SHOWN_INPUT,
+    flash_problem,
+    flash_success,
+    incomplete_code,
+    pop_notice,
+    pop_problem,
+)
 from .interface import current_ui
 from .negotiation import wants_json
-from .problems import problem_from_error
+from .problems import Problem, problem_from_error
 from .redirects import safe_target
 from .responses import fail, status_json, succeed, to_page
 from .view_models import (
@@ -51,10 +58,6 @@ from .view_models import (
 )
 from .visitor import Visitor, client_address
 
-#: How much of an invalid mobile is shown again in its field.
-_MAX_SHOWN_INPUT = 48
-
-
 # --- the page ----------------------------------------------------------------------------------
 
 
@@ -64,7 +67,7 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     """Show where the code went, the form for it, and how to send it again."""
     if wants_json():
         return status_json(visitor)
-    problem, _ = pop_problem(visitor.id)
+    problem, typed = pop_problem(visitor.id)
     notice = pop_notice(visitor.id)
     target = read_target(visitor, request.args)
     status = get_state().verifier.status(visitor.user)
@@ -72,12 +75,20 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     if wanted and problem is None and is_complete(visitor, status, target):
         return redirect(wanted)
     view = page_view(visitor, status, target)
+    if view.state == "unsent" and view.mobile is None and not view.guess_in:
+        return _mobile_page(visitor, status, target, problem, notice)
     is_about_guess = problem and (problem.field == "code" or problem.code == TooManyAttempts.code)
     if view.guess_in and is_about_guess:
         # No guess is left, and the wait is longer than the kept problem says.
         problem = problem_from_error(TooManyAttempts(view.guess_in))
     return render_page(
-        "page.html", current_ui(), view, problem, notice, sv_change=change_view(visitor)
+        "page.html",
+        current_ui(),
+        view,
+        problem,
+        notice,
+        sv_typed_code=typed.get("code", ""),
+        sv_change=change_view(visitor),
     )
 
 
@@ -150,12 +161,15 @@ def check(visitor: Visitor) -> ResponseReturnValue:
     except SMSVerifyError as error:
         if isinstance(error, MobileTaken):
             visitor = visitor.with_new_mobile(None)
-        return fail(visitor, problem_from_error(error), target)
+        kept = incomplete_code(error, form.get("code"))
+        return fail(visitor, problem_from_error(error), target, **kept)
     remember_device(verification.mobile, visitor.id)
     visitor = visitor.with_new_mobile(None)
     if visitor.is_login_pending:
         complete_login(visitor.user)
         visitor = Visitor(visitor.user, visitor.id, None, is_login_pending=False)
+    if not wants_json():
+        flash_success()
     return succeed(visitor, target, is_done=True)
 
 
@@ -203,6 +217,20 @@ def _is_second_click(visitor: Visitor, target: Target) -> bool:
     return is_complete(visitor, status, target)
 
 
+@blueprint.post("/leave", endpoint="leave")
+@for_visitors
+def leave(visitor: Visitor) -> ResponseReturnValue:
+    """Discard a login that is pending, and return to the login view."""
+    target = read_target(visitor, read_fields())
+    if not visitor.is_login_pending:
+        return succeed(visitor, target, is_done=False)
+    discard_login()
+    if wants_json():
+        return current_app.json.response({"state": "signed_out", "next": target.url})
+    view = current_app.login_manager.login_view  # type: ignore[attr-defined]  # Flask-Login sets it
+    return redirect(flask_login.login_url(view, next_url=target.url) if view else target.url, 303)
+
+
 @blueprint.get("/status", endpoint="status")
 @for_visitors
 def status(visitor: Visitor) -> ResponseReturnValue:
@@ -224,13 +252,29 @@ def mobile(visitor: Visitor) -> ResponseReturnValue:
     status = get_state().verifier.status(visitor.user)
     target = read_target(visitor, request.args)
     problem, typed = pop_problem(visitor.id)
+    notice = pop_notice(visitor.id)
+    return _mobile_page(visitor, status, target, problem, notice, typed.get("mobile", ""))
+
+
+def _mobile_page(
+    visitor: Visitor,
+    status: Status,
+    target: Target,
+    problem: Problem | None,
+    notice: str | None,
+    typed: str = "",
+) -> ResponseReturnValue:
+    """Render the page with the field for a mobile.
+
+    :param typed: the input that was rejected.
+    """
     return render_page(
         "mobile.html",
         current_ui(),
         page_view(visitor, status, target),
         problem,
-        pop_notice(visitor.id),
-        sv_typed=typed.get("mobile", ""),
+        notice,
+        sv_typed=typed,
         sv_needs_fresh_login=_needs_fresh_login(visitor, status, ""),
         sv_login_url=_login_url(),
         sv_change=change_view(visitor),
@@ -257,7 +301,7 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
             _start(visitor, status)
     except SMSVerifyError as error:
         problem = problem_from_error(error)
-        shown_again = typed[:_MAX_SHOWN_INPUT] if isinstance(typed, str) else ""
+        shown_again = typed[:MAX_SHOWN_INPUT] if isinstance(typed, str) else ""
         if _is_one_mobile_too_many(visitor, error):
             is_other = mobile_before != visitor.new_mobile
             visitor = visitor.with_new_mobile(mobile_before if is_other else None)

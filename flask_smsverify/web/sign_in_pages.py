@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,7 +38,15 @@ from .blueprint import blueprint
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
 from .device import device_token, remember_device
 from .fields import is_set, read_channel, read_fields
-from .flash import flash_notice, flash_problem, notice_text, pop_notice, pop_problem
+from .flash import (
+    MAX_SHOWN_INPUT,
+    flash_notice,
+    flash_problem,
+    incomplete_code,
+    notice_text,
+    pop_notice,
+    pop_problem,
+)
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import problem_from_error, problem_json, problem_view
@@ -54,8 +63,6 @@ _SIGN_IN = "_smsverify_sign_in"
 _SEED = "_smsverify_seed"
 #: The session key of a proof token for the host's own sign-up page. Documented.
 PROOF_TOKEN = "smsverify_proof_token"  # noqa: S105 -- the name of a key
-#: How much of an invalid mobile is shown again in its field.
-_MAX_SHOWN_INPUT = 48
 #: The owner of problems and notices: no user is known yet.
 _VISITOR = "sign-in"
 
@@ -125,6 +132,7 @@ def sign_in() -> ResponseReturnValue:
         sv_sign_in=view,
         sv_puzzle=_puzzle(current.challenge if view.state == "closed" else None),
         sv_typed=typed.get("mobile", ui.number(view.mobile)),
+        sv_typed_code=typed.get("code", ""),
         sv_error=problem_view(problem, ui) if problem else None,
         sv_notice=notice_text(notice, ui) if notice and not problem else None,
         sv_csrf_field_name=csrf_field_name(),
@@ -253,7 +261,7 @@ def sign_in_check() -> ResponseReturnValue:
             return redirect(target, 303)  # without a write to the session, which may be the old one
         return _fail(error, target)
     except SMSVerifyError as error:
-        return _fail(error, target)
+        return _fail(error, target, kept=incomplete_code(error, form.get("code")))
     session.pop(_SIGN_IN, None)
     if state.settings.sign_in_token and wants_json():
         return _proved(proof, target)
@@ -351,17 +359,24 @@ def _target(fields: Mapping[str, Any]) -> str:
     return next_url(wanted)
 
 
-def _fail(error: SMSVerifyError, target: str, *, typed: object = None) -> ResponseReturnValue:
+def _fail(
+    error: SMSVerifyError,
+    target: str,
+    *,
+    typed: object = None,
+    kept: Mapping[str, str] = MappingProxyType({}),
+) -> ResponseReturnValue:
     """Respond with a problem: at the number if one was entered or no code is open.
 
     :param typed: the number that was entered.
+    :param kept: other input that the form shows again.
     """
     problem = problem_from_error(error)
     if wants_json():
         needs_work = getattr(error, "reason", None) == SendRefused.PROOF_OF_WORK
         return problem_json(problem, current_ui(), **_puzzle_member() if needs_work else {})
-    shown_again = {"mobile": typed[:_MAX_SHOWN_INPUT]} if isinstance(typed, str) else {}
-    flash_problem(problem, _VISITOR, **shown_again)
+    shown_again = {"mobile": typed[:MAX_SHOWN_INPUT]} if isinstance(typed, str) else {}
+    flash_problem(problem, _VISITOR, **shown_again, **kept)
     return _to_page(target, is_changing=typed is not None and _SIGN_IN in session)
 
 

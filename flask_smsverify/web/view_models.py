@@ -51,8 +51,10 @@ class PageView:
     :param mobile: the mobile that the page is about, masked.
     :param present: the user's mobile in the host, masked.
     :param given: a mobile that was entered and is not proved yet, masked.
+    :param entered: `given` as a whole; the visitor entered it in this session and can see a typo.
     :param delivery: the delivery state of the last message; None if nothing was sent.
     :param resend_in: whole seconds until the next send is allowed.
+    :param is_login_pending: whether a login waits for the code.
     :param guess_in: whole seconds in which no code is accepted or sent.
     """
 
@@ -60,6 +62,7 @@ class PageView:
     mobile: str | None
     present: str | None
     given: str | None
+    entered: str | None
     channel: str
     delivery: str | None
     can_sms: bool
@@ -73,6 +76,7 @@ class PageView:
     verified_at: datetime | None
     settled_at: datetime | None
     attempts_left: int | None
+    is_login_pending: bool
     code_length: int | None
     next: str
     demand: str
@@ -124,6 +128,7 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
         mobile=_masked(asked),
         present=_masked(status.mobile),
         given=_masked(visitor.new_mobile),
+        entered=visitor.new_mobile,
         channel=pending.channel if pending else "sms",
         delivery=_delivery(message.state) if message else None,
         can_sms=app.delivery.routes.can("sms"),
@@ -137,6 +142,7 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
         verified_at=status.verified_at if complete else None,
         settled_at=status.settled_at if state == "unsettled" else None,
         attempts_left=max(0, app.settings.max_attempts - pending.attempts) if pending else None,
+        is_login_pending=visitor.is_login_pending,
         code_length=pending.code_length if pending and pending.native_sender is None else None,
         next=target.url,
         demand=target.demand,
@@ -257,6 +263,7 @@ def render_page(
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
         sv_site_name=get_state().live.current.site_name,
+        sv_support_url=get_state().settings.support_url,
         **context,
     )
 

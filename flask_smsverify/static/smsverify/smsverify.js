@@ -25,6 +25,7 @@
   /* Submit a form once. A page that is restored by the back button can submit again. */
   var waiting = false;
   var submitted = false;
+  var button, idle;
   function updateButtons() {
     all("button[type=submit]").forEach(function (button) {
       button.disabled = submitted || (waiting && button.form.hasAttribute("data-sv-send"));
@@ -34,9 +35,16 @@
     if (submitted) { event.preventDefault(); return; }
     submitted = true;
     setTimeout(updateButtons, 0);
+    var pressed = event.submitter || event.target.querySelector("[data-sv-busy]");
+    var busy = pressed && pressed.getAttribute("data-sv-busy");
+    if (!busy) return;
+    idle = pressed.textContent;
+    button = pressed;
+    button.textContent = busy;
+    announce(busy);
   });
   addEventListener("pageshow", function (event) {
-    if (event.persisted) { submitted = false; updateButtons(); }
+    if (event.persisted) { submitted = false; if (button) button.textContent = idle; updateButtons(); }
   });
 
   /* The countdown to the next send. The server enforces the wait. */

@@ -5,7 +5,7 @@ A small app renders the templates with the values in `PAGES` and records what th
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -45,6 +45,7 @@ class Verify:
     mobile: str | None = "+98912•••4567"
     present: str | None = "+98912•••4567"
     given: str | None = None
+    entered: str | None = None
     channel: str = "sms"
     can_sms: bool = True
     can_voice: bool = True
@@ -58,6 +59,7 @@ class Verify:
     guess_in: int = 0
     expires_in: int = 600
     attempts_left: int | None = 5
+    is_login_pending: bool = False
     code_length: int = 6
     next: str = "/orders?a=1&b=2"
     demand: str = "signed"
@@ -80,8 +82,19 @@ class Status:
     expires_at: datetime | None = NOW + timedelta(days=90)
 
 
+@dataclass(frozen=True)
+class Actions:
+    is_own: bool
+    send_url: str | None = "/send-again"
+    fields: dict[str, str] = field(default_factory=lambda: {"csrf_token": "t0ken"})
+
+
+def actions(_user: object) -> Actions:
+    return Actions(is_own=request.args.get("viewer") != "staff")
+
+
 WRONG = Problem("wrong_code", "The code is wrong", "You have 2 attempts left.", "code")
-CHANGING = Verify(mobile="+98935•••2233", given="+98935•••2233")
+CHANGING = Verify(mobile="+98935•••2233", given="+98935•••2233", entered="+989351112233")
 UNSENT = Verify("unsent", delivery=None, resend_in=0, attempts_left=None)
 VERIFIED = Verify("verified", verified_at=NOW)
 LOCKED = Verify("locked", resend_in=0)
@@ -113,10 +126,25 @@ DELAYED = replace(WITHOUT_CODE, state="delayed", applies_at=NOW + timedelta(days
 
 PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "unsent": ("page", {"verify": UNSENT}),
-    "no mobile": ("page", {"verify": replace(UNSENT, mobile=None, present=None)}),
     "pending": ("page", {"verify": Verify()}),
     "pending change": ("page", {"verify": CHANGING}),
     "pending call": ("page", {"verify": Verify(channel="voice")}),
+    "short code": (
+        "page",
+        {
+            "verify": Verify(),
+            "sv_typed_code": "123",
+            "sv_error": Problem("invalid_code", "The code is too short", "Some.", "code"),
+        },
+    ),
+    "too soon": (
+        "page",
+        {"verify": Verify(), "sv_error": Problem("too_soon", "Wait", "28 s.")},
+    ),
+    "locked with support": (
+        "page",
+        {"verify": LOCKED, "sv_support_url": "https://help.example"},
+    ),
     "wrong code": ("page", {"verify": Verify(attempts_left=2), "sv_error": WRONG}),
     "no attempts left": ("page", {"verify": Verify(attempts_left=0), "sv_error": WRONG}),
     "too many": (
@@ -136,6 +164,7 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "verified": ("page", {"verify": VERIFIED}),
     "exempt": ("page", {"verify": Verify("exempt", mobile=None)}),
     "locked": ("page", {"verify": LOCKED}),
+    "locked login": ("page", {"verify": replace(LOCKED, is_login_pending=True)}),
     "mobile": ("mobile", {"verify": VERIFIED}),
     "changed mobile": ("mobile", {"verify": CHANGING}),
     "first mobile": ("mobile", {"verify": replace(UNSENT, mobile=None, present=None)}),
@@ -168,6 +197,8 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "problem": ("problem", {"sv_error": Problem("csrf", "This page has expired", "Again.")}),
 }
 LANGUAGES = ("fa", "en")
+NUMBER = {"fa": "۰۹۱۲ ••• ۴۵۶۷", "en": "0912 ••• 4567"}
+NEW_NUMBER = {"fa": "۰۹۳۵ ۱۱۱ ۲۲۳۳", "en": "0935 111 2233"}
 EVERY_PAGE = [(name, lang) for name in PAGES for lang in LANGUAGES]
 
 
@@ -248,7 +279,9 @@ def make_app() -> Flask:
         static_folder=str(STATIC),
         static_url_path="/static",
     )
-    ui = Interface(lambda: request.args.get("lang"), status=lambda user: Status(str(user)))
+    ui = Interface(
+        lambda: request.args.get("lang"), status=lambda user: Status(str(user)), actions=actions
+    )
     app.jinja_env.globals["smsverify_ui"] = ui
     app.config.update(SLOWNESS=0, SENT=[], STATUS={"state": "pending", "delivery": "sent"})
 
@@ -273,6 +306,7 @@ def make_app() -> Flask:
 
     pages.add_url_rule("/send", "send", record, methods=["POST"])
     pages.add_url_rule("/check", "check", record, methods=["POST"])
+    pages.add_url_rule("/leave", "leave", record, methods=["POST"])
     pages.add_url_rule("/mobile", "mobile", record, methods=["GET", "POST"])
     pages.add_url_rule("/mobile/confirm", "confirm", record, methods=["GET", "POST"])
     pages.add_url_rule("/mobile/cancel", "cancel", record, methods=["POST"])
@@ -321,6 +355,8 @@ def test_every_page_works_under_a_strict_content_security_policy(show: Show) -> 
             assert "style" not in element, name
             assert not any(attribute.startswith("on") for attribute in element.attributes), name
             for place in ("src", "href", "action"):
+                if element.get(place) == "https://help.example":
+                    continue
                 assert not re.match(r"(?i)(https?:)?//|data:|javascript:", element.get(place))
         scripts = page.all("script")
         assert [script["src"] for script in scripts] == ["/verify-mobile/static/smsverify.js"]
@@ -350,7 +386,7 @@ def test_persian_pages_have_no_english_text(show: Show) -> None:
     for name, lang in EVERY_PAGE:
         text = show(name, lang).one("main").text
         error = PAGES[name][1].get("sv_error")
-        for value in (error.title, error.detail) if isinstance(error, Problem) else ():
+        for value in (error.detail, error.title) if isinstance(error, Problem) else ():
             text = text.replace(value, "")
         text = text.replace(str(PAGES[name][1].get("sv_notice")), "").replace("UTC", "")
         assert bool(re.search("[A-Za-z]", text)) is (lang == "en" and bool(text.strip())), name
@@ -404,27 +440,61 @@ def test_a_mobile_is_written_left_to_right(show: Show) -> None:
             shown = [
                 element
                 for element in show(name, lang).elements
-                if element.text.strip() == "+98912•••4567" and element.tag in ("p", "bdi")
+                if element.text.strip() == NUMBER[lang] and element.tag in ("p", "bdi")
             ]
             assert [element["dir"] for element in shown] == ["ltr"], name
         assert show("mobile", lang).one("input", name="mobile")["dir"] == "ltr"
 
 
-def test_an_error_takes_the_focus_and_is_repeated_beside_the_field(show: Show) -> None:
+def test_a_field_with_an_error_takes_the_focus_and_describes_it(show: Show) -> None:
     for name, field_id in (("wrong code", "sv-code"), ("bad mobile", "sv-mobile")):
         page = show(name)
         summary = page.one(role="alert")
-        assert summary["tabindex"] == "-1"
-        assert "autofocus" in summary
+        assert "autofocus" not in summary
         assert page.one("title").text.startswith("Error:")
         assert [link["href"] for link in page.inside(summary, "a")] == [f"#{field_id}"]
         field = page.one("input", id=field_id)
         assert field["aria-invalid"] == "true"
-        assert "autofocus" not in field
+        assert "autofocus" in field
         assert field.get("aria-describedby").split()[0] == f"{field_id}-error"
         error = PAGES[name][1]["sv_error"]
         assert isinstance(error, Problem)
         assert page.one(id=f"{field_id}-error").text == error.title
+
+
+def test_an_error_without_a_field_takes_the_focus(show: Show) -> None:
+    for name in ("no attempts left", "too many"):
+        summary = show(name).one(role="alert")
+        assert summary["tabindex"] == "-1"
+        assert "autofocus" in summary
+
+
+def test_a_wait_is_a_notice_and_not_an_error(show: Show) -> None:
+    page = show("too soon")
+    assert not page.all(role="alert")
+    assert page.one("p", class_="sv-notice").text == "28 s."
+    assert not page.one("title").text.startswith("Error:")
+    assert "autofocus" in page.one("input", id="sv-code")
+
+
+def test_an_incomplete_code_is_shown_again(show: Show) -> None:
+    assert show("short code").one("input", id="sv-code")["value"] == "123"
+    assert "value" not in show("pending").one("input", id="sv-code")
+
+
+def test_a_change_of_number_has_one_heading_and_one_primary_action(show: Show) -> None:
+    page = show("pending change")
+    assert page.one("h1").text == "Confirm your new number"
+    primary = [one.text for one in page.all("button") if one.get("class") == "sv-button"]
+    assert primary == ["Confirm"]
+    plate = page.one("div", class_="sv-plate")
+    assert [one.text for one in page.inside(plate, "button")] == ["Cancel the change"]
+
+
+def test_a_locked_user_finds_support_and_can_leave_a_login(show: Show) -> None:
+    assert show("locked with support").one("a")["href"] == "https://help.example"
+    (form,) = show("locked login").all("form")
+    assert form["action"] == "/verify-mobile/leave"
 
 
 def test_without_an_error_the_field_takes_the_focus_and_describes_where_the_code_was_sent(
@@ -442,7 +512,6 @@ def test_a_page_asks_for_one_thing_at_a_time(show: Show) -> None:
     assert not show("unsent").all("input", name="code")
     assert not show("no attempts left").all("input", name="code")
     assert not show("too many").all("input", name="code")
-    assert not show("no mobile").all("form")
     assert not show("locked").all("form")
     assert not show("fresh login").all("form")
 
@@ -547,7 +616,7 @@ def test_a_page_on_which_codes_are_blocked_offers_no_form(show: Show) -> None:
             assert [link.get("href") for link in page.all("a")] == [
                 "/verify-mobile/?next=/orders?a%3D1%26b%3D2&demand=signed"
             ]
-    assert show("codes blocked").one("p", class_="sv-mobile").text == "+98912•••4567"
+    assert show("codes blocked").one("p", class_="sv-mobile").text == NUMBER["en"]
     assert show("codes blocked", "en").one("p", class_="sv-plate-label").text == "Mobile number"
     changing = show("codes blocked during a change", "en")
     assert changing.one("p", class_="sv-plate-label").text == "New number (not confirmed)"
@@ -568,7 +637,7 @@ def test_the_current_number_is_shown_beside_the_new_one(show: Show) -> None:
             return [part.text for part in page.inside(page.one("div", class_="sv-plate"), "p")]
 
         both = plate("changed mobile")
-        assert both[1::2] == ["+98912•••4567", "+98935•••2233"]
+        assert both[1::2] == [NUMBER[lang], NEW_NUMBER[lang]]
         assert plate("mobile") == both[:2]
         assert plate("first mobile again") == both[2:]
         if lang == "en":
@@ -608,6 +677,7 @@ def test_a_base_template_of_the_host_app_replaces_the_layout(app: Flask, tmp_pat
     assert page.one("input", name="code")
 
 
+CARD = '{% from "smsverify/widgets.html" import status_card %}{{ status_card(user) }}'
 WIDGETS = (
     '{% from "smsverify/widgets.html" import status_badge, status_card, sidebar_item %}'
     "<p>{{ status_badge(user) }}</p>{{ status_card(user) }}<nav>{{ sidebar_item(user) }}</nav>"
@@ -626,9 +696,20 @@ def test_the_widgets_work_in_any_page(app: Flask) -> None:
             assert page.one("b").text == "mine"
             assert page.one("a", class_="sv-item")["href"] == "/verify-mobile/"
             assert bool(re.search("[A-Za-z]", badges[0].text)) is (lang == "en")
+            (form,) = page.all("form") or (None,)
+            assert (form is not None) is (state == "pending")
             links = [link["href"] for link in page.all("a", class_="sv-link")]
             expected = {"verified": ["/verify-mobile/mobile"], "exempt": []}
             assert links == expected.get(state, ["/verify-mobile/"]), state
+
+
+def test_a_card_on_a_page_of_staff_sends_a_code_to_its_user(app: Flask) -> None:
+    for state in ("verified", "unverified", "expired", "pending", "exempt"):
+        with app.test_request_context("/?lang=en&viewer=staff"):
+            page = Document(render_template_string(CARD, user=state))
+        forms = [form["action"] for form in page.all("form")]
+        assert forms == (["/send-again"] if state not in ("verified", "exempt") else []), state
+        assert not page.all("a"), "these pages are about the viewer"
 
 
 def test_the_stylesheet_and_the_script_are_together_under_15_kb() -> None:
@@ -649,7 +730,7 @@ def test_the_stylesheet_uses_only_its_own_classes_and_loads_no_file() -> None:
     assert "prefers-reduced-motion" in css
     for rule in re.findall(r"([^{}]+)\{", css):
         for selector in re.split(r",(?![^()]*\))", rule.strip()):
-            assert selector.strip().startswith("@media") or re.search(
+            assert selector.strip().startswith(("@media", "@supports")) or re.search(
                 r"\.sv-|data-sv-", selector
             ), selector
     assert not re.search(r"(?<![\w-])(left|right)\s*:|(margin|padding|border)-(left|right)", css)
@@ -764,19 +845,19 @@ def test_with_text_of_twice_the_size_nothing_overflows(site: tuple[Flask, str], 
         assert outside == [], (name, lang)
 
 
-def test_the_error_summary_has_the_focus_with_and_without_the_script(
+def test_the_field_with_an_error_has_the_focus_with_and_without_the_script(
     site: tuple[Flask, str], tab: Any, browser: Any
 ) -> None:
     without_script = browser.new_context(java_script_enabled=False)
     try:
         for page in (tab, without_script.new_page()):
             page.goto(f"{site[1]}?name=wrong code&lang=en")
-            assert page.locator("#sv-error:focus").count() == 1
+            assert page.locator("#sv-code:focus").count() == 1
     finally:
         without_script.close()
 
 
-def test_the_script_focuses_the_summary_if_the_browser_does_not(
+def test_the_script_focuses_the_field_if_the_browser_does_not(
     site: tuple[Flask, str], tab: Any
 ) -> None:
     def without_autofocus(route: Any) -> None:
@@ -785,7 +866,7 @@ def test_the_script_focuses_the_summary_if_the_browser_does_not(
 
     tab.route("**/verify-mobile/?*", without_autofocus)
     tab.goto(f"{site[1]}?name=wrong code&lang=en")
-    assert tab.locator("#sv-error:focus").count() == 1
+    assert tab.locator("#sv-code:focus").count() == 1
 
 
 def test_the_countdown_disables_the_send_buttons_until_it_ends(
