@@ -237,3 +237,17 @@ def test_a_pending_login_cannot_change_a_proved_mobile(gated: Flask) -> None:
     assert {kept.to for kept in phone(gated).messages} == {OWN}
     client.post(CHECK, data={"code": last_code(gated)})
     assert client.get("/me").text == "1"
+
+
+def test_a_pending_login_can_be_left_and_an_established_one_stays(gated: Flask) -> None:
+    client = browser(gated, None)
+    client.get("/enter/1")
+    answer = client.post(f"{PAGE}leave", data={"next": "/guarded"})
+    assert answer.status_code == 303
+    assert "_smsverify_pending_login" not in client.get("/session").json
+    assert client.post(SEND).status_code != 303, "nobody's login is pending"
+    client.get("/enter/1")
+    client.post(SEND)
+    client.post(CHECK, data={"code": last_code(gated)})
+    client.post(f"{PAGE}leave")
+    assert client.get("/me").text == "1"

@@ -568,13 +568,14 @@ def test_an_expired_proof_is_requested_again(app: Flask, client: FlaskClient) ->
 
 
 def test_a_locked_user_is_referred_to_support(make_app: MakeApp, sqlite: str) -> None:
-    app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2)
+    app = make_app(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=2, SMSVERIFY_SUPPORT_URL="/help")
     client = browser(app)
     client.post(SEND)
     for _ in range(3):
         client.post(CHECK, data={"code": wrong(last_code(app))})
     text = page(client).text
     assert "Verification is locked" in text
+    assert 'href="/help">Contact support</a>' in text
     assert "<form" not in text
     forget_limits(app)
     client.post(SEND)

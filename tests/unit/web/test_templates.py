@@ -5,6 +5,7 @@ A small app renders the templates with the values in `PAGES` and records what th
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from flask import (
     render_template_string,
     request,
 )
+from jinja2 import DictLoader
 from werkzeug.serving import make_server
 
 from flask_smsverify import web
@@ -777,16 +779,55 @@ def test_the_verify_object_of_these_tests_has_the_real_fields() -> None:
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[tuple[Flask, str]]:
-    app = make_app()
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield app, f"http://127.0.0.1:{server.server_port}/verify-mobile/"
+    yield f"http://127.0.0.1:{server.server_port}/verify-mobile/"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[tuple[Flask, str]]:
+    app = make_app()
+    with serving(app) as url:
+        yield app, url
+
+
+LAYOUT = (
+    "<html><head><link rel='stylesheet' href='/layout.css'>"
+    "{% include 'smsverify/assets.html' %}</head>"
+    "<body>{% block content %}{% endblock %}</body></html>"
+)
+COLOURS = """() => {
+  const colour = one => getComputedStyle(document.querySelector(one)).color;
+  return [colour("body"), colour(".sv-title"), colour(".sv-input"), colour(".sv-link"),
+          getComputedStyle(document.querySelector(".sv-panel")).colorScheme];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("css", "text", "scheme"),
+    [
+        ("body { background: #fff; color: #222; }", "rgb(34, 34, 34)", "normal"),
+        ("body { background: #111; color: #eee; }", "rgb(238, 238, 238)", "normal"),
+        (":root { color-scheme: dark; }", "rgb(255, 255, 255)", "dark"),
+    ],
+    ids=["light", "dark", "declared"],
+)
+@pytest.mark.parametrize("phone", ["light", "dark"])
+def test_in_a_layout_of_the_app_the_colours_are_those_of_the_layout(
+    tab: Any, app: Flask, css: str, text: str, scheme: str, phone: str
+) -> None:
+    app.jinja_loader = DictLoader({"smsverify/base.html": LAYOUT})
+    app.add_url_rule("/layout.css", "layout", lambda: Response(css, mimetype="text/css"))
+    tab.emulate_media(color_scheme=phone)
+    with serving(app) as url:
+        tab.goto(f"{url}?name=wrong code&lang=en")
+        assert tab.evaluate(COLOURS) == [text, text, text, text, scheme]
 
 
 @pytest.fixture(scope="module")
