@@ -496,5 +496,5 @@ def test_the_page_of_a_verified_user_shows_a_masked_mobile(app: Flask, client: F
     prove(app, client)
     age(app, timedelta(days=1))
     text = client.get(PAGE).text
-    assert "0912 ••• 0001" in text
+    assert "۰۹۱۲ ••• ۰۰۰۱" in text
     assert "9123450001" not in text

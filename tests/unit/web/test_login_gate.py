@@ -40,7 +40,7 @@ def test_a_login_is_pending_until_the_right_code(gated: Flask) -> None:
     client = browser(gated, None)
     assert client.get("/enter/1").location == PAGE
     assert client.get("/me").text == "nobody"
-    assert "0912 ••• 0001" in client.get(PAGE).text
+    assert "۰۹۱۲ ••• ۰۰۰۱" in client.get(PAGE).text
     client.post(SEND)
     client.post(CHECK, data={"code": wrong(last_code(gated))})
     assert client.get("/me").text == "nobody"
@@ -197,7 +197,7 @@ def test_a_pending_login_logs_the_previous_user_out(gated: Flask) -> None:
     client = browser(gated, 2)
     client.get("/enter/1")
     assert client.get("/me").text == "nobody"
-    assert "0912 ••• 0001" in client.get(PAGE).text
+    assert "۰۹۱۲ ••• ۰۰۰۱" in client.get(PAGE).text
 
 
 def test_a_completed_login_ends_a_pending_one(gated: Flask) -> None:
