@@ -20,8 +20,12 @@ in a snapshot from before the lock was free.
 
 from __future__ import annotations
 
+import contextlib
+import random
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -31,6 +35,7 @@ from sqlalchemy import BigInteger, ScalarSelect, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from ..errors import StoreUnavailable
+from ..forks import after_fork
 from .errors import is_lock_not_available
 from .ledger import LOCK_SECONDS, Ledger
 from .models import Lock
@@ -42,8 +47,12 @@ _FIRST_STRIPE = 2
 #: Ids of claim rows are above those of stripes.
 _FIRST_CLAIM = 1 << 20
 
-#: Seconds between two tries to lock the row of a claim. No connection is held in between.
-_POLL_SECONDS = 0.05
+#: Seconds between two tries to lock the row of a claim, at first and at most. No connection is held
+#: in between. Many requests may wait for one claim, so they must not keep the processor busy.
+_FIRST_POLL, _LONGEST_POLL = 0.05, 0.8
+#: How many requests of one process wait for a claim. Each holds a connection of the host's pool,
+#: from which its user was read, so the others are refused at once.
+_MAX_WAITING = 3
 
 T = TypeVar("T")
 
@@ -97,17 +106,32 @@ class Locks:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._is_needed = ledger.dialect != "sqlite"
+        self._waiting: Counter[int] = Counter()
+        self._waiting_lock = threading.Lock()
+        after_fork(self._reset_after_fork)
 
     def run(self, keys: Iterable[int], work: Callable[[Session, Held], T]) -> T:
         """Run a function in a transaction of the ledger that holds the locks of these keys.
 
         :param work: gets the claims whose rows are locked. It passes the claim rows that it finds
             to `Held.require`, which restarts the transaction with these rows locked.
-        :raises StoreUnavailable: the database did not take the write, or a claim takes too long.
+        :raises StoreUnavailable: the database did not take the write, a claim takes too long, or
+            too many requests wait for it.
         """
         stripes = sorted({_stripe(key) for key in keys})
         held = Held(frozenset())
+        with contextlib.ExitStack() as waiting:
+            return self._run(stripes, held, work, waiting)
+
+    def _run(
+        self,
+        stripes: Sequence[int],
+        held: Held,
+        work: Callable[[Session, Held], T],
+        waiting: contextlib.ExitStack,
+    ) -> T:
         give_up_at = time.monotonic() + LOCK_SECONDS
+        pause = _FIRST_POLL
         while True:
             try:
                 return self._ledger.run(partial(self._locked, held, stripes, work))
@@ -119,7 +143,30 @@ class Locks:
                 is_claimed = bool(held.claims) and is_lock_not_available(error.__cause__)
                 if not is_claimed or time.monotonic() >= give_up_at:
                     raise
-                time.sleep(_POLL_SECONDS)
+                if pause == _FIRST_POLL:
+                    waiting.enter_context(self._wait_for(held.claims))
+                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 -- no secret depends on it
+                pause = min(2 * pause, _LONGEST_POLL)
+
+    @contextlib.contextmanager
+    def _wait_for(self, claims: frozenset[int]) -> Iterator[None]:
+        """Count this request among those that wait for these claims.
+
+        :raises StoreUnavailable: too many wait already.
+        """
+        with self._waiting_lock:
+            if any(self._waiting[claim] >= _MAX_WAITING for claim in claims):
+                raise StoreUnavailable("too many requests wait for a claim of this mobile")
+            self._waiting.update(claims)
+        try:
+            yield
+        finally:
+            with self._waiting_lock:
+                self._waiting.subtract(claims)
+                self._waiting += Counter()  # drops what is zero
+
+    def _reset_after_fork(self) -> None:
+        self._waiting, self._waiting_lock = Counter(), threading.Lock()
 
     def _locked(
         self,

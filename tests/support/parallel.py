@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,17 @@ def race(count: int, act: Callable[[int], object], *, patience: float = _PATIENC
         thread.join(patience)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return ends
+
+
+def wait_until(condition: Callable[[], bool], *, patience: float = _PATIENCE) -> None:
+    """Wait until a condition of other threads holds.
+
+    :param patience: seconds until the test fails.
+    """
+    give_up_at = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < give_up_at, "the condition does not hold"
+        time.sleep(0.01)
 
 
 def in_app(app: Flask, act: Callable[[Any], object]) -> object:

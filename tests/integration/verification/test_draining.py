@@ -50,6 +50,7 @@ def test_of_sends_from_parallel_processes_exactly_the_site_limit_is_sent(
     config: dict[str, Any] = {
         "SMSVERIFY_SENDERS": MEMORY,
         "SMSVERIFY_LIMITS": {"site": "9/day"},
+        "SMSVERIFY_SITE_RESERVED": 0,
         "SMSVERIFY_SENDS_IN_FLIGHT": 100,
     }
     flow = make_flow(database, users=TOTAL, **config)
@@ -97,7 +98,12 @@ def test_an_account_has_one_limit_for_all_mobiles(flow: Flow) -> None:
 @pytest.mark.race
 def test_an_address_has_one_limit_for_all_accounts(make_flow: MakeFlow, database: str) -> None:
     """Case 21, with threads."""
-    flow = make_flow(database, users=40, SMSVERIFY_SENDS_IN_FLIGHT=100)
+    flow = make_flow(
+        database,
+        users=40,
+        SMSVERIFY_SENDS_IN_FLIGHT=100,
+        SMSVERIFY_LIMITS={"ip": "20/hour"},
+    )
 
     def send(number: int) -> None:
         with flow.app.app_context():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from conftest import database_params
 from flows import MEMORY, NO_LIMITS, Flow, Native, count_comparisons, flow_of
 from hostapp import create_app, db
-from parallel import TOTAL, Processes, guess, outcome, race
+from parallel import TOTAL, Processes, guess, outcome, race, send_to, wait_until
 
 from flask_smsverify.db.models import Challenge, UsageGuess, Verification
 from flask_smsverify.errors import AccountLocked, SMSVerifyError, TooManyAttempts, WrongCode
@@ -420,8 +419,8 @@ def test_proofs_of_an_attacker_refund_no_guess_at_another_account(
 def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
     make_flow: MakeFlow, database: str
 ) -> None:
-    """Otherwise an open claim with parallel guesses would block every check of the site."""
-    flow = make_flow(database, users=2)
+    """Cases 63 and 64: of 18 guesses, three wait for the claim, and none with a shared lock."""
+    flow = make_flow(database, users=3)
     proof = flow.sign_up("09121112233")
     token = flow.verifier.proof_token(flow.check(proof, flow.code(proof)))
     first, second = flow.start(1), flow.start(2)
@@ -436,13 +435,17 @@ def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
         thread.start()
         return thread
 
-    # The guesses of the same user wait for the claim; the guess of another user does not.
-    waiting = [check(first, flow.wrong(first)) for _ in range(3)]
-    time.sleep(0.5)
-    assert outcomes == []
+    # The guesses of the same user wait for the claim; all others do not, nor do sends.
+    waiting = [check(first, flow.wrong(first)) for _ in range(18)]
+    wait_until(lambda: len(outcomes) == 15)
+    assert outcomes == ["StoreUnavailable"] * 15
     check(second, flow.code(second)).join(PATIENCE)
-    assert outcomes == ["ok"]
+    assert outcomes[15:] == ["ok"]
+    sent = race(1, lambda _: send_to(flow.app, 3, None))
+    flow.clock.advance(31)
+    sent += race(1, lambda _: send_to(flow.app, 1, None))
+    assert sent == {"ok": 2}
     db.session.rollback()
     for thread in waiting:
         thread.join(PATIENCE)
-    assert Counter(outcomes) == {"ok": 1, "WrongCode": 3}
+    assert Counter(outcomes) == {"ok": 1, "WrongCode": 3, "StoreUnavailable": 15}
