@@ -160,32 +160,6 @@ class Ledger:
         """
         session.execute(self._insert(table), rows)
 
-    def upsert(
-        self, session: Session, table: Any, values: Mapping[str, object], *, update: Sequence[str]
-    ) -> None:
-        """Insert a row, or update these columns of the row that has its primary key.
-
-        :param table: a mapped class.
-        """
-        session.connection().execute(self.upsert_statement(table, update), [dict(values)])
-
-    def upsert_statement(self, table: Any, update: Sequence[str]) -> Any:
-        """Return the statement of `upsert`, for statements that are built once."""
-        core = table.__table__
-        if self.dialect in ("postgresql", "sqlite"):
-            from sqlalchemy.dialects import postgresql, sqlite
-
-            dialect: Any = postgresql if self.dialect == "postgresql" else sqlite
-            insert = dialect.insert(core)
-            return insert.on_conflict_do_update(
-                index_elements=list(core.primary_key),
-                set_={name: insert.excluded[name] for name in update},
-            )
-        from sqlalchemy.dialects import mysql
-
-        insert = mysql.insert(core)
-        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in update})
-
     def _insert(self, table: Any) -> Any:
         if self.dialect in ("postgresql", "sqlite"):
             from sqlalchemy.dialects import postgresql, sqlite

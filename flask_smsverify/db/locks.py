@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -52,7 +52,10 @@ _FIRST_CLAIM = 1 << 20
 _FIRST_POLL, _LONGEST_POLL = 0.05, 0.8
 #: How many requests of one process wait for a claim. Each holds a connection of the host's pool,
 #: from which its user was read, so the others are refused at once.
-_MAX_WAITING = 3
+_MAX_WAITING = 8
+
+#: The row of a claim is renewed when it is older, so that `purge` does not delete it meanwhile.
+_FRESH = timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -105,10 +108,13 @@ class Locks:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._is_needed = ledger.dialect != "sqlite"
         self._waiting: Counter[int] = Counter()
         self._waiting_lock = threading.Lock()
         after_fork(self._reset_after_fork)
+
+    @property
+    def _is_needed(self) -> bool:
+        return self._ledger.dialect != "sqlite"  # a host's tests may replace the database
 
     def run(self, keys: Iterable[int], work: Callable[[Session, Held], T]) -> T:
         """Run a function in a transaction of the ledger that holds the locks of these keys.
@@ -226,11 +232,16 @@ class Locks:
 
         From then on, every transaction that locks the key finds the row.
         """
-        values = {"id": claim_id(key), "claimed_at": now}
-        self.run(
-            [key],
-            lambda session, _: self._ledger.upsert(session, Lock, values, update=["claimed_at"]),
-        )
+
+        def work(session: Session, _held: Held) -> None:
+            row = session.get(Lock, claim_id(key))
+            if row is None:
+                session.add(Lock(id=claim_id(key), claimed_at=now))
+            elif row.claimed_at is not None and row.claimed_at < now - _FRESH:
+                # A fresh row is not written: the host's transaction may hold it already.
+                row.claimed_at = now
+
+        self.run([key], work)
 
     def lock_claim(self, session: Session, key: int) -> None:
         """Lock the row of a claimed key in the host's transaction.

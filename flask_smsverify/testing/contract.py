@@ -137,6 +137,10 @@ METHODS: Mapping[Capability, tuple[str, ...]] = {
     Capability.CREDIT: ("credit",),
     Capability.STATUS: ("statuses",),
     Capability.INCOMING: ("received",),
+    Capability.FIND: ("find",),
+    Capability.CONTACTS: ("contacts",),
+    Capability.PRICES: ("part_price",),
+    Capability.FILTER: ("reachable",),
 }
 
 _SENDS = ("send_text", "send_pattern", "send_code by sms", "send_code by voice", "send_native_code")

@@ -36,12 +36,20 @@ STAFF = "+989121111111"
 
 @pytest.fixture
 def app(make_app: MakeApp, database: str) -> Flask:
-    return make_app(database, users=3, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_STAFF_MOBILES=[STAFF])
+    return make_app(
+        database,
+        users=3,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_STAFF_MOBILES=[STAFF],
+        SMSVERIFY_LIMITS={"unproved_events": None},
+    )
 
 
 @pytest.fixture
 def sqlite_app(make_app: MakeApp, sqlite: str) -> Flask:
-    return make_app(sqlite, users=3, SMSVERIFY_SENDERS=MEMORY)
+    return make_app(
+        sqlite, users=3, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_LIMITS={"unproved_events": None}
+    )
 
 
 @contextmanager

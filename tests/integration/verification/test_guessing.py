@@ -419,7 +419,7 @@ def test_proofs_of_an_attacker_refund_no_guess_at_another_account(
 def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
     make_flow: MakeFlow, database: str
 ) -> None:
-    """Cases 63 and 64: of 18 guesses, three wait for the claim, and none with a shared lock."""
+    """Cases 63 and 64: of 18 guesses, eight wait for the claim, and none with a shared lock."""
     flow = make_flow(database, users=3)
     proof = flow.sign_up("09121112233")
     token = flow.verifier.proof_token(flow.check(proof, flow.code(proof)))
@@ -437,10 +437,10 @@ def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
 
     # The guesses of the same user wait for the claim; all others do not, nor do sends.
     waiting = [check(first, flow.wrong(first)) for _ in range(18)]
-    wait_until(lambda: len(outcomes) == 15)
-    assert outcomes == ["StoreUnavailable"] * 15
+    wait_until(lambda: len(outcomes) == 10)
+    assert outcomes == ["StoreUnavailable"] * 10
     check(second, flow.code(second)).join(PATIENCE)
-    assert outcomes[15:] == ["ok"]
+    assert outcomes[10:] == ["ok"]
     sent = race(1, lambda _: send_to(flow.app, 3, None))
     flow.clock.advance(31)
     sent += race(1, lambda _: send_to(flow.app, 1, None))
@@ -448,4 +448,9 @@ def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
     db.session.rollback()
     for thread in waiting:
         thread.join(PATIENCE)
-    assert Counter(outcomes) == {"ok": 1, "WrongCode": 3, "StoreUnavailable": 15}
+    assert Counter(outcomes) == {
+        "ok": 1,
+        "WrongCode": 5,
+        "TooManyAttempts": 3,
+        "StoreUnavailable": 10,
+    }
