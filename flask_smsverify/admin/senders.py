@@ -40,10 +40,10 @@ _TEST_EVENT = "staff.test"
 
 @blueprint.get("/senders")
 def senders() -> ResponseReturnValue:
-    """Show every sender. Asks each for its credit, at most once a minute; `check` asks anew."""
+    """Show every sender. Asks each for its credit, at most once a minute; `check` asks again."""
     state = get_state()
     configured = list(state.delivery.routes.senders.values())
-    health = state.health.check(configured, anew="check" in request.args)
+    health = state.health.check(configured, again="check" in request.args)
     today = _start_of_today(state)
     failures = state.ledger.read(lambda session: _failures(session, today))
     items = [
@@ -155,7 +155,7 @@ def _price(sender: Sender) -> str | None:
     try:
         return str(sender.part_price(_PRICED_TEXT))
     except SenderError:
-        return None  # the state of the sender tells what is wrong
+        return None  # the state of the sender says what is wrong
 
 
 def _states(ui: Interface) -> dict[str, tuple[str, str]]:

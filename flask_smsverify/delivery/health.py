@@ -102,14 +102,14 @@ class HealthChecks:
         found = self._results.get(name)
         return found[1] if found is not None else None
 
-    def check(self, senders: Sequence[Sender], *, anew: bool = False) -> dict[str, Health]:
+    def check(self, senders: Sequence[Sender], *, again: bool = False) -> dict[str, Health]:
         """Return sender → result.
 
-        :param anew: ask every sender, however young its last result is.
+        :param again: ask every sender, however young its last result is.
         """
         with self._lock:  # a second reader waits for the answers instead of asking as well
             now = self._monotonic()
-            due = [sender for sender in senders if anew or self._is_due(sender.name, now)]
+            due = [sender for sender in senders if again or self._is_due(sender.name, now)]
             if due:
                 with ThreadPoolExecutor(min(len(due), _MAX_THREADS)) as threads:
                     results = list(threads.map(lambda sender: check(sender, self._seconds), due))
