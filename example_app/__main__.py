@@ -74,6 +74,7 @@ def start_message(app: Flask, shop_url: str) -> str:
   Log in as   sara      sara-demo       must confirm her mobile number
               newcomer  newcomer-demo   has no mobile number yet
               reza      reza-demo       is exempt, as a reseller
+              staff     staff-demo      sees the staff pages at {shop_url}admin/smsverify/
 
   Press Ctrl-C to stop. To start again from the beginning, delete
   {database}
