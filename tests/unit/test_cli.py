@@ -525,6 +525,7 @@ def test_no_url_offers_what_the_commands_do(app: Flask) -> None:
                 "sign_in_check",
                 "first_proof",
                 "first_proof_link",
+                "leave",
                 "static",
             ),
             *("confirm", "cancel", "undo"),
