@@ -39,10 +39,10 @@ def invalidate() -> None:
 
 
 def demand_json() -> None:
-    """Answer this request in JSON, whoever the client is."""
+    """Answer this request in JSON, for every client."""
     request.environ[_JSON] = True
 
 
 def demands_json() -> bool:
-    """Return whether this request is answered in JSON, whoever the client is."""
+    """Return whether this request is answered in JSON, for every client."""
     return bool(request.environ.get(_JSON))

@@ -63,7 +63,7 @@ def may_enter() -> bool:
 
 @blueprint.before_request
 def _check_access() -> ResponseReturnValue | None:
-    """Refuse whoever may not see the page, or may not change what it shows."""
+    """Refuse a request that may not see the page, or may not change what it shows."""
     callback = get_state().callbacks.staff_required
     if callback is None:
         abort(404)

@@ -56,9 +56,3 @@ def parse_address(raw: str | None) -> Address | None:
     )
     ip = str(address) if address.version == 4 else str(own)
     return Address(ip, str(network), str(wide))
-
-
-def network_of(raw: str | None) -> str:
-    """Return the network of an address, such as `192.0.2.0/24`; empty without an address."""
-    address = parse_address(raw)
-    return address.network if address else ""

@@ -464,13 +464,13 @@ class BulkDispatcher:
             message = outcome.message
             is_retry = outcome.retry_at is not None
             state = Message.WAITING if is_retry else outcome.state
-            # The whole route was walked in vain.
-            in_vain = outcome.attempt is None and outcome.state == Attempt.FAILED
+            # Every sender of the route was tried before.
+            no_sender_took_it = outcome.attempt is None and outcome.state == Attempt.FAILED
             becomes = (
                 ("state", state),
                 ("cause", outcome.cause and outcome.cause[:_MAX_CAUSE]),
                 ("next_try_at", outcome.retry_at),
-                ("tries", message.tries + int(in_vain)),
+                ("tries", message.tries + int(no_sender_took_it)),
             )
             same.setdefault(becomes, []).append(message.id)
             if state in COUNT_OF and message.batch_id is not None:

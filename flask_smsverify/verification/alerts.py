@@ -6,11 +6,9 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy.orm import Session
-
 from .. import signals
+from ..db.alerts import claim_alert
 from ..db.ledger import Ledger
-from ..db.models import Alert
 from ..errors import StoreUnavailable
 from ..limits.usage import Reached
 from .rules import Announcer
@@ -42,16 +40,7 @@ class LimitAlerts:
     def _is_first(self, scope: str, part: str, seconds: int) -> bool:
         name = f"limit {scope} {part} {seconds}"
         try:
-            return self._ledger.run(lambda session: self._mark(session, name, seconds))
+            return claim_alert(self._ledger, name, timedelta(seconds=seconds))
         except StoreUnavailable:
             log.exception("it is unknown whether the limit %r was reported before", scope)
             return True
-
-    def _mark(self, session: Session, name: str, seconds: int) -> bool:
-        """Return whether a report was not made within its window, and record that it is now."""
-        now = self._ledger.clock()
-        row = session.get(Alert, name, with_for_update=True)
-        if row is not None and row.until > now:
-            return False
-        session.merge(Alert(name=name, until=now + timedelta(seconds=seconds)))
-        return True

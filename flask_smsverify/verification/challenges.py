@@ -141,11 +141,6 @@ def latest_challenge(
     ).one_or_none()
 
 
-def subject_of(challenge: Challenge) -> Subject:
-    """Return the subject that a challenge was created for."""
-    return Subject(challenge.user_id, challenge.user_mobile, challenge.mobile, challenge.purpose)
-
-
 def is_void(challenge: Challenge, user_mobile: str | None) -> bool:
     """Return whether the user's mobile changed to one that the challenge is not about."""
     if challenge.user_id is None:
