@@ -31,7 +31,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import BigInteger, ScalarSelect, bindparam, select, update
+from sqlalchemy import BigInteger, ScalarSelect, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from ..errors import StoreUnavailable
@@ -217,8 +217,25 @@ class Locks:
         )
 
     def _create_rows(self) -> None:
-        rows = [{"id": row, "claimed_at": None} for row in range(STRIPES)]
-        self._ledger.run(lambda session: self._ledger.insert_missing(session, Lock, rows))
+        """Create the rows that exist from the start, while the others that find none wait.
+
+        Side by side, the inserts would be in each other's way: when MariaDB ends one of them as a
+        deadlock, all that wait for its rows become deadlocks too.
+        """
+        self._ledger.run(partial(self._insert_rows, range(1)))
+        self._ledger.run(self._insert_missing_rows)
+
+    def _insert_missing_rows(self, session: Session) -> None:
+        self.lock_rows(session, [SITE_SENDS])
+        count = select(func.count()).select_from(Lock).where(Lock.id < STRIPES)
+        # Another transaction that holds a row may wait for the first one, so a complete table is
+        # left alone.
+        if session.scalar(count) != STRIPES:
+            self._insert_rows(range(1, STRIPES), session)
+
+    def _insert_rows(self, ids: range, session: Session) -> None:
+        rows = [{"id": row, "claimed_at": None} for row in ids]
+        self._ledger.insert_missing(session, Lock, rows)
 
     # --- claims in the host's transaction --------------------------------------------------------
 

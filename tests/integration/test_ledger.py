@@ -21,12 +21,13 @@ from flask_sqlalchemy import SQLAlchemy
 from flows import MEMORY, Flow, flow_of
 from hostapp import User, create_app, db
 from parallel import guess, outcome, race
-from sqlalchemy import exc, text
+from sqlalchemy import delete, exc, text
 
 from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.commit_hooks import after_commit
 from flask_smsverify.db.ledger import Ledger
-from flask_smsverify.db.models import Base, Streak, UsedToken, Verification
+from flask_smsverify.db.locks import SITE_SENDS, Locks
+from flask_smsverify.db.models import Base, Lock, Streak, UsedToken, Verification
 from flask_smsverify.errors import ConfigurationError, StoreUnavailable, UncommittedWrites
 
 MakeApp = Callable[..., Flask]
@@ -234,6 +235,23 @@ def test_parallel_inserts_leave_an_existing_row_unchanged(make_app: MakeApp, dat
     insert(1)
     assert race(12, lambda _: insert(2)) == {"ok": 12}
     assert ledger.read(lambda session: session.get(Streak, 7)).failures == 1
+
+
+@pytest.mark.race
+def test_parallel_first_transactions_create_the_rows_of_the_locks(
+    make_app: MakeApp, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_smsverify.db.ledger._MAX_RUNS", 1)  # no deadlock to hide
+    ledger = make_app(database).extensions["smsverify"].ledger
+    locks = Locks(ledger)
+
+    def lock_all(number: int) -> None:
+        for key in range(number, 512, 16):
+            locks.run([key, key + 500], lambda session, _held: locks.lock_site(session, SITE_SENDS))
+
+    for _ in range(3):
+        ledger.run(lambda session: session.execute(delete(Lock)))
+        assert race(16, lock_all) == {"ok": 16}
 
 
 # --- beside the host's session --------------------------------------------------------------------
