@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -18,7 +19,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flows import MEMORY, Flow, Native, flow_of
 from hostapp import User, create_app, db
-from sqlalchemy import make_url
+from schema import create_tables
+from sqlalchemy import event, make_url
 
 from flask_smsverify.simulator import Simulator, Timing, running
 
@@ -30,6 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "these services must be available and are not: " + ", ".join(services.missing())
         )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Start two workers for each processor, because many tests wait for a server or a process."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@event.listens_for(sqlalchemy.Engine, "connect")
+def _do_not_wait_for_the_disk(connection: Any, _record: object) -> None:
+    """Files of SQLite are written without a flush: no test needs them after a loss of power."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -80,10 +94,11 @@ def server_databases() -> Iterator[dict[str, str]]:
             )
 
 
-def _administer(url: str, statement: str) -> None:
+def _administer(url: str, *statements: str) -> None:
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
     engine.dispose()
 
 
@@ -114,11 +129,12 @@ def sqlite(tmp_path: Path) -> str:
 def _empty(kind: str, tmp_path: Path, servers: dict[str, str]) -> str:
     if kind == "sqlite":
         return f"sqlite:///{tmp_path / 'test.sqlite'}"
-    engine = sqlalchemy.create_engine(servers[kind])
-    metadata = sqlalchemy.MetaData()
-    metadata.reflect(engine)
-    metadata.drop_all(engine)
-    engine.dispose()
+    url = make_url(servers[kind])
+    if kind == "postgresql":
+        _administer(servers[kind], "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    else:
+        statements = f"DROP DATABASE {url.database}", f"CREATE DATABASE {url.database}"
+        _administer(servers[kind], *statements)
     return servers[kind]
 
 
@@ -134,7 +150,7 @@ def make_app() -> Iterator[MakeApp]:
         app = create_app(database_url, **config)
         made.append(app)
         with app.app_context():
-            db.create_all()
+            create_tables(db)
             if config.get("user_model", User) is User:
                 db.session.add_all(
                     User(mobile=f"0912345{number:04}") for number in range(1, users + 1)

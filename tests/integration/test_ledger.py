@@ -478,6 +478,8 @@ def test_the_tables_are_in_the_schema_of_the_hosts_metadata(
 
 def test_create_all_creates_the_tables(make_app: MakeApp, database: str) -> None:
     with make_app(database).app_context():
+        db.drop_all()
+        db.create_all()
         assert set(Base.metadata.tables) <= set(sqlalchemy.inspect(db.engine).get_table_names())
 
 
