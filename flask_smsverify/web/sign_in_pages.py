@@ -50,7 +50,7 @@ from .flash import (
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import problem_from_error, problem_json, problem_view
-from .redirects import next_url, safe_path
+from .redirects import next_url, safe_target
 from .request_limits import is_rejected
 from .responses import csrf_problem, refuse
 from .security_headers import render_own_template
@@ -353,9 +353,9 @@ def _load() -> _Open:
 
 def _target(fields: Mapping[str, Any]) -> str:
     """Return where the visitor goes afterwards."""
-    wanted = safe_path(fields.get("next"))
+    wanted = safe_target(fields.get("next"))
     if wanted is None and current_app.config.get("USE_SESSION_FOR_NEXT"):
-        wanted = safe_path(session.get("next"))  # Flask-Login's place for it
+        wanted = safe_target(session.get("next"))  # Flask-Login's place for it
     return next_url(wanted)
 
 

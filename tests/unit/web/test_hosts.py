@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_login import LoginManager, login_user
+from flask_login import LoginManager, login_required, login_user
 from hostapp import User, db
 from visiting import CHECK, OTHER, SEND, last_code
 
@@ -198,6 +198,44 @@ def test_next_may_name_a_host_of_the_apps_own(hosts: Flask, target: str) -> None
 )
 def test_next_may_not_name_another_host(hosts: Flask, target: str) -> None:
     assert next_of(logged_in(hosts), target) == "/"
+
+
+@pytest.mark.parametrize("kept_by", ["request", "flask-login"])
+def test_a_sign_in_leads_back_to_the_host_that_asked_for_it(
+    sqlite: str, close: Any, kept_by: str
+) -> None:
+    app = make_app(
+        sqlite,
+        host_matching=True,
+        static_host="www.example.com",
+        domains={"shop": {"host": "shop.example.com"}, "www": {"host": "www.example.com"}},
+        config={
+            "SMSVERIFY_HOST": "www.example.com",
+            "SMSVERIFY_SENDERS": {"memory": {"gateway": "memory"}},
+            "SMSVERIFY_SIGN_IN": True,
+            "SESSION_COOKIE_DOMAIN": "example.com",
+            "USE_SESSION_FOR_NEXT": kept_by == "flask-login",
+        },
+    )
+    close(app)
+    app.extensions["test_smsverify"].user_by_mobile(lambda _mobile: db.session.get(User, 1))
+    app.login_manager.login_view = "smsverify.sign_in"  # type: ignore[attr-defined]  # Flask-Login
+
+    def orders() -> str:
+        return "orders"
+
+    app.add_url_rule("/orders", "orders", login_required(orders), host="shop.example.com")
+    client = app.test_client()
+    page = client.get("/orders", base_url=SHOP).location
+    fields = {} if kept_by == "flask-login" else {"next": f"{SHOP}/orders"}
+    assert page.startswith(f"{WWW}/verify-mobile/sign-in")
+    sign_in = "/verify-mobile/sign-in"
+    client.post(sign_in, base_url=WWW, data={"mobile": "0912 345 0001", **fields})
+    app.extensions["smsverify"].workers.wait()
+    code = last_code(app)
+    done = client.post(f"{sign_in}/check", base_url=WWW, data={"code": code, **fields})
+    assert done.location == f"{SHOP}/orders"
+    assert client.get(done.location, base_url=SHOP).text == "orders"
 
 
 def test_next_on_the_same_host_is_reduced_to_its_path(hosts: Flask) -> None:
