@@ -11,7 +11,7 @@ from blinker import NamedSignal
 from flask import Flask, has_app_context
 
 from . import request_cache
-from .log_events import event
+from .log_events import log_event
 from .messaging.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class SignalEmitter:
                     log.exception(
                         "a receiver of the signal %s failed",
                         signal.name,
-                        extra=event("receiver_failed"),
+                        extra=log_event("receiver_failed"),
                     )
 
 

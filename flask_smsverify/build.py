@@ -40,7 +40,7 @@ from .limits.counters import Charge, Counters
 from .limits.policy import LimitPolicy
 from .limits.report import LimitReport
 from .limits.usage import GuessLog, SendLog
-from .log_events import event
+from .log_events import log_event
 from .messaging.bulk import BulkSends
 from .messaging.bulk_dispatch import BulkDispatcher
 from .messaging.dispatch import EventDispatcher
@@ -560,7 +560,7 @@ def _warn_of_weak_settings(settings: Settings, app_name: str, *, is_development:
             settings.code_length,
             f"{10**settings.code_length:,}",
             _RECOMMENDED_CODE_LENGTH,
-            extra=event("weak_setting"),
+            extra=log_event("weak_setting"),
         )
     if settings.consecutive_failures > _MAX_FAILURES:
         log.warning(
@@ -568,20 +568,20 @@ def _warn_of_weak_settings(settings: Settings, app_name: str, *, is_development:
             "(NIST SP 800-63B-4, 3.2.2)",
             settings.consecutive_failures,
             _MAX_FAILURES,
-            extra=event("weak_setting"),
+            extra=log_event("weak_setting"),
         )
     if settings.site_name is None and not is_development:
         log.warning(
             "SMSVERIFY_SITE_NAME is not set: texts and pages show %r",
             app_name,
-            extra=event("weak_setting"),
+            extra=log_event("weak_setting"),
         )
     for name, options in settings.senders.items():
         if options["gateway"] == "memory" and not is_development:
             log.warning(
                 "SMSVERIFY_SENDERS[%r] only stores codes in memory and sends none",
                 name,
-                extra=event("weak_setting"),
+                extra=log_event("weak_setting"),
             )
 
 
@@ -744,7 +744,9 @@ def _part_price(delivery: Delivery, text: str) -> Decimal | None:
             try:
                 return sender.part_price(text)
             except SenderError as error:
-                log.warning("the prices were not read: %s", error, extra=event("prices_not_read"))
+                log.warning(
+                    "the prices were not read: %s", error, extra=log_event("prices_not_read")
+                )
     return None
 
 

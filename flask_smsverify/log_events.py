@@ -5,6 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-def event(name: str) -> Mapping[str, object]:
+def log_event(name: str) -> Mapping[str, object]:
     """Return the argument `extra` of a log call: the record's attribute `event` is the name."""
     return {"event": f"smsverify.{name}"}

@@ -45,6 +45,7 @@ from .errors import (
     StoreUnavailable,
     locate,
 )
+from .log_events import log_event
 from .mobile_column import (
     check_mobile_attribute,
     check_unique,
@@ -419,7 +420,9 @@ class HostUsers:
         if isinstance(error, InvalidRequestError) and not is_written:
             return CodeExpired("the user's row no longer exists")
         if is_written and not isinstance(error, DBAPIError):
-            log.error("%s was not set: %s", name, locate(error))  # the message may hold the mobile
+            log.error(
+                "%s was not set: %s", name, locate(error), extra=log_event("mobile_not_set")
+            )  # the message may hold the mobile
             return ConfigurationError(
                 f"{name} cannot be set to a number in E.164: it raised {type(error).__name__}. "
                 "Change the model, or register @smsverify.mobile_setter"

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError, StoreUnavailable
 from ..forks import after_fork
+from ..log_events import log_event
 from ..settings.runtime import LiveSettings
 from .ledger import Ledger
 from .models import Setting
@@ -107,7 +108,11 @@ class SettingStore:
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError) as error:
             # The tables may not exist yet, or the database may be away. A request that needs it
             # fails by itself; the last values stay in force.
-            log.debug("the settings of the staff could not be read: %s", type(error).__name__)
+            log.debug(
+                "the settings of the staff could not be read: %s",
+                type(error).__name__,
+                extra=log_event("stored_settings_not_read"),
+            )
         else:
             if seen != self._seen:
                 self._live.overlay({name: json.loads(value) for name, value in seen.items()})

@@ -16,6 +16,7 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Message
 from ..errors import ConfigurationError, SenderError, StoreUnavailable, Unknown
+from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Capability, DeliveryState, Receipt, Sender
 from .checks import next_check
@@ -83,7 +84,11 @@ class Attempts:
         try:
             self._after_receipt(sender.name, gateway_ids)
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError):
-            log.exception("early reports of %s could not be applied", sender.name)
+            log.exception(
+                "early reports of %s could not be applied",
+                sender.name,
+                extra=log_event("early_reports_failed"),
+            )
 
     def first_check(self, sender: Sender, receipt: Receipt) -> datetime | None:
         """Return when to ask the gateway for the state; None where it cannot be asked."""
@@ -131,7 +136,11 @@ class Attempts:
         try:
             self._ledger.run(work)
         except (StoreUnavailable, SQLAlchemyError, ValueError):  # ValueError: not encodable
-            log.exception("the outcome of attempt %s could not be recorded", attempt.id)
+            log.exception(
+                "the outcome of attempt %s could not be recorded",
+                attempt.id,
+                extra=log_event("attempt_not_recorded"),
+            )
 
     def announce(self, signal: NamedSignal, message: Message, attempt: Attempt) -> None:
         """Send a signal about an attempt."""

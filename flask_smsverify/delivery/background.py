@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
-from ..log_events import event
+from ..log_events import log_event
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,9 @@ class BackgroundWorkers:
             with self._context():
                 work()
         except SMSVerifyError as error:
-            log.warning("background work failed: %s", error, extra=event("background_failed"))
+            log.warning("background work failed: %s", error, extra=log_event("background_failed"))
         except Exception as error:  # the last frame of the thread: no caller could handle it
-            log.exception("background work failed", extra=event("background_failed"))
+            log.exception("background work failed", extra=log_event("background_failed"))
             if self._keeps_errors():
                 self._errors.append(error)
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import Misconfigured, NotCarried, Rejected, SenderError
+from ..log_events import log_event
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,9 @@ class Breakers:
                 return  # the call began before the breaker opened; only probes are newer
             if not is_failure:
                 if breaker.state != "closed":
-                    log.warning("the sender %s has recovered", name)
+                    log.warning(
+                        "the sender %s has recovered", name, extra=log_event("sender_recovered")
+                    )
                 breaker.state, breaker.failures = "closed", 0
                 return
             breaker.failures += 1
@@ -145,4 +148,9 @@ class Breakers:
             if is_reopened or breaker.failures >= self._failure_threshold:
                 breaker.state, breaker.failures = "open", 0
                 breaker.open_until = self._clock() + self._open_seconds
-                log.warning("the sender %s fails; skipped for %g s", name, self._open_seconds)
+                log.warning(
+                    "the sender %s fails; skipped for %g s",
+                    name,
+                    self._open_seconds,
+                    extra=log_event("sender_skipped"),
+                )

@@ -19,6 +19,7 @@ from ..errors import (
     Unknown,
     locate,
 )
+from ..log_events import log_event
 from ..senders.base import DeliveryReport, DeliveryState, Receipt, ReceivedText, Sender, Text
 from .breaker import Breakers
 
@@ -77,8 +78,7 @@ class SenderCalls:
             with self.breakers.watch(sender.name):
                 return _translate_errors(sender, checked)
         except SenderError as error:
-            level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
-            log.log(level, "%s: %s", type(error).__name__, error)
+            _log_failure(error)
             raise
 
     def check_native_code(self, sender: Sender, mobile: str, code: str) -> bool:
@@ -99,11 +99,15 @@ class SenderCalls:
             with self.breakers.watch(sender.name):
                 return _translate_errors(sender, call)
         except SenderError as error:
-            level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
-            log.log(level, "%s: %s", type(error).__name__, error)
+            _log_failure(error)
             raise
         finally:
             slots.release()
+
+
+def _log_failure(error: SenderError) -> None:
+    level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
+    log.log(level, "%s: %s", type(error).__name__, error, extra=log_event("sender_failed"))
 
 
 def read_push(sender: Sender, payload: object) -> list[ReceivedText | DeliveryReport]:
@@ -146,7 +150,7 @@ def _translate_errors(sender: Sender, call: Callable[[], _T]) -> _T:
     except SMSVerifyError:
         raise
     except Exception as error:  # noqa: BLE001 -- see the docstring
-        log.error("%s raised %s", sender.name, locate(error))  # noqa: TRY400 -- see the docstring
+        log.error("%s raised %s", sender.name, locate(error), extra=log_event("sender_code_failed"))  # noqa: TRY400 -- see the docstring
         failure = sender.make_error(Unknown, f"its code raised {type(error).__name__}")
     # Raised outside the block, so that the original exception is not its context.
     raise failure

@@ -15,6 +15,7 @@ from typing import Literal
 
 from ..errors import Misconfigured, SenderError, Unavailable, locate
 from ..forks import after_fork
+from ..log_events import log_event
 from ..senders.base import Capability, Credit, Sender
 from ..senders.deadline import deadline
 
@@ -70,7 +71,12 @@ def check(sender: Sender, seconds: float) -> Health:
         return Health(_state_of(error), reason=error.reason, advice=error.advice or "")
     except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
         # Without the message, which may hold anything.
-        log.error("the credit of %s is unknown: %s", sender.name, locate(error))  # noqa: TRY400 -- see above
+        log.error(  # noqa: TRY400 -- see above
+            "the credit of %s is unknown: %s",
+            sender.name,
+            locate(error),
+            extra=log_event("credit_unknown"),
+        )
         return Health("broken", reason=type(error).__name__)
     took = time.monotonic() - started
     return Health("ok" if credit.amount > 0 else "no_credit", credit, took)

@@ -24,6 +24,7 @@ from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
 from ..db.models import Batch, Message
 from ..errors import ConfigurationError
+from ..log_events import log_event
 from .opt_out import OptOuts
 from .outbox import Draft, new_rows
 from .recipients import LIST, Recipient, Recipients
@@ -306,7 +307,11 @@ class BulkSends:
             if batch is None:
                 continue
             if batch.source == LIST:
-                log.warning("the recipients of batch %s were not read to the end", batch.id)
+                log.warning(
+                    "the recipients of batch %s were not read to the end",
+                    batch.id,
+                    extra=log_event("batch_incomplete"),
+                )
                 self._set_state(batch.id, Batch.INCOMPLETE, (Batch.EXPANDING,))
                 continue
             with self._host_context():

@@ -28,6 +28,7 @@ from ..db.models import Attempt, Batch, Message
 from ..delivery.attempts import Attempts, storable_id
 from ..delivery.failover import Delivery
 from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
+from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends
 from .dispatch import MAX_RETRIES, QuietUntil, retry_wait
@@ -304,7 +305,9 @@ class BulkDispatcher:
         try:
             reachable = sender.reachable([message.recipient for message in messages])
         except SenderError as error:
-            log.warning("the blacklist was not read: %s", error)
+            log.warning(
+                "the blacklist was not read: %s", error, extra=log_event("blacklist_not_read")
+            )
             return messages
         blocked = [message for message in messages if message.recipient not in reachable]
         if blocked:

@@ -26,6 +26,7 @@ from ..errors import (
     StoreUnavailable,
     Unavailable,
 )
+from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Receipt, Sender, Text
 from .outbox import Claim, ClaimLostError, Outbox
 from .worker import run_in_threads
@@ -157,13 +158,13 @@ class EventDispatcher:
         except SendFailed as error:
             self._not_sent(message, token, error)
         except ClaimLostError as error:
-            log.warning("message %s: %s", message.id, error)
+            log.warning("message %s: %s", message.id, error, extra=log_event("message_not_sent"))
         except (ChannelUnavailable, ConfigurationError) as error:
-            log.error("message %s: %s", message.id, error)  # noqa: TRY400 -- the message says it all
+            log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- the message says it all
             self._outbox.close(message, token, Attempt.FAILED, str(error), tries=message.tries + 1)
         except StoreUnavailable as error:
             # The row is due again when the claim ends.
-            log.error("message %s: %s", message.id, error)  # noqa: TRY400 -- likewise
+            log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- likewise
 
     def _limited(self, message: Message, token: str, error: LimitError) -> None:
         """Let a text wait for the site's limit; drop one that a stranger could cause."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import ConfigurationError, TemplateError
 from ..i18n.catalogue import Translator, available_locales, match_locale
 from ..i18n.segments import count_segments
+from ..log_events import log_event
 from ..senders.base import Pattern
 from ..settings.checks import suggest
 from ..settings.runtime import LiveSettings
@@ -144,6 +145,7 @@ class EventTexts:
                     audience,
                     translator.locale,
                     error,
+                    extra=log_event("edited_text_refused"),
                 )
                 self._on_failure(event.name)
         source = event.default_text(audience, locale)

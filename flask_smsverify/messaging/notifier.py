@@ -16,6 +16,7 @@ from ..db.ledger import Ledger
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import ChannelUnavailable, LimitError, SendFailed, StoreUnavailable
+from ..log_events import log_event
 from ..senders.base import Text
 from .event_texts import ComposedText, EventTexts
 
@@ -99,7 +100,11 @@ class Notifier:
         try:
             return self._locale()
         except Exception:  # the host's locale_getter may raise anything
-            log.exception("the language of a notice is unknown; using %r", self._fallback_locale)
+            log.exception(
+                "the language of a notice is unknown; using %r",
+                self._fallback_locale,
+                extra=log_event("locale_unknown"),
+            )
             return self._fallback_locale
 
     def _submit(self, event: str, recipient: str, composed: ComposedText) -> None:
@@ -112,7 +117,9 @@ class Notifier:
             text = Text(recipient, composed.text)
             self._delivery.send_text(text, event=event, patterns=composed.patterns)
         except (ChannelUnavailable, LimitError, SendFailed, StoreUnavailable) as error:
-            log.warning("the notice %s was not sent: %s", event, error)
+            log.warning(
+                "the notice %s was not sent: %s", event, error, extra=log_event("notice_not_sent")
+            )
 
 
 def _ending(masked: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..errors import ConfigurationError, Misconfigured, TemplateError
 from ..i18n.catalogue import Translator, available_locales
+from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Sender
 from ..settings.checks import suggest
 from .events import AUDIENCES, SITE, Event, EventCatalogue
@@ -121,7 +122,13 @@ class Patterns:
                 pattern_with_values = _render(source, event, shown, translator)
                 self._senders[name].check_pattern(pattern_with_values)
             except (TemplateError, Misconfigured, ConfigurationError) as error:
-                log.warning("%s does not go by the pattern of %s: %s", event.name, name, error)
+                log.warning(
+                    "%s does not go by the pattern of %s: %s",
+                    event.name,
+                    name,
+                    error,
+                    extra=log_event("pattern_not_used"),
+                )
             else:
                 rendered[name] = pattern_with_values
         return rendered

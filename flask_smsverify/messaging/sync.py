@@ -23,12 +23,14 @@ from ..delivery.checks import next_check
 from ..delivery.failover import Delivery
 from ..delivery.states import best, progress
 from ..errors import SenderError
+from ..log_events import log_event
 from ..senders.base import Capability, DeliveryReport, DeliveryState, Receipt, Sender
 from ..senders.batching import batched
 from .bulk import recount
 from .tracking import Tracker
 
 _FINAL = progress(DeliveryState.DELIVERED)
+
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,12 @@ class StateSync:
             try:
                 step(sender, result)
             except SenderError as error:
-                log.warning("%s could not be asked: %s", sender.name, error)
+                log.warning(
+                    "%s could not be asked: %s",
+                    sender.name,
+                    error,
+                    extra=log_event("gateway_not_asked"),
+                )
                 result.failed = error.reason
         return result
 

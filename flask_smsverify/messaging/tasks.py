@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..errors import ConfigurationError
+from ..log_events import log_event
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class CeleryQueue:
                 task,
                 DISPATCH,
                 type(error).__name__,
+                extra=log_event("task_not_queued"),
             )
 
     def _errors(self) -> tuple[type[Exception], ...]:

@@ -22,6 +22,7 @@ from ..db.ledger import Ledger
 from ..db.models import Template
 from ..errors import ConfigurationError, StoreUnavailable
 from ..forks import after_fork
+from ..log_events import log_event
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,11 @@ class TextStore:
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError, ValueError) as error:
             # A message must not fail because of this. The default text is better than none.
             if not self._has_failed:  # once, and not each second while the database is down
-                log.warning("the edited texts could not be read; using the last ones: %s", error)
+                log.warning(
+                    "the edited texts could not be read; using the last ones: %s",
+                    error,
+                    extra=log_event("edited_texts_not_read"),
+                )
             self._has_failed = True
         self._read_at = self._monotonic()
 

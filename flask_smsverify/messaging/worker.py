@@ -17,6 +17,7 @@ from typing import Protocol
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
+from ..log_events import log_event
 
 log = logging.getLogger(__name__)
 
@@ -158,10 +159,17 @@ class InlineWorker:
             self._queue.send_due(stop)
             due = self._queue.next_due()
         except SMSVerifyError as error:
-            log.error("the %s worker failed: %s", self._queue.name, error)  # noqa: TRY400 -- the message says it all
+            log.error(  # noqa: TRY400 -- the message says it all
+                "the %s worker failed: %s",
+                self._queue.name,
+                error,
+                extra=log_event("worker_failed"),
+            )
             return _AFTER_FAILURE
         except Exception:
-            log.exception("the %s worker failed", self._queue.name)
+            log.exception(
+                "the %s worker failed", self._queue.name, extra=log_event("worker_failed")
+            )
             return _AFTER_FAILURE
         if due is None:
             return None
@@ -240,7 +248,7 @@ class DispatchProcess:
                 if not watch:
                     self._errors.append(error)
                     return
-                log.exception("the %s worker failed", queue.name)
+                log.exception("the %s worker failed", queue.name, extra=log_event("worker_failed"))
                 self._stop.wait(_AFTER_FAILURE)
             if not watch:
                 return
@@ -251,7 +259,12 @@ def _abandon(queue: Queue) -> None:
     try:
         count = queue.abandon()
     except SMSVerifyError as error:
-        log.error("the %s worker stopped, and left its claims: %s", queue.name, error)  # noqa: TRY400 -- likewise
+        log.error(  # noqa: TRY400 -- likewise
+            "the %s worker stopped, and left its claims: %s",
+            queue.name,
+            error,
+            extra=log_event("worker_failed"),
+        )
         return
     if count:
         log.warning(
@@ -259,4 +272,5 @@ def _abandon(queue: Queue) -> None:
             "%d messages were sent",
             queue.name,
             count,
+            extra=log_event("worker_abandoned_sends"),
         )

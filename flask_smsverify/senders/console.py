@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from ..errors import ConfigurationError
+from ..log_events import log_event
 from .base import Capability, CodeMessage, DeliveryState, Receipt, Sender, Text
 
 logger = logging.getLogger("flask_smsverify.console")
@@ -43,12 +44,14 @@ class Console(Sender):
         receipts = []
         for text in batch:
             # %r, so that a line break in a text cannot start a forged log line.
-            logger.warning("sms to %s: %r", text.to, text.text)
+            logger.warning("sms to %s: %r", text.to, text.text, extra=log_event("console_message"))
             receipts.append(Receipt(text.to, DeliveryState.SENT, reference=text.reference))
         return receipts
 
     def send_code(self, message: CodeMessage) -> Receipt:
         """Log a code: the whole text for an SMS, the code alone for a call."""
         shown = message.text if message.channel == "sms" else message.code
-        logger.warning("%s to %s: %r", message.channel, message.to, shown)
+        logger.warning(
+            "%s to %s: %r", message.channel, message.to, shown, extra=log_event("console_message")
+        )
         return Receipt(message.to, DeliveryState.SENT, reference=message.reference)

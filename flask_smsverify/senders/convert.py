@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Mapping
 
+from ..log_events import log_event
 from .base import DeliveryState
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,9 @@ def map_state(
     shown = (gateway, redact_reason(value, limit=40))
     if shown not in _logged_states and len(_logged_states) < _MAX_LOGGED_STATES:
         _logged_states.add(shown)
-        logger.warning("%s: unknown delivery state: %s", *shown)
+        logger.warning(
+            "%s: unknown delivery state: %s", *shown, extra=log_event("unknown_delivery_state")
+        )
     return DeliveryState.UNKNOWN
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigurationError, MobileError
+from ..log_events import log_event
 from .checks import suggest
 from .quiet_hours import QuietHours
 from .schema import PREFIX, Settings
@@ -112,7 +113,11 @@ class LiveSettings:
             try:
                 completed |= self.check(name, value)
             except ConfigurationError as error:
-                log.warning("a stored setting is not used: %s", error)
+                log.warning(
+                    "a stored setting is not used: %s",
+                    error,
+                    extra=log_event("stored_setting_refused"),
+                )
                 continue
             if name == "areas" and isinstance(configured, Mapping):
                 completed[name] = _overlay_areas(configured, completed[name])

@@ -11,6 +11,7 @@ from ..db.alerts import claim_alert
 from ..db.ledger import Ledger
 from ..errors import StoreUnavailable
 from ..limits.usage import Reached
+from ..log_events import log_event
 from .rules import Announcer
 
 log = logging.getLogger(__name__)
@@ -42,5 +43,9 @@ class LimitAlerts:
         try:
             return claim_alert(self._ledger, name, timedelta(seconds=seconds))
         except StoreUnavailable:
-            log.exception("it is unknown whether the limit %r was reported before", scope)
+            log.exception(
+                "it is unknown whether the limit %r was reported before",
+                scope,
+                extra=log_event("limit_alert_unclear"),
+            )
             return True

@@ -35,6 +35,7 @@ from ..errors import (
 )
 from ..keyring import Keyring
 from ..limits.counters import Charge, Counters
+from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel
 from ..settings import Limit
@@ -270,7 +271,12 @@ class MobileChanges:
         try:
             self._apply(user, change, is_confirmed=False)
         except ProblemError as error:
-            log.warning("the change %s… was not applied: %s", change.id[:8], error)
+            log.warning(
+                "the change %s… was not applied: %s",
+                change.id[:8],
+                error,
+                extra=log_event("mobile_change_not_applied"),
+            )
             return False
         return True
 

@@ -10,6 +10,7 @@ from ..db.models import Attempt, Challenge, Message
 from ..delivery.attempts import Attempts
 from ..errors import StoreUnavailable
 from ..i18n.segments import count_segments
+from ..log_events import log_event
 from ..senders.base import Capability, CodeMessage, Receipt, Sender
 from .challenges import lock_challenge
 from .limits import Send, SendLimits
@@ -115,4 +116,8 @@ class CodeJob:
         try:
             self._native.release(self._challenge.id, attempt.sender)
         except StoreUnavailable:  # the sender's error must not be replaced by this one
-            log.exception("the native codes of %s could not be released", attempt.sender)
+            log.exception(
+                "the native codes of %s could not be released",
+                attempt.sender,
+                extra=log_event("native_codes_not_released"),
+            )

@@ -40,6 +40,7 @@ from ..errors import (
 from ..i18n.code_text import CodeTexts
 from ..limits.addresses import Address, parse_address
 from ..limits.policy import LimitPolicy
+from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel, CodeMessage, Sender
 from ..settings.runtime import LiveSettings
@@ -427,7 +428,9 @@ class CodeIssuer:
         try:
             self._locks.run([opened.send.keys.guesses], work)
         except StoreUnavailable:
-            log.exception("a send that failed could not be refunded")
+            log.exception(
+                "a send that failed could not be refunded", extra=log_event("refund_failed")
+            )
 
     def _restore(self, row: Challenge, opened: Challenge, *, refused: bool) -> None:
         """Restore a pending challenge to its state before the send.

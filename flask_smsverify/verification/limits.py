@@ -18,6 +18,7 @@ from ..db.types import to_ms
 from ..errors import RateLimited, StoreUnavailable
 from ..limits.counters import Charge, Counters, Reservation
 from ..limits.usage import Overrun, Reached, Recorded, SendKeys, SendLog
+from ..log_events import log_event
 from ..phone import region_of
 from .alerts import LimitAlerts
 
@@ -167,7 +168,9 @@ class SendLimits:
         try:
             self._ledger.run(lambda session: self.refund(session, copy))
         except StoreUnavailable:
-            log.exception("a second copy that failed could not be refunded")
+            log.exception(
+                "a second copy that failed could not be refunded", extra=log_event("refund_failed")
+            )
 
     def _charges(self, send: Send) -> list[Charge]:
         is_foreign = region_of(send.mobile) != self._default_region

@@ -18,7 +18,7 @@ from ..errors import (
     StoreUnavailable,
 )
 from ..i18n.problems import problem_text
-from ..log_events import event
+from ..log_events import log_event
 from ..state import get_state
 from .interface import Interface
 from .security_headers import render_own_template
@@ -55,12 +55,12 @@ def problem_from_error(error: SMSVerifyError) -> Problem:
     An error of a gateway is the problem of a message that was not sent.
     """
     if isinstance(error, SenderError):
-        log.error("responded with 503: %s", error, extra=event("service_unavailable"))
+        log.error("responded with 503: %s", error, extra=log_event("service_unavailable"))
         error = SendFailed((error,))
     if not isinstance(error, ProblemError):
         raise error
     if isinstance(error, StoreUnavailable):
-        log.error("responded with 503: %s", error, extra=event("service_unavailable"))
+        log.error("responded with 503: %s", error, extra=log_event("service_unavailable"))
     return Problem.of(error)
 
 

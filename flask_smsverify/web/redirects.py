@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from flask import current_app, request
 
-from ..log_events import event
+from ..log_events import log_event
 from ..state import get_state
 from .hosts import are_pages_here, is_own_host
 from .negotiation import is_fetch, is_htmx
@@ -68,7 +68,7 @@ def external_url(url: str) -> str:
     if not host:
         log.warning(
             "SERVER_NAME is not set: the link to undo a change of number has no host",
-            extra=event("undo_link_without_host"),
+            extra=log_event("undo_link_without_host"),
         )
         return path
     scheme = "https" if request.is_secure else current_app.config["PREFERRED_URL_SCHEME"]

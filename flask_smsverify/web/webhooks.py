@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from ..delivery.calls import read_push
 from ..errors import SenderError, StoreUnavailable, locate
-from ..log_events import event
+from ..log_events import log_event
 from ..senders.base import Sender
 from ..state import get_state
 from .hosts import HostBlueprint
@@ -95,7 +95,7 @@ def webhook(sender: Sender) -> ResponseReturnValue:
                 "the webhook of %s received %d items at once",
                 sender.name,
                 len(items),
-                extra=event("webhook_refused"),
+                extra=log_event("webhook_refused"),
             )
             return "", 413
         get_state().tracker.record(sender.name, items)
@@ -104,7 +104,7 @@ def webhook(sender: Sender) -> ResponseReturnValue:
             "the webhook of %s refused a request: %s",
             sender.name,
             error,
-            extra=event("webhook_refused"),
+            extra=log_event("webhook_refused"),
         )
         return "", 400
     except HTTPException as error:
@@ -112,7 +112,7 @@ def webhook(sender: Sender) -> ResponseReturnValue:
             "the webhook of %s refused a request: %s",
             sender.name,
             error.name,
-            extra=event("webhook_refused"),
+            extra=log_event("webhook_refused"),
         )
         return "", error.code or 400
     except StoreUnavailable as error:
@@ -120,7 +120,7 @@ def webhook(sender: Sender) -> ResponseReturnValue:
             "the webhook of %s responded with 503: %s",
             sender.name,
             error,
-            extra=event("webhook_unavailable"),
+            extra=log_event("webhook_unavailable"),
         )
         return "", 503
     except Exception as error:  # noqa: BLE001 -- its message may hold the payload
@@ -128,7 +128,7 @@ def webhook(sender: Sender) -> ResponseReturnValue:
             "the webhook of %s failed: %s",
             sender.name,
             locate(error),
-            extra=event("webhook_failed"),
+            extra=log_event("webhook_failed"),
         )
         return "", 500
     return "", 200
