@@ -358,8 +358,10 @@ def build_state(
         proof_of_work=ProofOfWork(
             ledger,
             keyring,
+            counters,
             mode=settings.anonymous_challenge,
             is_under_pressure=SendPressure(ledger, report).is_high,
+            unsolved=settings.limits["unsolved"],
         ),
         guard_responses=guard_responses,
         locale=locale,

@@ -24,7 +24,7 @@ from .windows import seconds_left
 Column = InstrumentedAttribute[Any]
 
 #: Scopes of the whole site that `Counters` counts.
-_COUNTED_SITE_SCOPES = ("foreign", "messages")
+_COUNTED_SITE_SCOPES = ("foreign", "messages", "unsolved")
 
 
 @dataclass(frozen=True, slots=True)

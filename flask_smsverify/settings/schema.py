@@ -76,6 +76,7 @@ DEFAULT_LIMITS: Mapping[str, str | None] = {
     "notices": "20/day",
     "unproved_events": "3/day",
     "messages": None,
+    "unsolved": None,
 }
 
 

@@ -37,7 +37,9 @@ class SendPressure:
         return self._is_half_used() or self._is_conversion_low()
 
     def _is_half_used(self) -> bool:
-        usages = self._limits.usage(self._limits.scopes(), self._ledger.clock())
+        # Sends without a solution are counted while there is pressure, and must not prolong it.
+        scopes = [scope for scope in self._limits.scopes() if scope.name != "unsolved"]
+        usages = self._limits.usage(scopes, self._ledger.clock())
         return any(2 * usage.used >= usage.limit.amount for usage in usages)
 
     def _is_conversion_low(self) -> bool:

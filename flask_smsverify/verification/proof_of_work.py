@@ -4,6 +4,8 @@ A program must find numbers whose hashes begin with zero bits. That costs a brow
 and a bot the same for every code, and the check costs eight hashes. The work is bound to a seed of
 one session and to the number, and counts once.
 
+Visitors without JavaScript cannot do it. A host may allow some sends without it.
+
 ::
 
     key = SHA-256(seed + ":" + subject)
@@ -26,13 +28,18 @@ from itsdangerous import BadSignature, TimestampSigner
 
 from ..db.ledger import Ledger
 from ..db.models import UsedToken
-from ..errors import SendRefused
+from ..errors import RateLimited, SendRefused
 from ..keyring import Keyring
+from ..limits.addresses import parse_address
+from ..limits.counters import Charge, Counters
+from ..settings import Limit
 
 PUZZLES = 8
 BITS = 16
 #: How long a seed is valid.
 LIFETIME = timedelta(minutes=10)
+#: So many networks can use up what is allowed without a solution.
+_UNSOLVED_NETWORKS = 10
 
 _SOLUTION = re.compile(r"\d{1,12}(,\d{1,12})*", re.ASCII)
 
@@ -42,20 +49,30 @@ class ProofOfWork:
 
     :param mode: `SMSVERIFY_ANONYMOUS_CHALLENGE`.
     :param is_under_pressure: whether more codes than usual are sent to numbers that are not proved.
+    :param unsolved: how many sends are allowed without a solution; empty: none.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         keyring: Keyring,
+        counters: Counters,
         *,
         mode: Literal["off", "auto", "always"],
         is_under_pressure: Callable[[], bool],
+        unsolved: tuple[Limit, ...],
     ) -> None:
         self._ledger = ledger
         self._keyring = keyring
         self._mode = mode
+        self._counters = counters
         self._is_under_pressure = is_under_pressure
+        self._unsolved = unsolved
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether some sends are allowed without a solution."""
+        return bool(self._unsolved)
 
     def is_required(self) -> bool:
         """Return whether a send needs a solution now. It does not depend on the number."""
@@ -75,14 +92,19 @@ class ProofOfWork:
             return False
         return True
 
-    def check(self, seed: object, subject: str, solution: object) -> None:
-        """Check a solution and use it up.
+    def check(self, seed: object, subject: str, solution: object, *, ip: str | None) -> None:
+        """Check a solution and use it up, or count a send without one.
 
         :param seed: the seed of the visitor's session.
         :param subject: what the code is for: the number as it was entered.
-        :param solution: the nonces, with commas between them.
-        :raises SendRefused: it is missing, wrong, too old, or was used before.
+        :param solution: the nonces, with commas between them; None or empty: there is none.
+        :param ip: the address of the request.
+        :raises SendRefused: the solution is wrong, too old, or was used before, or it is missing
+            and no more sends are allowed without one.
         """
+        if solution in (None, "") and self._unsolved:
+            self._count_unsolved(ip)
+            return
         if not isinstance(seed, str) or not self.is_seed(seed):
             raise SendRefused(SendRefused.PROOF_OF_WORK)
         if not is_solution(seed, subject, solution):
@@ -95,6 +117,20 @@ class ProofOfWork:
             lambda session: self._ledger.insert_if_absent(session, UsedToken, values)
         ):
             raise SendRefused(SendRefused.PROOF_OF_WORK)
+
+    def _count_unsolved(self, ip: str | None) -> None:
+        charges = [Charge("unsolved", "", self._unsolved)]
+        address = parse_address(ip)
+        if address is not None:
+            part = tuple(
+                Limit(max(1, limit.amount // _UNSOLVED_NETWORKS), limit.seconds)
+                for limit in self._unsolved
+            )
+            charges.append(Charge("unsolved", address.network, part))
+        try:
+            self._counters.reserve(charges, self._ledger.clock())
+        except RateLimited:
+            raise SendRefused(SendRefused.PROOF_OF_WORK) from None
 
     def _signer(self) -> TimestampSigner:
         return TimestampSigner(

@@ -207,12 +207,14 @@ class _Puzzle:
     """What a browser must solve.
 
     :param subject: what the solution is for; None for the number that is entered.
+    :param is_optional: whether some codes are sent without a solution.
     """
 
     seed: str
     puzzles: int
     bits: int
     subject: str | None
+    is_optional: bool
 
 
 def _puzzle(challenge: Challenge | None) -> _Puzzle | None:
@@ -225,7 +227,8 @@ def _puzzle(challenge: Challenge | None) -> _Puzzle | None:
         return None
     if not work.is_seed(session.get(_SEED)):
         session[_SEED] = work.new_seed()
-    return _Puzzle(session[_SEED], PUZZLES, BITS, challenge.id if challenge is not None else None)
+    subject = challenge.id if challenge is not None else None
+    return _Puzzle(session[_SEED], PUZZLES, BITS, subject, work.is_optional)
 
 
 def _puzzle_member() -> dict[str, object]:
@@ -240,7 +243,8 @@ def _check_work(form: Mapping[str, Any], subject: str) -> None:
     """Check the visitor's solution, if one is required now. A seed is good for one request."""
     work = get_state().proof_of_work
     if work.is_required():
-        work.check(session.pop(_SEED, None), subject, form.get("proof_of_work"))
+        solution = form.get("proof_of_work")
+        work.check(session.pop(_SEED, None), subject, solution, ip=client_address())
 
 
 # --- the code ----------------------------------------------------------------------------------

@@ -119,6 +119,7 @@ def test_the_default_limits_are_those_of_the_security_analysis() -> None:
         "failures": (Limit(15, day),),
         "site_failures": (Limit(300, hour),),
         "messages": (),
+        "unsolved": (),
     }
 
 

@@ -85,7 +85,7 @@ def check_limits(state: AppState) -> Iterator[Finding]:
     lifted = [
         scope
         for scope, limits in state.settings.limits.items()
-        if not limits and scope != "messages"
+        if not limits and scope not in ("messages", "unsolved")
     ]
     if lifted:
         yield Finding(

@@ -136,6 +136,67 @@ def test_the_form_has_the_puzzle_and_says_what_is_needed(site: Flask) -> None:
     assert error_of(client.get(SIGN_IN, headers=ENGLISH)) == "We could not check your browser"
 
 
+# --- without JavaScript -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_site(make_app: MakeApp, sqlite: str) -> Flask:
+    """A site that sends 20 codes an hour without a solution, two of them to one network."""
+    return make_app(
+        sqlite,
+        SMSVERIFY_SIGN_IN=True,
+        SMSVERIFY_ANONYMOUS_CHALLENGE="always",
+        SMSVERIFY_LIMITS={"unsolved": "20/hour"},
+    )
+
+
+def request_code(app: Flask, number: int, address: str, **fields: str) -> int:
+    """Post a number, as a browser without JavaScript does, and return how many codes were sent."""
+    before = len(sent_to(app))
+    app.test_client().post(
+        SIGN_IN,
+        data={"mobile": f"0912777{number:04}", "proof_of_work": "", **fields},
+        environ_base={"REMOTE_ADDR": address},
+    )
+    return len(sent_to(app)) - before
+
+
+def test_a_host_may_allow_some_codes_without_javascript(open_site: Flask) -> None:
+    page = open_site.test_client().get(SIGN_IN, headers=ENGLISH).text
+    assert "Turn on JavaScript" not in page
+    assert [request_code(open_site, number, "192.0.2.1") for number in range(4)] == [1, 1, 0, 0]
+    assert request_code(open_site, 5, "192.0.2.200") == 0, "of the same network"
+    others = [request_code(open_site, 10 + number, f"198.51.{number}.1") for number in range(20)]
+    assert others == [1] * 18 + [0] * 2
+    client = open_site.test_client()
+    refused = api(client, SIGN_IN, mobile=OWN)
+    assert refusal(refused) == REFUSED
+    solution = solve(json.loads(refused.text)["proof_of_work"]["seed"], OWN)
+    assert api(client, SIGN_IN, mobile=OWN, proof_of_work=solution).status_code == 200
+
+
+def test_a_wrong_solution_is_refused_also_where_none_is_needed(open_site: Flask) -> None:
+    assert request_code(open_site, 1, "192.0.2.1", proof_of_work="1,2,3,4,5,6,7,8") == 0
+
+
+def test_codes_without_a_solution_do_not_prolong_the_pressure(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_SIGN_IN=True,
+        SMSVERIFY_ANONYMOUS_CHALLENGE="auto",
+        SMSVERIFY_LIMITS={"unsolved": "2/hour"},
+    )
+    work = app.extensions["smsverify"].proof_of_work
+    with app.app_context():
+        work.check(None, OWN, None, ip="192.0.2.1")
+        assert not work.is_required()
+
+
+# --- when it is asked for -----------------------------------------------------------------------
+
+
 def test_it_is_off_by_default(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_SIGN_IN=True)
     client = app.test_client()
