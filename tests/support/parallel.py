@@ -100,7 +100,20 @@ def send_by(app: Flask, mobile: str | None, number: int) -> None:
     send_to(app, number + 1, mobile)
 
 
-ACTIONS: dict[str, Callable[..., None]] = {"guess": guess_one_of, "send": send_by}
+def sign_in_with(app: Flask, pairs: list[tuple[str, str]], number: int) -> None:
+    """Enter the code of one session, as pairs of its cookie and the code."""
+    cookie, code = pairs[number]
+    client = app.test_client()
+    client.set_cookie("session", cookie)
+    answer = client.post("/verify-mobile/sign-in/check", json={"code": code})
+    assert (answer.json or {}).get("state") == "signed_in", answer.text
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    "guess": guess_one_of,
+    "send": send_by,
+    "sign in": sign_in_with,
+}
 
 
 class Processes:

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flows import MEMORY, NO_LIMITS, Flow
 from hostapp import User, db
-from parallel import race
+from parallel import PROCESSES, Processes, race
 from sqlalchemy import event
 
 from flask_smsverify import SMSVerify
@@ -90,6 +90,28 @@ def test_concurrent_first_sign_ups_of_one_number_create_one_account(
             lambda session: session.query(Verification.user_id).all()
         )
         assert rows == [(str(user.id),)]
+
+
+@pytest.mark.race
+def test_concurrent_first_sign_ups_in_several_processes_create_one_account(
+    make_app: MakeApp, database: str, processes: Processes
+) -> None:
+    config = {
+        "SMSVERIFY_SIGN_IN": True,
+        "SMSVERIFY_LIMITS": NO_LIMITS,
+        "SMSVERIFY_SENDERS": MEMORY,
+        "CREATES_USERS": True,
+    }
+    app = make_app(database, users=0, **config)
+    pairs = []
+    for client, code in waiting_clients(app, NEW, 2 * PROCESSES):
+        cookie = client.get_cookie("session")
+        assert cookie is not None
+        pairs.append((cookie.value, code))
+    ends = processes.race(database, config, "sign in", pairs, threads=2)
+    assert ends == {"ok": 2 * PROCESSES}
+    with app.app_context():
+        assert [user.mobile for user in db.session.scalars(db.select(User))] == [NEW_E164]
 
 
 @pytest.mark.race
