@@ -40,7 +40,6 @@ def render(template: str, *, problem: Problem | None = None, **context: Any) -> 
         None if own else _LAYOUT,
         sv_base=own or f"smsverify/{_LAYOUT}",
         sv_menu=menu(current_ui()),
-        sv_site_name=state.live.current.site_name,
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
         sv_mobile=show_mobile,
@@ -58,7 +57,6 @@ def render_problem(problem: Problem) -> Response:
         None if own else _LAYOUT,
         sv_base=own or f"smsverify/{_LAYOUT}",
         sv_menu=[],
-        sv_site_name=get_state().live.current.site_name,
         sv_error=problem_view(problem, current_ui()),
         sv_notice=None,
     )

@@ -73,8 +73,9 @@ def _answer_exempt() -> ResponseReturnValue:
 
 def _needs_first_proof(visitor: Visitor) -> bool:
     """Return whether this pending login must go to the page about the first number."""
-    is_there = (request.endpoint or "").startswith("smsverify.first_proof")
-    if is_there or not visitor.is_login_pending:
+    endpoint = request.endpoint or ""
+    is_allowed = endpoint == "smsverify.leave" or endpoint.startswith("smsverify.first_proof")
+    if is_allowed or not visitor.is_login_pending:
         return False
     return not is_vouched_for(get_state(), visitor.user)
 

@@ -168,5 +168,4 @@ def _show_undo(token: str) -> ResponseReturnValue:
         sv_undo_url=url_for("smsverify.undo", token=token),
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
-        sv_site_name=get_state().live.current.site_name,
     )

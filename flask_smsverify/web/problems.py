@@ -93,7 +93,6 @@ def problem_page(problem: Problem, ui: Interface, back_url: str) -> Response:
         render_own_template(
             "problem.html",
             sv_error=problem_view(problem, ui),
-            sv_site_name=get_state().live.current.site_name,
             sv_back_url=back_url,
         )
     )

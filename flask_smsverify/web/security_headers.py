@@ -35,10 +35,18 @@ def render_own_template(
 ) -> str:
     """Render a template of the folder `smsverify`, and choose the policy of the page.
 
+    Every template gets the name of the site and the address of its support.
+
     :param parts: templates that this one includes for the host to replace.
     :param layout: the template that it extends, in the same folder; None if it is the host's.
     """
-    page = templating.render(f"smsverify/{name}", **context)
+    state = get_state()
+    page = templating.render(
+        f"smsverify/{name}",
+        sv_site_name=state.live.current.site_name,
+        sv_support_url=state.settings.support_url,
+        **context,
+    )
     parts = () if layout is None else (name, layout, *parts)
     if parts and all(templating.is_own(f"smsverify/{part}") for part in parts):
         request.environ[_POLICY] = _OWN_POLICY + _framing()

@@ -137,7 +137,6 @@ def sign_in() -> ResponseReturnValue:
         sv_notice=notice_text(notice, ui) if notice and not problem else None,
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
-        sv_site_name=get_state().live.current.site_name,
     )
 
 

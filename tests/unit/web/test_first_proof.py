@@ -26,7 +26,7 @@ ENGLISH = {"Accept-Language": "en"}
 class Gate:
     """An app whose login needs a voucher, and the links that its host has sent."""
 
-    def __init__(self, make_app: MakeApp, url: str, mode: str) -> None:
+    def __init__(self, make_app: MakeApp, url: str, mode: str, **config: Any) -> None:
         self.links: list[tuple[int, str]] = []
         smsverify = SMSVerify()
         smsverify.email_sender(lambda user, link: self.links.append((user.id, link)))
@@ -37,6 +37,7 @@ class Gate:
             SMSVERIFY_LOGIN_GATE=True,
             SMSVERIFY_LOGIN_GATE_FIRST_PROOF=mode,
             SERVER_NAME="shop.example",
+            **config,
         )
 
         @self.app.route("/enter/<int:key>", methods=["GET", "POST"])
@@ -176,12 +177,25 @@ def test_staff_vouch_for_the_number(make_gate: MakeGate) -> None:
     client = gate.enter()
     page = client.get(FIRST_PROOF, headers=ENGLISH)
     assert "Contact support to sign in" in page.text
-    assert "<form" not in page.text
+    assert FIRST_PROOF not in page.text, "no form sends a link"
     client.post(FIRST_PROOF)
     assert gate.links == []
     gate.mark_verified(1)
     assert client.get("/enter/1").location == "/open"
     assert client.get("/me").text == "1"
+
+
+@pytest.mark.parametrize("mode", ["email", "staff"])
+def test_the_page_leads_to_support_and_to_another_account(
+    make_app: MakeApp, sqlite: str, mode: str
+) -> None:
+    gate = Gate(make_app, sqlite, mode, SMSVERIFY_SUPPORT_URL="https://help.example")
+    client = gate.enter()
+    page = client.get(f"{FIRST_PROOF}?next=/open", headers=ENGLISH).text
+    assert ('href="https://help.example"' in page) is (mode == "staff")
+    assert "Sign in with another account" in page
+    assert client.post(f"{PAGE}leave", data={"next": "/open"}).location == "/open"
+    assert client.get(FIRST_PROOF).status_code == 401, "the login is discarded"
 
 
 def test_an_account_that_proved_a_number_needs_no_voucher(make_gate: MakeGate) -> None:
