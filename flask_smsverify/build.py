@@ -62,8 +62,10 @@ from .senders.base import Capability, Sender
 from .senders.registry import build as build_sender
 from .senders.registry import find_gateway
 from .settings import Limit, Settings
+from .settings.checks import MAX_APP_ID
 from .settings.quiet_hours import QuietHours, check_quiet_hours
 from .settings.runtime import LiveSettings
+from .signing import TokenSigning
 from .state import AppState, GuardResponses
 from .users import Callbacks, HostUsers
 from .verification.accounts import Accounts
@@ -127,7 +129,8 @@ def build_state(
     )
     clock = Clock()
     live = LiveSettings(settings, default_site_name=app.name, parse_mobile=parse_mobile)
-    keyring = Keyring(secret_keys(app))
+    app_id = _app_id(app, settings)
+    keyring = Keyring(secret_keys(app), app_id=app_id)
     policy = Policy(live)
     users = HostUsers(
         db,
@@ -139,7 +142,13 @@ def build_state(
         dialect=partial(_dialect_of, app, db),
     )
     emit = SignalEmitter(app).emit
-    ledger = _ledger(app, db, clock=clock, is_host_writing=users.is_writing)
+    ledger = _ledger(app, db, app_id, clock=clock, is_host_writing=users.is_writing)
+    signing = TokenSigning(
+        keyring,
+        find_instance=ledger.find_identity,
+        identify=ledger.identify,
+        clock=clock,
+    )
 
     # Delivery and messages
     opt_outs = OptOuts(ledger, emit=emit)
@@ -226,10 +235,10 @@ def build_state(
         default_region=settings.default_region,
         alerts=alerts,
     )
-    devices = DeviceTokens(keyring, timedelta(days=settings.device_token_days))
+    devices = DeviceTokens(keyring, signing, timedelta(days=settings.device_token_days))
     challenges = Challenges(ledger, keyring, rules)
     native = NativeCodes(ledger, keyring, rules)
-    tokens = ProofTokens(keyring)
+    tokens = ProofTokens(keyring, signing)
     ownership = Ownership(
         ledger,
         locks,
@@ -301,7 +310,7 @@ def build_state(
                 ownership=ownership,
                 counters=counters,
                 keyring=keyring,
-                tokens=UndoTokens(keyring),
+                tokens=UndoTokens(signing),
                 users=users,
                 announcer=announcer,
             ),
@@ -335,6 +344,7 @@ def build_state(
         policy=policy,
         clock=clock,
         keyring=keyring,
+        signing=signing,
         ledger=ledger,
         counters=counters,
         limits=report,
@@ -359,6 +369,7 @@ def build_state(
             ledger,
             keyring,
             counters,
+            signing,
             mode=settings.anonymous_challenge,
             is_under_pressure=SendPressure(ledger, report).is_high,
             unsolved=settings.limits["unsolved"],
@@ -653,8 +664,24 @@ class _ExpiringNumbers(Mapping[str, str]):
 # --- parts that need more than one line -------------------------------------------------------
 
 
+def _app_id(app: Flask, settings: Settings) -> str:
+    """Return the id that separates the app from others with its `SECRET_KEY` or database."""
+    if settings.app_id is not None:
+        return settings.app_id
+    if len(app.name) > MAX_APP_ID:
+        raise ConfigurationError(
+            f"the app's name has more than {MAX_APP_ID} characters; set SMSVERIFY_APP_ID"
+        )
+    return app.name
+
+
 def _ledger(
-    app: Flask, db: SQLAlchemy, *, clock: Clock, is_host_writing: Callable[[], bool]
+    app: Flask,
+    db: SQLAlchemy,
+    app_id: str,
+    *,
+    clock: Clock,
+    is_host_writing: Callable[[], bool],
 ) -> Ledger:
     with app.app_context():
         engines = db.engines  # Flask-SQLAlchemy's own mapping, in which tests replace engines
@@ -663,6 +690,7 @@ def _ledger(
         refuse_autocommit(connect_args, engines[None].dialect.name)
         return Ledger(
             lambda: engines[None],
+            app_id=app_id,
             schema=db.metadata.schema,
             is_host_writing=is_host_writing,
             clock=clock,

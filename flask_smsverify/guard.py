@@ -126,6 +126,7 @@ def _look_up(state: AppState, user_id: str, now: datetime) -> Any:
     # A Core statement on tables, so that it does not flush the host's pending changes.
     schema_map = state.ledger.schema_map
     options = {"schema_translate_map": schema_map} if schema_map else {}
+    state.ledger.find_identity()  # the rows may be another app's
     with explain_missing_tables():
         row = state.db.session.execute(
             _LOOKUP, {"user_id": user_id, "now": now}, execution_options=options
@@ -152,7 +153,7 @@ def _read_stamp(state: AppState, user_id: str, mobile: str | None, now: datetime
     if not isinstance(stamp, list) or len(stamp) != 3 or mobile is None:
         return None
     digest, verified, seen = stamp
-    if digest != state.keyring.digest("seen", user_id, mobile):
+    if digest != _stamp_digest(state, user_id, mobile):
         return None
     if not 0 <= now.timestamp() - seen < max_age:
         return None
@@ -170,8 +171,13 @@ def drop_stamp(*_: object, **__: object) -> None:
 
 def _write_stamp(state: AppState, user_id: str, status: Status, now: datetime) -> None:
     if status.mobile is not None and status.verified_at is not None:
-        digest = state.keyring.digest("seen", user_id, status.mobile)
+        digest = _stamp_digest(state, user_id, status.mobile)
         session[_STAMP] = [digest, status.verified_at.timestamp(), now.timestamp()]
+
+
+def _stamp_digest(state: AppState, user_id: str, mobile: str) -> str:
+    """Return a digest that no other app and no other database has the stamp of."""
+    return state.keyring.digest("seen", state.ledger.find_identity() or "", user_id, mobile)
 
 
 # --- enforce ----------------------------------------------------------------------------------

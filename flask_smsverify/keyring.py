@@ -18,13 +18,14 @@ class Keyring:
     """The current key and its fallbacks.
 
     :param secrets: the app's `SECRET_KEY`, then its `SECRET_KEY_FALLBACKS`.
+    :param app_id: `SMSVERIFY_APP_ID`. Apps with the same secrets have different keys by it.
     """
 
-    def __init__(self, secrets: Sequence[str | bytes]) -> None:
+    def __init__(self, secrets: Sequence[str | bytes], *, app_id: str) -> None:
         self._keys: dict[str, bytes] = {}
         for secret in secrets:
             raw = secret.encode() if isinstance(secret, str) else secret
-            key = hmac.digest(raw, _SALT, hashlib.sha256)
+            key = hmac.digest(raw, _SALT + b" " + app_id.encode(), hashlib.sha256)
             self._keys.setdefault(hmac.digest(key, b"id", hashlib.sha256).hex()[:8], key)
         self.current_id = next(iter(self._keys))
 

@@ -11,7 +11,7 @@ from typing import Any
 import flask_login
 from flask import current_app, session
 from flask.typing import ResponseReturnValue
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature
 
 from .db.models import UsedToken
 from .errors import TooSoon
@@ -27,6 +27,7 @@ _PENDING_LOGIN = "_smsverify_pending_login"
 _MAX_WAIT = timedelta(minutes=30)
 #: Seconds in which an account gets one email with a link.
 _EMAIL_PAUSE = 300
+_LINK_SALT = "flask_smsverify.first_proof"
 
 
 def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
@@ -115,10 +116,10 @@ def send_email_link(state: AppState, user: Any, url_of: Callable[[str], str]) ->
     nonce = secrets.token_urlsafe(16)
     pending = session[_PENDING_LOGIN] | {"email": nonce}
     session[_PENDING_LOGIN] = pending
-    token = _links(state).dumps([pending["user"], pending["login"], nonce])
+    token = state.signing.dump([pending["user"], pending["login"], nonce], _LINK_SALT)
     sender = state.callbacks.email_sender
     assert sender is not None  # noqa: S101 -- for the type checker; checked at start
-    sender(user, url_of(str(token)))
+    sender(user, url_of(token))
 
 
 def accept_email_link(state: AppState, user: Any, token: str) -> bool:
@@ -127,7 +128,7 @@ def accept_email_link(state: AppState, user: Any, token: str) -> bool:
     if not isinstance(pending, dict) or not isinstance(pending.get("email"), str):
         return False
     try:
-        content = _links(state).loads(token, max_age=int(_MAX_WAIT.total_seconds()))
+        content = state.signing.load(token, _LINK_SALT, max_age=int(_MAX_WAIT.total_seconds()))
     except BadSignature:
         return False
     if content != [state.users.id_of(user), pending["login"], pending["email"]]:
@@ -136,10 +137,6 @@ def accept_email_link(state: AppState, user: Any, token: str) -> bool:
         "vouched": True
     }
     return True
-
-
-def _links(state: AppState) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(state.keyring.signing_keys(), salt="flask_smsverify.first_proof")
 
 
 # --- the login ------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from .messaging.tracking import Tracker
 from .messaging.worker import InlineWorker, Queue
 from .settings import Settings
 from .settings.runtime import LiveSettings
+from .signing import TokenSigning
 from .users import Callbacks, HostUsers
 from .verification.policy import Decision, Policy
 from .verification.proof_of_work import ProofOfWork
@@ -63,6 +64,7 @@ class AppState:
     policy: Policy
     clock: Clock
     keyring: Keyring
+    signing: TokenSigning
     ledger: Ledger
     counters: Counters
     limits: LimitReport

@@ -24,8 +24,10 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
+from .app_identity import AppIdentity, new_identity, read_identity
 from .engine import HostDatabase, LedgerDatabase, translated
 from .errors import explain_missing_tables, is_retryable, is_unavailable
+from .models import App
 
 #: Seconds that a statement waits for a lock of another transaction. On an overloaded machine, a
 #: hundred transactions on the same rows take about five.
@@ -49,6 +51,7 @@ class Ledger:
 
     :param host: returns the host's engine. Where its database is in memory, it must not have
         connected yet.
+    :param app_id: `SMSVERIFY_APP_ID`. An app with another one cannot use the same tables.
     :param schema: the schema of the host's metadata.
     :param is_host_writing: returns whether the host's session holds uncommitted writes. Called on
         SQLite only, which allows one writer.
@@ -59,11 +62,14 @@ class Ledger:
         self,
         host: HostDatabase,
         *,
+        app_id: str,
         schema: str | None = None,
         is_host_writing: Callable[[], bool] = _is_host_idle,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.clock = clock
+        self._app_id = app_id
+        self._identity: AppIdentity | None = None
         self._database = LedgerDatabase(host, schema=schema, lock_seconds=LOCK_SECONDS)
         self._turn_seconds = LOCK_SECONDS * 1.5
         self._is_host_writing = is_host_writing
@@ -91,6 +97,48 @@ class Ledger:
         """The execution option `schema_translate_map` for statements on the host's connections."""
         return self._database.schema_map
 
+    # --- the app that the tables belong to -------------------------------------------------------
+
+    def identify(self) -> str:
+        """Return the random id of this app's tables, and store one at the first use.
+
+        :raises ConfigurationError: the tables belong to another app, or do not exist.
+        :raises StoreUnavailable: the database did not answer.
+        """
+        if self._identity is None and self.find_identity() is None:
+            self._keep(self._run(self._store_identity, read_only=False))
+        assert self._identity is not None  # noqa: S101 -- for the type checker
+        return self._identity.instance_id
+
+    def find_identity(self) -> str | None:
+        """Return the random id of this app's tables; None before the first use.
+
+        :raises ConfigurationError: the tables belong to another app, or do not exist.
+        :raises StoreUnavailable: the database did not answer.
+        """
+        if self._identity is None:
+            self._keep(self._run(read_identity, read_only=True))
+        return None if self._identity is None else self._identity.instance_id
+
+    def _keep(self, found: AppIdentity | None) -> None:
+        if found is not None:
+            found.require(self._app_id)
+            self._identity = found
+
+    def _store_identity(self, session: Session) -> AppIdentity:
+        new = new_identity(self._app_id)
+        values = {
+            "id": App.ONLY,
+            "app_id": new.app_id,
+            "instance_id": new.instance_id,
+            "created_at": self.clock(),
+        }
+        if self.insert_if_absent(session, App, values):
+            return new
+        found = read_identity(session)  # another process was first
+        assert found is not None  # noqa: S101 -- the row is never deleted
+        return found
+
     # --- transactions ----------------------------------------------------------------------------
 
     def run(self, work: Callable[[Session], T]) -> T:
@@ -104,7 +152,8 @@ class Ledger:
         :raises UncommittedWrites: on SQLite, the host's session has the write lock.
         :raises ConfigurationError: the tables do not exist.
         """
-        return self._transact(work, read_only=False)
+        self.identify()
+        return self._run(work, read_only=False)
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Run a function that only reads, in a new transaction that sees all committed rows.
@@ -112,13 +161,15 @@ class Ledger:
         :raises StoreUnavailable: the database did not answer.
         :raises ConfigurationError: the tables do not exist.
         """
-        return self._transact(work, read_only=True)
+        self.find_identity()
+        return self._run(work, read_only=True)
 
     def run_in(self, connection: Connection, work: Callable[[Session], T]) -> T:
         """Run a function in the host's transaction, which the host commits or rolls back.
 
         `work` must not cause constraint errors: they would abort the host's transaction.
         """
+        self.find_identity()
         with (
             translated(connection, self.schema_map),
             Session(
@@ -172,7 +223,7 @@ class Ledger:
 
     # --- one transaction -------------------------------------------------------------------------
 
-    def _transact(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+    def _run(self, work: Callable[[Session], T], *, read_only: bool) -> T:
         for run in range(1, _MAX_RUNS + 1):
             try:
                 with (

@@ -499,6 +499,22 @@ class Lock(Base):
     claimed_at: Mapped[datetime | None]
 
 
+class App(Base):
+    """The app that the tables belong to: one row."""
+
+    __tablename__ = "smsverify_app"
+
+    #: Always `ONLY`.
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    #: `SMSVERIFY_APP_ID` at the first use.
+    app_id: Mapped[str] = mapped_column(exact_text(64))
+    #: 128 random bits in hexadecimal. Tokens are bound to them. Not a secret.
+    instance_id: Mapped[str] = mapped_column(ascii_text(32))
+    created_at: Mapped[datetime]
+
+    ONLY = 1
+
+
 class UsedToken(Base):
     """A used proof token or native code, which must not be accepted again."""
 

@@ -23,6 +23,8 @@ Check = Callable[[object], T]
 
 #: The shortest window of a rate limit, in seconds.
 MIN_LIMIT_WINDOW = 12
+#: Characters of `APP_ID`.
+MAX_APP_ID = 64
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -134,6 +136,17 @@ def check_site_name(value: object) -> str | None:
     """Check the name of the site. None stands for the app's name."""
     if value is not None and (not isinstance(value, str) or not is_printable(value)):
         raise ConfigurationError("must be a name in one line, or None for the app's name")
+    return value
+
+
+def check_app_id(value: object) -> str | None:
+    """Check the id of the app. None stands for the app's name."""
+    if value is not None and (
+        not isinstance(value, str) or not is_printable(value) or len(value) > MAX_APP_ID
+    ):
+        raise ConfigurationError(
+            f"must be text of up to {MAX_APP_ID} characters, or None for the app's name"
+        )
     return value
 
 

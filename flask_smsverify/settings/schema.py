@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ..errors import ConfigurationError
 from .checks import (
     Check,
+    check_app_id,
     check_areas,
     check_attribute,
     check_bool,
@@ -133,6 +134,7 @@ class Settings:
     consecutive_failures: int = _key(check_integer(1, 1_000_000), 100)
     signature: str = _key(check_signature, "")
     site_name: str | None = _key(check_site_name, None)
+    app_id: str | None = _key(check_app_id, None)
     code_text: str | Mapping[str, str] | None = _key(check_code_text, None)
     sms_retriever_hash: str | None = _key(check_retriever_hash, None)
     webotp_host: str | None = _key(check_host, None)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hmac
 from datetime import timedelta
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature
 
 from ..keyring import Keyring
+from ..signing import TokenSigning
 
 _MAX_LENGTH = 500
+_SALT = "flask_smsverify.device"
 
 
 class DeviceTokens:
@@ -24,13 +26,14 @@ class DeviceTokens:
     :param lifetime: `SMSVERIFY_DEVICE_TOKEN_DAYS`; no time turns device tokens off.
     """
 
-    def __init__(self, keyring: Keyring, lifetime: timedelta) -> None:
+    def __init__(self, keyring: Keyring, signing: TokenSigning, lifetime: timedelta) -> None:
         self._keyring = keyring
+        self._signing = signing
         self.lifetime = lifetime
 
     def dump(self, mobile: str, user_id: str) -> str:
         """Return the token of a device on which this user has proved this mobile."""
-        return str(self._serializer().dumps(self._digest(mobile, user_id)))
+        return self._signing.dump(self._digest(mobile, user_id), _SALT)
 
     def is_of_owner(self, token: object, mobile: str, owner: str | None) -> bool:
         """Return whether a token was made for this mobile and the account that holds it now.
@@ -47,13 +50,11 @@ class DeviceTokens:
         if not self.lifetime or not isinstance(token, str) or len(token) > _MAX_LENGTH:
             return ""
         try:
-            found = self._serializer().loads(token, max_age=int(self.lifetime.total_seconds()))
+            max_age = int(self.lifetime.total_seconds())
+            found = self._signing.load(token, _SALT, max_age=max_age)
         except BadSignature:
             return ""
         return found if isinstance(found, str) else ""
 
     def _digest(self, mobile: str, user_id: str) -> str:
         return self._keyring.digest("device", mobile, user_id)
-
-    def _serializer(self) -> URLSafeTimedSerializer:
-        return URLSafeTimedSerializer(self._keyring.signing_keys(), salt="flask_smsverify.device")

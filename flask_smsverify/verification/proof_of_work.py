@@ -24,7 +24,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
-from itsdangerous import BadSignature, TimestampSigner
+from itsdangerous import BadSignature
 
 from ..db.ledger import Ledger
 from ..db.models import UsedToken
@@ -33,6 +33,7 @@ from ..keyring import Keyring
 from ..limits.addresses import parse_address
 from ..limits.counters import Charge, Counters
 from ..settings import Limit
+from ..signing import TokenSigning
 
 PUZZLES = 8
 BITS = 16
@@ -40,6 +41,7 @@ BITS = 16
 LIFETIME = timedelta(minutes=10)
 #: So many networks can use up what is allowed without a solution.
 _UNSOLVED_NETWORKS = 10
+_SALT = "flask_smsverify.proof_of_work"
 
 _SOLUTION = re.compile(r"\d{1,12}(,\d{1,12})*", re.ASCII)
 
@@ -57,6 +59,7 @@ class ProofOfWork:
         ledger: Ledger,
         keyring: Keyring,
         counters: Counters,
+        signing: TokenSigning,
         *,
         mode: Literal["off", "auto", "always"],
         is_under_pressure: Callable[[], bool],
@@ -64,6 +67,7 @@ class ProofOfWork:
     ) -> None:
         self._ledger = ledger
         self._keyring = keyring
+        self._signing = signing
         self._mode = mode
         self._counters = counters
         self._is_under_pressure = is_under_pressure
@@ -80,14 +84,14 @@ class ProofOfWork:
 
     def new_seed(self) -> str:
         """Return a seed, signed and dated. The caller keeps it in the visitor's session."""
-        return self._signer().sign(secrets.token_urlsafe(12)).decode()
+        return self._signing.dump(secrets.token_urlsafe(12), _SALT)
 
     def is_seed(self, seed: object) -> bool:
         """Return whether this is a seed that is still valid."""
         if not isinstance(seed, str):
             return False
         try:
-            self._signer().unsign(seed, max_age=int(LIFETIME.total_seconds()))
+            self._signing.load(seed, _SALT, max_age=int(LIFETIME.total_seconds()))
         except BadSignature:
             return False
         return True
@@ -131,11 +135,6 @@ class ProofOfWork:
             self._counters.reserve(charges, self._ledger.clock())
         except RateLimited:
             raise SendRefused(SendRefused.PROOF_OF_WORK) from None
-
-    def _signer(self) -> TimestampSigner:
-        return TimestampSigner(
-            self._keyring.signing_keys(), salt="flask_smsverify.proof_of_work", sep="."
-        )
 
 
 def is_solution(seed: str, subject: str, solution: object) -> bool:

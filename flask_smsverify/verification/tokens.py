@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
+from itsdangerous import BadSignature
 
 from ..errors import InvalidLink, InvalidToken
 from ..keyring import Keyring
+from ..signing import TokenSigning
 
 _MAX_LENGTH = 1000
+_UNDO_SALT = "flask_smsverify.undo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,14 @@ class TokenContent:
 class ProofTokens:
     """Dumps and loads proof tokens."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, signing: TokenSigning) -> None:
         self._keyring = keyring
+        self._signing = signing
 
     def dump(self, mobile: str, purpose: str, challenge_id: str, proved_at: datetime) -> str:
         """Return a token for a proved mobile that fits into a form field or a URL."""
         content = [mobile, challenge_id, proved_at.timestamp()]
-        return str(self._serializer(purpose).dumps(content))
+        return self._signing.dump(content, _proof_salt(purpose))
 
     def load(self, token: object, purpose: str, max_age: int) -> TokenContent:
         """Verify a token. Does not check whether it was used.
@@ -55,16 +58,16 @@ class ProofTokens:
         if not isinstance(token, str) or len(token) > _MAX_LENGTH:
             raise InvalidToken("this is not a proof token")
         try:
-            mobile, challenge_id, proved = self._serializer(purpose).loads(token, max_age=max_age)
+            content = self._signing.load(token, _proof_salt(purpose), max_age=max_age)
+            mobile, challenge_id, proved = content
         except (BadSignature, ValueError, TypeError):
             raise InvalidToken("this proof token is forged, expired or for another use") from None
         digests = self._keyring.digests("token", purpose, challenge_id)
         return TokenContent(mobile, datetime.fromtimestamp(proved, UTC), tuple(digests))
 
-    def _serializer(self, purpose: str) -> URLSafeTimedSerializer:
-        return URLSafeTimedSerializer(
-            self._keyring.signing_keys(), salt=f"flask_smsverify.proof {purpose}"
-        )
+
+def _proof_salt(purpose: str) -> str:
+    return f"flask_smsverify.proof {purpose}"
 
 
 class UndoTokens:
@@ -74,12 +77,12 @@ class UndoTokens:
     message must be short.
     """
 
-    def __init__(self, keyring: Keyring) -> None:
-        self._keyring = keyring
+    def __init__(self, signing: TokenSigning) -> None:
+        self._signing = signing
 
     def dump(self, change_id: str) -> str:
         """Return the token of a change."""
-        return self._signer().sign(change_id).decode()
+        return self._signing.sign(change_id, _UNDO_SALT)
 
     def load(self, token: object) -> str:
         """Return the id of the change.
@@ -89,9 +92,6 @@ class UndoTokens:
         if not isinstance(token, str) or len(token) > _MAX_LENGTH:
             raise InvalidLink
         try:
-            return self._signer().unsign(token).decode()
+            return self._signing.unsign(token, _UNDO_SALT)
         except (BadSignature, UnicodeError):
             raise InvalidLink from None
-
-    def _signer(self) -> Signer:
-        return Signer(self._keyring.signing_keys(), salt="flask_smsverify.undo")

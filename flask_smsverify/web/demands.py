@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask import current_app
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from ..build import secret_keys
+from ..state import get_state
 
 _SALT = "flask_smsverify.demand"
 
@@ -29,5 +28,4 @@ def load_demand(token: object, user_id: str) -> timedelta | None:
 
 
 def _serializer() -> URLSafeSerializer:
-    # itsdangerous signs with the last key of a list.
-    return URLSafeSerializer(secret_keys(current_app)[::-1], salt=_SALT)
+    return URLSafeSerializer(get_state().keyring.signing_keys(), salt=_SALT)

@@ -50,7 +50,7 @@ def test_nothing_is_sent_or_compared_while_the_database_is_down(
         challenge, user = flow.start(), flow.user()
         calls = _calls(flow, user, challenge, flow.code(challenge))
         engine = sqlalchemy.create_engine(url)
-        flow.state.ledger._database = Ledger(lambda host=engine: host)._database
+        flow.state.ledger._database = Ledger(lambda host=engine: host, app_id="host")._database
         for call in calls:
             with pytest.raises(StoreUnavailable) as caught:
                 call()

@@ -168,7 +168,7 @@ class Flow:
 
     def use_keys(self, *secrets: str) -> None:
         """Replace the secrets that codes and digests are derived from."""
-        self.state.keyring.__init__(secrets)
+        self.state.keyring.__init__(secrets, app_id="host")
 
     def set_mobile(self, number: int, mobile: str | None) -> None:
         """Change a user's mobile in the host."""

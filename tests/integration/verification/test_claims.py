@@ -259,7 +259,7 @@ def test_a_new_secret_key_with_a_fallback_keeps_tokens_used(
     token = token_for(flow, "+989129990000")
     flow.verifier.claim(token, flow.user(1), purpose="sign-up")
     db.session.commit()
-    keyring = Keyring(["a new secret", "a secret of the tests"])
+    keyring = Keyring(["a new secret", "a secret of the tests"], app_id="host")
     flow.verifier._tokens._keyring = keyring
     with pytest.raises(InvalidToken):
         flow.verifier.load_proof(token, purpose="sign-up")

@@ -162,7 +162,7 @@ def test_input_that_cannot_be_a_code_costs_no_attempt(flow: Flow) -> None:
 
 def test_100_000_codes_are_uniform_and_keep_leading_zeros() -> None:
     """Case 14: χ² of the first digit and of the last two is below the value for p = 10⁻⁶."""
-    keyring = Keyring(["a key"])
+    keyring = Keyring(["a key"], app_id="host")
     made = [
         keyring.code(keyring.current_id, f"{number:032x}", "+989120000000", "verify", 0, 6)
         for number in range(100_000)

@@ -58,7 +58,7 @@ def test_a_stolen_database_contains_no_code_and_no_digest_of_another_key(
     assert challenge.id in stolen
     assert not re.search(rf"(?<!\d){own}(?!\d)", stolen)
     assert not re.search(rf"(?<!\d){native.sent[0][1]}(?!\d)", stolen)
-    other = Keyring(["another key"])
+    other = Keyring(["another key"], app_id="host")
     assert other.current_id != flow.state.keyring.current_id
     assert challenge.key_id not in other
     second = flow.verifier.load(second.id)
@@ -275,7 +275,7 @@ def test_no_repr_contains_a_mobile_or_a_key() -> None:
         ),
         ownership.Claimant("+989123450001", "1", frozenset()),
         Visitor(None, "1", "+989123450001", is_login_pending=False),
-        Keyring([SECRET]),
+        Keyring([SECRET], app_id="host"),
     ):
         assert all(mobile not in repr(value) for mobile in MOBILES), type(value)
         assert SECRET not in repr(value), type(value)

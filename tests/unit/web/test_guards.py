@@ -530,6 +530,7 @@ def test_a_refused_request_makes_two_selects_and_an_exempt_one_none(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    app.extensions["smsverify"].ledger.identify()  # once for each process
     client = browser(app)
     with statements(app) as seen:
         assert stopped(client.get("/guarded"))
@@ -596,7 +597,9 @@ def test_no_status_is_cached_across_requests(app: Flask, client: FlaskClient) ->
 @pytest.fixture
 def trusting(make_app: MakeApp, sqlite: str) -> Flask:
     """An app whose guards trust a session stamp for an hour, with two users."""
-    return make_app(sqlite, users=2, SMSVERIFY_RECHECK_SECONDS=3600)
+    app = make_app(sqlite, users=2, SMSVERIFY_RECHECK_SECONDS=3600)
+    app.extensions["smsverify"].ledger.identify()  # once for each process
+    return app
 
 
 def looks(app: Flask, client: FlaskClient, path: str = "/guarded") -> tuple[int, int]:
