@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import leaks
+import openapi_watch
 import parallel
 import pytest
 import services
@@ -59,6 +60,15 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     expected = request.node.get_closest_marker("leaks") is not None
     assert bool(watched.found()) is expected, watched.found()
+
+
+@pytest.fixture(autouse=True)
+def responses_are_documented() -> Iterator[None]:
+    """Fail a test if a JSON response of the pages is not in the OpenAPI document."""
+    with openapi_watch.watch() as answers:
+        yield
+    if answers:
+        assert openapi_watch.deviations(answers, openapi_watch.whole_document()) == []
 
 
 def needs(service: str) -> pytest.MarkDecorator:

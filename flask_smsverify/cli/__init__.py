@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import dispatch, doctor, limits, purge, send, senders, simulator, sync, users
+from . import dispatch, doctor, limits, openapi, purge, send, senders, simulator, sync, users
 from .group import smsverify
 
 __all__ = [
     "dispatch",
     "doctor",
     "limits",
+    "openapi",
     "purge",
     "send",
     "senders",

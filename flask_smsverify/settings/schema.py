@@ -141,6 +141,7 @@ class Settings:
     host: str | None = _key(check_netloc, None)
     subdomain: str | None = _key(check_host, None)
     url_prefix: str = _key(check_path, "/verify-mobile")
+    openapi: bool = _key(check_bool, False)
     admin_url: str = _key(check_path, "/admin/smsverify")
     admin_template: str | None = _key(check_template, None)
     frame_ancestors: str = _key(check_frame_ancestors, "'none'")

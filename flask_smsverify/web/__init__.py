@@ -11,6 +11,7 @@ from ..state import get_state
 from ..users import Callbacks
 from . import change_pages as change_pages  # adds its views to the blueprint
 from . import first_proof_pages as first_proof_pages  # likewise
+from . import openapi as openapi  # likewise
 from . import pages as pages  # likewise
 from . import sign_in_pages as sign_in_pages  # likewise
 from . import templating, webhooks

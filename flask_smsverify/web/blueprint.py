@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flask import current_app, redirect, request, url_for
+from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -14,13 +14,16 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from ..errors import FirstProofRequired, InvalidRequest, LoginRequired, StoreUnavailable
 from ..login_gate import is_vouched_for
 from ..state import get_state
+from .bodies import Verification
 from .csrf import csrf_token, is_csrf_valid, take_over
+from .fields import page_target
 from .hosts import HostBlueprint
 from .negotiation import adapt_redirect
+from .operations import OPERATIONS, Operation
 from .problems import problem_from_error
 from .redirects import next_url, safe_target
 from .request_limits import is_rejected, limit_request, reject_request
-from .responses import csrf_problem, is_for_program, refuse
+from .responses import csrf_problem, is_for_program, json_response, refuse
 from .security_headers import add_headers
 from .visitor import ExemptVisitor, Visitor, current_visitor
 
@@ -35,6 +38,12 @@ blueprint.after_request(add_headers)
 blueprint.after_request(adapt_redirect)
 
 View = Callable[..., ResponseReturnValue]
+
+
+def serve(rule: str, endpoint: str, **operations: Operation) -> Callable[[View], View]:
+    """Add a view of the pages, for the methods of its operations."""
+    OPERATIONS[f"{blueprint.name}.{endpoint}"] = operations
+    return blueprint.route(rule, methods=[*operations], endpoint=endpoint)
 
 
 def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
@@ -64,10 +73,23 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
 
 def _answer_exempt() -> ResponseReturnValue:
     """Let a visitor pass who has nothing to verify and no row in the user model's table."""
-    target = next_url(request.values.get("next"))
+    target = next_url(page_target())
     if is_for_program():
-        body = {"state": "exempt", "exempt": True, "mobile": None, "next": target}
-        return current_app.json.response(body | {"csrf_token": csrf_token()})
+        body = Verification(
+            state="exempt",
+            mobile=None,
+            verified_mobile=None,
+            channel=None,
+            verified_at=None,
+            expires_at=None,
+            resend_at=None,
+            attempts_left=None,
+            delivery=None,
+            exempt=True,
+            next=target,
+            csrf_token=csrf_token(),
+        )
+        return json_response(body)
     return redirect(target, 303 if request.method == "POST" else 302)
 
 
@@ -83,7 +105,7 @@ def _needs_first_proof(visitor: Visitor) -> bool:
 def _refuse_first_proof() -> ResponseReturnValue:
     if is_for_program():
         return refuse(problem_from_error(FirstProofRequired()))
-    target = safe_target(request.values.get("next"))
+    target = safe_target(page_target())
     return redirect(url_for("smsverify.first_proof", next=target), 303)
 
 
@@ -92,7 +114,7 @@ def _refuse_anonymous() -> ResponseReturnValue:
         return refuse(problem_from_error(LoginRequired()))
     if request.method == "POST":
         # Flask-Login's handler redirects back to the request's URL, which serves no GET.
-        target = safe_target(request.form.get("next"))
+        target = safe_target(page_target())
         request.url = url_for("smsverify.page", next=target, _external=True)
     return get_state().guard_responses.anonymous()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import current_app, redirect, request, url_for
+from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..db.models import MobileChange
@@ -18,22 +18,34 @@ from ..errors import (
     InvalidLink,
     InvalidRequest,
     NoChallenge,
+    SendFailed,
     SMSVerifyError,
     StoreUnavailable,
 )
 from ..phone import mask
 from ..state import get_state
-from .blueprint import blueprint, for_visitors
+from .blueprint import for_visitors, serve
+from .bodies import ChangeUndone, UndoLink, Verification
 from .change_view import change_view
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
-from .fields import is_set, read_channel, read_fields
+from .fields import is_set, read_body, read_channel, read_query
 from .flash import flash_notice, flash_success, incomplete_code, pop_notice, pop_problem
 from .interface import current_ui
 from .negotiation import wants_json
+from .operations import (
+    CHANNEL,
+    CHECK_ERRORS,
+    DEMAND,
+    EVERYBODY,
+    NEXT,
+    SEND_ERRORS,
+    Field,
+    Operation,
+)
 from .problems import problem_from_error
 from .redirects import external_url
 from .request_limits import is_rejected
-from .responses import csrf_problem, fail, refuse, status_json, succeed, to_page
+from .responses import csrf_problem, fail, json_response, refuse, status_json, succeed, to_page
 from .security_headers import render_own_template
 from .view_models import page_view, read_target, render_page
 from .visitor import Visitor, client_address
@@ -44,7 +56,28 @@ log = logging.getLogger(__name__)
 # --- confirm by the old number, or wait ---------------------------------------------------------
 
 
-@blueprint.route("/mobile/confirm", methods=["GET", "POST"], endpoint="confirm")
+@serve(
+    "/mobile/confirm",
+    "confirm",
+    GET=Operation(
+        summary="Get the status, with the open change",
+        returns=(Verification,),
+        query=(NEXT, DEMAND),
+    ),
+    POST=Operation(
+        summary="Confirm the change with the old number's code, or send that code",
+        returns=(Verification,),
+        query=(DEMAND,),
+        body=(
+            Field("code", str, "The code of the old number. Without it, a code is sent."),
+            Field("lost", bool, "Whether the old number is lost, so that the change waits."),
+            CHANNEL,
+            NEXT,
+            DEMAND,
+        ),
+        errors=(*SEND_ERRORS, *CHECK_ERRORS, SendFailed, FreshLoginRequired),
+    ),
+)
 @for_visitors
 def confirm(visitor: Visitor) -> ResponseReturnValue:
     """Show the open change, and confirm it by the old number."""
@@ -52,7 +85,7 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
         return _confirm(visitor)
     if wants_json():
         return status_json(visitor)
-    target = read_target(visitor, request.args)
+    target = read_target(visitor, read_query())
     change = change_view(visitor)
     if change is None:
         return redirect(url_for("smsverify.mobile", next=target.url))
@@ -71,7 +104,7 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
 
 def _confirm(visitor: Visitor) -> ResponseReturnValue:
     """Check `code`; with `lost` start the delay; with neither send a code to the old number."""
-    form = read_fields()
+    form = read_body()
     target = read_target(visitor, form)
     if visitor.is_login_pending:
         return fail(visitor, problem_from_error(FreshLoginRequired()), target)
@@ -107,11 +140,21 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
     return to_page(target, "confirm")
 
 
-@blueprint.post("/mobile/cancel", endpoint="cancel")
+@serve(
+    "/mobile/cancel",
+    "cancel",
+    POST=Operation(
+        summary="Cancel the open change",
+        returns=(Verification,),
+        query=(DEMAND,),
+        body=(NEXT, DEMAND),
+        errors=(FreshLoginRequired,),
+    ),
+)
 @for_visitors
 def cancel(visitor: Visitor) -> ResponseReturnValue:
     """Cancel the open change."""
-    target = read_target(visitor, read_fields())
+    target = read_target(visitor, read_body())
     if visitor.is_login_pending:
         return fail(visitor, problem_from_error(FreshLoginRequired()), target)
     is_cancelled = get_state().verifier.changes.cancel(visitor.user)
@@ -131,7 +174,22 @@ def _undo_url(token: str) -> str:
     return external_url(url_for("smsverify.undo", token=token))
 
 
-@blueprint.route("/mobile/undo/<token>", methods=["GET", "POST"], endpoint="undo")
+@serve(
+    "/mobile/undo/<token>",
+    "undo",
+    GET=Operation(
+        summary="Get the change that a link stops",
+        returns=(UndoLink,),
+        errors=(InvalidLink,),
+        access=EVERYBODY,
+    ),
+    POST=Operation(
+        summary="Stop the change that a link belongs to",
+        returns=(ChangeUndone,),
+        errors=(InvalidLink,),
+        access=EVERYBODY,
+    ),
+)
 def undo(token: str) -> ResponseReturnValue:
     """Stop the change that a link belongs to: GET shows a button, POST stops it."""
     if is_rejected():
@@ -152,15 +210,17 @@ def _undo(token: str) -> ResponseReturnValue:
             raise
     # A second click ends here as well. The page shows whether the link has stopped the change.
     if wants_json():
-        return current_app.json.response({"state": MobileChange.UNDONE})
+        return json_response(ChangeUndone(state=MobileChange.UNDONE))
     return redirect(url_for("smsverify.undo", token=token), 303)
 
 
 def _show_undo(token: str) -> ResponseReturnValue:
     change = get_state().verifier.changes.find(token)
     if wants_json():
-        body = {"state": change.state, "new_mobile": mask(change.new_mobile)}
-        return current_app.json.response(body | {"csrf_token": csrf_token()})
+        body = UndoLink(
+            state=change.state, new_mobile=mask(change.new_mobile), csrf_token=csrf_token()
+        )
+        return json_response(body)
     return render_own_template(
         "undo.html",
         sv_is_undone=change.state == MobileChange.UNDONE,

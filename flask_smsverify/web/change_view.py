@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NotRequired, TypedDict
 
 from ..db.models import Challenge, MobileChange
 from ..phone import mask
 from ..state import get_state
+from .bodies import Change
 from .visitor import Visitor
 
 
@@ -71,7 +73,13 @@ def _view(change: MobileChange, code: Challenge | None) -> ChangeView:
     )
 
 
-def change_members(visitor: Visitor) -> dict[str, object]:
+class ChangeMembers(TypedDict):
+    """What a response has besides the state of the verification."""
+
+    change: NotRequired[Change]
+
+
+def change_members(visitor: Visitor) -> ChangeMembers:
     """Return the member `change` of JSON responses; nothing without an open change."""
     view = change_view(visitor)
     if view is None:

@@ -46,7 +46,7 @@ def is_csrf_valid() -> bool:
 
     :raises StoreUnavailable: the host's database did not respond.
     """
-    if not _is_enabled() or _is_exempted():
+    if not is_csrf_required(request.endpoint or ""):
         return True
     token: Any = next(filter(None, map(request.headers.get, csrf_headers())), None)
     if not token and not request.is_json:
@@ -73,11 +73,13 @@ def csrf_field_name() -> str:
 
 def csrf_token() -> str:
     """Return a token for the current session; empty if the host app requires none."""
-    return generate_csrf() if _is_enabled() and not _is_exempted() else ""
+    return generate_csrf() if is_csrf_required(request.endpoint or "") else ""
 
 
-def _is_enabled() -> bool:
-    return bool(current_app.config.get("WTF_CSRF_ENABLED", True))
+def is_csrf_required(endpoint: str) -> bool:
+    """Whether the host app requires a token for the POST requests of a page."""
+    is_enabled = bool(current_app.config.get("WTF_CSRF_ENABLED", True))
+    return is_enabled and not _is_exempted(endpoint)
 
 
 def _protection() -> CSRFProtect | None:
@@ -85,15 +87,18 @@ def _protection() -> CSRFProtect | None:
     return protection if isinstance(protection, CSRFProtect) else None
 
 
-def _is_exempted() -> bool:
-    """Return whether the host exempted the pages, or this one, from its `CSRFProtect`."""
+def _is_exempted(endpoint: str) -> bool:
+    """Return whether the host exempted a page, or all of its blueprint, from its `CSRFProtect`."""
     protection = _protection()
     if protection is None:
         return False
-    view = current_app.view_functions[request.endpoint or ""]
+    view = current_app.view_functions[endpoint]
     is_view_exempted = f"{view.__module__}.{view.__name__}" in protection._exempt_views
-    is_page = request.blueprint == "smsverify"  # the staff pages have a blueprint of their own
-    return is_view_exempted or (is_page and _exempted_by_host.get(protection, False))
+    if is_view_exempted or endpoint.partition(".")[0] != "smsverify":
+        return is_view_exempted  # the staff pages have a blueprint of their own
+    pages = current_app.blueprints["smsverify"]
+    # Before the first request, the exemption is still in its place.
+    return _exempted_by_host.get(protection, pages in protection._exempt_blueprints)
 
 
 def _is_referrer_ours() -> bool:

@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadRequest
 
 from ..errors import ChannelUnavailable, InvalidRequest
 from ..senders.base import Channel
+from .operations import OPERATIONS, Fields
 
 
 def read_fields() -> Mapping[str, Any]:
@@ -26,6 +27,25 @@ def read_fields() -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest
     return body
+
+
+def read_body() -> Fields:
+    """Return the declared fields of the request's body.
+
+    :raises InvalidRequest: see `read_fields`.
+    """
+    return Fields(read_fields(), OPERATIONS[request.endpoint or ""][request.method].body)
+
+
+def read_query() -> Fields:
+    """Return the declared parameters of the request's query."""
+    method = "GET" if request.method == "HEAD" else request.method
+    return Fields(request.args, OPERATIONS[request.endpoint or ""][method].query)
+
+
+def page_target() -> object:
+    """Return the field `next` of a browser, also of a request that was refused unread."""
+    return request.values.get("next")
 
 
 def read_channel(value: object) -> Channel:

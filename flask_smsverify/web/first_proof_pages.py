@@ -7,44 +7,74 @@ email, or staff vouch for the number.
 
 from __future__ import annotations
 
-from flask import current_app, redirect, request, url_for
+from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ..errors import InvalidToken, SMSVerifyError
+from ..errors import InvalidToken, SMSVerifyError, TooSoon
 from ..login_gate import accept_email_link, is_vouched_for, send_email_link
+from ..settings import Settings
 from ..state import get_state
-from .blueprint import blueprint, for_visitors
+from .blueprint import for_visitors, serve
+from .bodies import FirstProof, FirstProofConfirmed, FirstProofLink, Verification
 from .csrf import csrf_field_name, csrf_token
-from .fields import read_fields
+from .fields import page_target, read_body, read_query
 from .flash import flash_notice, flash_problem, notice_text, pop_notice, pop_problem
 from .interface import current_ui
 from .negotiation import wants_json
+from .operations import DEMAND, NEXT, Operation
 from .problems import Problem, problem_from_error, problem_json, problem_view
 from .redirects import external_url, next_url
+from .responses import json_response, status_json
 from .security_headers import render_own_template
 from .visitor import Visitor
 
 
-@blueprint.route("/first-proof", methods=["GET", "POST"], endpoint="first_proof")
+def _is_offered(settings: Settings) -> bool:
+    return settings.login_gate and settings.login_gate_first_proof != "phone"
+
+
+def _is_link_offered(settings: Settings) -> bool:
+    return settings.login_gate and settings.login_gate_first_proof == "email"
+
+
+@serve(
+    "/first-proof",
+    "first_proof",
+    GET=Operation(
+        summary="Get what must come before the first number",
+        returns=(FirstProof, Verification),
+        query=(NEXT, DEMAND),
+        is_offered=_is_offered,
+    ),
+    POST=Operation(
+        summary="Send the link that confirms the account",
+        returns=(FirstProof,),
+        body=(NEXT,),
+        errors=(TooSoon,),
+        is_offered=_is_offered,
+    ),
+)
 @for_visitors
 def first_proof(visitor: Visitor) -> ResponseReturnValue:
     """Say what must come before the first number; POST sends the link."""
     state = get_state()
     if request.method == "POST":
         return _send_link(visitor)
-    target = next_url(request.args.get("next"))
+    target = next_url(read_query().get("next"))
     if not visitor.is_login_pending or is_vouched_for(state, visitor.user):
+        if wants_json():
+            return status_json(visitor)
         return redirect(url_for("smsverify.page", next=target))
     mode = state.settings.login_gate_first_proof
     if wants_json():
-        return current_app.json.response({"state": mode, "csrf_token": csrf_token()})
+        return json_response(FirstProof(state=mode, csrf_token=csrf_token()))
     problem, _ = pop_problem(visitor.id)
     return _render(visitor, mode, target, problem=problem)
 
 
 def _send_link(visitor: Visitor) -> ResponseReturnValue:
     state = get_state()
-    target = next_url(read_fields().get("next"))
+    target = next_url(read_body().get("next"))
     is_asked_for = visitor.is_login_pending and not is_vouched_for(state, visitor.user)
     if is_asked_for and state.settings.login_gate_first_proof == "email":
         try:
@@ -63,23 +93,39 @@ def _send_link(visitor: Visitor) -> ResponseReturnValue:
         else:
             flash_notice("email_sent", visitor.id)
     if wants_json():
-        return current_app.json.response({"state": state.settings.login_gate_first_proof})
+        return json_response(FirstProof(state=state.settings.login_gate_first_proof))
     return redirect(url_for("smsverify.first_proof", next=target), 303)
 
 
-@blueprint.route("/first-proof/<token>", methods=["GET", "POST"], endpoint="first_proof_link")
+@serve(
+    "/first-proof/<token>",
+    "first_proof_link",
+    GET=Operation(
+        summary="Get the token to accept the link with",
+        returns=(FirstProofLink,),
+        is_offered=_is_link_offered,
+    ),
+    POST=Operation(
+        summary="Confirm the account with the link",
+        returns=(FirstProofConfirmed,),
+        errors=(InvalidToken,),
+        is_offered=_is_link_offered,
+    ),
+)
 @for_visitors
 def first_proof_link(visitor: Visitor, token: str) -> ResponseReturnValue:
     """Accept the link: GET shows a button, POST lets the pending login go on."""
-    target = next_url(request.values.get("next"))
+    target = next_url(page_target())
     if request.method == "GET":
+        if wants_json():
+            return json_response(FirstProofLink(state="link", csrf_token=csrf_token()))
         return _render(visitor, "link", target, link=request.full_path)
     if not accept_email_link(get_state(), visitor.user, token):
         if wants_json():
             return problem_json(problem_from_error(InvalidToken()), current_ui())
         return _render(visitor, "invalid", target)
     if wants_json():
-        return current_app.json.response({"state": "confirmed"})
+        return json_response(FirstProofConfirmed(state="confirmed"))
     return redirect(url_for("smsverify.page", next=target), 303)
 
 

@@ -13,6 +13,7 @@ from ..errors import LoginRequired, VerificationRequired
 from ..state import get_state
 from ..users import current_user
 from ..verification.policy import Decision
+from .bodies import VerificationRequiredMembers
 from .caching import no_store
 from .demands import dump_demand
 from .interface import Interface
@@ -55,11 +56,10 @@ class GuardResponses:
         url = url_for("smsverify.page", next=target, demand=demand)
         if wants_json():
             problem = problem_from_error(VerificationRequired())
-            extra = {} if retry_after is None else {"retry_after": retry_after}
-            response = problem_json(problem, self._ui, verify_url=url, demand=demand, **extra)
+            how: VerificationRequiredMembers = {"verify_url": url, "demand": demand}
             if retry_after is not None:
-                response.headers["Retry-After"] = str(retry_after)
-            return no_store(response)
+                how["retry_after"] = retry_after
+            return no_store(problem_json(problem, self._ui, how))
         return no_store(adapt_redirect(current_app.make_response(redirect(url))))
 
     def anonymous(self) -> ResponseReturnValue:

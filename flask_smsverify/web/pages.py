@@ -20,6 +20,7 @@ from ..errors import (
     MobileTaken,
     NoChallenge,
     RateLimited,
+    SendFailed,
     SMSVerifyError,
     TooManyAttempts,
     TooSoon,
@@ -29,10 +30,11 @@ from ..senders.base import Channel
 from ..state import get_state
 from ..verification.policy import Status
 from ..verification.rules import NEW_NUMBER
-from .blueprint import blueprint, for_visitors
+from .blueprint import for_visitors, serve
+from .bodies import LoginDiscarded, Verification
 from .change_view import change_view
 from .device import remember_device
-from .fields import is_set, read_channel, read_fields
+from .fields import is_set, read_body, read_channel, read_query
 from .flash import (
     MAX_SHOWN_INPUT,
     flash_problem,
@@ -43,9 +45,20 @@ from .flash import (
 )
 from .interface import current_ui
 from .negotiation import wants_json
+from .operations import (
+    CHANNEL,
+    CHECK_ERRORS,
+    CODE,
+    DEMAND,
+    MOBILE,
+    NEXT,
+    SEND_ERRORS,
+    Field,
+    Operation,
+)
 from .problems import Problem, problem_from_error
 from .redirects import safe_target
-from .responses import fail, status_json, succeed, to_page
+from .responses import fail, json_response, status_json, succeed, to_page
 from .view_models import (
     Target,
     is_complete,
@@ -61,7 +74,11 @@ from .visitor import Visitor, client_address
 # --- the page ----------------------------------------------------------------------------------
 
 
-@blueprint.get("/", endpoint="page")
+@serve(
+    "/",
+    "page",
+    GET=Operation(summary="Get the status", returns=(Verification,), query=(NEXT, DEMAND)),
+)
 @for_visitors
 def page(visitor: Visitor) -> ResponseReturnValue:
     """Show where the code went, the form for it, and how to send it again."""
@@ -69,9 +86,9 @@ def page(visitor: Visitor) -> ResponseReturnValue:
         return status_json(visitor)
     problem, typed = pop_problem(visitor.id)
     notice = pop_notice(visitor.id)
-    target = read_target(visitor, request.args)
+    target = read_target(visitor, read_query())
     status = get_state().verifier.status(visitor.user)
-    wanted = safe_target(request.args.get("next"))
+    wanted = safe_target(read_query().get("next"))
     if wanted and problem is None and is_complete(visitor, status, target):
         return redirect(wanted)
     view = page_view(visitor, status, target)
@@ -92,11 +109,21 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     )
 
 
-@blueprint.post("/send", endpoint="send")
+@serve(
+    "/send",
+    "send",
+    POST=Operation(
+        summary="Send a code, or send it again",
+        returns=(Verification,),
+        query=(DEMAND,),
+        body=(CHANNEL, NEXT, DEMAND),
+        errors=(*SEND_ERRORS, SendFailed, FreshLoginRequired),
+    ),
+)
 @for_visitors
 def send(visitor: Visitor) -> ResponseReturnValue:
     """Send a code, or send it again."""
-    form = read_fields()
+    form = read_body()
     target = read_target(visitor, form)
     verifier = get_state().verifier
     status = verifier.status(visitor.user)
@@ -128,11 +155,21 @@ def _start(visitor: Visitor, status: Status, *, channel: Channel = "sms") -> Cha
     return verifier.start(visitor.user, channel=channel, mobile=mobile, ip=ip)
 
 
-@blueprint.post("/check", endpoint="check")
+@serve(
+    "/check",
+    "check",
+    POST=Operation(
+        summary="Check a code",
+        returns=(Verification,),
+        query=(DEMAND,),
+        body=(CODE, NEXT, DEMAND),
+        errors=(*CHECK_ERRORS, RateLimited, FreshLoginRequired),
+    ),
+)
 @for_visitors
 def check(visitor: Visitor) -> ResponseReturnValue:
     """Check a code; redirect to `next` if it is right."""
-    form = read_fields()
+    form = read_body()
     target = read_target(visitor, form)
     state = get_state()
     try:
@@ -217,21 +254,39 @@ def _is_second_click(visitor: Visitor, target: Target) -> bool:
     return is_complete(visitor, status, target)
 
 
-@blueprint.post("/leave", endpoint="leave")
+@serve(
+    "/leave",
+    "leave",
+    POST=Operation(
+        summary="Discard a login that waits for a code",
+        returns=(LoginDiscarded, Verification),
+        query=(DEMAND,),
+        body=(NEXT, DEMAND),
+        is_offered=lambda settings: settings.login_gate,
+    ),
+)
 @for_visitors
 def leave(visitor: Visitor) -> ResponseReturnValue:
     """Discard a login that is pending, and return to the login view."""
-    target = read_target(visitor, read_fields())
+    target = read_target(visitor, read_body())
     if not visitor.is_login_pending:
         return succeed(visitor, target, is_done=False)
     discard_login()
     if wants_json():
-        return current_app.json.response({"state": "signed_out", "next": target.url})
+        return json_response(LoginDiscarded(state="signed_out", next=target.url))
     view = current_app.login_manager.login_view  # type: ignore[attr-defined]  # Flask-Login sets it
     return redirect(flask_login.login_url(view, next_url=target.url) if view else target.url, 303)
 
 
-@blueprint.get("/status", endpoint="status")
+@serve(
+    "/status",
+    "status",
+    GET=Operation(
+        summary="Get the status, and a CSRF token",
+        returns=(Verification,),
+        query=(NEXT, DEMAND),
+    ),
+)
 @for_visitors
 def status(visitor: Visitor) -> ResponseReturnValue:
     """Return the status as JSON, with a CSRF token for the next POST."""
@@ -241,7 +296,24 @@ def status(visitor: Visitor) -> ResponseReturnValue:
 # --- the mobile --------------------------------------------------------------------------------
 
 
-@blueprint.route("/mobile", methods=["GET", "POST"], endpoint="mobile")
+@serve(
+    "/mobile",
+    "mobile",
+    GET=Operation(summary="Get the status", returns=(Verification,), query=(NEXT, DEMAND)),
+    POST=Operation(
+        summary="Enter a number, or change it",
+        returns=(Verification,),
+        query=(DEMAND,),
+        body=(
+            MOBILE,
+            Field("send", bool, "Whether to send a code to it at once."),
+            Field("keep", bool, "Whether to discard the entered number and keep the present one."),
+            NEXT,
+            DEMAND,
+        ),
+        errors=(*SEND_ERRORS, SendFailed, FreshLoginRequired),
+    ),
+)
 @for_visitors
 def mobile(visitor: Visitor) -> ResponseReturnValue:
     """Enter or change the mobile."""
@@ -250,7 +322,7 @@ def mobile(visitor: Visitor) -> ResponseReturnValue:
     if wants_json():
         return status_json(visitor)
     status = get_state().verifier.status(visitor.user)
-    target = read_target(visitor, request.args)
+    target = read_target(visitor, read_query())
     problem, typed = pop_problem(visitor.id)
     notice = pop_notice(visitor.id)
     return _mobile_page(visitor, status, target, problem, notice, typed.get("mobile", ""))
@@ -284,7 +356,7 @@ def _mobile_page(
 def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
     """Keep the entered mobile; with the field `send` send a code; with `keep` discard it."""
     state = get_state()
-    form = read_fields()
+    form = read_body()
     target = read_target(visitor, form)
     status = state.verifier.status(visitor.user)
     if is_set(form.get("keep")):

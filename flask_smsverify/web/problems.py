@@ -20,6 +20,7 @@ from ..errors import (
 from ..i18n.problems import problem_text
 from ..log_events import log_event
 from ..state import get_state
+from .bodies import ProblemMembers
 from .interface import Interface
 from .security_headers import render_own_template
 
@@ -64,10 +65,10 @@ def problem_from_error(error: SMSVerifyError) -> Problem:
     return Problem.of(error)
 
 
-def problem_json(problem: Problem, ui: Interface, **extra: object) -> Response:
+def problem_json(problem: Problem, ui: Interface, added: ProblemMembers | None = None) -> Response:
     """Return problem details. `retry_after` is also a header (RFC 9110, 10.2.3).
 
-    :param extra: more members.
+    :param added: the members that `bodies.ADDED_MEMBERS` has for this error.
     """
     text = problem_text(problem.error, problem.values, ui.translator)
     body: dict[str, object] = {
@@ -79,9 +80,10 @@ def problem_json(problem: Problem, ui: Interface, **extra: object) -> Response:
         "final": problem.error.final,
     }
     body |= {name: problem.values[name] for name in problem.error.members if name in problem.values}
-    response = cast(Response, current_app.json.response(body | extra))
+    body |= added or {}
+    response = cast(Response, current_app.json.response(body))
     response.mimetype = "application/problem+json"
-    return _with_status(response, problem)
+    return _with_status(response, problem, body.get("retry_after"))
 
 
 def problem_page(problem: Problem, ui: Interface, back_url: str) -> Response:
@@ -96,13 +98,13 @@ def problem_page(problem: Problem, ui: Interface, back_url: str) -> Response:
             sv_back_url=back_url,
         )
     )
-    return _with_status(response, problem)
+    return _with_status(response, problem, problem.values.get("retry_after"))
 
 
-def _with_status(response: Response, problem: Problem) -> Response:
+def _with_status(response: Response, problem: Problem, retry_after: object) -> Response:
     response.status_code = problem.error.status
-    if "retry_after" in problem.values:
-        response.headers["Retry-After"] = str(problem.values["retry_after"])
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
     return response
 
 

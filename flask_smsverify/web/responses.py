@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from flask import Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..errors import CsrfFailed, SMSVerifyError
 from ..state import get_state
+from .bodies import Body
 from .caching import no_store
 from .change_view import change_members
 from .csrf import csrf_headers, csrf_token
+from .fields import page_target, read_query
 from .flash import flash_notice, flash_problem
 from .interface import current_ui
 from .negotiation import wants_json
@@ -25,12 +29,17 @@ def is_for_program() -> bool:
     return wants_json() or request.endpoint == "smsverify.status"
 
 
+def json_response(body: Body) -> Response:
+    """Return one of the bodies that operations declare."""
+    return cast(Response, current_app.json.response(body))
+
+
 def refuse(problem: Problem) -> ResponseReturnValue:
     """Respond with a problem that no form can show."""
     if is_for_program():
         return problem_json(problem, current_ui())
     page = "smsverify.sign_in" if is_sign_in() else "smsverify.page"
-    back_url = url_for(page, next=safe_target(request.values.get("next")))
+    back_url = url_for(page, next=safe_target(page_target()))
     return problem_page(problem, current_ui(), back_url)
 
 
@@ -56,8 +65,8 @@ def csrf_problem() -> Problem:
 def status_json(visitor: Visitor) -> ResponseReturnValue:
     """Return the visitor's status as JSON, with a CSRF token for the next POST."""
     status = get_state().verifier.status(visitor.user)
-    body = as_json(visitor, status, read_target(visitor, request.args)) | change_members(visitor)
-    return current_app.json.response(body | {"csrf_token": csrf_token()})
+    body = as_json(visitor, status, read_target(visitor, read_query()))
+    return json_response({**body, **change_members(visitor), "csrf_token": csrf_token()})
 
 
 def succeed(
@@ -70,7 +79,7 @@ def succeed(
     """
     if wants_json():
         status = get_state().verifier.status(visitor.user)
-        return current_app.json.response(as_json(visitor, status, target) | change_members(visitor))
+        return json_response({**as_json(visitor, status, target), **change_members(visitor)})
     if notice is not None:
         flash_notice(notice, visitor.id)
     if is_done:

@@ -22,6 +22,7 @@ from ..db.models import Challenge
 from ..errors import (
     InvalidRequest,
     MobileRequired,
+    NoAccount,
     NoChallenge,
     SendRefused,
     SMSVerifyError,
@@ -29,15 +30,24 @@ from ..errors import (
     TooSoon,
 )
 from ..login_gate import log_in
+from ..settings import Settings
 from ..state import get_state
 from ..users import current_user, is_logged_in, unwrap
 from ..verification.check import Proof
 from ..verification.proof_of_work import BITS, PUZZLES
 from ..verification.sign_in import SIGN_IN
-from .blueprint import blueprint
+from .blueprint import serve
+from .bodies import (
+    ChannelName,
+    Proved,
+    Puzzle,
+    SendRefusedMembers,
+    SignedIn,
+    SignIn,
+)
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
 from .device import device_token, remember_device
-from .fields import is_set, read_channel, read_fields
+from .fields import is_set, read_body, read_channel, read_query
 from .flash import (
     MAX_SHOWN_INPUT,
     flash_notice,
@@ -49,10 +59,19 @@ from .flash import (
 )
 from .interface import current_ui
 from .negotiation import wants_json
+from .operations import (
+    CHECK_ERRORS,
+    CODE,
+    EVERYBODY,
+    NEXT,
+    SEND_ERRORS,
+    Field,
+    Operation,
+)
 from .problems import problem_from_error, problem_json, problem_view
 from .redirects import next_url, safe_target
 from .request_limits import is_rejected
-from .responses import csrf_problem, refuse
+from .responses import csrf_problem, json_response, refuse
 from .security_headers import render_own_template
 from .sign_in_view import is_open, sign_in_json, sign_in_view
 from .visitor import client_address
@@ -83,7 +102,7 @@ def _for_everybody(view: Callable[[], ResponseReturnValue]) -> Callable[[], Resp
 
     @functools.wraps(view)
     def wrapped() -> ResponseReturnValue:
-        if not get_state().settings.sign_in:
+        if not _is_on(get_state().settings):
             abort(404)
         try:
             if is_rejected():
@@ -100,21 +119,52 @@ def _for_everybody(view: Callable[[], ResponseReturnValue]) -> Callable[[], Resp
 # --- the number --------------------------------------------------------------------------------
 
 
-@blueprint.route("/sign-in", methods=["GET", "POST"], endpoint="sign_in")
+def _is_on(settings: Settings) -> bool:
+    return settings.sign_in
+
+
+@serve(
+    "/sign-in",
+    "sign_in",
+    GET=Operation(
+        summary="Get the state of the sign-in, and a CSRF token",
+        returns=(SignIn, SignedIn),
+        query=(
+            NEXT,
+            Field("change", str, "For browsers: whether the page asks for another number."),
+        ),
+        access=EVERYBODY,
+        is_offered=_is_on,
+    ),
+    POST=Operation(
+        summary="Send a code to a number, or send it again",
+        returns=(SignIn,),
+        body=(
+            Field("mobile", str, "A mobile number in any spelling. Without it, send again."),
+            Field("channel", ChannelName, "How to send the code: by default `sms`, or as before."),
+            Field("remember", bool, "Whether the login outlasts the browser's session."),
+            Field("proof_of_work", str, "The nonces of the solved puzzle, with commas."),
+            NEXT,
+        ),
+        errors=(*SEND_ERRORS, NoChallenge, SendRefused),
+        access=EVERYBODY,
+        is_offered=_is_on,
+    ),
+)
 @_for_everybody
 def sign_in() -> ResponseReturnValue:
     """Ask for the number, then for the code."""
     if request.method == "POST":
         return _send()
-    target = _target(request.args)
+    target = _target(read_query())
     current = _load()
     if current.challenge is not None and current.challenge.state == Challenge.VERIFIED:
         current = _Open(None, current.remember)  # its code was used
     if wants_json():
         if current.challenge is None and is_logged_in(current_user()):
             return _signed_in(target)
-        found = sign_in_json(current.challenge, next_url=target) | _puzzle_member()
-        return current_app.json.response(found | {"csrf_token": csrf_token()})
+        found = sign_in_json(current.challenge, next_url=target)
+        return json_response({**found, **_puzzle_member(), "csrf_token": csrf_token()})
     if is_logged_in(current_user()) and fresh_login.is_fresh():
         return redirect(target)  # an older login may come here to be renewed
     problem, typed = pop_problem(_VISITOR)
@@ -123,7 +173,7 @@ def sign_in() -> ResponseReturnValue:
         current.challenge,
         next_url=target,
         remember=current.remember,
-        is_changing="change" in request.args,
+        is_changing="change" in read_query(),
     )
     ui = current_ui()
     return render_own_template(
@@ -142,7 +192,7 @@ def sign_in() -> ResponseReturnValue:
 
 def _send() -> ResponseReturnValue:
     """Send a code to the number in the form, or without one send the code again."""
-    form = read_fields()
+    form = read_body()
     target = _target(form)
     current = _load()
     typed = form.get("mobile")
@@ -157,8 +207,7 @@ def _send() -> ResponseReturnValue:
     remember = current.remember if typed is None else is_set(form.get("remember"))
     session[_SIGN_IN] = {"challenge": challenge.id, "remember": remember}
     if wants_json():
-        body = sign_in_json(challenge, next_url=target, just_sent=True)
-        return current_app.json.response(body)
+        return json_response(sign_in_json(challenge, next_url=target, just_sent=True))
     if typed is None and challenge.sends > 1:
         flash_notice(_resend_notice(challenge), _VISITOR)
     return _to_page(target)
@@ -230,12 +279,13 @@ def _puzzle(challenge: Challenge | None) -> _Puzzle | None:
     return _Puzzle(session[_SEED], PUZZLES, BITS, subject, work.is_optional)
 
 
-def _puzzle_member() -> dict[str, object]:
+def _puzzle_member() -> SendRefusedMembers:
     """Return the member `proof_of_work` of JSON; nothing if none is required."""
     puzzle = _puzzle(None)
     if puzzle is None:
         return {}
-    return {"proof_of_work": {"seed": puzzle.seed, "puzzles": puzzle.puzzles, "bits": puzzle.bits}}
+    shown = Puzzle(seed=puzzle.seed, puzzles=puzzle.puzzles, bits=puzzle.bits)
+    return {"proof_of_work": shown}
 
 
 def _check_work(form: Mapping[str, Any], subject: str) -> None:
@@ -249,11 +299,22 @@ def _check_work(form: Mapping[str, Any], subject: str) -> None:
 # --- the code ----------------------------------------------------------------------------------
 
 
-@blueprint.post("/sign-in/check", endpoint="sign_in_check")
+@serve(
+    "/sign-in/check",
+    "sign_in_check",
+    POST=Operation(
+        summary="Check the code, and sign in or up",
+        returns=(SignedIn, Proved),
+        body=(CODE, NEXT),
+        errors=(*CHECK_ERRORS, NoAccount),
+        access=EVERYBODY,
+        is_offered=_is_on,
+    ),
+)
 @_for_everybody
 def sign_in_check() -> ResponseReturnValue:
     """Check the code; sign the visitor in, or up, if it is right."""
-    form = read_fields()
+    form = read_body()
     target = _target(form)
     current = _load()
     state = get_state()
@@ -323,19 +384,18 @@ def _to_host_page(proof: Proof, target: str) -> ResponseReturnValue:
     url = request.script_root + str(state.settings.sign_up_url)
     url += ("&" if "?" in url else "?") + urlencode({"next": target})
     if wants_json():
-        return current_app.json.response({"state": "proved", "proof_token": token, "next": url})
+        return json_response(Proved(state="proved", proof_token=token, next=url))
     return redirect(url, 303)
 
 
 def _signed_in(target: str) -> ResponseReturnValue:
-    body = {"state": "signed_in", "next": target, "csrf_token": csrf_token()}
-    return current_app.json.response(body)
+    return json_response(SignedIn(state="signed_in", next=target, csrf_token=csrf_token()))
 
 
 def _proved(proof: Proof, target: str) -> ResponseReturnValue:
     """Respond with a proof token, which the host exchanges for its own."""
     token = get_state().verifier.proof_token(proof)
-    return current_app.json.response({"state": "proved", "proof_token": token, "next": target})
+    return json_response(Proved(state="proved", proof_token=token, next=target))
 
 
 # --- the session, fields, responses -------------------------------------------------------------
@@ -377,7 +437,7 @@ def _fail(
     problem = problem_from_error(error)
     if wants_json():
         needs_work = getattr(error, "reason", None) == SendRefused.PROOF_OF_WORK
-        return problem_json(problem, current_ui(), **_puzzle_member() if needs_work else {})
+        return problem_json(problem, current_ui(), _puzzle_member() if needs_work else None)
     shown_again = {"mobile": typed[:MAX_SHOWN_INPUT]} if isinstance(typed, str) else {}
     flash_problem(problem, _VISITOR, **shown_again, **kept)
     return _to_page(target, is_changing=typed is not None and _SIGN_IN in session)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from ..db.models import Challenge
 from ..phone import mask, national
 from ..state import get_state
+from .bodies import SignIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +90,7 @@ def attempts_left(challenge: Challenge) -> int:
     return max(0, get_state().settings.max_attempts - challenge.attempts)
 
 
-def sign_in_json(
-    challenge: Challenge | None, *, next_url: str, just_sent: bool = False
-) -> dict[str, object]:
+def sign_in_json(challenge: Challenge | None, *, next_url: str, just_sent: bool = False) -> SignIn:
     """Return the JSON object of a sign-in.
 
     :param just_sent: whether the code was sent by this request. Its delivery runs in the

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import request
 from flask.typing import ResponseReturnValue
 
 from ..db.models import Challenge
@@ -15,8 +14,10 @@ from ..phone import mask
 from ..state import get_state
 from ..verification.policy import Status
 from ..verification.rules import NEW_NUMBER
+from .bodies import Verification
 from .csrf import csrf_field_name, csrf_token
 from .demands import load_demand
+from .fields import read_query
 from .flash import notice_text
 from .interface import Interface
 from .problems import Problem, problem_view
@@ -97,7 +98,7 @@ def is_complete(visitor: Visitor, status: Status, target: Target) -> bool:
 def read_target(visitor: Visitor, fields: Mapping[str, Any]) -> Target:
     """Return the target of a request, with its demand if it was made of this visitor."""
     url = next_url(fields.get("next"))
-    demand = fields.get("demand") or request.args.get("demand")
+    demand = fields.get("demand") or read_query().get("demand")
     within = load_demand(demand, visitor.id)
     return Target(url) if within is None else Target(url, str(demand), within)
 
@@ -206,7 +207,7 @@ def _seconds_until(moment: datetime | None, now: datetime) -> int:
     return max(0, -int(-(moment - now).total_seconds() // 1))
 
 
-def as_json(visitor: Visitor, status: Status, target: Target) -> dict[str, object]:
+def as_json(visitor: Visitor, status: Status, target: Target) -> Verification:
     """Return the JSON object of a visitor's verification."""
     view = page_view(visitor, status, target)
     if view.state in ("pending", "verified", "exempt"):
@@ -219,7 +220,7 @@ def as_json(visitor: Visitor, status: Status, target: Target) -> dict[str, objec
         state = "unverified"
     # Rounded up to the second, so that a client that returns at that time is not early.
     resend_at = view.resend_at and view.resend_at + timedelta(microseconds=999_999)
-    body: dict[str, object] = {
+    body: Verification = {
         "state": state,
         "mobile": view.mobile,
         "verified_mobile": view.present if status.state == "verified" else None,
@@ -233,12 +234,16 @@ def as_json(visitor: Visitor, status: Status, target: Target) -> dict[str, objec
         "next": view.next,
     }
     if view.settled_at is not None:
-        body["settled_at"] = _iso(view.settled_at)
+        body["settled_at"] = _written(view.settled_at)
     return body
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else _written(moment)
+
+
+def _written(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def render_page(

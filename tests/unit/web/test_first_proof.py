@@ -122,6 +122,22 @@ def test_the_owner_opens_the_link_and_proves_a_number(make_gate: MakeGate) -> No
     assert owner.get("/me").text == "1"
 
 
+def test_a_program_gets_json_from_every_url_about_the_first_number(make_gate: MakeGate) -> None:
+    gate = make_gate("email")
+    program = gate.app.test_client()
+    asks = {"Accept": "application/json"}
+    program.get("/enter/1", headers=asks)
+    assert program.get(FIRST_PROOF, headers=asks).json["state"] == "email"
+    assert api(program, FIRST_PROOF).json == {"state": "email"}
+    [(_, link)] = gate.links
+    opened = program.get(path_of(link), headers=asks)
+    assert (opened.status_code, opened.json["state"]) == (200, "link")
+    assert program.get(STATUS).status_code == 403, "a GET accepts nothing"
+    assert api(program, path_of(link)).json == {"state": "confirmed"}
+    assert program.get(FIRST_PROOF, headers=asks).json["state"] == "unverified"
+    assert program.get(FIRST_PROOF, headers=asks).json == program.get(STATUS).json
+
+
 def test_a_link_works_only_in_the_login_that_requested_it(make_gate: MakeGate) -> None:
     """The owner, who opens the thief's link in good faith, vouches for nothing."""
     gate = make_gate("email")

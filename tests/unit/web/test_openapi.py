@@ -1,0 +1,432 @@
+"""The OpenAPI document: it is valid, it is complete, and the app does what it says."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import schemathesis
+from conftest import MakeApp
+from flask import Flask, Request
+from flask.testing import FlaskClient
+from flask_wtf import CSRFProtect
+from hostapp import User, db
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+from openapi_watch import EVERYTHING, Answer, deviations, watch, whole_document
+from schemathesis.engine import events, from_schema
+from visiting import CHECK, MOBILE, OTHER, SEND, STATUS, api, browser, last_code
+
+import flask_smsverify.web
+from flask_smsverify import SMSVerify
+from flask_smsverify.errors import PROBLEMS
+from flask_smsverify.settings import DEFAULT_LIMITS
+from flask_smsverify.web.operations import CODE, NEXT, OPERATIONS, Fields, Operation
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+OPENAPI = "/verify-mobile/openapi.json"
+SIGN_IN = "/verify-mobile/sign-in"
+#: Problems of the staff pages, which are no part of the document.
+OF_STAFF = {"invalid_template", "invalid_values", "not_found", "read_only", "staff_required"}
+JSON = {"Accept": "application/json"}
+
+
+def document_of(app: Flask) -> dict[str, Any]:
+    answer = app.test_client().get(OPENAPI)
+    assert answer.status_code == 200
+    body: dict[str, Any] = answer.json
+    return body
+
+
+def operations_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return operationId → operation."""
+    return {
+        described["operationId"]: described
+        for path in document["paths"].values()
+        for described in path.values()
+        if isinstance(described, dict)
+    }
+
+
+def whole_app(make_app: MakeApp, url: str, **config: Any) -> Flask:
+    """Return an app that offers every operation, and a program's token for each user."""
+    smsverify = SMSVerify()
+    smsverify.email_sender(lambda user, link: None)
+    settings = EVERYTHING | {"SMSVERIFY_OPENAPI": True} | config
+    app = make_app(url, users=6, smsverify=smsverify, **settings)
+
+    def load(request: Request) -> Any:
+        kind, _, key = request.headers.get("Authorization", "").partition(" ")
+        return db.session.get(User, int(key)) if kind == "Token" else None
+
+    app.login_manager.request_loader(load)  # type: ignore[attr-defined]  # Flask-Login sets it
+
+    @app.route("/enter/<int:key>")
+    def enter(key: int) -> Any:
+        return smsverify.login_user(db.session.get(User, key)) or "refused"
+
+    return app
+
+
+# --- what is served -----------------------------------------------------------------------------
+
+
+def test_the_document_is_not_served_by_default(client: FlaskClient) -> None:
+    assert client.get(OPENAPI).status_code == 404
+
+
+def test_the_document_is_served_where_the_setting_is_on(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_OPENAPI=True)
+    answer = app.test_client().get(OPENAPI)
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert answer.json["openapi"] == "3.1.1"
+
+
+@pytest.mark.parametrize("config", [{}, EVERYTHING])
+def test_the_document_is_valid(make_app: MakeApp, sqlite: str, config: dict[str, Any]) -> None:
+    app = whole_app(make_app, sqlite) if config else make_app(sqlite, SMSVERIFY_OPENAPI=True)
+    validate(document_of(app), cls=OpenAPIV31SpecValidator)
+
+
+def test_the_command_prints_the_document_whether_it_is_served_or_not(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_SIGN_IN=True)
+    printed = json.loads(app.test_cli_runner().invoke(args=["smsverify", "openapi"]).output)
+    assert printed["servers"] == [{"url": "/"}]
+    assert SIGN_IN in printed["paths"]
+
+
+def test_the_command_names_the_host_of_the_pages(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SERVER_NAME="shop.example", APPLICATION_ROOT="/shop")
+    printed = json.loads(app.test_cli_runner().invoke(args=["smsverify", "openapi"]).output)
+    assert printed["servers"] == [{"url": "http://shop.example/shop"}]
+
+
+def test_paths_begin_with_the_prefix_of_the_app(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_OPENAPI=True, SMSVERIFY_URL_PREFIX="/phone")
+    served = app.test_client().get("/phone/openapi.json", base_url="http://localhost/shop")
+    assert served.json["servers"] == [{"url": "/shop"}]
+    assert "/phone/mobile/undo/{token}" in served.json["paths"]
+
+
+def test_operations_that_the_settings_do_not_offer_are_left_out(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    few = operations_of(document_of(make_app(sqlite, SMSVERIFY_OPENAPI=True)))
+    assert set(whole_operations()) - set(few) == {
+        "post_leave",
+        "get_sign_in",
+        "post_sign_in",
+        "post_sign_in_check",
+        "get_first_proof",
+        "post_first_proof",
+        "get_first_proof_link",
+        "post_first_proof_link",
+    }
+
+
+# --- it is complete -----------------------------------------------------------------------------
+
+
+def whole_operations() -> dict[str, dict[str, Any]]:
+    return operations_of(whole_document())
+
+
+def test_every_endpoint_and_method_of_the_pages_is_in_the_document(app: Flask) -> None:
+    served = {
+        f"{method.lower()}_{rule.endpoint.partition('.')[2]}"
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.partition(".")[0] == "smsverify"
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert served - {"get_static", "get_openapi"} == set(whole_operations())
+
+
+def test_every_problem_of_the_pages_is_in_the_document() -> None:
+    schemas = whole_document()["components"]["schemas"].values()
+    problems = [schema["properties"] for schema in schemas if "allOf" in schema]
+    described = {members["code"]["const"] for members in problems}
+    assert described == set(PROBLEMS) - OF_STAFF
+
+
+def test_a_problem_is_described_as_its_class_says() -> None:
+    schemas = whole_document()["components"]["schemas"]
+    for name, schema in schemas.items():
+        if "allOf" not in schema:
+            continue
+        properties, code = schema["properties"], schema["properties"]["code"]["const"]
+        error = next(cls for cls in _classes_of(PROBLEMS[code]) if cls.__name__ == name)
+        assert properties["status"]["const"] == error.status
+        assert properties["final"]["const"] is error.final
+        assert properties["type"]["const"] == f"urn:flask-smsverify:{code}"
+        assert {*error.members} <= {*properties} & {*schema["required"]}, name
+
+
+def _classes_of(cls: type) -> Iterable[Any]:
+    return [cls, *cls.__subclasses__()]
+
+
+def test_a_response_that_is_not_in_the_document_is_found(app: Flask, client: FlaskClient) -> None:
+    with watch() as answers:
+        client.get(STATUS)
+        api(client, SEND)
+        api(client, SEND)
+        api(client, CHECK, code="12")
+    assert [answer.status for answer in answers] == [200, 200, 429, 422]
+    assert deviations(answers, whole_document()) == []
+    for change, index in (
+        (lambda document: _of(document, "/send")["responses"].pop("429"), 2),
+        (lambda document: _of(document, "/send")["responses"]["429"].pop("headers"), 2),
+        (lambda document: _drop(document, "Verification", "csrf_token"), 0),
+        (lambda document: _drop(document, "TooSoon", "retry_after"), 2),
+        (lambda document: _retype(document, "InvalidCode"), 3),
+    ):
+        document = json.loads(json.dumps(whole_document()))
+        change(document)
+        found = deviations(answers, document)
+        assert any(str(answers[index][:3]) in text for text in found), index
+
+
+def _of(document: dict[str, Any], path: str) -> Any:
+    return document["paths"][f"/verify-mobile{path}"]["post"]
+
+
+def _drop(document: dict[str, Any], schema: str, member: str) -> None:
+    del document["components"]["schemas"][schema]["properties"][member]
+
+
+def _retype(document: dict[str, Any], schema: str) -> None:
+    document["components"]["schemas"][schema]["properties"]["code"]["const"] = "other"
+
+
+def test_a_page_for_a_program_is_found() -> None:
+    page = Answer("get_status", 200, "text/html", "<p>a page</p>", {})
+    assert deviations([page], whole_document())
+
+
+def test_a_field_that_no_operation_declares_cannot_be_read() -> None:
+    fields = Fields({"code": "1", "other": "2"}, (CODE, NEXT))
+    assert (dict(fields), fields.get("next"), "next" in fields) == ({"code": "1"}, None, False)
+    for read in (fields.get, fields.__getitem__, fields.__contains__):
+        with pytest.raises(LookupError, match="'other' is not declared"):
+            read("other")
+
+
+#: The raw content of a request.
+READS = {
+    f"request.{name}"
+    for name in ("args", "form", "values", "json", "files", "data", "get_json", "get_data")
+}
+#: Where raw requests are read: the tools that views use, and the URLs of others.
+RAW = {"fields", "csrf", "request_limits", "negotiation", "webhooks", "guard_responses"}
+#: Where JSON is written.
+WRITERS = {"responses", "problems", "openapi"}
+
+
+def test_views_read_and_write_only_what_their_operations_declare() -> None:
+    for path in Path(flask_smsverify.web.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Attribute):
+                continue
+            source = ast.unparse(node)
+            if source in READS:
+                assert path.stem in RAW, f"{path.name}: {source}"
+            if source == "current_app.json.response":
+                assert path.stem in WRITERS, f"{path.name}: {source}"
+
+
+def test_every_field_has_a_description() -> None:
+    for operation in _all_operations():
+        for field in (*operation.query, *operation.body):
+            assert field.description.endswith("."), field
+
+
+def _all_operations() -> list[Operation]:
+    return [operation for methods in OPERATIONS.values() for operation in methods.values()]
+
+
+# --- who may call -------------------------------------------------------------------------------
+
+
+def test_an_operation_needs_a_user_if_and_only_if_it_says_so(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = whole_app(make_app, sqlite, WTF_CSRF_ENABLED=False)
+    document = document_of(app)
+    for path, described in document["paths"].items():
+        for method in described.keys() - {"parameters"}:
+            answer = app.test_client().open(
+                path.replace("{token}", "x"), method=method.upper(), headers=JSON
+            )
+            is_public = {} in described[method]["security"]
+            assert (answer.status_code == 401) is not is_public, (method, path)
+
+
+def test_a_post_needs_a_csrf_token_where_the_app_requires_one(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_OPENAPI=True,
+        WTF_CSRF_ENABLED=True,
+        WTF_CSRF_HEADERS=["X-Token"],
+        SESSION_COOKIE_NAME="sid",
+    )
+    document = document_of(app)
+    schemes = document["components"]["securitySchemes"]
+    assert (schemes["csrf"]["in"], schemes["csrf"]["name"]) == ("header", "X-Token")
+    assert (schemes["session"]["in"], schemes["session"]["name"]) == ("cookie", "sid")
+    send = operations_of(document)["post_send"]
+    assert send["security"] == [{"session": [], "csrf": []}]
+    assert "400" in send["responses"]
+    assert operations_of(document)["get_status"]["security"] == [{"session": []}]
+
+
+@pytest.mark.parametrize("is_served_first", [False, True])
+def test_no_csrf_token_is_described_where_the_app_exempts_the_pages(
+    make_app: MakeApp, sqlite: str, is_served_first: bool
+) -> None:
+    app = make_app(sqlite, WTF_CSRF_ENABLED=True)
+    CSRFProtect(app).exempt(app.blueprints["smsverify"])
+    if is_served_first:
+        browser(app).get(STATUS)
+    printed = json.loads(app.test_cli_runner().invoke(args=["smsverify", "openapi"]).output)
+    assert "csrf" not in printed["components"]["securitySchemes"]
+    assert operations_of(printed)["post_send"]["security"] == [{"session": []}]
+    assert "400" not in operations_of(printed)["post_send"]["responses"]
+
+
+def test_a_request_loader_is_an_alternative_to_the_session(make_app: MakeApp, sqlite: str) -> None:
+    app = whole_app(make_app, sqlite)
+    document = document_of(app)
+    assert document["components"]["securitySchemes"]["authorization"]["name"] == "Authorization"
+    send = operations_of(document)["post_send"]
+    assert send["security"] == [{"session": [], "csrf": []}, {"authorization": []}]
+    answer = app.test_client().post(SEND, json={}, headers={"Authorization": "Token 1"})
+    assert answer.json["state"] == "pending"
+
+
+def test_a_limit_is_described_with_its_header() -> None:
+    limits = whole_operations()["post_first_proof"]["responses"]["429"]
+    assert limits["headers"]["Retry-After"]["required"] is True
+    limits = whole_operations()["post_send"]["responses"]["429"]
+    assert limits["headers"]["Retry-After"]["required"] is False, "a lock has no end"
+
+
+# --- the app does what the document says ----------------------------------------------------------
+
+
+class Visitors:
+    """The app, called by the next of several visitors at each request.
+
+    Each has a session in another state, and a CSRF token that is sent where a request has any.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        sessions = [self._session_of(*one) for one in self._prepared()]
+        program = {"HTTP_AUTHORIZATION": "Token 6"}
+        self._visitors = itertools.cycle([*sessions, program])
+
+    def _prepared(self) -> list[tuple[FlaskClient, str]]:
+        app = self._app
+        verified, changing, waiting = browser(app, 2), browser(app, 3), browser(app, None)
+        clients = [browser(app, None), browser(app, 1), verified, changing, waiting]
+        clients.append(browser(app, None))
+        tokens = [client.get(SIGN_IN, headers=JSON).json["csrf_token"] for client in clients]
+        posts = dict(zip(clients, map(self._poster, clients, tokens), strict=True))
+        posts[clients[1]](SEND)
+        for client in (verified, changing):
+            posts[client](SEND)
+            posts[client](CHECK, code=last_code(app))
+        posts[changing](MOBILE, mobile=OTHER, send=True)
+        assert posts[changing](CHECK, code=last_code(app))["change"]["state"] == "confirming"
+        posts[clients[-1]](SIGN_IN, mobile="0935 111 2244")
+        waiting.get("/enter/5", headers=JSON)
+        return [
+            (client, client.get(SIGN_IN, headers=JSON).json["csrf_token"]) for client in clients
+        ]
+
+    def _poster(self, client: FlaskClient, token: str) -> Callable[..., Any]:
+        def post(path: str, **body: Any) -> Any:
+            answer = client.post(path, json=body, headers={"X-CSRFToken": token})
+            assert answer.status_code == 200, answer.text
+            return answer.json
+
+        return post
+
+    def _session_of(self, client: FlaskClient, token: str) -> dict[str, str]:
+        cookie = client.get_cookie("session")
+        assert cookie is not None
+        return {"HTTP_COOKIE": f"session={cookie.value}", "HTTP_X_CSRFTOKEN": token}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        visitor = next(self._visitors)
+        for name in ("HTTP_COOKIE", "HTTP_AUTHORIZATION"):
+            environ.pop(name, None)
+        has_token = environ.pop("HTTP_X_CSRFTOKEN", None) is not None
+        environ.update(visitor if has_token else {**visitor, "HTTP_X_CSRFTOKEN": ""})
+        return self._app.wsgi_app(environ, start_response)
+
+
+REQUESTS = schemathesis.Config.from_dict(
+    {
+        "headers": JSON,
+        "workers": 1,
+        "continue-on-failure": True,
+        "generation": {"max-examples": 5, "deterministic": True, "database": "none"},
+        "phases": {"examples": {"enabled": False}, "stateful": {"enabled": False}},
+        "checks": {
+            # Fields of a wrong type and of no meaning are treated as missing, as in forms.
+            "negative_data_rejection": {"enabled": False},
+            # A code or a number of the declared type may still be a wrong one.
+            "positive_data_acceptance": {"enabled": False},
+            # `Visitors` chooses the session.
+            "ignored_auth": {"enabled": False},
+        },
+    }
+)
+
+
+#: What the generated requests must have reached at least once.
+STATUSES = {"200", "400", "401", "403", "404", "405", "422"}
+
+
+def test_schemathesis_finds_no_deviation_from_the_document(make_app: MakeApp, sqlite: str) -> None:
+    app = whole_app(
+        make_app,
+        sqlite,
+        SMSVERIFY_LIMITS=dict.fromkeys(DEFAULT_LIMITS),
+        SMSVERIFY_RESEND_DELAYS=[0],
+        SMSVERIFY_MAX_ATTEMPTS=100,
+    )
+    schema = schemathesis.openapi.from_wsgi(OPENAPI, Visitors(app), config=REQUESTS)
+    failures, seen = [], Counter[str]()
+    for happened in from_schema(schema).execute():
+        assert not isinstance(happened, events.NonFatalError | events.FatalError), happened
+        if not isinstance(happened, events.ScenarioFinished):
+            continue
+        recorder = happened.recorder
+        failures += [
+            f"{recorder.label}: {check.name}: {check.failure_info}"
+            for checks in recorder.checks.values()
+            for check in checks
+            if check.failure_info is not None
+        ]
+        seen += Counter(
+            f"{recorder.label} {interaction.response.status_code}"
+            for interaction in recorder.interactions.values()
+            if interaction.response is not None
+        )
+    assert failures == []
+    called = {label.rpartition(" ")[0] for label in seen}
+    assert len(called) == len(whole_operations())
+    assert {label.rpartition(" ")[2] for label in seen} >= STATUSES
