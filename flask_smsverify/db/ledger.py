@@ -13,15 +13,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
+from ..clock import Clock
 from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
 from .app_identity import AppIdentity, new_identity, read_identity
@@ -34,12 +35,17 @@ from .models import App
 LOCK_SECONDS = 10
 #: How often a transaction is run at most.
 _MAX_RUNS = 8
+#: Seconds after which the database's clock is read again.
+_CLOCK_SECONDS = 60
+_MYSQL_CLOCK = text("SELECT UTC_TIMESTAMP(6)")
+#: Dialect → the database's time now; the time of a transaction would be its start.
+_CLOCK_OF = {
+    "postgresql": text("SELECT clock_timestamp()"),
+    "mysql": _MYSQL_CLOCK,
+    "mariadb": _MYSQL_CLOCK,
+}
 
 T = TypeVar("T")
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _is_host_idle() -> bool:
@@ -55,7 +61,7 @@ class Ledger:
     :param schema: the schema of the host's metadata.
     :param is_host_writing: returns whether the host's session holds uncommitted writes. Called on
         SQLite only, which allows one writer.
-    :param clock: returns the time, aware and in UTC.
+    :param clock: the app's clock, which the ledger corrects by the database's.
     """
 
     def __init__(
@@ -65,9 +71,10 @@ class Ledger:
         app_id: str,
         schema: str | None = None,
         is_host_writing: Callable[[], bool] = _is_host_idle,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = clock
+        self.clock = clock or Clock()
+        self._clock_is_due_at = 0.0
         self._app_id = app_id
         self._identity: AppIdentity | None = None
         self._database = LedgerDatabase(host, schema=schema, lock_seconds=LOCK_SECONDS)
@@ -231,6 +238,7 @@ class Ledger:
                     self._turn(read_only=read_only),
                     self._database.session(read_only=read_only) as session,
                 ):
+                    self._read_clock(session)
                     return work(session)
             except StaleDataError:  # a row was deleted meanwhile; the next run does not find it
                 if run == _MAX_RUNS:
@@ -243,6 +251,21 @@ class Ledger:
             # A random pause keeps rival transactions from meeting again.
             time.sleep(random.uniform(0.001, 0.02) * run)  # noqa: S311 -- no secret depends on it
         raise AssertionError("the last run returns or raises")
+
+    def _read_clock(self, session: Session) -> None:
+        """Compare the host's clock with the database's, once a minute.
+
+        SQLite runs on the host itself.
+        """
+        statement = _CLOCK_OF.get(self.dialect)
+        if statement is None or time.monotonic() < self._clock_is_due_at:
+            return
+        self._clock_is_due_at = time.monotonic() + _CLOCK_SECONDS
+        before = self.clock.host_time()
+        reading = session.execute(statement).scalar_one()
+        if reading.tzinfo is None:
+            reading = reading.replace(tzinfo=UTC)
+        self.clock.correct(reading, before=before, after=self.clock.host_time())
 
     @contextlib.contextmanager
     def _turn(self, *, read_only: bool) -> Iterator[None]:

@@ -28,6 +28,14 @@ def check_database(state: AppState) -> Iterator[Finding]:
     except (SMSVerifyError, SQLAlchemyError) as error:
         yield Finding("error", "database", f"cannot be used: {_describe(error)}")
         return
+    if state.clock.is_notable:
+        yield Finding(
+            "warning",
+            "clock",
+            "the clock of this host differs from the database's by "
+            f"{abs(state.clock.offset.total_seconds()):.0f} seconds. flask_smsverify uses the "
+            "database's, but sessions and certificates depend on this one. Set it, by NTP",
+        )
     engine = state.db.engine
     if engine.dialect.name == "sqlite":
         yield from _check_sqlite(engine)
