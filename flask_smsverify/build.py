@@ -463,6 +463,7 @@ def _build_messages(
             bulk=bulk_dispatcher.send_due,
             has_bulk=bulk_dispatcher.has_work,
             sync=sync.run,
+            clock=clock,
         )
     return _Messages(
         outbox=outbox,
@@ -471,7 +472,7 @@ def _build_messages(
         opt_outs=opt_outs,
         sync=sync,
         queues=(event_dispatcher, bulk_dispatcher),
-        inline_workers=(event_worker, bulk_worker),
+        inline_workers=(event_worker, bulk_worker, *((celery.worker,) if celery else ())),
     )
 
 

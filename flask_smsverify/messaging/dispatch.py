@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -37,8 +38,10 @@ log = logging.getLogger(__name__)
 MAX_RETRIES = 5
 #: The longest wait in seconds before each retry.
 _RETRY_SECONDS = (60, 240, 900, 3600, 4 * 3600)
-#: Rows that one thread claims at a time.
+#: The most rows that one thread claims at a time.
 _CLAIM_SIZE = 10
+#: Seconds until locked rows are looked at again.
+_LOCKED_SECONDS = 0.1
 
 #: Sender → when its quiet hours end; None where it may send now.
 QuietUntil = Callable[[str], datetime | None]
@@ -88,14 +91,17 @@ class EventDispatcher:
 
         :returns: how many texts were claimed.
         """
-        due = self._outbox.next_due((Message.EVENT,))
-        if due is None or due > self._clock():
+        due = self._outbox.count_due(Message.EVENT, self._threads * _CLAIM_SIZE)
+        if not due:
             return 0
-        return run_in_threads(self._threads, lambda: self._send_due(stop, None))
+        # Each thread has its share of few texts, so that they do not wait for one another.
+        threads = min(self._threads, due)
+        size = math.ceil(due / threads)
+        return run_in_threads(threads, lambda: self._send_due(stop, None, size))
 
     def send_ids(self, ids: Iterable[str], stop: threading.Event) -> int:
         """Send these texts if they are due."""
-        return self._send_due(stop, list(ids))
+        return self._send_due(stop, list(ids), _CLAIM_SIZE)
 
     def next_due(self) -> datetime | None:
         """Return when the next text may be sent."""
@@ -103,12 +109,16 @@ class EventDispatcher:
         quiet = self.quiet_until() if due is not None else None
         return due if quiet is None or due is None else max(due, quiet)
 
-    def _send_due(self, stop: threading.Event, ids: list[str] | None) -> int:
+    def _send_due(self, stop: threading.Event, ids: list[str] | None, size: int) -> int:
         count = 0
         while not stop.is_set() and self.quiet_until() is None:
-            claim = self._outbox.claim(Message.EVENT, _CLAIM_SIZE, ids=ids)
+            claim = self._outbox.claim(Message.EVENT, size, ids=ids)
             if not claim.found:
-                break
+                if ids is None or not self._outbox.has_due(ids):
+                    break
+                # A claim skips rows that another transaction has locked: on MariaDB, also rows that
+                # a claim of other texts only looks at. Nobody else may look for these ids soon.
+                stop.wait(_LOCKED_SECONDS)
             count += len(claim.messages)
             self._send_claimed(claim, stop)
         return count

@@ -330,6 +330,26 @@ class Outbox:
         query = select(func.min(Message.next_try_at)).where(Message.kind.in_(list(kinds)))
         return self._ledger.read(lambda session: session.scalar(query))
 
+    def count_due(self, kind: str, limit: int) -> int:
+        """Return how many rows of a kind are due, or the limit if there are more."""
+        due = (
+            select(Message.id)
+            .where(Message.kind == kind, Message.next_try_at <= self._ledger.clock())
+            .limit(limit)
+            .subquery()
+        )
+        query = select(func.count()).select_from(due)
+        return self._ledger.read(lambda session: session.scalar(query) or 0)
+
+    def has_due(self, ids: Iterable[str]) -> bool:
+        """Return whether one of these rows is due."""
+        query = (
+            select(Message.id)
+            .where(Message.id.in_(list(ids)), Message.next_try_at <= self._ledger.clock())
+            .limit(1)
+        )
+        return self._ledger.read(lambda session: session.scalar(query)) is not None
+
     def resend(self, ids: Iterable[str]) -> int:
         """Let messages that were not sent wait again, from the first try on.
 

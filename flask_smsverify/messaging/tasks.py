@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from ..errors import ConfigurationError
 from ..log_events import log_event
+from .worker import InlineWorker
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +25,8 @@ SEND, DISPATCH, BULK, SYNC = (
     "smsverify.bulk",
     "smsverify.sync",
 )
-#: Ids in one task.
-_SLICE = 100
+#: Ids in one task, which sends them one after the other.
+_SLICE = 10
 #: Seconds between two runs of the periodic tasks.
 _DISPATCH_SECONDS = 30.0
 _SYNC_SECONDS = 60.0
@@ -42,7 +45,10 @@ class Sending(Protocol):
 
 
 class CeleryQueue:
-    """The tasks of one app on the host's Celery app.
+    """The tasks of one app on the host's Celery app. Implements `worker.Queue`.
+
+    The tasks of a request are queued by a thread, because a request must not wait for a broker that
+    does not answer: Celery waits several seconds for a connection, once for each task.
 
     :param celery: a Celery app.
     :param events: sends event texts.
@@ -59,13 +65,19 @@ class CeleryQueue:
         bulk: Callable[[threading.Event], int],
         has_bulk: Callable[[], bool],
         sync: Callable[[], object],
+        clock: Callable[[], datetime],
     ) -> None:
         if not hasattr(celery, "send_task"):
             raise ConfigurationError(
                 "SMSVERIFY_QUEUE is 'celery', and app.extensions['celery'] is no Celery app. "
                 "Create it before smsverify.init_app, as Flask's documentation of Celery does."
             )
+        self.name = "celery"
         self._celery = celery
+        # A deque needs no lock, which a fork could leave locked.
+        self._ids: deque[str] = deque()
+        self._has_bulk_task = False
+        self.worker = InlineWorker(self, clock=clock)
         never = threading.Event()
 
         # A worker that is killed leaves the task to another one.
@@ -79,7 +91,7 @@ class CeleryQueue:
         def dispatch() -> None:
             events.send_due(never)
             if has_bulk():
-                self.wake_bulk()
+                self._put(BULK, [])
 
         @celery.task(name=BULK, **options)  # type: ignore[untyped-decorator]  # likewise
         def send_batches() -> None:
@@ -93,7 +105,7 @@ class CeleryQueue:
             finally:
                 timer.cancel()
             if ends.is_set():
-                self.wake_bulk()
+                self._put(BULK, [])
 
         @celery.task(name=SYNC, **options)  # type: ignore[untyped-decorator]  # likewise
         def sync_states() -> None:
@@ -108,18 +120,46 @@ class CeleryQueue:
         celery.conf.beat_schedule = schedule
 
     def wake(self, ids: Sequence[str]) -> None:
-        """Queue tasks for new texts.
-
-        A broker that does not answer is logged: the periodic task sends the texts.
-        """
-        for start in range(0, len(ids), _SLICE):
-            self._put(SEND, [list(ids[start : start + _SLICE])])
+        """Queue tasks for new texts, soon."""
+        self._ids.extend(ids)
+        self.worker.wake()
 
     def wake_bulk(self) -> None:
-        """Queue a task for batches."""
-        self._put(BULK, [])
+        """Queue a task for batches, soon."""
+        self._has_bulk_task = True
+        self.worker.wake()
 
-    def _put(self, task: str, arguments: list[Any]) -> None:
+    def send_due(self, stop: threading.Event) -> int:  # noqa: ARG002 -- the interface's
+        """Queue the tasks of `wake` and `wake_bulk`.
+
+        After a broker has not answered, all that wait are dropped: the periodic task sends the
+        texts.
+
+        :returns: how many texts the tasks are for.
+        """
+        count = 0
+        while self._ids or self._has_bulk_task:
+            if self._has_bulk_task:
+                self._has_bulk_task = False
+                task, arguments = BULK, []
+            else:
+                ids = [self._ids.popleft() for _ in range(min(_SLICE, len(self._ids)))]
+                count += len(ids)
+                task, arguments = SEND, [ids]
+            if not self._put(task, arguments):
+                self._ids.clear()
+                self._has_bulk_task = False
+        return count
+
+    def next_due(self) -> None:
+        """Return None: nothing waits for a later time."""
+
+    def abandon(self) -> int:
+        """Return 0: a task that was not queued is found by the periodic task."""
+        return 0
+
+    def _put(self, task: str, arguments: list[Any]) -> bool:
+        """Queue a task, and return whether the broker took it."""
         try:
             self._celery.send_task(task, arguments, retry=False, ignore_result=True)
         except self._errors() as error:
@@ -130,6 +170,8 @@ class CeleryQueue:
                 type(error).__name__,
                 extra=log_event("task_not_queued"),
             )
+            return False
+        return True
 
     def _errors(self) -> tuple[type[Exception], ...]:
         from kombu.exceptions import KombuError

@@ -50,7 +50,8 @@ def _serve(url: str, config: dict[str, Any], hold: str) -> None:
     state = app.extensions["smsverify"]
 
     def stop_here(*_: object) -> None:
-        print("holding", flush=True)  # noqa: T201 -- read by the test
+        # One string, because several threads write at once.
+        print("holding\n", end="", flush=True)  # noqa: T201 -- read by the test
         while True:
             time.sleep(60)
 

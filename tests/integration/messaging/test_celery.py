@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -121,20 +122,32 @@ def test_what_a_killed_celery_worker_had_is_neither_lost_nor_repeated(
     assert state_of(app).outbox.next_due() is None
 
 
-def test_a_broker_that_does_not_answer_fails_no_request(
-    make_app: MakeApp, sqlite: str, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def silent_broker() -> Iterator[str]:
+    """Yield the URL of a broker that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//"
+
+
+def test_a_request_does_not_wait_for_a_broker_that_does_not_answer(
+    make_app: MakeApp, sqlite: str, silent_broker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(
         sqlite,
         users=10,
-        CELERY_BROKER="redis://127.0.0.1:1/0",
+        CELERY_BROKER=silent_broker,
         CELERY_QUEUE="nowhere",
         SMSVERIFY_QUEUE="celery",
         SMSVERIFY_SENDERS=MEMORY,
     )
+    app.extensions["celery"].conf.broker_connection_timeout = 1
     queue_all(app)
+    assert "was not queued" not in caplog.text  # the request is over, and the thread still waits
+    state_of(app).wait()
+    assert caplog.text.count("was not queued") <= 2  # the texts of one request, together
     assert {message.state for message in messages(app)} == {"waiting"}
-    assert "was not queued" in caplog.text
+    run_due(app)  # as the periodic task does
+    assert {message.state for message in messages(app)} == {"sent"}
 
 
 def test_the_queue_carries_ids_only(make_app: MakeApp, sqlite: str) -> None:

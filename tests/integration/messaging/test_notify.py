@@ -26,7 +26,7 @@ from outbox_app import (
 from parallel import race
 from sqlalchemy import select
 
-from flask_smsverify.db.models import Attempt
+from flask_smsverify.db.models import Attempt, Message
 from flask_smsverify.errors import Rejected, Unavailable, Unknown
 from flask_smsverify.messaging.event_queue import Skipped
 from flask_smsverify.messaging.worker import InlineWorker
@@ -312,6 +312,47 @@ def test_two_workers_send_no_text_twice(app: Flask) -> None:
     stop = threading.Event()
     assert race(4, lambda number: state.queues[0].send_due(stop)) == {"ok": 4}
     assert len(memory_of(app).messages) == 60
+    assert {message.state for message in messages(app)} == {"sent"}
+
+
+def test_texts_that_are_due_together_do_not_wait_for_one_another(
+    sqlite_app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = sqlite_app
+    without_inline_workers(app)
+    memory, meeting = memory_of(app), threading.Barrier(2, timeout=10)
+    send: Callable[..., Any] = memory.send_batch
+    monkeypatch.setattr(memory, "send_batch", lambda batch: (meeting.wait(), send(batch))[1])
+    with app.app_context():
+        notify(app)
+        notify(app)
+        db.session.commit()
+    run_due(app)
+    assert len(memory.messages) == 2
+
+
+def test_a_task_sends_its_texts_when_another_transaction_no_longer_locks_them(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_of(app)
+    without_inline_workers(app)
+    claim, claimed = state.outbox.claim, threading.Event()
+
+    def announced(*arguments: Any, **options: Any) -> Any:
+        result = claim(*arguments, **options)
+        claimed.set()
+        return result
+
+    monkeypatch.setattr(state.outbox, "claim", announced)
+    with app.app_context():
+        ids = notify(app).ids
+        db.session.commit()
+        db.session.execute(select(Message).where(Message.id.in_(ids)).with_for_update())
+        task = threading.Thread(target=state.queues[0].send_ids, args=(ids, threading.Event()))
+        task.start()
+        assert claimed.wait(30)
+        db.session.rollback()
+        task.join(30)
     assert {message.state for message in messages(app)} == {"sent"}
 
 
