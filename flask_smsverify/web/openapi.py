@@ -122,7 +122,8 @@ def _operation(schemas: Schemas, endpoint: str, method: str, operation: Operatio
     if method == "POST":
         schema = _form(schemas, operation.body)
         content = {"application/json": {"schema": schema}}
-        described["requestBody"] = {"required": True, "content": content}
+        is_required = any(field.is_required for field in operation.body)
+        described["requestBody"] = {"required": is_required, "content": content}
     return described
 
 

@@ -253,6 +253,23 @@ def _all_operations() -> list[Operation]:
     return [operation for methods in OPERATIONS.values() for operation in methods.values()]
 
 
+def test_a_body_is_required_where_a_field_is(app: Flask, client: FlaskClient) -> None:
+    described = {
+        name: operation["requestBody"]["required"]
+        for name, operation in whole_operations().items()
+        if "requestBody" in operation
+    }
+    assert {name for name in described if described[name]} == {"post_check", "post_sign_in_check"}
+    assert client.post(SEND, headers=JSON).json["state"] == "pending"
+    assert client.post(CHECK, headers=JSON).json["code"] == "invalid_code"
+
+
+def test_a_head_request_is_answered_like_a_get(client: FlaskClient) -> None:
+    for path in (STATUS, MOBILE):
+        answer = client.head(path, headers=JSON)
+        assert (answer.status_code, answer.mimetype) == (200, "application/json")
+
+
 # --- who may call -------------------------------------------------------------------------------
 
 
