@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -433,6 +433,23 @@ COUNT_OF = {
     "sent": "sent",
     "delivered": "sent",
 }
+
+
+def add_counts(session: Session, counts: Mapping[str, Mapping[str, int]], now: datetime) -> None:
+    """Change the counts of batches.
+
+    :param counts: id of a batch → name of a count → the difference.
+    """
+    for batch_id, differences in sorted(counts.items()):
+        session.execute(
+            update(Batch)
+            .where(Batch.id == batch_id)
+            .values(
+                {getattr(Batch, name): getattr(Batch, name) + n for name, n in differences.items()}
+                | {Batch.updated_at: now}
+            )
+            .execution_options(synchronize_session=False)
+        )
 
 
 def recount(session: Session, batch: Batch) -> None:

@@ -30,7 +30,7 @@ from ..delivery.failover import Delivery
 from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
 from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
-from .bulk import ACTIVE, COUNT_OF, BulkSends
+from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
 from .dispatch import MAX_RETRIES, QuietUntil, retry_wait
 from .outbox import Claim, Outbox
 from .worker import run_in_threads
@@ -485,13 +485,4 @@ class BulkDispatcher:
                 .values(dict(values) | {"claim": None, "updated_at": now})
                 .execution_options(synchronize_session=False)
             )
-        for batch_id, counter in sorted(counts.items()):
-            session.execute(
-                update(Batch)
-                .where(Batch.id == batch_id)
-                .values(
-                    {getattr(Batch, name): getattr(Batch, name) + n for name, n in counter.items()}
-                    | {Batch.updated_at: now}
-                )
-                .execution_options(synchronize_session=False)
-            )
+        add_counts(session, counts, now)

@@ -7,6 +7,7 @@ a few minutes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
@@ -20,6 +21,7 @@ from ..delivery.states import best, further, progress
 from ..phone import ascii_digits, mask
 from ..senders.base import DeliveryReport, DeliveryState, ReceivedText
 from ..senders.convert import derived_id, to_e164
+from .bulk import COUNT_OF, add_counts
 
 #: How long a report is kept for its attempt. Receipts are written within `SEND_DEADLINE`.
 _EARLY_REPORT_LIFETIME = timedelta(minutes=5)
@@ -109,6 +111,7 @@ class Tracker:
             }
             known: set[str] = set()
             moved: list[tuple[Message, Attempt]] = []
+            counts: dict[str, Counter[str]] = {}
             for message, attempts in _lock_messages(session, sender, states):
                 before = message.state
                 for attempt in attempts:
@@ -126,6 +129,8 @@ class Tracker:
                 message.state = best(attempt.state for attempt in attempts)
                 if message.state != before:
                     message.updated_at = now
+                    _count_change(counts, message, before)
+            add_counts(session, counts, now)
             for gateway_id in known & early.keys():
                 session.delete(early[gateway_id])
             return known, moved
@@ -206,6 +211,16 @@ class Tracker:
                 sender_name=sender,
                 mobile=mask(message.originator),
             )
+
+
+def _count_change(counts: dict[str, Counter[str]], message: Message, before: str) -> None:
+    """Count a message under its new state in its batch, and no longer under the one before."""
+    old, new = COUNT_OF.get(before), COUNT_OF.get(message.state)
+    if message.batch_id is None or old is None or new is None or old == new:
+        return
+    batch = counts.setdefault(message.batch_id, Counter())
+    batch[old] -= 1
+    batch[new] += 1
 
 
 def _lock_messages(

@@ -23,11 +23,12 @@ from outbox_app import (
     without_inline_workers,
 )
 from parallel import race
+from sqlalchemy import select
 
-from flask_smsverify.db.models import Batch
+from flask_smsverify.db.models import Attempt, Batch
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Rejected, Unavailable, Unknown
-from flask_smsverify.senders.base import Capability
+from flask_smsverify.senders.base import Capability, DeliveryReport, DeliveryState
 from flask_smsverify.senders.memory import Memory
 
 TEXT = "We are closed on Friday."
@@ -222,6 +223,23 @@ def test_a_bad_number_fails_alone(sqlite_app: Flask) -> None:
     assert (batch.sent, batch.failed, batch.unknown, batch.state) == (3, 1, 1, "done")
     assert len(memory.messages) == 4
     assert {found.state for found in state_of(app).outbox.unresolved()} == {"failed", "unknown"}
+
+
+def test_the_counts_of_a_batch_follow_later_delivery_reports(app: Flask) -> None:
+    batch = send(app, numbers(4))
+    run_due(app)
+    assert (reload(app, batch).sent, reload(app, batch).failed) == (4, 0)
+    ids = gateway_ids(app)
+    states = (DeliveryState.REJECTED, DeliveryState.REJECTED, DeliveryState.DELIVERED)
+    reports = [DeliveryReport(*report) for report in zip(ids, states, strict=False)]
+    for _ in range(2):  # the gateway calls twice
+        state_of(app).tracker.record("memory", reports)
+    assert (reload(app, batch).sent, reload(app, batch).failed) == (2, 2)
+
+
+def gateway_ids(app: Flask) -> list[str]:
+    query = select(Attempt.gateway_id)
+    return list(state_of(app).ledger.read(lambda session: session.scalars(query).all()))
 
 
 def test_another_sender_carries_what_the_first_cannot(sqlite_app: Flask) -> None:
