@@ -9,7 +9,7 @@ import datetime as dt
 from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from babel import Locale
+from babel import Locale, localedata
 from babel.core import get_global
 
 #: The locale of the messages in the source code.
@@ -101,9 +101,15 @@ def _digits(numbering_system: str) -> dict[int, int]:
 
 @cache
 def _territory(locale: str) -> str | None:
-    """Return the territory of a locale; without one, the territory with most of its speakers."""
+    """Return the territory of a locale; without one, the territory with most of its speakers.
+
+    None for a language of many countries, such as Arabic. CLDR has an international variant of it,
+    with the territory `001` (the world).
+    """
     data = locale_data(locale)
     if data.territory is not None:
         return data.territory
+    if localedata.exists(f"{data.language}_001"):
+        return None
     likely = get_global("likely_subtags").get(str(data))
     return Locale.parse(likely).territory if likely else None

@@ -93,7 +93,7 @@ class CodeMessage:
     :param to: E.164.
     :param text: the whole text including the code, for gateways that take a text. Gateways with a
         pattern or a phone call take `code` alone.
-    :param locale: `"fa"` or `"en"`.
+    :param locale: the language of the reader, such as `"fa"`.
     :param reference: the app's id of the message.
     """
 

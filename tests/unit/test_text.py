@@ -197,16 +197,17 @@ def test_a_text_with_any_other_field_is_refused() -> None:
 def test_a_configured_text_replaces_the_built_in_text_of_its_languages() -> None:
     assert code_templates(None) == {
         "en": "Your {site} verification code is {code}",
+        "ar": "رمز التحقق من {site}: {code}",
         "fa": "کد تأیید {site}: {code}",
     }
-    assert code_templates("{code}!") == {"en": "{code}!", "fa": "{code}!"}
+    assert code_templates("{code}!") == dict.fromkeys(available_locales(), "{code}!")
     assert code_templates({"fa_IR": "{code}!"}) == {**code_templates(None), "fa": "{code}!"}
 
 
 def test_a_text_in_an_unknown_language_is_refused_with_the_known_ones(
     make_app: MakeApp, sqlite: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=r"'de'.*en, fa"):
+    with pytest.raises(ConfigurationError, match=r"'de'.*en, ar, fa"):
         make_app(sqlite, SMSVERIFY_CODE_TEXT={"de": "{code}"})
 
 

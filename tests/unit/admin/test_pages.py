@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -14,10 +15,43 @@ from visiting import last_code, phone
 
 from flask_smsverify.db.models import Incoming
 from flask_smsverify.errors import Unavailable
+from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.senders.base import Capability, Credit
 from flask_smsverify.senders.memory import Memory
 
 MakeStaffApp = Callable[..., Flask]
+
+
+PAGES = (
+    "/",
+    "/verifications",
+    "/messages",
+    "/texts",
+    "/send",
+    "/incoming",
+    "/senders",
+    "/settings",
+    "/audit",
+)
+#: Locale → characters of other languages.
+FOREIGN = {"en": "[\u0600-\u06ff]", "fa": "[A-Za-zيكةى٠-٩0-9]", "ar": "[A-Za-zپچژگکی۰-۹]"}
+
+
+def test_every_page_is_in_the_readers_language_alone(make_staff_app: MakeStaffApp) -> None:
+    app = make_staff_app(SMSVERIFY_SITE_NAME="–")
+    client = logged_in(app)
+    client.post(f"{ADMIN}/verifications/verify", json={"ids": ["3", "4"]})
+    for locale in available_locales():
+        client.environ_base["HTTP_ACCEPT_LANGUAGE"] = locale
+        for path in PAGES:
+            page = client.get(ADMIN + path).text
+            direction = "ltr" if locale == "en" else "rtl"
+            assert f'<html lang="{locale}" dir="{direction}"' in page, path
+            body = page[page.index("<body") :]
+            # Names and numbers, and what staff typed.
+            body = re.sub(r"<(code|textarea|bdi|option)\b.*?</\1>", "", body, flags=re.DOTALL)
+            text = re.sub("<[^>]*>|UTC|Asia/Tehran|memory", "", body)
+            assert not re.search(FOREIGN.get(locale, "(?!)"), text), (locale, path)
 
 
 # --- senders -----------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ import ast
 import gettext
 import io
 import re
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from zoneinfo import ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 from babel.messages import extract, mofile, pofile
@@ -31,7 +33,7 @@ from flask_smsverify.messaging.events import BUILT_IN
 from flask_smsverify.web.interface import Interface
 
 PACKAGE = Path(flask_smsverify.__file__).parent
-PO = PACKAGE / "translations/fa/LC_MESSAGES/smsverify.po"
+TRANSLATIONS = PACKAGE / "translations"
 CONFIGURATION = (PACKAGE / "translations/babel.cfg").read_text("utf-8")
 PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\{[^}]*\}\}|\{\w+\}")
 #: Values that a problem's description depends on; each problem is also described without values.
@@ -50,6 +52,14 @@ VALUES: dict[str, list[dict[str, object]]] = {
     "send_failed": [{"maybe_sent": True}],
 }
 
+#: Locale → characters of other languages, which its texts do not have.
+FOREIGN = {
+    "en": "[\u0600-\u06ff]",
+    "fa": "[يكىة٠-٩0-9A-Za-z?;]",
+    "ar": "[یکپچژگۀ۰-۹٠-٩A-Za-z?;]",
+}
+NOTHING = "(?!)"
+
 fa = Interface(lambda: "fa")
 en = Interface(lambda: "en")
 
@@ -59,10 +69,16 @@ def app() -> Flask:
     return Flask(__name__)
 
 
-@pytest.fixture(scope="module")
-def catalogue() -> Catalog:
-    with PO.open("rb") as file:
-        return pofile.read_po(file, locale="fa")
+@pytest.fixture(scope="module", params=available_locales()[1:])
+def catalogue(request: pytest.FixtureRequest) -> Catalog:
+    """Every language but English, whose texts are the messages themselves."""
+    locale: str = request.param
+    with compiled_file(locale).with_suffix(".po").open("rb") as file:
+        return pofile.read_po(file, locale=locale)
+
+
+def compiled_file(locale: object) -> Path:
+    return TRANSLATIONS / f"{locale}/LC_MESSAGES/smsverify.mo"
 
 
 def text_of(code: str, ui: Interface, **values: object) -> tuple[str, str]:
@@ -73,6 +89,13 @@ def text_of(code: str, ui: Interface, **values: object) -> tuple[str, str]:
 def forms(text: str | tuple[str, ...]) -> tuple[str, ...]:
     """Return the plural forms of a message; a message without plural has one form."""
     return (text,) if isinstance(text, str) else tuple(text)
+
+
+def fixed_forms(catalogue: Catalog) -> set[int]:
+    """Return the plural forms that stand for one number only, so that a word may replace it."""
+    plural = gettext.c2py(catalogue.plural_expr)  # type: ignore[attr-defined]  # not in typeshed
+    numbers = Counter(plural(number) for number in range(1000))
+    return {form for form, count in numbers.items() if count == 1}
 
 
 def messages_in_use() -> Iterator[str | tuple[str, ...]]:
@@ -111,17 +134,27 @@ def test_each_translation_has_the_placeholders_of_its_message(catalogue: Catalog
         if not entry.id:
             continue
         expected = sorted(PLACEHOLDER.findall(forms(entry.id)[0]))
+        fixed = fixed_forms(catalogue) if isinstance(entry.id, tuple) else set()
+        for number, form in enumerate(forms(entry.string)):
+            found = sorted(PLACEHOLDER.findall(form))
+            assert found == expected or (number in fixed and not found), form
         for form in (*forms(entry.id), *forms(entry.string)):
-            assert sorted(PLACEHOLDER.findall(form)) == expected, form
             assert "%" not in PLACEHOLDER.sub("", form), form
 
 
-def test_persian_texts_have_only_persian_letters_and_digits(catalogue: Catalog) -> None:
+def test_each_plural_has_as_many_forms_as_its_language(catalogue: Catalog) -> None:
+    for entry in catalogue:
+        if isinstance(entry.id, tuple):
+            assert len(forms(entry.string)) == catalogue.num_plurals, entry.id
+
+
+def test_texts_have_only_the_letters_and_digits_of_their_language(catalogue: Catalog) -> None:
+    foreign = FOREIGN.get(str(catalogue.locale), NOTHING)
     for entry in catalogue:
         if entry.id:
             for form in forms(entry.string):
                 text = re.sub("`[^`]*`", "", PLACEHOLDER.sub("", form))
-                assert not re.search("[يكىة٠-٩0-9A-Za-z?;]", text), entry.id
+                assert not re.search(foreign, text), entry.id
 
 
 def test_the_compiled_catalogue_matches_the_text_file(catalogue: Catalog) -> None:
@@ -129,13 +162,13 @@ def test_the_compiled_catalogue_matches_the_text_file(catalogue: Catalog) -> Non
     mofile.write_mo(fresh, catalogue)
     fresh.seek(0)
     wanted = gettext.GNUTranslations(fresh)
-    with PO.with_suffix(".mo").open("rb") as compiled:
+    with compiled_file(catalogue.locale).open("rb") as compiled:
         committed = gettext.GNUTranslations(compiled)
     for message in messages_in_use():
         singular, *rest = forms(message)
         assert committed.gettext(singular) == wanted.gettext(singular)
         for plural in rest:
-            for count in (1, 2):
+            for count in (0, 1, 2, 3, 11, 100):
                 assert committed.ngettext(singular, plural, count) == wanted.ngettext(
                     singular, plural, count
                 )
@@ -159,7 +192,7 @@ def test_no_module_names_a_translated_language() -> None:
         for path in (PACKAGE / part).rglob("*.py")
     ]
     for path in (*modules, PACKAGE / "locale.py", PACKAGE / "extension.py"):
-        assert not re.search("""["'](fa|fa_IR|fas|per)["']""", path.read_text("utf-8")), path
+        assert not re.search("""["'](fa|fa_IR|fas|per|ar|ara)["']""", path.read_text("utf-8")), path
 
 
 # --- the choice of locale ---------------------------------------------------------------------
@@ -331,6 +364,12 @@ def test_the_time_in_tehran_is_right_without_a_time_zone_database(
         locales.load_timezone.cache_clear()
 
 
+def test_a_language_of_many_countries_has_no_usual_time_zone() -> None:
+    moment = datetime(2025, 3, 20, 21, 30, tzinfo=UTC)
+    assert Interface(lambda: "ar").datetime(moment) == "20 مارس 2025، 21:30 UTC"
+    assert locales.usual_timezone("ar_EG") == ZoneInfo("Africa/Cairo")
+
+
 def test_no_time_is_written_as_an_empty_text() -> None:
     assert (fa.date(None), fa.time(None), fa.datetime(None)) == ("", "", "")
 
@@ -363,15 +402,14 @@ def test_a_wait_is_rounded_up_and_never_too_short() -> None:
 def test_every_problem_has_a_title_and_sentences_in_each_language() -> None:
     for code in PROBLEMS:
         for values in ({}, *VALUES.get(code, [])):
-            for ui in (fa, en):
+            for locale in available_locales():
+                ui = Interface(lambda locale=locale: locale)
                 title, detail = text_of(code, ui, **values)
                 assert title, (code, values)
                 assert not title.endswith(".")
                 assert detail.endswith(".")
                 assert "%" not in title + detail
-                persian = re.search("[\u0600-\u06ff]", title + detail) is not None
-                latin = re.search("[A-Za-z0-9]", title + detail) is not None
-                assert (persian, latin) == ((ui is fa), (ui is en)), (code, values)
+                assert not re.search(FOREIGN.get(locale, NOTHING), title + detail), (code, values)
 
 
 def test_the_problems_of_an_invalid_code_have_different_texts() -> None:
@@ -386,9 +424,11 @@ def test_a_wrong_code_says_how_many_attempts_are_left() -> None:
 
 
 def test_a_limit_says_when_it_is_over() -> None:
+    ar = Interface(lambda: "ar")
     for code in ("too_soon", "rate_limited", "too_many_attempts"):
         assert "in 10 minutes" in text_of(code, en, retry_after=600)[1]
         assert "۱۰ دقیقه بعد" in text_of(code, fa, retry_after=600)[1]
+        assert "خلال 10 دقائق" in text_of(code, ar, retry_after=600)[1]
 
 
 def test_a_locked_account_is_referred_to_support_and_not_told_to_wait() -> None:
@@ -407,13 +447,51 @@ def test_a_program_without_a_csrf_token_is_told_where_to_get_one() -> None:
 
 # --- a third language -------------------------------------------------------------------------
 
-ARABIC: dict[str | tuple[str, str], str | tuple[str, ...]] = {
-    "Enter the code from the text message": "أدخل الرمز المرسل في الرسالة",
-    "Your {site} verification code is {code}": "رمز التحقق من {site}: {code}",
+
+def test_a_third_language_is_a_catalogue_and_nothing_else(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_SITE_NAME="چنار", SMSVERIFY_DEFAULT_REGION="IR")
+    client = browser(app)
+    arabic = {"Accept-Language": "ar-IQ,ar;q=0.9,fa;q=0.5"}
+    page = client.get(client.post(SEND, headers=arabic).location, headers=arabic).text
+    assert '<html lang="ar" dir="rtl">' in page
+    assert "أدخل الرمز الوارد في الرسالة النصية" in page
+    assert re.search(">0:[0-5][0-9]</span>", page)  # the countdown
+    assert 'data-sv-intl="ar-u-nu-latn"' in page
+    code = phone(app).last.code
+    assert phone(app).last.text == f"رمز التحقق من چنار: {code}"
+    assert client.get(STATUS, headers=arabic).json["state"] == "pending"
+    # The other languages are not affected.
+    assert 'lang="fa" dir="rtl"' in client.get("/verify-mobile/").text
+
+
+def test_arabic_has_its_six_plural_forms() -> None:
+    ar = Interface(lambda: "ar")
+    message = "%(count)s attempt left", "%(count)s attempts left"
+    assert {count: ar.n(*message, count) for count in (0, 1, 2, 3, 10, 11, 99, 100, 102, 103)} == {
+        0: "لم تتبقَّ محاولات",
+        1: "تبقت محاولة واحدة",
+        2: "تبقت محاولتان",
+        3: "تبقت 3 محاولات",
+        10: "تبقت 10 محاولات",
+        11: "تبقت 11 محاولة",
+        99: "تبقت 99 محاولة",
+        100: "تبقت 100 محاولة",
+        102: "تبقت 102 محاولة",
+        103: "تبقت 103 محاولات",
+    }
+    recipients = "Send to %(count)s recipient", "Send to %(count)s recipients"
+    assert [ar.n(*recipients, count) for count in (3, 11, 100)] == [
+        "الإرسال إلى 3 مستلمين",
+        "الإرسال إلى 11 مستلمًا",
+        "الإرسال إلى 100 مستلم",
+    ]
+
+
+EGYPTIAN: dict[str | tuple[str, str], str | tuple[str, ...]] = {
+    "Your {site} verification code is {code}": "كود التحقق من {site}: {code}",
     "{{ site }} has reached its limit for verification codes. No codes are sent for now.": (
         "بلغ {{ site }} حد رموز التحقق."
     ),
-    # for 0, 1, 2, 3 to 10, 100 to 102, 11 to 99
     ("%(count)s attempt left", "%(count)s attempts left"): (
         "لا محاولات",
         "محاولة واحدة",
@@ -426,41 +504,22 @@ ARABIC: dict[str | tuple[str, str], str | tuple[str, ...]] = {
 
 
 @pytest.fixture
-def with_arabic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add a catalogue of a third language to those of the package."""
+def with_egyptian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a catalogue of a language in one country to those of the package."""
     catalogue = Catalog(locale="ar_EG")
-    for message, text in ARABIC.items():
+    for message, text in EGYPTIAN.items():
         catalogue.add(message, text)
     folder = tmp_path / "translations"
-    for locale in ("ar_EG", "fa"):
-        (folder / locale / "LC_MESSAGES").mkdir(parents=True)
+    shutil.copytree(TRANSLATIONS, folder)
+    (folder / "ar_EG/LC_MESSAGES").mkdir(parents=True)
     with (folder / "ar_EG/LC_MESSAGES/smsverify.mo").open("wb") as file:
         mofile.write_mo(file, catalogue)
-    compiled = PO.with_suffix(".mo").read_bytes()
-    (folder / "fa/LC_MESSAGES/smsverify.mo").write_bytes(compiled)
     monkeypatch.setattr(catalogues, "FOLDER", folder)
 
 
-@pytest.mark.usefixtures("with_arabic")
-def test_a_third_language_is_a_catalogue_and_nothing_else(make_app: MakeApp, sqlite: str) -> None:
-    app = make_app(sqlite, SMSVERIFY_SITE_NAME="Chenar", SMSVERIFY_DEFAULT_REGION="IR")
-    client = browser(app)
-    arabic = {"Accept-Language": "ar-EG,fa;q=0.5"}
-    page = client.get(client.post(SEND, headers=arabic).location, headers=arabic).text
-    assert '<html lang="ar-EG" dir="rtl">' in page
-    assert "أدخل الرمز المرسل في الرسالة" in page
-    assert re.search(">٠:[٠-٥][٠-٩]</span>", page)  # the countdown
-    assert 'data-sv-intl="ar-EG-u-nu-arab"' in page
-    code = phone(app).last.code
-    assert phone(app).last.text == f"رمز التحقق من Chenar: {code}"
-    assert client.get(STATUS, headers=arabic).json["state"] == "pending"
-    # The other languages are not affected.
-    assert 'lang="fa" dir="rtl"' in client.get("/verify-mobile/").text
-
-
-@pytest.mark.usefixtures("with_arabic")
-def test_a_third_language_has_its_own_plurals_formats_and_time_zone() -> None:
-    assert available_locales() == ("en", "ar_EG", "fa")
+@pytest.mark.usefixtures("with_egyptian")
+def test_a_language_of_one_country_has_its_own_digits_formats_and_time_zone() -> None:
+    assert available_locales() == ("en", "ar", "ar_EG", "fa")
     ar = Interface(lambda: "ar-EG")
     left = [ar.n("%(count)s attempt left", "%(count)s attempts left", n) for n in (1, 2, 5, 11)]
     assert left == ["محاولة واحدة", "محاولتان", "٥ محاولات", "١١ محاولة"]
@@ -473,11 +532,13 @@ def test_a_third_language_has_its_own_plurals_formats_and_time_zone() -> None:
     ]
     [limit_reached] = [event for event in BUILT_IN if event.name == "limit.reached"]
     assert limit_reached.default_text("staff", "ar_EG") == "بلغ {{ site }} حد رموز التحقق."
-    assert ar.t("Confirm") == "Confirm"  # untranslated messages stay in English
+    assert ar.t("Confirm") == "تأكيد"  # the language's own catalogue has what this one lacks
 
 
-@pytest.mark.usefixtures("with_arabic")
-def test_the_code_text_can_be_set_in_a_third_language(make_app: MakeApp, sqlite: str) -> None:
+@pytest.mark.usefixtures("with_egyptian")
+def test_the_code_text_can_be_set_in_the_language_of_one_country(
+    make_app: MakeApp, sqlite: str
+) -> None:
     app = make_app(sqlite, SMSVERIFY_CODE_TEXT={"ar-EG": "{code} رمزك"})
     set_user(app, mobile="+989123450001")
     client = browser(app)

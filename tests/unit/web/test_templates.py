@@ -29,6 +29,7 @@ from werkzeug.serving import make_server
 
 from flask_smsverify import web
 from flask_smsverify.errors import TooSoon
+from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.i18n.problems import problem_text
 from flask_smsverify.web.change_view import ChangeView
 from flask_smsverify.web.interface import Interface
@@ -198,9 +199,9 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "fresh login": ("mobile", {"verify": VERIFIED, "sv_needs_fresh_login": True}),
     "problem": ("problem", {"sv_error": Problem("csrf", "This page has expired", "Again.")}),
 }
-LANGUAGES = ("fa", "en")
-NUMBER = {"fa": "۰۹۱۲ ••• ۴۵۶۷", "en": "0912 ••• 4567"}
-NEW_NUMBER = {"fa": "۰۹۳۵ ۱۱۱ ۲۲۳۳", "en": "0935 111 2233"}
+LANGUAGES = available_locales()
+NUMBER = {"fa": "۰۹۱۲ ••• ۴۵۶۷", "ar": "0912 ••• 4567", "en": "0912 ••• 4567"}
+NEW_NUMBER = {"fa": "۰۹۳۵ ۱۱۱ ۲۲۳۳", "ar": "0935 111 2233", "en": "0935 111 2233"}
 EVERY_PAGE = [(name, lang) for name in PAGES for lang in LANGUAGES]
 
 
@@ -369,7 +370,7 @@ def test_every_page_declares_its_language_and_direction(show: Show) -> None:
     for name, lang in EVERY_PAGE:
         page = show(name, lang)
         for element in (page.one("html"), page.one("div", class_="sv-panel")):
-            direction = "rtl" if lang == "fa" else "ltr"
+            direction = "ltr" if lang == "en" else "rtl"
             assert (element["lang"], element["dir"]) == (lang, direction), name
         assert page.one("meta", name="color-scheme")["content"] == "light dark"
         assert "width=device-width" in page.one("meta", name="viewport").get("content")
@@ -384,7 +385,8 @@ def test_every_page_has_one_heading_and_its_title_repeats_it(show: Show) -> None
         assert len(page.all("main")) == 1
 
 
-def test_persian_pages_have_no_english_text(show: Show) -> None:
+def test_pages_have_no_text_of_another_language(show: Show) -> None:
+    persian = "[یکپچژگ۰-۹]"
     for name, lang in EVERY_PAGE:
         text = show(name, lang).one("main").text
         error = PAGES[name][1].get("sv_error")
@@ -392,6 +394,7 @@ def test_persian_pages_have_no_english_text(show: Show) -> None:
             text = text.replace(value, "")
         text = text.replace(str(PAGES[name][1].get("sv_notice")), "").replace("UTC", "")
         assert bool(re.search("[A-Za-z]", text)) is (lang == "en" and bool(text.strip())), name
+        assert bool(re.search(persian, text)) is (lang == "fa" and bool(text.strip())), name
 
 
 def test_ids_are_unique_and_every_reference_has_a_target(show: Show) -> None:
