@@ -726,6 +726,39 @@ def test_a_sender_with_too_many_calls_in_flight_is_followed_by_the_next(harness:
     assert delivery.breakers.state("slow") == "closed", "the cap is no failure of the sender"
 
 
+def test_while_a_sender_hangs_on_8_sends_the_others_go_by_the_next_at_once(
+    make_app: MakeApp, database: str
+) -> None:
+    """Case 81, with the default settings."""
+    started, leave = threading.Semaphore(0), threading.Event()
+
+    def hang() -> Receipt:
+        started.release()
+        assert leave.wait(PATIENCE)
+        return Receipt(MOBILE, DeliveryState.SENT)
+
+    app = make_app(database, users=20)
+    state = app.extensions["smsverify"]
+    slow, other = FakeSender("slow", hang), FakeSender("other")
+    state.delivery.use_routes(Routes({"slow": slow, "other": other}, {}))
+
+    def start(number: int) -> None:
+        with app.app_context():
+            state.verifier.start(db.session.get(User, number))
+
+    with ThreadPoolExecutor(8) as threads:
+        hanging = [threads.submit(start, number) for number in range(1, 9)]
+        for _ in hanging:
+            assert started.acquire(timeout=PATIENCE)
+        for number in range(9, 21):
+            start(number)  # would wait for the deadline at the sender that hangs
+        assert len(other.calls) == 12
+        leave.set()
+        for sent in hanging:
+            sent.result()
+    assert len(slow.calls) == 8
+
+
 def test_a_call_that_fails_is_no_longer_in_flight(harness: Harness) -> None:
     harness.in_flight = 1
     for error in (unavailable("one"), unknown("one"), rejected("one"), KeyError("x")):

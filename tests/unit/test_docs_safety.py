@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "safety.md"
 _BASIC = list(range(1, 61))
-_FURTHER = [*range(61, 81), 82, 84, 85, 86]
+_FURTHER = list(range(61, 87))
 NUMBERS = {str(number) for number in _BASIC + _FURTHER} | {"7a"}
 TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 

@@ -184,6 +184,33 @@ def test_other_notices_use_the_limit_for_messages(make_app: MakeApp, sqlite: str
         assert len([message for message in box.messages if not message.code]) == 1
 
 
+def test_each_text_that_a_visitor_causes_has_a_default_limit_and_bulk_has_none(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    """Case 83, with the default limits: `messages` is unlimited."""
+    app = make_app(sqlite, SMSVERIFY_STAFF_MOBILES=["09129998801"])
+    smsverify, state = app.extensions["test_smsverify"], app.extensions["smsverify"]
+    staff, unproved = "+989129998801", "+989123450001"
+    with app.app_context(), outbox(app) as box:
+        for _ in range(25):
+            state.verifier._accounts._announcer.notify("limit.reached", mobile=None)
+        assert [message.to for message in box.messages] == [staff] * 20
+        box.clear()
+        user = db.session.get(User, 1)
+        for number in range(5):
+            smsverify.notify(
+                "ticket.replied", user, ticket_number=str(number), ticket_subject="Slow"
+            )
+        db.session.commit()
+        state.wait()
+        assert [message.to for message in box.messages] == [unproved] * 3
+        box.clear()
+        for number in range(25):
+            smsverify.send(f"Text {number}", [staff])
+        state.wait()
+        assert len(box.messages) == 25
+
+
 def test_a_notice_uses_the_settings_of_the_moment(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_LIMITS={"mobiles_per_user": None})
     state = app.extensions["smsverify"]
