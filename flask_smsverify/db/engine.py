@@ -310,7 +310,6 @@ def _ledger_engine(host: Engine, schema: str | None, lock_seconds: float) -> Eng
     pool = QueuePool(
         host.pool._creator,
         dialect=host.dialect,
-        pre_ping=not is_sqlite,
         recycle=host.pool._recycle,
         pool_size=5,
         max_overflow=15 if is_sqlite else 10,

@@ -68,10 +68,15 @@ def is_missing_table(error: Exception) -> bool:
     )
 
 
+def is_disconnect(error: Exception) -> bool:
+    """Return whether the server has closed the connection."""
+    return bool(getattr(error, "connection_invalidated", False))
+
+
 def is_unavailable(error: Exception) -> bool:
     """Return whether the database failed, as opposed to a statement that no database would run."""
     is_bad_statement = isinstance(error, DataError | ProgrammingError | NotSupportedError)
-    return not is_bad_statement or bool(getattr(error, "connection_invalidated", False))
+    return not is_bad_statement or is_disconnect(error)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
 from .app_identity import AppIdentity, new_identity, read_identity
 from .engine import HostDatabase, LedgerDatabase, translated
-from .errors import explain_missing_tables, is_retryable, is_unavailable
+from .errors import explain_missing_tables, is_disconnect, is_retryable, is_unavailable
 from .models import App
 
 #: Seconds that a statement waits for a lock of another transaction. On an overloaded machine, a
@@ -152,7 +152,8 @@ class Ledger:
         """Run a function in a transaction and commit it.
 
         After a deadlock, and after another transaction has inserted the same row, the transaction
-        is rolled back and `work` is called again.
+        is rolled back and `work` is called again. So it is, once, where the server has closed the
+        connection before the commit, as a restart does.
 
         :returns: what `work` returned in the run that was committed.
         :raises StoreUnavailable: nothing was written.
@@ -231,7 +232,9 @@ class Ledger:
     # --- one transaction -------------------------------------------------------------------------
 
     def _run(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+        was_lost = False
         for run in range(1, _MAX_RUNS + 1):
+            is_committing = False
             try:
                 with (
                     explain_missing_tables(),
@@ -239,15 +242,25 @@ class Ledger:
                     self._database.session(read_only=read_only) as session,
                 ):
                     self._read_clock(session)
-                    return work(session)
+                    result = work(session)
+                    session.flush()
+                    is_committing = True
             except StaleDataError:  # a row was deleted meanwhile; the next run does not find it
                 if run == _MAX_RUNS:
                     raise
             except (DBAPIError, PoolTimeoutError) as error:
-                if run == _MAX_RUNS or not is_retryable(error):
+                # The server has closed a connection of the pool. What it never got a COMMIT for, it
+                # has rolled back. The error has emptied the pool, so the next run connects.
+                is_lost = is_disconnect(error) and not (is_committing or was_lost)
+                if run == _MAX_RUNS or not (is_lost or is_retryable(error)):
                     if is_unavailable(error):
                         raise StoreUnavailable from error
                     raise
+                if is_lost:
+                    was_lost = True
+                    continue
+            else:
+                return result
             # A random pause keeps rival transactions from meeting again.
             time.sleep(random.uniform(0.001, 0.02) * run)  # noqa: S311 -- no secret depends on it
         raise AssertionError("the last run returns or raises")

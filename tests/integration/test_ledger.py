@@ -16,12 +16,14 @@ import flask_migrate
 import pytest
 import sqlalchemy
 from clocks import Clock
+from conftest import database_params
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flows import MEMORY, Flow, flow_of
 from hostapp import User, create_app, db
 from parallel import guess, outcome, race
-from sqlalchemy import delete, exc, text
+from sqlalchemy import delete, event, exc, text
+from sqlalchemy.orm import Session
 
 from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.commit_hooks import after_commit
@@ -93,16 +95,98 @@ def test_a_connection_that_the_server_closed_is_replaced(
         flow.state.ledger.close()
     else:
         flow.start()
-        own_id = db.session.execute(
-            text(
-                "SELECT pg_backend_pid()"
-                if flow.state.ledger.dialect == "postgresql"
-                else "SELECT connection_id()"
-            )
-        ).scalar_one()
-        _close_others(flow.state.ledger.dialect, own_id)
+        dialect = flow.state.ledger.dialect
+        _close_others(dialect, _own_id(dialect))
         flow.clock.advance(31)
     assert flow.start().state == "pending"
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_after_a_restart_of_the_server_no_request_fails(make_app: MakeApp, database: str) -> None:
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+    ledger.identify()
+    together = threading.Barrier(4)
+
+    def use_a_connection(_number: int) -> None:
+        ledger.read(lambda session: (session.execute(text("SELECT 1")), together.wait(60)))
+
+    assert race(4, use_a_connection) == {"ok": 4}  # four connections are in the pool
+    runs = []
+
+    def insert(session: Session) -> None:
+        runs.append(session)
+        session.add(UsedToken(digest=f"{len(runs)}", until=datetime.now(UTC)))
+
+    with app.app_context():
+        _close_others(ledger.dialect, _own_id(ledger.dialect))
+    for _ in range(6):
+        ledger.run(insert)
+    assert len(runs) == 7
+    count = ledger.read(lambda session: session.query(UsedToken).count())
+    assert count == 6
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_transaction_whose_commit_may_have_arrived_is_not_run_again(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+    runs = []
+
+    def close_before_the_commit(_connection: object) -> None:
+        with app.app_context():
+            _close_others(ledger.dialect, _own_id(ledger.dialect))
+
+    def insert(session: Session) -> None:
+        runs.append(session)
+        session.add(UsedToken(digest="a", until=datetime.now(UTC)))
+        event.listen(session.connection(), "commit", close_before_the_commit)
+
+    ledger.identify()
+    with pytest.raises(StoreUnavailable):
+        ledger.run(insert)
+    assert len(runs) == 1
+    assert ledger.read(lambda session: session.query(UsedToken).count()) == 0
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_server_that_closes_every_connection_is_a_store_that_is_unavailable(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+    ledger.identify()
+    runs = []
+
+    def be_closed(session: Session) -> None:
+        runs.append(session)
+        session.execute(text("SELECT 1"))
+        with app.app_context():
+            _close_others(ledger.dialect, _own_id(ledger.dialect))
+        session.execute(text("SELECT 1"))
+
+    with pytest.raises(StoreUnavailable):
+        ledger.run(be_closed)
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_transaction_does_not_ping_the_server(
+    make_app: MakeApp, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make_app(database).extensions["smsverify"].ledger
+    ledger.identify()
+    pings = []
+    monkeypatch.setattr(ledger.engine.dialect, "do_ping", pings.append)
+    assert ledger.read(lambda session: session.scalar(text("SELECT 1"))) == 1
+    assert pings == []
+
+
+def _own_id(dialect: str) -> int:
+    own_id = "pg_backend_pid()" if dialect == "postgresql" else "connection_id()"
+    return int(db.session.execute(text(f"SELECT {own_id}")).scalar_one())
 
 
 def _close_others(dialect: str, own_id: int) -> None:
