@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import axe
 import pytest
 from conftest import needs
 from playwright.sync_api import Page, expect
@@ -65,7 +66,7 @@ def customers(shop: Any) -> int:
 
 
 def fits(page: Page, name: str) -> None:
-    """Check that nothing is wider than the window, and take a screenshot if asked."""
+    """Check a page with axe-core and its width, and take a screenshot if asked."""
     wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     assert not wide, name
     small = page.evaluate(
@@ -74,6 +75,9 @@ def fits(page: Page, name: str) -> None:
           .map(e => e.textContent.trim())"""
     )
     assert small == [], name
+    for scheme in ("light", "dark") if "plain" not in name else ():  # axe-core is a script
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert axe.violations(page) == [], (name, scheme)
     if SCREENSHOTS:
         folder = Path(SCREENSHOTS)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """The staff pages in a browser: every page on a phone and on a desk, in both languages and colours.
 
+Every page and state of a page is checked with axe-core.
+
 With `SMSTESTS_SCREENSHOTS=folder` each page is also saved as a picture.
 """
 
@@ -11,7 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import axe
 import pytest
+from conftest import needs
 from playwright.sync_api import expect
 
 from example_app.extensions import db
@@ -20,6 +24,8 @@ from flask_smsverify.db.models import Incoming
 
 if TYPE_CHECKING:
     from .conftest import Shop, Visit, Visitor
+
+pytestmark = needs("chromium")
 
 ADMIN = "/admin/smsverify"
 PAGES = {
@@ -35,6 +41,15 @@ PAGES = {
     "audit": "/audit",
 }
 SIZES = {"phone": {"width": 360, "height": 780}, "desk": {"width": 1280, "height": 900}}
+#: The pairs of controls that cover one another.
+OVERLAPPING = """() => {
+  const all = [...document.querySelectorAll('.sv-staff :is(a, button, summary, select, input)')]
+    .filter(one => one.checkVisibility()).map(one => [one, one.getBoundingClientRect()]);
+  return all.flatMap(([one, a], at) => all.slice(at + 1)
+    .filter(([other, b]) => !one.contains(other) && a.left < b.right - 1 && b.left < a.right - 1
+      && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+    .map(([other]) => [one.outerHTML, other.outerHTML]));
+}"""
 FOLDER = os.environ.get("SMSTESTS_SCREENSHOTS")
 
 
@@ -96,9 +111,48 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
                 .map(e => e.outerHTML)"""
             )
             assert small == [], name
+            assert page.evaluate(OVERLAPPING) == [], (name, size)
+            for tag in page.locator(".sv-tag").all():
+                expect(tag).to_have_css("text-decoration-line", "none")  # it is no link
+            assert axe.violations(page) == [], (name, size)
             if FOLDER:
                 picture = Path(FOLDER) / f"{name}-{language}-{scheme}-{size}.png"
                 page.screenshot(path=str(picture), full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["fa", "en"])
+def test_axe_finds_nothing_where_staff_work_on_a_page(
+    visit: Visit, filled_shop: Shop, language: str, scheme: str
+) -> None:
+    visitor = visit(filled_shop, color_scheme=scheme)
+    visitor.speaks(language)
+    visitor.log_in("staff")
+    page = visitor.page
+    for viewport in SIZES.values():
+        page.set_viewport_size(viewport)
+        for path in ("verifications", "messages", "incoming"):
+            visitor.go(f"{ADMIN}/{path}")
+            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+            assert axe.violations(page) == [], path
+        for path in ("verifications?q=nobody%40", "verifications?state=none", "messages?q=1"):
+            visitor.go(f"{ADMIN}/{path}")
+            assert axe.violations(page) == [], path
+        for path, wrong in (("settings", "revalidation_days"), ("send", "to")):
+            visitor.go(f"{ADMIN}/{path}")
+            page.locator(f"#sv-{wrong}").fill("?")
+            page.locator(".sv-content form button").first.click()
+            expect(page.locator(".sv-content [aria-invalid]")).to_be_visible()
+            assert axe.violations(page) == [], path
+        visitor.go(f"{ADMIN}/send")
+        page.locator("#sv-to").fill("0912 345 6789, 021")
+        page.locator("#sv-text").fill("سلام")
+        page.locator(".sv-content form button").first.click()
+        assert axe.violations(page) == [], "preview"
+        page.locator(".sv-confirm button").click()
+        expect(page.locator(".sv-progress")).to_be_visible()
+        assert axe.violations(page) == [], "progress"
+    visitor.complaints.clear()  # the browser reports the refused forms and searches
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])

@@ -14,6 +14,7 @@ from threading import Thread
 from time import sleep
 from typing import Any
 
+import axe
 import pytest
 from flask import (
     Blueprint,
@@ -887,6 +888,17 @@ def test_with_text_of_twice_the_size_nothing_overflows(site: tuple[Flask, str], 
             "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)",
         )
         assert outside == [], (name, lang)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(site: tuple[Flask, str], tab: Any, scheme: str) -> None:
+    tab.emulate_media(color_scheme=scheme)
+    found = {}
+    for name, lang in EVERY_PAGE:
+        tab.goto(f"{site[1]}?name={name}&lang={lang}")
+        if violations := axe.violations(tab):
+            found[name, lang] = violations
+    assert found == {}
 
 
 def test_the_field_with_an_error_has_the_focus_with_and_without_the_script(
