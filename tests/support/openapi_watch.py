@@ -74,51 +74,54 @@ def whole_document() -> dict[str, Any]:
     return document
 
 
-def deviations(answers: list[Answer], document: dict[str, Any]) -> list[str]:
-    """Return what is in the responses and not in the document."""
-    found = (_deviation(answer, document) for answer in answers)
-    return [f"{answer[:3]}: {text}" for answer, text in zip(answers, found, strict=True) if text]
+class Described:
+    """The responses that a document describes."""
 
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._operations = {
+            described["operationId"]: described["responses"]
+            for path in document["paths"].values()
+            for described in path.values()
+            if isinstance(described, dict)
+        }
+        self._schemas = json.loads(json.dumps(document["components"]["schemas"]))
+        for name, schema in self._schemas.items():
+            if name != "Problem":  # its members are a part of every other problem
+                schema["unevaluatedProperties"] = False
+        self._validators: dict[tuple[str, int], Any] = {}
 
-def _deviation(answer: Answer, document: dict[str, Any]) -> str | None:
-    response = _responses(document, answer.operation_id).get(str(answer.status))
-    if response is None:
-        return f"this status is not in the document: {answer.text[:200]}"
-    media_type = response["content"].get(answer.media_type)
-    if media_type is None:
-        return "this media type is not in the document"
-    header = response.get("headers", {}).get("Retry-After")
-    if ("Retry-After" in answer.headers) > (header is not None):
-        return "the header Retry-After is not in the document"
-    errors = _validator(media_type["schema"], document).iter_errors(json.loads(answer.text))
-    return next((f"{error.json_path}: {error.message}" for error in errors), None)
+    def deviations(self, answers: list[Answer]) -> list[str]:
+        """Return what is in responses and not in the document."""
+        found = [(answer, self._deviation(answer)) for answer in answers]
+        return [f"{answer[:3]}: {text}" for answer, text in found if text]
 
+    def _deviation(self, answer: Answer) -> str | None:
+        response = self._operations[answer.operation_id].get(str(answer.status))
+        if response is None:
+            return f"this status is not in the document: {answer.text[:200]}"
+        media_type = response["content"].get(answer.media_type)
+        if media_type is None:
+            return "this media type is not in the document"
+        if "Retry-After" in answer.headers and "Retry-After" not in response.get("headers", ()):
+            return "the header Retry-After is not in the document"
+        validator = self._validator(answer, media_type["schema"])
+        errors = validator.iter_errors(json.loads(answer.text))
+        return next((f"{error.json_path}: {error.message}" for error in errors), None)
 
-def _responses(document: dict[str, Any], operation_id: str) -> dict[str, Any]:
-    for path in document["paths"].values():
-        for described in path.values():
-            if isinstance(described, dict) and described["operationId"] == operation_id:
-                responses: dict[str, Any] = described["responses"]
-                return responses
-    return {}
+    def _validator(self, answer: Answer, schema: dict[str, Any]) -> Any:
+        """Return a validator that refuses members which the document does not name."""
+        from jsonschema import Draft202012Validator
 
-
-def _validator(schema: dict[str, Any], document: dict[str, Any]) -> Any:
-    return _cached_validator(
-        json.dumps(schema), json.dumps(document["components"]["schemas"], sort_keys=True)
-    )
+        key = answer.operation_id, answer.status
+        if key not in self._validators:
+            self._validators[key] = Draft202012Validator(
+                {**schema, "components": {"schemas": self._schemas}},
+                format_checker=Draft202012Validator.FORMAT_CHECKER,
+            )
+        return self._validators[key]
 
 
 @functools.cache
-def _cached_validator(schema: str, components: str) -> Any:
-    """Return a validator that refuses members which the document does not name."""
-    from jsonschema import Draft202012Validator
-
-    schemas = json.loads(components)
-    for name, one in schemas.items():
-        if name != "Problem":  # its members are a part of every other problem
-            one["unevaluatedProperties"] = False
-    return Draft202012Validator(
-        {**json.loads(schema), "components": {"schemas": schemas}},
-        format_checker=Draft202012Validator.FORMAT_CHECKER,
-    )
+def everything() -> Described:
+    """Return the responses of an app that offers every operation."""
+    return Described(whole_document())
