@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
@@ -39,6 +39,7 @@ class Status:
     :param challenge: the open challenge, if the caller looked for one.
     :param locked: whether only staff can unlock the account.
     :param settled_at: from when on `within` counts the proof; None if it always did.
+    :param latest: the latest challenge in any state, where `challenge` was looked for.
     """
 
     state: State
@@ -49,6 +50,7 @@ class Status:
     challenge: Challenge | None = None
     locked: bool = False
     settled_at: datetime | None = None
+    latest: Challenge | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<Status {self.state} {mask(self.mobile) if self.mobile else 'without mobile'}>"

@@ -281,7 +281,7 @@ class Verifier:
             return row, latest_challenge(session, user_id, "verify", now)
 
         row, challenge = self._ledger.read(work)
-        status = self._policy.status(row, mobile, now)
+        status = replace(self._policy.status(row, mobile, now), latest=challenge)
         if row is not None and self._rules.is_locked(row):
             return replace(status, locked=True)
         if challenge is None or not self._is_open(challenge, mobile, now):

@@ -176,7 +176,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
         status = state.verifier.status(visitor.user)
         if purpose_of(visitor, status) == NEW_NUMBER:
             return _check_new_number(visitor, form.get("code"), target)
-        challenge = state.verifier.latest(visitor.user)
+        challenge = status.latest
         is_pending = challenge is not None and challenge.state == Challenge.PENDING
         if state.verifier.replaces_proved(
             visitor.user, status, challenge.mobile if challenge and is_pending else None

@@ -172,7 +172,8 @@ def _latest(visitor: Visitor, status: Status) -> Challenge | None:
     verifier, purpose = get_state().verifier, purpose_of(visitor, status)
     if purpose == NEW_NUMBER:
         return verifier.latest(visitor.user, purpose=purpose)
-    return status.challenge or verifier.latest(visitor.user)
+    # An exempt visitor's challenge was not looked for.
+    return verifier.latest(visitor.user) if status.exempt else status.latest
 
 
 def purpose_of(visitor: Visitor, status: Status) -> str:

@@ -31,6 +31,7 @@ from visiting import (
     phone,
     prove,
     set_user,
+    statements,
     store_down,
     wrong,
 )
@@ -509,3 +510,19 @@ def test_a_mobile_gets_a_code_only_if_send_is_true(
 ) -> None:
     assert api(client, MOBILE, mobile="09351112233", send=send).status_code == 200
     assert len(phone(app).messages) == sent
+
+
+def test_a_request_reads_the_latest_challenge_once_for_each_transaction_that_needs_it(
+    app: Flask, client: FlaskClient
+) -> None:
+    app.extensions["smsverify"].ledger.identify()
+
+    def reads(seen: list[str]) -> int:
+        return sum("ORDER BY smsverify_challenge.created_at DESC" in text for text in seen)
+
+    with statements(app) as seen:
+        assert api(client, SEND).get_json()["state"] == "pending"
+    assert reads(seen) == 3  # before and after, and with the limits of guesses
+    with statements(app) as seen:
+        assert api(client, CHECK, code=phone(app).last.code).get_json()["state"] == "verified"
+    assert reads(seen) == 3  # before and after, and in the one that decides
