@@ -1,18 +1,17 @@
 """The only connection of an in-memory SQLite database, which the ledger shares with the host.
 
 Such a database lives in one connection, so every thread's sessions use that connection at once,
-and a COMMIT or ROLLBACK by one of them ends the transaction of all. Two rules protect the ledger
+and a COMMIT or ROLLBACK by one of them ends the transaction of all. Three rules protect the ledger
 and the host from each other:
 
-- while the ledger is in a transaction, commits and rollbacks of other threads wait for it;
-- a transaction in which the ledger only reads may join one of the host's, so its end does nothing.
+- while the ledger is in a transaction, statements, commits and rollbacks of other threads wait;
+- a transaction in which the ledger only reads may join one of the host's, so its end does nothing;
+- a statement has read all its rows before another thread's turn, because a ROLLBACK in between
+  would cut them off: a row would seem not to exist.
 
-Both need control over commit and rollback. SQLAlchemy's events for these run before them and none
-runs after, so an event cannot hold a lock over them. Instead, the event `do_connect` makes sqlite3
-create the connection with a class of this module, by the parameter `factory` of sqlite3.connect.
-
-What cannot be kept apart: statements of other threads. A row that another thread's session writes
-during a transaction of the ledger is committed with it.
+SQLAlchemy's events for commit and rollback run before them and none runs after, so an event cannot
+hold a lock over them. Instead, the event `do_connect` makes sqlite3 create the connection with a
+class of this module, by the parameter `factory` of sqlite3.connect.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, event
 
@@ -79,6 +80,11 @@ class SharedConnection:
         connection.owner = self
         return connection
 
+    def run(self, statement: Callable[[], None]) -> None:
+        """Run a statement when no other thread holds the connection."""
+        with self._lock:
+            statement()
+
     def end(self, end_transaction: Callable[[], None]) -> None:
         """Commit or roll back when no other thread holds the connection."""
         with self._lock:
@@ -86,10 +92,54 @@ class SharedConnection:
                 end_transaction()
 
 
+class _HeldCursor(sqlite3.Cursor):
+    """A cursor whose statements wait for the thread that holds the connection and read all rows."""
+
+    def __init__(self, connection: _HeldConnection) -> None:
+        super().__init__(connection)
+        self._owner = connection.owner
+        self._rows: deque[Any] = deque()
+
+    def execute(self, sql: str, parameters: Any = ()) -> Self:
+        def run() -> None:
+            super(_HeldCursor, self).execute(sql, parameters)
+            self._rows = deque(super(_HeldCursor, self).fetchall())
+
+        self._owner.run(run)
+        return self
+
+    def executemany(self, sql: str, parameters: Any) -> Self:
+        def run() -> None:
+            super(_HeldCursor, self).executemany(sql, parameters)
+
+        self._owner.run(run)
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._rows:
+            raise StopIteration
+        return self._rows.popleft()
+
+    def fetchone(self) -> Any:
+        return next(self, None)
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        return list(islice(self, self.arraysize if size is None else size))
+
+    def fetchall(self) -> list[Any]:
+        return list(self)
+
+
 class _HeldConnection(sqlite3.Connection):
-    """A connection whose commits and rollbacks wait for the thread that holds it."""
+    """A connection whose transactions and statements wait for the thread that holds it."""
 
     owner: SharedConnection
+
+    def cursor(self, factory: Any = _HeldCursor) -> Any:
+        return super().cursor(factory)
 
     def commit(self) -> None:
         self.owner.end(super().commit)

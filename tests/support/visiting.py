@@ -12,9 +12,10 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 from hostapp import User, db
-from sqlalchemy import event, text
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
+from flask_smsverify.db.models import Challenge, Verification
 from flask_smsverify.senders.memory import Memory
 
 PAGE = "/verify-mobile/"
@@ -75,24 +76,17 @@ def error_of(answer: TestResponse) -> str | None:
 def age(app: Flask, by: timedelta) -> None:
     """Make every proof older."""
     with app.app_context():
-        for user_id, verified_at in db.session.execute(
-            text("SELECT user_id, verified_at FROM smsverify_verification")
-        ).all():
-            then = datetime.fromisoformat(str(verified_at)) - by
-            db.session.execute(
-                text("UPDATE smsverify_verification SET verified_at = :then WHERE user_id = :id"),
-                {"then": then.replace(tzinfo=None), "id": user_id},
-            )
+        for verification in db.session.scalars(db.select(Verification)):
+            if verification.verified_at is not None:
+                verification.verified_at -= by
         db.session.commit()
 
 
 def expire_codes(app: Flask) -> None:
     """Make every open challenge expire."""
     with app.app_context():
-        db.session.execute(
-            text("UPDATE smsverify_challenge SET expires_at = :then"),
-            {"then": (datetime.now(UTC) - timedelta(seconds=1)).replace(tzinfo=None)},
-        )
+        then = datetime.now(UTC) - timedelta(seconds=1)
+        db.session.execute(db.update(Challenge).values(expires_at=then))
         db.session.commit()
 
 
