@@ -131,6 +131,7 @@ def test_python_examples_parse_and_import_public_names() -> None:
 
 
 def test_settings_in_examples_are_valid() -> None:
+    found: set[str] = set()
     for page in PAGES:
         for source in PYTHON.findall(page.read_text("utf-8")):
             config = {
@@ -141,6 +142,8 @@ def test_settings_in_examples_are_valid() -> None:
                 if isinstance(target, ast.Name) and target.id.startswith("SMSVERIFY_")
             }
             Settings.read(config, development=True)
+            found |= set(config)
+    assert "SMSVERIFY_SENDERS" in found
 
 
 @pytest.fixture

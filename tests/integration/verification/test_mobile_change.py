@@ -476,6 +476,7 @@ def test_a_link_works_after_the_secret_key_was_replaced(changing: Changing) -> N
     token = changing.delay()
     changing.flow.use_keys("a newer secret", "a secret of the tests")
     changing.changes.undo(token)
+    assert changing.changes.current(changing.user) is None
 
 
 def test_cancelling_without_an_open_change_does_nothing(changing: Changing) -> None:
@@ -561,10 +562,12 @@ def test_three_changes_and_their_confirmations_fit_the_default_limits(changing: 
     """The old number is the account's own and not one of its three different numbers a day."""
     flow = changing.flow
     flow.clock.advance(days=1, hours=3)
+    sent = len(flow.memory.messages)
     for number in range(3):
         changing.prove_new(f"+98935111000{number}")
         flow.clock.advance(minutes=30)
         changing.changes.send_to_old(changing.user)
+        assert len(flow.memory.messages) == sent + 2 * (number + 1)
         flow.clock.advance(minutes=45)
 
 
