@@ -32,6 +32,7 @@ from .delivery.attempts import Attempts
 from .delivery.background import BackgroundWorkers
 from .delivery.health import HealthChecks
 from .errors import ConfigurationError, MobileError, SenderError
+from .i18n.by_language import complete_texts
 from .i18n.catalogue import default_locale
 from .i18n.code_text import CodeTexts, code_templates
 from .i18n.locales import load_timezone
@@ -128,7 +129,13 @@ def build_state(
         allowed_regions=settings.allowed_regions,
     )
     clock = Clock()
-    live = LiveSettings(settings, default_site_name=app.name, parse_mobile=parse_mobile)
+    app_locale = default_locale(settings.default_region)
+    live = LiveSettings(
+        settings,
+        default_site_name=app.name,
+        complete_texts=partial(complete_texts, default=app_locale),
+        parse_mobile=parse_mobile,
+    )
     app_id = _app_id(app, settings)
     keyring = Keyring(secret_keys(app), app_id=app_id)
     policy = Policy(live)
@@ -200,7 +207,7 @@ def build_state(
         workers,
         texts=event_texts,
         locale=locale,
-        fallback_locale=default_locale(settings.default_region),
+        fallback_locale=app_locale,
         reserve=lambda mobile: counters.reserve(notice_charges(settings.limits, mobile), clock()),
     )
     announcer = AppAnnouncer(emit, notifier)
@@ -424,6 +431,7 @@ def _build_messages(
         threads=max(1, settings.sends_in_flight // 2),
     )
     event_worker = InlineWorker(event_dispatcher, clock=clock)
+    app_locale = default_locale(settings.default_region)
     event_queue = EventQueue(
         outbox,
         texts,
@@ -431,7 +439,7 @@ def _build_messages(
         # The queues are made below, from what they empty.
         wake=lambda ids: celery.wake(ids) if celery else event_worker.wake(),
         locale=locale,
-        default_locale=default_locale(settings.default_region),
+        default_locale=app_locale,
         must_be_proved=None if settings.notify_unverified else limits.has_proved,
     )
     bulk_worker: InlineWorker
@@ -439,7 +447,8 @@ def _build_messages(
         ledger,
         opt_outs,
         Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery)),
-        finish=texts.finish,
+        # A text to many has no language of its own.
+        finish=partial(texts.finish, locale=app_locale),
         part_price=partial(_part_price, delivery),
         host_context=app.app_context,
         wake=lambda: celery.wake_bulk() if celery else bulk_worker.wake(),
@@ -818,5 +827,5 @@ def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts
     if host is None:
         host = (settings.pages_host(app.config.get("SERVER_NAME")) or "").partition(":")[0] or None
     texts = CodeTexts(code_templates(settings.code_text), host, settings.sms_retriever_hash)
-    texts.check(settings.code_length, site=live.current.site_name)
+    texts.check(settings.code_length, sites=live.current.site_name)
     return texts

@@ -69,7 +69,8 @@ def senders() -> ResponseReturnValue:
 @blueprint.post("/senders/<name>/test")
 def senders_test(name: str) -> ResponseReturnValue:
     """Send a text by one sender, to see whether it arrives."""
-    state, t = get_state(), current_ui().t
+    state, ui = get_state(), current_ui()
+    t = ui.t
     sender = state.delivery.routes.senders.get(name)
     if sender is None:
         raise NotFound
@@ -81,7 +82,7 @@ def senders_test(name: str) -> ResponseReturnValue:
     except MobileError as error:
         reason = t(error.title) if isinstance(error, InvalidMobile) else t("Enter a mobile number.")
         raise InvalidValues({"mobile": reason}) from None
-    text = t("Test message from %(site)s.", site=state.live.current.site_name)
+    text = t("Test message from %(site)s.", site=state.live.current.site_name[ui.translator.locale])
     with audit_log.recorded("test", name, mobile=mobile):
         try:
             state.delivery.send_text(Text(mobile, text), event=_TEST_EVENT, sender=sender)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ..db.models import Audit
 from ..errors import ConfigurationError, InvalidValues
+from ..i18n.catalogue import available_locales
 from ..phone import ascii_digits
 from ..state import get_state
 from ..web.fields import read_fields
@@ -22,6 +23,7 @@ from ..web.interface import current_ui
 from ..web.negotiation import wants_json
 from ..web.problems import problem_from_error, problem_json
 from .blueprint import blueprint, is_read_only, staff_id
+from .language_names import language_name
 from .rendering import flash, render
 
 #: Settings name → the part of the form that belongs to it.
@@ -113,10 +115,16 @@ def _current() -> dict[str, Any]:
         "areas": {name: now.areas.get(name, True) is not False for name in _known_areas()},
         "exempt_groups": list(now.exempt_groups),
         "revalidation_days": now.revalidation_days,
-        "signature": now.signature,
+        "signature": _one_text(now.signature),
         "staff_mobiles": list(now.staff_mobiles),
         "quiet_hours": f"{quiet.begin:%H:%M}-{quiet.end:%H:%M}" if quiet is not None else None,
     }
+
+
+def _one_text(texts: Mapping[str, str]) -> str | dict[str, str]:
+    """Return locale → text as one text if it is the same in every language."""
+    different = set(texts.values())
+    return dict(texts) if len(different) > 1 else different.pop()
 
 
 def _known_areas() -> list[str]:
@@ -142,13 +150,35 @@ def _read_form(form: Any) -> dict[str, Any]:
     if "revalidation_days" in form:
         typed = ascii_digits(form["revalidation_days"]).strip()
         changes["revalidation_days"] = int(typed) if typed.isdecimal() else typed
-    if "signature" in form:
-        changes["signature"] = form["signature"].replace("\r\n", "\n").strip()
+    signature = _read_texts(form, "signature")
+    if signature is not None:
+        changes["signature"] = signature
     if "quiet_hours" in form:
         changes["quiet_hours"] = (
             ascii_digits(form["quiet_hours"]).replace(" ", "").replace("–", "-")
         )
     return changes
+
+
+def _read_texts(form: Any, name: str) -> str | dict[str, str] | None:
+    """Return the text or texts of a setting; None if the form has none.
+
+    The field `name` has the text of the languages whose own field, such as `name.fa`, is empty. A
+    form without it has the text of each language, which may be empty.
+    """
+
+    def read(field: str) -> str:
+        return str(form[field]).replace("\r\n", "\n").strip()
+
+    common = read(name) if name in form else ""
+    own = {
+        locale: read(f"{name}.{locale}") or common
+        for locale in available_locales()
+        if f"{name}.{locale}" in form
+    }
+    if own:
+        return _one_text(own)
+    return common if name in form else None
 
 
 def _check(changes: Mapping[str, object]) -> None:
@@ -202,5 +232,9 @@ def _page(values: Mapping[str, Any], errors: Mapping[str, str] | None = None) ->
         sv_values=values,
         sv_errors=errors or {},
         sv_read_only=is_read_only(),
+        sv_languages={
+            locale: language_name(locale, current_ui().translator.locale)
+            for locale in available_locales()
+        },
         sv_timezone=get_state().settings.timezone,
     )

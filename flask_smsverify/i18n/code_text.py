@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import ConfigurationError
+from .by_language import check_language
 from .catalogue import Translator, available_locales, match_locale
 from .segments import count_segments
 
@@ -63,13 +64,14 @@ class CodeTexts:
             f"SMSVERIFY_SITE_NAME {site!r}. Shorten one of them."
         )
 
-    def check(self, code_length: int, *, site: str) -> None:
+    def check(self, code_length: int, *, sites: Mapping[str, str]) -> None:
         """Compose the text in every language.
 
+        :param sites: locale → name of the site.
         :raises ConfigurationError: a text takes more than one segment.
         """
         for locale in self.templates:
-            self.compose("0" * code_length, locale, site=site)
+            self.compose("0" * code_length, locale, site=sites[locale])
 
 
 def code_templates(configured: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -84,12 +86,10 @@ def code_templates(configured: str | Mapping[str, str] | None) -> dict[str, str]
         return dict.fromkeys(available, check_template(configured))
     templates = {locale: built_in_template(locale) for locale in available}
     for name, template in (configured or {}).items():
-        locale = match_locale(name, available)
-        if locale is None:
-            raise ConfigurationError(
-                f"SMSVERIFY_CODE_TEXT: there are no texts in the language {name!r}. "
-                f"Use one of: {', '.join(available)}."
-            )
+        try:
+            locale = check_language(name)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"SMSVERIFY_CODE_TEXT {error}") from None
         templates[locale] = check_template(template)
     return templates
 

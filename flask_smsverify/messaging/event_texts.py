@@ -121,7 +121,7 @@ class EventTexts:
             found,
             audience,
             self._store.get(event, audience).patterns,
-            self._show(found, values),
+            self._show(found, values, translator.locale),
             translator,
         )
         return replace(composed, patterns=patterns)
@@ -155,9 +155,12 @@ class EventTexts:
                 break
         return composed
 
-    def finish(self, text: str) -> ComposedText:
-        """Return a text with the signature and the opt-out footer, and count its parts."""
-        lines = (text, self._live.current.signature, self._footer)
+    def finish(self, text: str, locale: str) -> ComposedText:
+        """Return a text with the signature and the opt-out footer, and count its parts.
+
+        :param locale: the language of the signature.
+        """
+        lines = (text, self._live.current.signature[locale], self._footer)
         whole = "\n".join(line for line in lines if line)
         return ComposedText(whole, count_segments(whole))
 
@@ -288,16 +291,23 @@ class EventTexts:
         limit: int = MAX_VALUE_LENGTH,
     ) -> ComposedText:
         template = load_template(source, event.names)
-        return self.finish(template.render(self._show(event, values, limit=limit), translator))
+        locale = translator.locale
+        shown = self._show(event, values, locale, limit=limit)
+        return self.finish(template.render(shown, translator), locale)
 
     def _show(
-        self, event: Event, values: Mapping[str, object], *, limit: int = MAX_VALUE_LENGTH
+        self,
+        event: Event,
+        values: Mapping[str, object],
+        locale: str,
+        *,
+        limit: int = MAX_VALUE_LENGTH,
     ) -> dict[str, str]:
         """Return the values that a text can show."""
         shown = {
             name: clean_value(values[name], limit=limit) for name in event.values if name in values
         }
-        shown[SITE] = clean_value(self._live.current.site_name)
+        shown[SITE] = clean_value(self._live.current.site_name[locale])
         return shown
 
     def _find_locale(self, event: Event, audience: str, locale: str) -> str:

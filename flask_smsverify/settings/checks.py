@@ -132,11 +132,16 @@ def check_text(value: object) -> str:
     return value
 
 
-def check_site_name(value: object) -> str | None:
-    """Check the name of the site. None stands for the app's name."""
-    if value is not None and (not isinstance(value, str) or not is_printable(value)):
-        raise ConfigurationError("must be a name in one line, or None for the app's name")
-    return value
+def check_site_name(value: object) -> str | Mapping[str, str] | None:
+    """Check the name of the site, or its name in each language. None stands for the app's name."""
+    if value is None:
+        return None
+    return _check_by_language(
+        value,
+        is_printable,
+        "must be a name in one line, a mapping from a language such as 'fa' to the name in it, or "
+        "None for the app's name",
+    )
 
 
 def check_app_id(value: object) -> str | None:
@@ -157,11 +162,34 @@ def check_template(value: object) -> str | None:
     return value
 
 
-def check_signature(value: object) -> str:
-    """Check the end of every text, which may have several lines or be empty."""
-    if not isinstance(value, str) or (value and not is_printable(value.replace("\n", ""))):
-        raise ConfigurationError("must be a text without control characters")
-    return value
+def check_signature(value: object) -> str | Mapping[str, str]:
+    """Check the end of every text, or of the texts in each language.
+
+    It may have several lines or be empty.
+    """
+    return _check_by_language(
+        value,
+        lambda text: not text or is_printable(text.replace("\n", "")),
+        "must be a text without control characters, or a mapping from a language such as 'fa' to "
+        "the text in it",
+    )
+
+
+def _check_by_language(
+    value: object, is_valid: Callable[[str], bool], expected: str
+) -> str | Mapping[str, str]:
+    """Check one text for every language, or a text for each. The languages are checked later."""
+    if isinstance(value, str) and is_valid(value):
+        return value
+    if isinstance(value, Mapping) and value:
+        texts = {
+            locale: text
+            for locale, text in value.items()
+            if isinstance(locale, str) and isinstance(text, str) and is_valid(text)
+        }
+        if len(texts) == len(value):
+            return texts
+    raise ConfigurationError(expected)
 
 
 def check_footer(value: object) -> str | None:

@@ -29,8 +29,8 @@ class RuntimeSettings:
     :param areas: area → on, off, or the endpoint patterns that it guards.
     :param exempt_groups: names of groups whose users need no verification.
     :param revalidation_days: for how many days a proof is valid; 0: without end.
-    :param signature: the end of every text; may be empty.
-    :param site_name: the name in texts and on pages.
+    :param signature: locale → the end of every text; may be empty.
+    :param site_name: locale → the name in texts and on pages.
     :param staff_mobiles: the recipients of staff notices, in E.164.
     :param quiet_hours: when event and bulk texts wait; None: never.
     """
@@ -39,8 +39,8 @@ class RuntimeSettings:
     areas: Mapping[str, bool | tuple[str, ...]]
     exempt_groups: tuple[str, ...]
     revalidation_days: int
-    signature: str
-    site_name: str
+    signature: Mapping[str, str]
+    site_name: Mapping[str, str]
     staff_mobiles: tuple[str, ...] = dataclasses.field(repr=False)
     quiet_hours: QuietHours | None
 
@@ -63,8 +63,11 @@ class LiveSettings:
 
     :param settings: the configuration at start.
     :param default_site_name: the site's name where `SMSVERIFY_SITE_NAME` is None.
+    :param complete_texts: returns the text of every locale from one text, or from the texts of some
+        languages; raises `ConfigurationError` for a language without texts.
     :param parse_mobile: returns a mobile in E.164, or raises `MobileError`.
-    :raises ConfigurationError: one of `SMSVERIFY_STAFF_MOBILES` is not a mobile.
+    :raises ConfigurationError: one of `SMSVERIFY_STAFF_MOBILES` is not a mobile, or a text is in an
+        unknown language.
     """
 
     def __init__(
@@ -72,9 +75,11 @@ class LiveSettings:
         settings: Settings,
         *,
         default_site_name: str,
+        complete_texts: Callable[[str | Mapping[str, str]], Mapping[str, str]],
         parse_mobile: Callable[[object], str],
     ) -> None:
         self._default_site_name = default_site_name
+        self._complete_texts = complete_texts
         self._parse_mobile = parse_mobile
         self._lock = threading.Lock()
         initial = {name: getattr(settings, name) for name in RUNTIME_NAMES}
@@ -150,6 +155,12 @@ class LiveSettings:
             completed["areas"] = MappingProxyType(dict(values["areas"]))
         if "site_name" in values:
             completed["site_name"] = values["site_name"] or self._default_site_name
+        for name in ("site_name", "signature"):
+            if name in values:
+                try:
+                    completed[name] = self._complete_texts(completed[name])
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"{PREFIX}{name.upper()} {error}") from None
         if "staff_mobiles" in values:
             completed["staff_mobiles"] = self._parse_mobiles(values["staff_mobiles"])
         return completed

@@ -115,7 +115,10 @@ class CodeDispatcher:
             to=challenge.mobile,
             code=code,
             text=self._texts.compose(
-                code, locale, site=settings.site_name, signature=settings.signature
+                code,
+                locale,
+                site=settings.site_name[locale],
+                signature=settings.signature[locale],
             ),
             channel=message.channel,  # type: ignore[arg-type]  # the column holds a channel
             locale=locale,

@@ -18,6 +18,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.routing import Rule
 
 from ..errors import CsrfFailed, ProblemError, VerificationRequired
+from ..i18n.locales import SOURCE_LOCALE
 from ..state import get_state
 from .blueprint import blueprint
 from .bodies import ADDED_MEMBERS, Seconds
@@ -78,7 +79,7 @@ def build_document(root: str) -> Schema:
     return {
         "openapi": "3.1.1",
         "info": {
-            "title": f"{get_state().live.current.site_name}: mobile numbers",
+            "title": f"{get_state().live.current.site_name[SOURCE_LOCALE]}: mobile numbers",
             "version": version("flask-smsverify"),
             "description": _DESCRIPTION,
         },

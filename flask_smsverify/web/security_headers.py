@@ -15,6 +15,7 @@ from flask import Response, request
 
 from ..state import get_state
 from . import templating
+from .interface import current_ui
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,7 +44,7 @@ def render_own_template(
     state = get_state()
     page = templating.render(
         f"smsverify/{name}",
-        sv_site_name=state.live.current.site_name,
+        sv_site_name=state.live.current.site_name[current_ui().translator.locale],
         sv_support_url=state.settings.support_url,
         **context,
     )

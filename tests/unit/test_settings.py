@@ -17,6 +17,8 @@ from visiting import forget_limits
 
 from flask_smsverify import SMSVerify
 from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.i18n.by_language import complete_texts
+from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.phone import parse
 from flask_smsverify.settings import (
     DEFAULT_LIMITS,
@@ -153,6 +155,8 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("SEND_DEADLINE", 2.5, 2.5),
     ("RECHECK_SECONDS", 60, 60),
     ("SIGNATURE", "لغو۱۱", "لغو۱۱"),
+    ("SIGNATURE", {"fa": "چنار", "en": ""}, {"fa": "چنار", "en": ""}),
+    ("SITE_NAME", {"fa": "چنار", "en": "Chenar"}, {"fa": "چنار", "en": "Chenar"}),
     ("SIGNATURE", "Chenar\nلغو۱۱", "Chenar\nلغو۱۱"),
     ("SITE_NAME", "خانه\u200cسبز", "خانه\u200cسبز"),
     ("OPT_OUT_FOOTER", "لغو۱۱", "لغو۱۱"),
@@ -233,6 +237,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("LOGIN_GATE", 1, "True or False"),
     ("LOGIN_GATE_FIRST_PROOF", "sms", "'phone' or 'email' or 'staff'"),
     ("SIGN_IN", "yes", "True or False"),
+    ("OPENAPI", "yes", "True or False"),
     ("SIGN_UP", "yes", "True, False or None"),
     ("SIGN_UP_URL", "//evil.example", "on this site"),
     ("SIGN_UP_URL", "welcome", "on this site"),
@@ -267,6 +272,11 @@ REFUSED: list[tuple[str, object, str]] = [
     ("ADMIN_TEMPLATE", "", "name of a template"),
     ("ADMIN_TEMPLATE", 5, "name of a template"),
     ("SIGNATURE", "Chenar\0", "control"),
+    ("SIGNATURE", {"fa": "Chenar\0"}, "control"),
+    ("SIGNATURE", {}, "control"),
+    ("SITE_NAME", {"fa": ""}, "one line"),
+    ("SITE_NAME", {"fa": None}, "one line"),
+    ("SITE_NAME", {1: "Chenar"}, "one line"),
     ("APP_ID", ["x"], "up to 64"),
     ("APP_ID", "", "up to 64"),
     ("APP_ID", "a" * 65, "up to 64"),
@@ -420,6 +430,8 @@ def test_settings_can_come_from_the_environment(
         "FLASK_SMSVERIFY_SENDERS__main__line": "50001234",
         "FLASK_SMSVERIFY_SENDERS__second__gateway": "memory",
         "FLASK_SMSVERIFY_ROUTES__sms": '["second", "main"]',
+        "FLASK_SMSVERIFY_SITE_NAME__en": "Chenar",
+        "FLASK_SMSVERIFY_SITE_NAME__fa": "چنار",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -435,6 +447,7 @@ def test_settings_can_come_from_the_environment(
     assert state.settings.limits["site"] == ()
     assert state.settings.webhook_secret == "1234567890123456"
     assert state.settings.resend_delays == (5, 10)
+    assert state.live.current.site_name == {"en": "Chenar", "ar": "چنار", "fa": "چنار"}
     assert [sender.name for sender in state.delivery.routes.route("sms")] == ["second", "main"]
 
 
@@ -484,6 +497,11 @@ REFUSED_BY_THE_APP: list[tuple[dict[str, Any], str]] = [
     ({"CODE_TEXT": "{{code}}"}, r"SMSVERIFY_CODE_TEXT.*\{code\}"),
     ({"CODE_TEXT": "{code} " + "س" * 70}, "SMSVERIFY_CODE_TEXT.*one SMS segment"),
     ({"SITE_NAME": "س" * 60}, "SMSVERIFY_SITE_NAME"),
+    (
+        {"SITE_NAME": {"fa": "چنار", "en": "x", "ar": "س" * 60}},
+        r"SMSVERIFY_CODE_TEXT \(ar\) .*SMSVERIFY_SITE_NAME",
+    ),
+    ({"SITE_NAME": {"de": "Chenar"}}, "SMSVERIFY_SITE_NAME names the language 'de'"),
     ({"TEST_NUMBERS": {"hello": "123456"}}, "SMSVERIFY_TEST_NUMBERS"),
     ({"TEST_NUMBERS": {"+16502530000": "123456"}}, "SMSVERIFY_TEST_NUMBERS"),
     ({"TEST_NUMBERS": {"+989120000000": "1234"}}, "SMSVERIFY_TEST_NUMBERS.*6 digits"),
@@ -607,7 +625,17 @@ def test_a_wrong_notation_is_refused_with_the_wrong_part() -> None:
 
 def make_live(**keys: Any) -> LiveSettings:
     parse_mobile = partial(parse, default_region="IR", allowed_regions=("IR",))
-    return LiveSettings(read(**keys), default_site_name="app", parse_mobile=parse_mobile)
+    return LiveSettings(
+        read(**keys),
+        default_site_name="app",
+        complete_texts=partial(complete_texts, default="fa"),
+        parse_mobile=parse_mobile,
+    )
+
+
+def everywhere(text: str) -> dict[str, str]:
+    """Return the text for every language."""
+    return dict.fromkeys(available_locales(), text)
 
 
 def test_the_first_version_holds_the_configuration() -> None:
@@ -619,18 +647,18 @@ def test_the_first_version_holds_the_configuration() -> None:
         SITE_NAME="چنار",
         STAFF_MOBILES=["0912 111 0000"],
     ).current
-    assert dataclasses.asdict(dataclasses.replace(current, areas={})) == {
+    values = {item.name: getattr(current, item.name) for item in dataclasses.fields(current)}
+    assert values == {
         "version": 1,
-        "areas": {},
+        "areas": {"shop": ("shop.*",)},
         "exempt_groups": ("staff",),
         "revalidation_days": 30,
-        "signature": "Chenar",
-        "site_name": "چنار",
+        "signature": everywhere("Chenar"),
+        "site_name": everywhere("چنار"),
         "staff_mobiles": ("+989121110000",),
         "quiet_hours": None,
     }
-    assert current.areas == {"shop": ("shop.*",)}
-    assert make_live().current.site_name == "app"
+    assert make_live().current.site_name == everywhere("app")
     assert "912111" not in repr(current)
 
 
@@ -640,12 +668,35 @@ def test_an_update_makes_a_new_version_and_leaves_the_old_one_unchanged() -> Non
     second = live.update(revalidation_days=30, areas={"orders": False})
     assert live.current is second
     assert (second.version, second.revalidation_days, second.areas) == (2, 30, {"orders": False})
-    assert second.signature == "Chenar"
+    assert second.signature == everywhere("Chenar")
     assert (first.version, first.revalidation_days, first.areas) == (1, 90, {})
     third = live.update(site_name="Chenar", staff_mobiles=["09121110000"])
-    assert (third.version, third.site_name) == (3, "Chenar")
+    assert (third.version, third.site_name) == (3, everywhere("Chenar"))
     assert third.staff_mobiles == ("+989121110000",)
-    assert live.update(site_name=None).site_name == "app"
+    assert live.update(site_name=None).site_name == everywhere("app")
+
+
+def test_a_text_for_some_languages_is_completed_for_the_others() -> None:
+    current = make_live(
+        SITE_NAME={"en": "Chenar", "fa_IR": "چنار"}, SIGNATURE={"en": "Chenar", "ar": ""}
+    ).current
+    # A language that is left out gets the text of the app's language, or the first text.
+    assert current.site_name == {"en": "Chenar", "ar": "چنار", "fa": "چنار"}
+    assert current.signature == {"en": "Chenar", "ar": "", "fa": "Chenar"}
+    with pytest.raises(TypeError):
+        current.site_name["en"] = "x"  # type: ignore[index]  # wrong on purpose
+
+
+def test_a_text_in_an_unknown_or_repeated_language_is_refused() -> None:
+    for key in ("SITE_NAME", "SIGNATURE"):
+        with pytest.raises(ConfigurationError, match=f"SMSVERIFY_{key} names .*'de'.*en, ar, fa"):
+            make_live(**{key: {"fa": "چنار", "de": "Chenar"}})
+        with pytest.raises(ConfigurationError, match=f"SMSVERIFY_{key} names .*'fa' twice"):
+            make_live(**{key: {"fa": "چنار", "fa_IR": "چنار"}})
+    live = make_live()
+    with pytest.raises(ConfigurationError, match="SMSVERIFY_SIGNATURE names the language 'de'"):
+        live.update(signature={"de": "Chenar"})
+    assert live.current.version == 1
 
 
 def test_a_snapshot_cannot_be_changed() -> None:
@@ -688,7 +739,8 @@ def test_parallel_updates_lose_no_change() -> None:
     with ThreadPoolExecutor(8) as threads:
         versions = list(threads.map(update, range(64)))
     assert sorted(versions) == list(range(2, 66))
-    assert (live.current.signature, live.current.revalidation_days) == ("x", 1)
+    assert live.current.signature == everywhere("x")
+    assert live.current.revalidation_days == 1
 
 
 def test_the_options_of_one_sender_without_a_name_are_refused_with_the_right_form() -> None:

@@ -6,7 +6,7 @@ import pytest
 from conftest import MakeApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from visiting import SEND, browser, phone
+from visiting import SEND, browser, forget_limits, phone
 
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.i18n.catalogue import available_locales
@@ -129,7 +129,7 @@ def test_a_text_that_is_too_long_loses_the_signature_then_the_webotp_line() -> N
 def test_a_text_that_never_fits_is_refused_with_its_language() -> None:
     too_long = CodeTexts({"fa": "س" * 70 + "{code}"})
     with pytest.raises(ConfigurationError, match=r"SMSVERIFY_CODE_TEXT \(fa\)"):
-        too_long.check(6, site="x")
+        too_long.check(6, sites={"fa": "x"})
 
 
 def test_a_text_with_a_webotp_line_has_at_most_140_characters() -> None:
@@ -166,7 +166,7 @@ def test_a_text_with_code_and_site_is_accepted() -> None:
     built_in = map(built_in_template, available_locales())
     for template in (*built_in, "{code}", "{site}{code}{code} {{x}}"):
         assert check_template(template) == template
-        CodeTexts({"fa": template}).check(10, site="x")
+        CodeTexts({"fa": template}).check(10, sites={"fa": "x"})
 
 
 def test_a_text_with_any_other_field_is_refused() -> None:
@@ -226,6 +226,27 @@ def test_the_text_is_in_the_visitors_language(make_app: MakeApp, sqlite: str) ->
     app = make_app(sqlite, SMSVERIFY_SITE_NAME="چنار")
     browser(app).post(SEND, headers={"Accept-Language": "fa"})
     assert phone(app).last.text.startswith("کد تأیید چنار: ")
+
+
+def test_codes_and_pages_have_the_name_and_signature_of_their_language(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_SITE_NAME={"fa": "چنار", "en": "Chenar"},
+        SMSVERIFY_SIGNATURE={"fa": "چنار دات کام", "en": "chenar.com"},
+    )
+    for locale, text, name in (
+        ("en", "Your Chenar verification code is {}\nchenar.com", "Chenar"),
+        ("fa", "کد تأیید چنار: {}\nچنار دات کام", "چنار"),
+        ("ar", "رمز التحقق من چنار: {}\nچنار دات کام", "چنار"),
+    ):
+        client = browser(app)
+        language = {"Accept-Language": locale}
+        page = client.get(client.post(SEND, headers=language).location, headers=language).text
+        assert phone(app).last.text == text.format(phone(app).last.code)
+        assert f"– {name}</title>" in page
+        forget_limits(app)
 
 
 def test_a_site_name_that_looks_like_a_field_is_inserted_unchanged() -> None:

@@ -67,7 +67,8 @@ def check_texts(state: AppState) -> Iterator[Finding]:
             f"is not set: texts and pages call the site {app.name!r}, the app's import name",
         )
     else:
-        yield Finding("ok", "SITE_NAME", f"is {settings.site_name!r}")
+        names = dict.fromkeys(state.live.current.site_name.values())
+        yield Finding("ok", "SITE_NAME", f"is {', '.join(map(repr, names))}")
     host = settings.pages_host(app.config.get("SERVER_NAME")) or settings.webotp_host
     if host is None:
         yield Finding(

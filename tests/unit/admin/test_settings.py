@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -131,7 +132,7 @@ def test_a_stored_value_that_is_no_longer_valid_is_left_out(
     state.ledger.run(lambda session: session.add(stored))
     state.setting_store._refresh()
     assert state.live.current.revalidation_days == 90
-    assert state.live.current.signature == "Chenar"
+    assert set(state.live.current.signature.values()) == {"Chenar"}
     assert "SMSVERIFY_REVALIDATION_DAYS" in caplog.text
 
 
@@ -152,7 +153,7 @@ def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     current = app.extensions["smsverify"].live.current
     assert dict(current.areas) == {"orders": False, "billing": True}
     assert (current.revalidation_days, current.exempt_groups) == (30, ("a", "b"))
-    assert current.signature == "Chenar\nchenar.example"
+    assert set(current.signature.values()) == {"Chenar\nchenar.example"}
     before = len(audited(app))
     assert client.post(URL, data=form).status_code == 303
     assert len(audited(app)) == before, "a form without a change changes nothing"
@@ -162,3 +163,51 @@ def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     assert wrong.status_code == 422
     assert 'id="sv-revalidation_days-error"' in wrong.text
     assert 'value="soon"' in wrong.text
+
+
+# --- a signature in each language --------------------------------------------------------------
+
+
+def test_a_signature_in_each_language_is_saved_and_shown(app: Flask, client: FlaskClient) -> None:
+    live = app.extensions["smsverify"].live
+    answer = client.post(URL, json={"signature": {"fa": "چنار", "en": "Chenar"}})
+    assert answer.json["signature"] == {"en": "Chenar", "ar": "چنار", "fa": "چنار"}
+    assert live.current.signature == answer.json["signature"]
+    [entry] = listed(client, "/audit", q="signature")
+    assert entry["detail"] == {"before": "", "after": {"fa": "چنار", "en": "Chenar"}}
+    page = client.get(URL).text
+    assert 'name="signature"' not in page
+    assert re.search(r'name="signature\.en"[^>]*>Chenar</textarea>', page)
+    assert client.post(URL, json={"signature": "Chenar"}).json["signature"] == "Chenar"
+
+
+def test_a_signature_in_an_unknown_language_changes_nothing(
+    app: Flask, client: FlaskClient
+) -> None:
+    for wrong in ({"de": "Chenar"}, {}, {"fa": "two\x00"}, {"fa": 5}):
+        answer = client.post(URL, json={"signature": wrong})
+        assert (answer.status_code, list(answer.json["errors"])) == (422, ["signature"])
+    assert audited(app) == []
+
+
+def test_the_form_gives_some_languages_another_signature(app: Flask, client: FlaskClient) -> None:
+    live = app.extensions["smsverify"].live
+    page = client.get(URL).text
+    assert 'name="signature"' in page
+    form = {
+        "signature": "چنار",
+        "signature.en": "Chenar\r\nCo",
+        "signature.ar": "",
+        "signature.fa": "",
+    }
+    assert client.post(URL, data=form).status_code == 303
+    assert live.current.signature == {"en": "Chenar\nCo", "ar": "چنار", "fa": "چنار"}
+    # From then on the form has the signature of each language, and an empty one means none.
+    form = {"signature.en": "Chenar", "signature.ar": "", "signature.fa": "چنار"}
+    assert client.post(URL, data=form).status_code == 303
+    assert live.current.signature == {"en": "Chenar", "ar": "", "fa": "چنار"}
+    wrong = client.post(URL, data=form | {"signature.en": "\x00"})
+    assert wrong.status_code == 422
+    assert re.search(r'id="sv-signature-en"[^>]*sv-signature-error[^>]*aria-invalid', wrong.text)
+    client.post(URL, data=dict.fromkeys(form, "Chenar"))
+    assert client.get(URL, headers=JSON).json["signature"] == "Chenar"

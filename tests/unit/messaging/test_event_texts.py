@@ -14,6 +14,7 @@ from hostapp import User, db
 from flask_smsverify import SMSVerify
 from flask_smsverify.db.models import Template
 from flask_smsverify.errors import ConfigurationError, InvalidMobile, TemplateError
+from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.i18n.segments import count_segments
 from flask_smsverify.messaging.event_texts import EventTexts
 from flask_smsverify.messaging.templates import MAX_PARTS
@@ -86,7 +87,7 @@ def test_the_catalogue_has_the_20_texts_for_users_and_the_9_for_staff(app: Flask
         assert all(event.examples.values()), event
 
 
-def test_every_default_text_renders_in_both_languages_and_fits_into_three_parts(
+def test_every_default_text_renders_in_each_language_and_fits_into_three_parts(
     make_app: MakeApp, sqlite: str
 ) -> None:
     app = make_app(sqlite, SMSVERIFY_SITE_NAME="Chenar", SMSVERIFY_OPT_OUT_FOOTER="لغو۱۱")
@@ -94,7 +95,8 @@ def test_every_default_text_renders_in_both_languages_and_fits_into_three_parts(
     with app.app_context():
         for event in texts.catalogue.values():
             for audience in event.audiences:
-                for locale, letters in (("fa", "[؀-ۿ]"), ("en", "[A-Za-z]")):
+                for locale in available_locales():
+                    letters = "[A-Za-z]" if locale == "en" else "[؀-ۿ]"
                     values = event.example_values(locale)
                     composed = texts.compose(event.name, audience, locale, values)
                     assert re.search(letters, composed.text)
@@ -135,6 +137,24 @@ def test_signature_and_footer_end_every_text_and_count_in_its_parts(
         assert render("order.accepted", "user", "a" * 58, ORDER, "fa").parts == 2
         app.extensions["smsverify"].live.update(signature="")
         assert compose(app).endswith("متشکریم.\nلغو۱۱")
+
+
+def test_events_have_the_name_and_signature_of_their_language(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_SITE_NAME={"fa": "چنار", "en": "Chenar"},
+        SMSVERIFY_SIGNATURE={"fa": "چنار دات کام", "en": ""},
+    )
+    with app.app_context():
+        assert compose(app, "fa").startswith("چنار: ")
+        assert compose(app, "fa").endswith("\nچنار دات کام")
+        assert compose(app, "en").startswith("Chenar: ")
+        assert "\n" not in compose(app, "en")
+        # A text to many has no language: its signature is that of the app's language.
+        preview = app.extensions["smsverify"].batches.preview("Hello", ["09123456789"])
+        assert preview.text == "Hello\nچنار دات کام"
 
 
 def test_missing_and_unknown_values_are_named(app: Flask) -> None:
