@@ -78,6 +78,14 @@ class _Outcome:
     goes_on: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What a thread writes between two calls: the outcomes of the last one, and the next one."""
+
+    outcomes: Sequence[_Outcome] = ()
+    call: _Call | None = None
+
+
 class BulkDispatcher:
     """Sends the messages of batches. Implements `worker.Queue`.
 
@@ -110,8 +118,7 @@ class BulkDispatcher:
         self._lock = threading.Lock()
         self._held: set[str] = set()
         self._blocked_until: datetime | None = None
-        self._open = GroupCommit(self._open_attempts, largest=64)
-        self._record = GroupCommit(self._record_outcomes, largest=64)
+        self._write = GroupCommit(self._write_steps, largest=64)
 
     # --- the queue -------------------------------------------------------------------------------
 
@@ -252,21 +259,18 @@ class BulkDispatcher:
                 self._blocked_until = self._ledger.clock() + _BLOCKED
             return
         now = self._ledger.clock()
-        self._record(
-            [
-                _Outcome(
-                    message,
-                    claim.token,
-                    None,
-                    Attempt.FAILED,
-                    causes.get(message.id),
-                    retry_at=(
-                        now + retry_wait(message.tries) if message.tries < MAX_RETRIES else None
-                    ),
-                )
-                for message in waiting
-            ]
-        )
+        failed = [
+            _Outcome(
+                message,
+                claim.token,
+                None,
+                Attempt.FAILED,
+                causes.get(message.id),
+                retry_at=now + retry_wait(message.tries) if message.tries < MAX_RETRIES else None,
+            )
+            for message in waiting
+        ]
+        self._write(_Step(failed))
 
     def _send_by(
         self,
@@ -278,21 +282,22 @@ class BulkDispatcher:
     ) -> list[Message]:
         """Send by one sender, and return the messages that another one may carry."""
         left: list[Message] = []
-        messages = self._without_blacklisted(sender, claim, messages)
-        source = iter(messages)
+        outcomes: list[_Outcome] = []
+        source = iter(self._without_blacklisted(sender, claim, messages))
         while part := list(islice(source, min(MAX_CALL, sender.batch_limit))):
             if stop.is_set():
                 left += part
                 continue
-            opened = self._open(_Call(claim.token, sender, part))
-            if not opened:
-                continue  # another worker has taken the messages
-            outcomes = self._call(sender, claim.token, opened)
+            opened = self._write(_Step(outcomes, _Call(claim.token, sender, part)))
+            self._announce(sender, outcomes)
+            # None are opened where another worker has taken the messages.
+            outcomes = self._call(sender, claim.token, opened) if opened else []
             for outcome in outcomes:
                 if outcome.goes_on:
                     causes[outcome.message.id] = f"{sender.name}: {outcome.cause}"
                     left.append(outcome.message)
-            self._record(outcomes)
+        if outcomes:
+            self._write(_Step(outcomes))
             self._announce(sender, outcomes)
         return left
 
@@ -311,12 +316,11 @@ class BulkDispatcher:
             return messages
         blocked = [message for message in messages if message.recipient not in reachable]
         if blocked:
-            self._record(
-                [
-                    _Outcome(message, claim.token, None, Message.SKIPPED, _BLACKLISTED)
-                    for message in blocked
-                ]
-            )
+            skipped = [
+                _Outcome(message, claim.token, None, Message.SKIPPED, _BLACKLISTED)
+                for message in blocked
+            ]
+            self._write(_Step(skipped))
         return [message for message in messages if message.recipient in reachable]
 
     def _call(
@@ -390,72 +394,79 @@ class BulkDispatcher:
 
     # --- transactions that several threads share -------------------------------------------------
 
-    def _open_attempts(self, calls: Sequence[_Call]) -> list[list[tuple[Message, Attempt]]]:
-        """Write the attempts of several calls, for the messages whose claims still hold."""
+    def _write_steps(self, steps: Sequence[_Step]) -> list[list[tuple[Message, Attempt]]]:
+        """Write the outcomes of the last calls and the attempts of the next ones.
+
+        :returns: for each step, what its call may send.
+        """
+        outcomes = [outcome for step in steps for outcome in step.outcomes]
+        calls = [step.call for step in steps if step.call is not None]
 
         def work(session: Session) -> list[list[tuple[Message, Attempt]]]:
-            opened = []
-            rows = []
-            held = self._outbox.hold_all(
-                session, {message.id: call.token for call in calls for message in call.messages}
-            )
-            for call in calls:
-                reference = secrets.token_hex(16)
-                pairs = []
-                for message in call.messages:
-                    if message.id in held:
-                        attempt = self._attempts.new(message.id, call.sender)
-                        attempt.call_reference = reference
-                        pairs.append((message, attempt))
-                        rows.append(attempt)
-                opened.append(pairs)
-            session.add_all(rows)
-            session.flush()
-            return opened
+            opened = iter(self._open_attempts(session, calls) if calls else ())
+            if outcomes:  # last, because it locks the batch
+                self._record_outcomes(session, outcomes)
+            return [next(opened) if step.call is not None else [] for step in steps]
 
         return self._ledger.run(work)
 
-    def _record_outcomes(self, groups: Sequence[Sequence[_Outcome]]) -> list[None]:
+    def _open_attempts(
+        self, session: Session, calls: Sequence[_Call]
+    ) -> list[list[tuple[Message, Attempt]]]:
+        """Write the attempts of several calls, for the messages whose claims still hold."""
+        opened = []
+        rows = []
+        held = self._outbox.hold_all(
+            session, {message.id: call.token for call in calls for message in call.messages}
+        )
+        for call in calls:
+            reference = secrets.token_hex(16)
+            pairs = []
+            for message in call.messages:
+                if message.id in held:
+                    attempt = self._attempts.new(message.id, call.sender)
+                    attempt.call_reference = reference
+                    pairs.append((message, attempt))
+                    rows.append(attempt)
+            opened.append(pairs)
+        session.add_all(rows)
+        session.flush()
+        return opened
+
+    def _record_outcomes(self, session: Session, outcomes: Sequence[_Outcome]) -> None:
         """Write the outcomes of several calls, and count them in their batches."""
-        outcomes = [outcome for group in groups for outcome in group]
         attempts = [outcome for outcome in outcomes if outcome.attempt is not None]
-        final = [outcome for outcome in outcomes if not outcome.goes_on]
-
-        def work(session: Session) -> None:
-            now = self._ledger.clock()
-            session.scalars(  # the lock orders this after a delivery report
-                select(Message.id)
-                .where(Message.id.in_([outcome.message.id for outcome in outcomes]))
-                .order_by(Message.id)
-                .with_for_update()
-            ).all()
-            if attempts:
-                table = Attempt.__table__
-                session.connection().execute(
-                    update(table)  # type: ignore[arg-type]  # a mapped class's table is a Table
-                    .where(table.c.id == bindparam("key"))
-                    .values(
-                        state=bindparam("new_state"),
-                        gateway_id=bindparam("new_gateway_id"),
-                        cause=bindparam("new_cause"),
-                        next_check_at=bindparam("new_check"),
-                        updated_at=now,
-                    ),
-                    [
-                        {
-                            "key": outcome.attempt.id,  # type: ignore[union-attr]  # see above
-                            "new_state": outcome.state,
-                            "new_gateway_id": outcome.gateway_id,
-                            "new_cause": outcome.cause and outcome.cause[:_MAX_CAUSE],
-                            "new_check": outcome.next_check_at,
-                        }
-                        for outcome in attempts
-                    ],
-                )
-            self._close_messages(session, final, now)
-
-        self._ledger.run(work)
-        return [None] * len(groups)
+        now = self._ledger.clock()
+        session.scalars(  # the lock orders this after a delivery report
+            select(Message.id)
+            .where(Message.id.in_([outcome.message.id for outcome in outcomes]))
+            .order_by(Message.id)
+            .with_for_update()
+        ).all()
+        if attempts:
+            table = Attempt.__table__
+            session.connection().execute(
+                update(table)  # type: ignore[arg-type]  # a mapped class's table is a Table
+                .where(table.c.id == bindparam("key"))
+                .values(
+                    state=bindparam("new_state"),
+                    gateway_id=bindparam("new_gateway_id"),
+                    cause=bindparam("new_cause"),
+                    next_check_at=bindparam("new_check"),
+                    updated_at=now,
+                ),
+                [
+                    {
+                        "key": outcome.attempt.id,  # type: ignore[union-attr]  # see above
+                        "new_state": outcome.state,
+                        "new_gateway_id": outcome.gateway_id,
+                        "new_cause": outcome.cause and outcome.cause[:_MAX_CAUSE],
+                        "new_check": outcome.next_check_at,
+                    }
+                    for outcome in attempts
+                ],
+            )
+        self._close_messages(session, [item for item in outcomes if not item.goes_on], now)
 
     def _close_messages(
         self, session: Session, outcomes: Iterable[_Outcome], now: datetime

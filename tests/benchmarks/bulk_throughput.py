@@ -78,9 +78,12 @@ def make_app(options: argparse.Namespace, taken: Any) -> Flask:
 def work(options: argparse.Namespace, taken: Any, peak: Any) -> None:
     """Send what is due, as `flask smsverify dispatch` does."""
     app = make_app(options, taken)
+    start = time.process_time()
     process = DispatchProcess((app.extensions["smsverify"].queues[1],))
     process.run(watch=False)
-    peak.value = max(peak.value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    peak.value = max(peak.value, usage.ru_maxrss / 1024)
+    say(f"a worker used {usage.ru_utime + usage.ru_stime - start:.1f} s of processor time to send")
 
 
 def numbers(count: int) -> Iterator[str]:
