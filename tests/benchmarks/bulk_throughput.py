@@ -1,10 +1,13 @@
 """How fast a batch is sent, as a share of what the gateway could take.
 
 Run it by hand: `python tests/benchmarks/bulk_throughput.py --help`. The gateway takes `--per-call`
-texts in `--latency` seconds, and `--threads` calls are in flight, so it could take
-`threads * per_call / latency` texts a second. With `--simulator` the texts go to the simulator of
-WikiPayam in a thread of this process, which is the slower one. Two workers share the batch with
-`--workers 2`, and the first is killed on the way with `--kill`.
+texts in `--latency` seconds, and `--threads` calls are in flight, so it could take `threads *
+per_call / latency` texts a second. Two workers share the batch with `--workers 2`, and the first
+is killed on the way with `--kill`. The time counts from when the first worker is ready.
+
+With `--simulator` the texts go to the simulator of WikiPayam in a thread of this process, which is
+the slower one, and the phones are counted: the script fails if one got the text twice, or if one
+has none and its message is not unknown.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +35,7 @@ from hostapp import create_app, db
 from flask_smsverify.delivery import Routes
 from flask_smsverify.messaging.worker import DispatchProcess
 from flask_smsverify.senders.base import Capability, DeliveryState, Receipt, Sender, Text
-from flask_smsverify.simulator import running
+from flask_smsverify.simulator import Simulator, running
 
 
 class Sleeping(Sender):
@@ -75,24 +79,30 @@ def make_app(options: argparse.Namespace, taken: Any) -> Flask:
     return app
 
 
-def work(options: argparse.Namespace, taken: Any, peak: Any) -> None:
-    """Send what is due, as `flask smsverify dispatch` does."""
+def work(options: argparse.Namespace, taken: Any, peak: Any, began: Any) -> None:
+    """Send what is due, as `flask smsverify dispatch` does.
+
+    :param began: the time at which the first worker began to send; 0 before that.
+    """
     app = make_app(options, taken)
+    with began.get_lock():
+        began.value = began.value or time.monotonic()
     start = time.process_time()
     process = DispatchProcess((app.extensions["smsverify"].queues[1],))
     process.run(watch=False)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    peak.value = max(peak.value, usage.ru_maxrss / 1024)
-    say(f"a worker used {usage.ru_utime + usage.ru_stime - start:.1f} s of processor time to send")
+    seconds = time.process_time() - start
+    peak.value = max(peak.value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    say(f"a worker used {seconds:.1f} s of processor time to send")
 
 
 def numbers(count: int) -> Iterator[str]:
     return (f"+98912{number:07}" for number in range(count))
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace, simulator: Simulator | None = None) -> None:
     context = multiprocessing.get_context("spawn")
     taken, peak = context.Value("L", 0), context.Value("d", 0.0)
+    began = context.Value("d", 0.0)
     app = make_app(options, taken)
     state = app.extensions["smsverify"]
     with app.app_context():
@@ -102,19 +112,19 @@ def measure(options: argparse.Namespace) -> None:
         seconds = time.perf_counter() - begin
     rate = batch.recipients / seconds
     say(f"queued {batch.recipients:,} in {seconds:.1f} s: {rate:,.0f} a second")
-    begin = time.perf_counter()
     processes = [
-        context.Process(target=work, args=(options, taken, peak)) for _ in range(options.workers)
+        context.Process(target=work, args=(options, taken, peak, began))
+        for _ in range(options.workers)
     ]
     for process in processes:
         process.start()
     if options.kill:
-        while taken.value < options.recipients // 3:
-            time.sleep(0.01)
+        while state.batches.get(batch.id).sent < options.recipients // 3:
+            time.sleep(0.1)
         os.kill(processes[0].pid or 0, signal.SIGKILL)
     for process in processes:
         process.join()
-    seconds = time.perf_counter() - begin
+    seconds = time.monotonic() - began.value
     batch = state.batches.get(batch.id)
     rate = batch.sent / seconds
     say(f"sent {batch.sent:,} in {seconds:.1f} s: {rate:,.0f} a second")
@@ -128,8 +138,15 @@ def measure(options: argparse.Namespace) -> None:
         state.queues[1].send_due(threading.Event())
         batch = state.batches.get(batch.id)
     say(f"sent {batch.sent:,}, unknown {batch.unknown:,}, failed {batch.failed:,}, {batch.state}")
-    if not options.simulator_url:
+    if simulator is None:
         say(f"the gateway took {taken.value:,} texts")
+        return
+    phones = Counter(str(message["to"]) for message in simulator.messages())
+    missing = options.recipients - len(phones)
+    say(f"{len(phones):,} phones got the text, {phones.total() - len(phones):,} of them twice")
+    say(f"{missing:,} phones without the text, of {batch.unknown:,} whose fate is unknown")
+    if phones.total() != len(phones) or missing > batch.unknown:
+        sys.exit("a text was repeated or lost")
 
 
 def say(line: str) -> None:
@@ -155,7 +172,7 @@ def main() -> None:
             return
         with running() as simulator:
             options.simulator_url = simulator.url
-            measure(options)
+            measure(options, simulator)
 
 
 if __name__ == "__main__":
