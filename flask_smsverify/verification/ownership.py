@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified
 
 from .. import signals
 from ..db.ledger import Ledger
@@ -339,6 +340,9 @@ class Ownership:
         row.channel = channel
         row.sender = sender
         row.revoked_at = None
+        # Written in any case: a concurrent transfer of the mobile before may have revoked the row
+        # since it was read, because that takes no lock of this account.
+        flag_modified(row, "revoked_at")
         if old_mobile is not None and not is_confirmed:
             # An earlier date is never cleared here: a mobile that is not settled must not settle
             # by confirming the next change, or by losing and proving the mobile again.
