@@ -153,7 +153,7 @@ def test_the_hosts_users_are_not_read_during_a_ledger_transaction(
     flow.set_mobile(2, "09123450001")
     challenge = flow.start(2)
     read_inside = []
-    find, run = flow.state.users.find, flow.state.ledger._transact
+    find, run = flow.state.users.find, flow.state.ledger._run
     depth = []
 
     def transact(work: object, *, read_only: bool) -> object:
@@ -167,7 +167,7 @@ def test_the_hosts_users_are_not_read_during_a_ledger_transaction(
         read_inside.append(bool(depth))
         return find(user_id)
 
-    monkeypatch.setattr(flow.state.ledger, "_transact", transact)
+    monkeypatch.setattr(flow.state.ledger, "_run", transact)
     monkeypatch.setattr(flow.state.users, "find", find_user)
     assert outcome(lambda: flow.check(challenge, flow.code(challenge))) == "MobileTaken"
     assert read_inside
