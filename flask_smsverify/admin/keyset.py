@@ -93,6 +93,19 @@ def newest_first(
     return cut(rows, limit, lambda row: (getattr(row, at.key), getattr(row, id_.key)))
 
 
+def merged(pages: Sequence[Page[Any]], at: Any, id_: Any, limit: int) -> Page[Any]:
+    """Return the newest rows of several pages that `newest_first` has read after the same key."""
+
+    def key_of(row: Any) -> Key:
+        return getattr(row, at.key), getattr(row, id_.key)
+
+    rows = sorted((row for page in pages for row in page.rows), key=key_of, reverse=True)
+    page = cut(rows, limit, key_of)
+    if page.next is None and any(one.next is not None for one in pages):
+        return Page(page.rows, key_of(page.rows[-1]))
+    return page
+
+
 def cut(rows: Sequence[T], limit: int, key_of: Callable[[T], Key]) -> Page[T]:
     """Return the page of `limit` rows out of up to one more."""
     shown = rows[:limit]

@@ -17,7 +17,7 @@ from ..web.interface import Interface, current_ui
 from . import audit_log, host_users
 from .actions import act_on_many, act_on_one, selected_ids
 from .blueprint import blueprint
-from .keyset import Key, Page, Source, newest_first
+from .keyset import Key, Page, Source, merged, newest_first
 from .lists import (
     Action,
     Column,
@@ -59,10 +59,6 @@ def _source(query: Query) -> Source[Message]:
     rows = select(Message).where(*query.within(Message.created_at))
     if query.search:
         rows = rows.where(Message.recipient == _recipient(query.search))
-    if query.state == "unresolved":
-        rows = rows.where(Message.state.in_(_UNRESOLVED))
-    elif query.state:
-        rows = rows.where(Message.state == query.state)
     kind, batch = request.args.get("kind", ""), request.args.get("batch", "")
     if kind:
         if kind not in _KINDS:
@@ -72,11 +68,19 @@ def _source(query: Query) -> Source[Message]:
         rows = rows.where(Message.batch_id == batch)
 
     def source(after: Key | None, limit: int) -> Page[Message]:
-        return get_state().ledger.read(
-            lambda session: newest_first(
-                session, rows, Message.created_at, Message.id, after, limit
-            )
-        )
+        def work(session: Session) -> Page[Message]:
+            at, id_ = Message.created_at, Message.id
+            if not query.state:
+                return newest_first(session, rows, at, id_, after, limit)
+            # One query for each state, because an index has the order of one state only.
+            states = _UNRESOLVED if query.state == "unresolved" else (query.state,)
+            pages = [
+                newest_first(session, rows.where(Message.state == state), at, id_, after, limit)
+                for state in states
+            ]
+            return merged(pages, at, id_, limit)
+
+        return get_state().ledger.read(work)
 
     return source
 

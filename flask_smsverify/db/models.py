@@ -185,11 +185,14 @@ class Message(Base):
     __tablename__ = "smsverify_message"
     __table_args__ = (
         Index("ix_smsverify_message_challenge", "challenge_id", "created_at"),
-        Index("ix_smsverify_message_created_at", "created_at"),
+        # The orders of the staff's list. `id` orders the texts of a send, which share a time.
+        Index("ix_smsverify_message_created_at", "created_at", "id"),
+        Index("ix_smsverify_message_state", "state", "created_at", "id"),
+        Index("ix_smsverify_message_kind", "kind", "created_at", "id"),
+        Index("ix_smsverify_message_batch_list", "batch_id", "created_at", "id"),
         Index("ix_smsverify_message_recipient", "recipient", "created_at"),
         Index("ix_smsverify_message_due", "kind", "next_try_at"),
         Index("ix_smsverify_message_batch", "batch_id", "next_try_at"),
-        Index("ix_smsverify_message_state", "state", "created_at"),
     )
 
     CODE, NOTICE, EVENT, BULK = "code", "notice", "event", "bulk"

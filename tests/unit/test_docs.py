@@ -24,6 +24,7 @@ from jinja2 import DictLoader
 import flask_smsverify
 from flask_smsverify import cli, errors, signals
 from flask_smsverify.db import models
+from flask_smsverify.messaging.events import BUILT_IN
 from flask_smsverify.settings import Settings
 from flask_smsverify.settings.schema import DEFAULT_LIMITS
 from flask_smsverify.testing import outbox
@@ -77,6 +78,29 @@ def test_every_command_is_documented() -> None:
     rows = table("commands.md", "command", "does")
     documented = [row[0].strip("`").split()[2] for row in rows]
     assert sorted(documented) == sorted(cli.smsverify.commands)
+
+
+def test_each_row_of_the_whmcs_add_on_names_what_exists(quickstart_app: Flask) -> None:
+    page = read("smsir-addon.md")
+    by_audience = {
+        "user": page.split("## Client templates")[1].split("## Admin templates")[0],
+        "staff": page.split("## Admin templates")[1].split("## Other pages")[0],
+    }
+    for audience, part in by_audience.items():
+        named = set(re.findall(r"^\| .* \| `([a-z_]+\.[a-z_]+)`", part, re.M))
+        ours = ("verification.", "mobile.", "limit.", "text.")
+        assert named == {
+            event.name
+            for event in BUILT_IN
+            if audience in event.audiences and not event.name.startswith(ours)
+        }
+    fields = {f"SMSVERIFY_{field.name.upper()}" for field in dataclasses.fields(Settings)}
+    assert set(re.findall(r"`(SMSVERIFY_[A-Z_]+)`", page)) <= fields
+    prefix = quickstart_app.extensions["smsverify"].settings.admin_url
+    rules = {rule.rule.removeprefix(prefix) for rule in quickstart_app.url_map.iter_rules()}
+    paths = set(re.findall(r"`(/[a-z]*)`", page))
+    assert len(paths) == 9
+    assert paths <= rules
 
 
 def test_the_errors_page_lists_every_problem_class() -> None:
