@@ -37,7 +37,7 @@ def smsverify_settings() -> dict[str, object]:
     settings = Config(
         os.curdir,
         {
-            "SITE_NAME": "چنار",
+            "SITE_NAME": {"fa": "چنار", "en": "Chenar"},
             "EXEMPT_GROUPS": ["resellers"],
             "AREAS": {"domains": ["domains.*"]},
             "SIGN_IN": True,

@@ -441,7 +441,7 @@ class InvalidLink(InvalidToken):
     status = 404
     message = "this link is not valid"
     title = _("This link no longer works")
-    detail = (_("The change was already made or stopped."),)
+    detail = (_("The change has already been made or stopped."),)
 
 
 class NoAccount(ProblemError):
@@ -637,7 +637,7 @@ class SendFailed(ProblemError):
     def describe(cls, values: Mapping[str, object]) -> Description:
         if values.get("is_notice"):
             return Description(
-                _("We could not inform your current number"),
+                _("We could not send a message to your current number"),
                 (_("The change has not started. Try again in a minute."),),
             )
         if values.get("maybe_sent"):
@@ -695,7 +695,7 @@ class TemplateError(ProblemError):
         "missing_value": _("The value %(name)s is missing."),
         "required_value": _("The text must contain the value %(name)s."),
         "unknown_filter": _("There is no filter %(name)s."),
-        "not_allowed": _("A text contains only values, conditions and filters."),
+        "not_allowed": _("A text can contain only values, conditions and filters."),
         "empty": _("The text is empty."),
         "too_long": _("The text is too long."),
     }

@@ -90,7 +90,7 @@ def action_labels(ui: Interface) -> dict[str, str]:
         "test": t("Sent a test message"),
         "send": t("Started a send"),
         "pause": t("Paused a send"),
-        "resume": t("Continued a send"),
+        "resume": t("Resumed a send"),
         "stop": t("Stopped a send"),
     }
 
@@ -105,11 +105,11 @@ def _view(ui: Interface) -> ListView:
             Column("at", t("Time"), "time"),
             Column("who", t("Staff member"), "who"),
             Column("_action", t("Action")),
-            Column("subject", t("Concerns"), "code"),
+            Column("subject", t("Subject"), "code"),
             Column("_detail", t("Details"), "body"),
         ),
         filters=(
-            Filter("q", t("Staff member or user"), "search", hint=t("The whole id")),
+            Filter("q", t("Staff member or user"), "search", hint=t("The full id")),
             Filter("from", t("From"), "date"),
             Filter("to", t("To"), "date"),
         ),

@@ -84,14 +84,14 @@ def _view(ui: Interface) -> ListView:
         endpoint="smsverify_admin.incoming",
         key="id",
         columns=(
-            Column("from", t("Author"), "mobile"),
+            Column("from", t("From number"), "mobile"),
             Column("text", t("Message"), "body"),
             Column("received_at", t("Received"), "time"),
             Column("to", t("Line"), "code"),
             Column("state", t("State"), "state"),
         ),
         filters=(
-            Filter("q", t("Number of the author"), "search"),
+            Filter("q", t("From number"), "search"),
             Filter("state", t("State"), "choice", {name: states[name][0] for name in _STATES}),
             Filter("from", t("From"), "date"),
             Filter("to", t("To"), "date"),
@@ -101,7 +101,7 @@ def _view(ui: Interface) -> ListView:
         actions=(
             Action("read", t("Mark as read")),
             Action("unread", t("Mark as unread")),
-            Action("delete", t("Delete"), t("The message is deleted. It cannot be undone.")),
+            Action("delete", t("Delete"), t("The message will be deleted. This cannot be undone.")),
         ),
         action_endpoint="smsverify_admin.incoming_act",
         many_endpoint="smsverify_admin.incoming_act_on_many",

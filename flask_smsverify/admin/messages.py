@@ -93,7 +93,7 @@ def _recipient(typed: str) -> str:
     try:
         return get_state().parse_mobile(typed)
     except MobileError:
-        raise InvalidValues({"q": current_ui().t("Enter a whole mobile number.")}) from None
+        raise InvalidValues({"q": current_ui().t("Enter the full mobile number.")}) from None
 
 
 def _items(rows: Sequence[Message]) -> list[Item]:
@@ -177,7 +177,7 @@ def _view(ui: Interface) -> ListView:
             Column("cause", t("Reason"), "body"),
         ),
         filters=(
-            Filter("q", t("Number of the recipient"), "search"),
+            Filter("q", t("Recipient's number"), "search"),
             Filter("state", t("State"), "choice", labels),
             Filter("kind", t("Kind"), "choice", _kinds(ui)),
             Filter("from", t("From"), "date"),
@@ -188,7 +188,7 @@ def _view(ui: Interface) -> ListView:
         states=states,
         actions=(
             Action("resend", t("Send again")),
-            Action("delete", t("Delete"), t("The message is deleted. It cannot be undone.")),
+            Action("delete", t("Delete"), t("The message will be deleted. This cannot be undone.")),
         ),
         action_endpoint="smsverify_admin.messages_act",
         many_endpoint="smsverify_admin.messages_act_on_many",

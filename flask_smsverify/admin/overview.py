@@ -216,11 +216,11 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
     for name in state.delivery.routes.senders:
         health = state.health.latest(name)
         if state.delivery.breakers.state(name) != "closed":
-            text = t("The sender %(sender)s does not work and is skipped.", sender=name)
+            text = t("The sender %(sender)s is failing and is skipped for now.", sender=name)
         elif health is not None and health.state == "no_credit":
             text = t("The sender %(sender)s has no credit.", sender=name)
         elif health is not None and health.state not in ("ok", "unchecked"):
-            text = t("The sender %(sender)s did not pass its last check.", sender=name)
+            text = t("The last check of the sender %(sender)s failed.", sender=name)
         else:
             continue
         found.append(Attention(text, url_for("smsverify_admin.senders")))
@@ -251,15 +251,15 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
         found.append(Attention(text, url_for("smsverify_admin.overview")))
     if unanswered:
         text = n(
-            "The fate of %(count)s message of the last day is unknown.",
-            "The fate of %(count)s messages of the last day is unknown.",
+            "It is unknown whether %(count)s message of the last 24 hours was sent.",
+            "It is unknown whether %(count)s messages of the last 24 hours were sent.",
             unanswered,
         )
         found.append(Attention(text, url_for("smsverify_admin.messages", state="unknown")))
     if failed:
         text = n(
-            "%(count)s message was given up and waits for a decision.",
-            "%(count)s messages were given up and wait for a decision.",
+            "%(count)s message could not be sent and needs a decision.",
+            "%(count)s messages could not be sent and need a decision.",
             failed,
         )
         found.append(Attention(text, url_for("smsverify_admin.messages", state="unresolved")))

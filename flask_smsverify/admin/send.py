@@ -121,7 +121,7 @@ def _recipients(typed: object) -> str | list[str]:
         return typed.strip()
     else:
         if len(str(typed or "")) > _MAX_TYPED:
-            raise InvalidValues({"to": t("There are too many numbers. Send them in parts.")})
+            raise InvalidValues({"to": t("There are too many numbers. Send to fewer at a time.")})
         numbers = list(_split(str(typed or "")))
     if not numbers:
         raise InvalidValues({"to": t("Enter at least one recipient.")})
@@ -273,9 +273,9 @@ def send_act(id: str, action: str) -> ResponseReturnValue:  # noqa: A002 -- the 
     batches, t = get_state().batches, current_ui().t
     _find(id)
     notices = {
-        "pause": t("The send is paused."),
-        "resume": t("The send goes on."),
-        "stop": t("The send is stopped."),
+        "pause": t("The send was paused."),
+        "resume": t("The send was resumed."),
+        "stop": t("The send was stopped."),
     }
     with audit_log.recorded(action, id):
         {"pause": batches.pause, "resume": batches.resume, "stop": batches.stop}[action](id)
@@ -317,7 +317,7 @@ def _item(batch: Batch) -> Item:
 def _states(ui: Interface) -> dict[str, tuple[str, str]]:
     t = ui.t
     return {
-        Batch.EXPANDING: (t("Recipients are being added"), "wait"),
+        Batch.EXPANDING: (t("Adding recipients"), "wait"),
         Batch.RUNNING: (t("Being sent"), "wait"),
         Batch.PAUSED: (t("Paused"), "wait"),
         Batch.STOPPED: (t("Stopped"), "plain"),
@@ -341,7 +341,7 @@ def _view(ui: Interface) -> ListView:
             Column("failed", t("Failed"), "number"),
         ),
         filters=(),
-        empty=t("Nothing was sent yet."),
+        empty=t("Nothing has been sent yet."),
         states=_states(ui),
         template="send.html",
     )

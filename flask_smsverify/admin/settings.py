@@ -63,7 +63,7 @@ def save() -> ResponseReturnValue:
         return _page(_current() | changes, errors=error.errors), error.status
     if wants_json():
         return current_app.json.response(_current())
-    flash(current_ui().t("The settings are saved and in force."))
+    flash(current_ui().t("The settings are saved and in effect."))
     return redirect(url_for("smsverify_admin.settings"), 303)
 
 
@@ -188,11 +188,11 @@ def _check(changes: Mapping[str, object]) -> None:
     """
     t = current_ui().t
     texts = {
-        "areas": t("An area is switched on or off."),
-        "exempt_groups": t("Enter the names of groups, one in each line."),
-        "revalidation_days": t("Enter a whole number of days; 0 means without end."),
+        "areas": t("An area can only be switched on or off."),
+        "exempt_groups": t("Enter group names, one per line."),
+        "revalidation_days": t("Enter a whole number of days. 0 means no limit."),
         "signature": t("Enter a text without control characters."),
-        "staff_mobiles": t("Enter mobile numbers, one in each line."),
+        "staff_mobiles": t("Enter mobile numbers, one per line."),
         "quiet_hours": t("Enter two times, such as 22:00-07:00."),
     }
     errors = {}

@@ -158,14 +158,14 @@ def _save(event: Event, audience: str, changes: Mapping[str, Any]) -> None:
     enabled, texts = changes.get("enabled"), changes.get("texts")
     recipients = changes.get("recipients")
     if enabled is not None and not isinstance(enabled, bool):
-        errors["enabled"] = t("Switch it on or off.")
+        errors["enabled"] = t("Choose on or off.")
     elif enabled is False and event.is_security_notice:
         errors["enabled"] = t("This text protects accounts and cannot be switched off.")
     edited = _check_texts(store, event, audience, texts or {}, errors)
     if recipients is not None and not _are_mobiles(recipients):
-        errors["recipients"] = t("Enter mobile numbers, one in each line.")
+        errors["recipients"] = t("Enter mobile numbers, one per line.")
     elif recipients and audience != "staff":
-        errors["recipients"] = t("This text goes to the user.")
+        errors["recipients"] = t("This text is sent to the user.")
     if errors:
         raise InvalidValues(errors)
     with audit_log.recorded("texts", f"{audience}/{event.name}", **changes):

@@ -332,15 +332,12 @@ def _view(ui: Interface) -> ListView:
             Action(
                 "revoke",
                 t("Revoke"),
-                t("The user must confirm the number again before the next guarded page opens."),
+                t("The user must confirm the number again to open protected pages."),
             ),
             Action(
                 "delete",
                 t("Delete"),
-                t(
-                    "This erases the verification, the codes and the messages of the user. "
-                    "It cannot be undone."
-                ),
+                t("This deletes the user's verification, codes and messages. It cannot be undone."),
             ),
         ),
         action_endpoint="smsverify_admin.verifications_act",

@@ -87,7 +87,7 @@ def test_a_sender_is_shown_with_its_state_credit_and_errors(
     monkeypatch.setattr(Memory, "credit", fail)
     [item] = client.get(f"{ADMIN}/senders?check=1", headers=JSON).json["items"]
     assert (item["state"], item["reachable"]) == ("unreachable", False)
-    assert "did not pass its last check" in client.get(f"{ADMIN}/").text
+    assert "The last check of the sender memory failed." in client.get(f"{ADMIN}/").text
 
 
 def test_a_test_message_goes_out_by_the_chosen_sender(app: Flask, client: FlaskClient) -> None:

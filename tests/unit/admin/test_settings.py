@@ -158,7 +158,7 @@ def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     assert client.post(URL, data=form).status_code == 303
     assert len(audited(app)) == before, "a form without a change changes nothing"
     page = client.get(URL).text
-    assert "The settings are saved and in force." in page
+    assert "The settings are saved and in effect." in page
     wrong = client.post(URL, data=form | {"revalidation_days": "soon"})
     assert wrong.status_code == 422
     assert 'id="sv-revalidation_days-error"' in wrong.text

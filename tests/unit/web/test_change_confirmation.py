@@ -388,7 +388,7 @@ def test_a_notice_that_no_sender_accepted_starts_no_delay(app: Flask, client: Fl
         phone(app).fail_with(failure, to=OWN)
         answer = client.post(CONFIRM, data={"lost": "1"})
         shown = client.get(answer.location)
-        assert error_of(shown) == "We could not inform your current number"
+        assert error_of(shown) == "We could not send a message to your current number"
         assert client.get(STATUS).json["change"]["applies_at"] is None
     phone(app).fail_with(Rejected("memory", "refused"), to=OWN)
     refused = api(client, CONFIRM, lost=True)
