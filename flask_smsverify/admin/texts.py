@@ -94,7 +94,10 @@ def texts_save(audience: str, event: str) -> ResponseReturnValue:
 
 @blueprint.post("/texts/<any(user,staff):audience>/<event>/preview")
 def texts_preview(audience: str, event: str) -> ResponseReturnValue:
-    """Return a text as it would be sent, with the event's example values, and its parts."""
+    """Return a text as it would be sent, with the event's example values, and its parts.
+
+    The number of parts is also returned in words, because languages have up to six plural forms.
+    """
     found = _find(audience, event)
     fields = read_fields()
     locale = fields.get("locale")
@@ -102,7 +105,10 @@ def texts_preview(audience: str, event: str) -> ResponseReturnValue:
         raise InvalidValues({"locale": current_ui().t("There are no texts in this language.")})
     text = str(fields.get("text") or "") or found.default_text(audience, str(locale))
     shown = get_state().event_texts.preview(found.name, audience, text, str(locale))
-    return current_app.json.response({"text": shown.text, "parts": shown.parts})
+    parts = current_ui().n("%(count)s part", "%(count)s parts", shown.parts)
+    return current_app.json.response(
+        {"text": shown.text, "parts": shown.parts, "parts_text": parts}
+    )
 
 
 def _find(audience: str, name: str) -> Event:

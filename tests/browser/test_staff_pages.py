@@ -180,16 +180,17 @@ def test_staff_see_a_text_as_they_type(visit: Visit, filled_shop: Shop) -> None:
     page = visitor.page
     visitor.go(f"{ADMIN}/texts/user/invoice.created")
     editor = page.locator("#sv-text-fa")
-    preview = page.locator("[data-sv-preview]").nth(1)
+    persian = page.locator("[data-sv-editor]").filter(has=editor)
+    preview = persian.locator("[data-sv-preview]")
     editor.fill("صورتحساب جدید در {{ site }}")
     expect(preview).to_contain_text("صورتحساب جدید در چنار")
     with page.expect_response("**/preview") as answer:
         editor.fill("خطا {{ nothing }}")
     assert answer.value.status == 422
-    expect(page.locator("[data-sv-preview-error]").nth(1)).to_be_visible()
+    expect(persian.locator("[data-sv-preview-error]")).to_be_visible()
     visitor.complaints.clear()  # the browser reports the refused preview
     editor.fill("صورتحساب جدید " * 12)
-    expect(page.locator("[data-sv-parts]").nth(1)).to_have_text("۳ بخش")
+    expect(persian.locator("[data-sv-parts]")).to_have_text("۳ بخش")
     page.get_by_role("button", name="ذخیره").click()
     expect(page.get_by_role("status")).to_be_visible()
 

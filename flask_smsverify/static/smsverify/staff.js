@@ -50,9 +50,7 @@
         problem.textContent = answer.ok ? "" : result.detail || result.title;
         if (!answer.ok) return;
         shown.textContent = result.text;
-        const digits = new Intl.NumberFormat(document.querySelector(".sv-staff").dataset.svIntl);
-        const pattern = result.parts === 1 ? parts.dataset.svOne : parts.dataset.svMany;
-        parts.textContent = pattern.replace(/[0-9\u06f0-\u06f9\u0660-\u0669]/, digits.format(result.parts));
+        parts.textContent = result.parts_text;
       };
       area.addEventListener("input", () => {
         clearTimeout(timer);

@@ -214,7 +214,11 @@ def test_a_text_that_staff_may_not_write_is_refused(
 
 def test_a_text_is_previewed_with_its_parts(client: FlaskClient) -> None:
     shown = client.post(f"{TEXT}/preview", json={"text": "Hello {{ site }}", "locale": "en"})
-    assert shown.json == {"text": "Hello host", "parts": 1}
+    assert shown.json == {"text": "Hello host", "parts": 1, "parts_text": "1 part"}
+    long = {"text": "a" * 300, "locale": "en"}
+    for reader, words in (("en", "2 parts"), ("fa", "۲ بخش"), ("ar", "جزءان")):
+        answer = client.post(f"{TEXT}/preview", json=long, headers={"Accept-Language": reader})
+        assert answer.json["parts_text"] == words
     wrong = client.post(f"{TEXT}/preview", json={"text": "{{", "locale": "en"})
     assert (wrong.status_code, wrong.json["code"]) == (422, "invalid_template")
     page = client.post(TEXT, data={"text.en": "Hi {{ site }}", "do": "preview", "enabled": "1"})
