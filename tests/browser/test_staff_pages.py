@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import axe
+import hosts
 import pytest
 from conftest import needs
 from playwright.sync_api import expect
@@ -41,9 +42,10 @@ PAGES = {
     "audit": "/audit",
 }
 SIZES = {"phone": {"width": 360, "height": 780}, "desk": {"width": 1280, "height": 900}}
-#: The pairs of controls that cover one another.
+#: The pairs of controls, numbers and names that cover one another.
 OVERLAPPING = """() => {
-  const all = [...document.querySelectorAll('.sv-staff :is(a, button, summary, select, input)')]
+  const shown = ".sv-staff :is(a, button, summary, select, input, bdi)";
+  const all = [...document.querySelectorAll(shown)]
     .filter(one => one.checkVisibility()).map(one => [one, one.getBoundingClientRect()]);
   return all.flatMap(([one, a], at) => all.slice(at + 1)
     .filter(([other, b]) => !one.contains(other) && a.left < b.right - 1 && b.left < a.right - 1
@@ -55,8 +57,12 @@ FOLDER = os.environ.get("SMSTESTS_SCREENSHOTS")
 
 @pytest.fixture
 def filled_shop(open_shop: Callable[..., Shop]) -> Shop:
-    """A shop with a verified, a pending and a locked user, messages and an unread message."""
-    shop = open_shop()
+    """A shop with a verified and a pending user, messages and an unread message."""
+    return fill(open_shop())
+
+
+def fill(shop: Shop) -> Shop:
+    """Add users and messages to a shop."""
     state: Any = shop.app.extensions["smsverify"]
     with shop.app.app_context():
         users = {user.username: user for user in db.session.scalars(db.select(User))}
@@ -153,6 +159,35 @@ def test_axe_finds_nothing_where_staff_work_on_a_page(
         expect(page.locator(".sv-progress")).to_be_visible()
         assert axe.violations(page) == [], "progress"
     visitor.complaints.clear()  # the browser reports the refused forms and searches
+
+
+@pytest.mark.parametrize("host", hosts.STYLES)
+def test_every_page_is_readable_in_a_layout_of_the_app(
+    visit: Visit, open_shop: Callable[..., Shop], host: str
+) -> None:
+    shop = fill(open_shop(SMSVERIFY_ADMIN_TEMPLATE="host.html"))
+    hosts.use(shop.app, host)
+    visitor = staff(visit, shop, color_scheme="light" if "dark" in host else "dark")
+    page = visitor.page
+    for name, path in PAGES.items():
+        for size, viewport in SIZES.items():
+            page.set_viewport_size(viewport)
+            visitor.go(ADMIN + path)
+            for menu in page.locator("details.sv-actions > summary").all()[:1]:
+                menu.click()
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= viewport["width"], f"{name} is {width} px wide"
+            assert page.evaluate(OVERLAPPING) == [], (name, size)
+            assert axe.violations(page) == [], (name, size)
+            unreadable = page.evaluate(
+                """[...document.querySelectorAll('.sv-staff option')].map(getComputedStyle)
+                .filter(one => one.color === one.backgroundColor
+                  || one.backgroundColor === 'rgba(0, 0, 0, 0)').length"""
+            )
+            assert unreadable == 0, name
+            if FOLDER:
+                picture = Path(FOLDER) / f"{name}-in-{host}-{size}.png"
+                page.screenshot(path=str(picture), full_page=True)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])

@@ -15,6 +15,7 @@ from time import sleep
 from typing import Any
 
 import axe
+import hosts
 import pytest
 from flask import (
     Blueprint,
@@ -832,6 +833,25 @@ def test_in_a_layout_of_the_app_the_colours_are_those_of_the_layout(
     with serving(app) as url:
         tab.goto(f"{url}?name=wrong code&lang=en")
         assert tab.evaluate(COLOURS) == [text, text, text, text, scheme]
+
+
+@pytest.mark.parametrize("phone", ["light", "dark"])
+@pytest.mark.parametrize("host", hosts.STYLES)
+def test_every_page_is_readable_in_a_layout_of_the_app(
+    tab: Any, app: Flask, host: str, phone: str
+) -> None:
+    hosts.use(app, host)
+    tab.emulate_media(color_scheme=phone)
+    found = {}
+    with serving(app) as url:
+        for name in PAGES:
+            tab.goto(f"{url}?name={name}&lang={'fa' if phone == 'light' else 'en'}")
+            for width in (1280, 360):
+                tab.set_viewport_size({"width": width, "height": 740})
+                assert tab.evaluate("document.documentElement.scrollWidth") <= width, name
+            if violations := axe.violations(tab):
+                found[name] = violations
+    assert found == {}
 
 
 @pytest.fixture(scope="module")
