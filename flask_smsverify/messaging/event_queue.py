@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from ..db.models import Message
 from ..senders.base import Pattern
-from .event_texts import EventTexts
+from .event_texts import EventTexts, check_values
 from .outbox import Draft, Outbox
 
 #: Why nothing was queued for an audience or a recipient.
@@ -127,7 +127,9 @@ class EventQueue:
                 for recipient in dict.fromkeys(recipients)
             )
 
-        for audience in self._texts.catalogue.find(event).audiences:
+        found = self._texts.catalogue.find(event)
+        check_values(found, values)  # also where no text is sent
+        for audience in found.audiences:
             reason: Reason | None = None
             if not self._texts.is_enabled(event, audience):
                 reason = "disabled"

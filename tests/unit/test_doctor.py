@@ -11,12 +11,14 @@ from conftest import MakeApp
 from flask import Flask
 from flask.cli import ScriptInfo
 from flask.sessions import SessionInterface
+from flask_login import login_required
 from flask_wtf import CSRFProtect
 from hostapp import create_app, db
 from jinja2 import DictLoader
 from sqlalchemy import text
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from flask_smsverify import require_verified_mobile
 from flask_smsverify.cli import smsverify
 from flask_smsverify.cli.doctor import LOCAL_CHECKS
 from flask_smsverify.cli.doctor.finding import Finding
@@ -148,9 +150,24 @@ def _replace_sessions(app: Flask) -> None:
     app.session_interface = _Sessions()
 
 
+def _guard_above_the_route(app: Flask) -> None:
+    @require_verified_mobile
+    @login_required
+    @app.route("/invoices")
+    def invoices() -> str:
+        return "invoices"
+
+    @app.route("/orders")
+    @login_required
+    @require_verified_mobile
+    def orders() -> str:
+        return "orders"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        (_guard_above_the_route, "error guards: invoices: the route bypasses"),
         (_without_proxy, "warning address: there is no ProxyFix"),
         (_without_login_manager, "error login: there is no Flask-Login"),
         (_exempt, "warning csrf: the pages are exempt"),

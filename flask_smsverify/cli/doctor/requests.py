@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,23 @@ _TEMPLATES = (
 _WRAPPED = ("app", "wsgi_app", "_wsgi_app", "application")
 #: The blocks of the layout that the pages fill.
 _BLOCKS = ("title", "content")
+
+
+def check_guards(state: AppState) -> Iterator[Finding]:
+    """A route decorator below `require_verified_mobile` registers the view without its guard."""
+    bypassed = [
+        endpoint
+        for endpoint, view in state.app.view_functions.items()
+        if hasattr(inspect.unwrap(view), "smsverify_guarded")
+        and not hasattr(view, "smsverify_area")  # every guard has one, and wrappers copy it
+    ]
+    if bypassed:
+        yield Finding(
+            "error",
+            "guards",
+            f"{', '.join(sorted(bypassed))}: the route bypasses require_verified_mobile. Put the "
+            "decorator below the route",
+        )
 
 
 def check_session_cookie(state: AppState) -> Iterator[Finding]:
@@ -213,6 +231,7 @@ def _blocks_of(environment: Environment, name: str) -> set[str]:
 
 
 CHECKS: tuple[Check, ...] = (
+    check_guards,
     check_session_cookie,
     check_session_domain,
     check_session_renewal,

@@ -27,7 +27,7 @@ from parallel import race
 from sqlalchemy import select
 
 from flask_smsverify.db.models import Attempt, Message
-from flask_smsverify.errors import Rejected, Unavailable, Unknown
+from flask_smsverify.errors import ConfigurationError, Rejected, Unavailable, Unknown
 from flask_smsverify.messaging.event_queue import Skipped
 from flask_smsverify.messaging.worker import InlineWorker
 
@@ -86,6 +86,7 @@ def test_notify_costs_one_insert_and_no_network(app: Flask) -> None:
     with app.app_context():
         user = db.session.get(User, 1)
         app.extensions["test_smsverify"].events  # noqa: B018 -- loads the catalogue
+        state_of(app).ledger.run(lambda _session: None)  # the first write stores the app's id
         notify(app, dedupe_key="warm up: the edited texts are read once a second")
         with statements(app) as seen:
             notify(app, event="domain.registered", dedupe_key="one")
@@ -196,6 +197,8 @@ def test_the_result_says_what_was_not_queued(sqlite_app: Flask) -> None:
         db.session.rollback()
         state_of(app).event_texts.save("ticket.closed", "user", enabled=False)
         assert notify(app, 1).skipped == (Skipped("user", "disabled"),)
+        with pytest.raises(ConfigurationError, match="no value 'numbr'"):
+            app.extensions["test_smsverify"].notify("ticket.closed", None, numbr=1)
 
 
 def test_only_proved_mobiles_get_texts_where_the_host_says_so(
