@@ -419,6 +419,8 @@ def test_uncommitted_writes_in_an_in_memory_database_are_an_error_and_stay_uncom
     assert flow.user().note is None
 
 
+# Threads share the record of SQLAlchemy's StaticPool, which two of them may check in at once.
+@pytest.mark.filterwarnings("ignore:Double checkin attempted:sqlalchemy.exc.SAWarning")
 @pytest.mark.race
 def test_commits_and_rollbacks_of_other_threads_wait_for_a_transaction_in_memory(
     make_app: MakeApp,
