@@ -233,6 +233,8 @@ class HostUsers:
         """
         user = self.unwrap(user)
         state = sqlalchemy.inspect(user, raiseerr=False)
+        if getattr(user, "is_anonymous", False):
+            raise TypeError("nobody is logged in: put @login_required above the view")
         if state is None or not isinstance(user, self.model):
             raise TypeError(
                 f"expected a {self.model.__name__}, got {type(user).__name__}; where users "

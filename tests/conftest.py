@@ -93,7 +93,8 @@ def server_databases() -> Iterator[dict[str, str]]:
     urls = {}
     for kind, admin_url in (("postgresql", services.POSTGRESQL), ("mariadb", services.MARIADB)):
         if services.is_there(kind):
-            _administer(admin_url, f"CREATE DATABASE {name}")
+            # A run that was killed may have left a database with the same process id.
+            _administer(admin_url, f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
             urls[kind] = make_url(admin_url).set(database=name).render_as_string(False)
     yield urls
     for kind, admin_url in (("postgresql", services.POSTGRESQL), ("mariadb", services.MARIADB)):

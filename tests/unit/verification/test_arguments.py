@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask_login import AnonymousUserMixin
 from flows import Flow
 
 MakeFlow = Callable[..., Flow]
@@ -50,3 +51,8 @@ def test_every_database_stores_the_longest_purpose_and_staff_name(
 def test_start_refuses_an_object_that_is_not_a_user(flow: Flow) -> None:
     with pytest.raises(TypeError, match="expected a User, got NoneType"):
         flow.verifier.start(None)
+
+
+def test_start_says_that_nobody_is_logged_in(flow: Flow) -> None:
+    with pytest.raises(TypeError, match="nobody is logged in: put @login_required above"):
+        flow.verifier.start(AnonymousUserMixin())
