@@ -167,6 +167,7 @@ def test_of_two_apps_that_start_at_once_one_is_refused(make_app: MakeApp, databa
 def test_a_renamed_row_gives_the_tables_to_another_id(make_app: MakeApp, database: str) -> None:
     app = make_app(database, SMSVERIFY_APP_ID="shop")
     ledger = app.extensions["smsverify"].ledger
+    instance = ledger.identify()
     ledger.run(lambda session: session.execute(update(App).values(app_id="market")) and None)
     renamed = make_app(database, users=0, SMSVERIFY_APP_ID="market")
-    renamed.extensions["smsverify"].ledger.identify()
+    assert renamed.extensions["smsverify"].ledger.identify() == instance

@@ -270,7 +270,7 @@ def test_a_head_request_is_answered_like_a_get(client: FlaskClient) -> None:
         assert (answer.status_code, answer.mimetype) == (200, "application/json")
 
 
-# --- who may call -------------------------------------------------------------------------------
+# --- authentication -----------------------------------------------------------------------------
 
 
 def test_an_operation_needs_a_user_if_and_only_if_it_says_so(
