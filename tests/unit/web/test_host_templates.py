@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from conftest import MakeApp
 from flask import Flask, render_template, render_template_string
-from jinja2 import ChoiceLoader, DictLoader, FunctionLoader, StrictUndefined
+from jinja2 import ChoiceLoader, DictLoader, Environment, FunctionLoader, StrictUndefined
 from visiting import CHECK, MOBILE, PAGE, SEND, browser
 
 from flask_smsverify import SMSVerify
+from flask_smsverify.web import templating
 
 ENGLISH = {"Accept-Language": "en", "Accept": "text/html"}
 DELIMITERS = {
@@ -237,3 +238,23 @@ def test_templates_are_reloaded_when_the_host_changes_them(
     assert client.get(PAGE).text == "one"
     templates["smsverify/base.html"] = "two"
     assert client.get(PAGE).text == "two"
+
+
+def test_the_apps_of_a_process_compile_the_templates_of_the_package_once(
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile_template = Environment.compile
+
+    def count(environment: Environment, source: Any, name: Any = None, *args: Any) -> Any:
+        compiled.append(name)
+        return compile_template(environment, source, name, *args)
+
+    monkeypatch.setattr(Environment, "compile", count)
+    monkeypatch.setattr(templating._COMPILED, "_codes", {})
+    pages = set()
+    for app in (make_app(sqlite), make_app(sqlite), make_app(sqlite, users=0)):
+        pages.add(re.sub(r'name="csrf_token" value="[^"]*"', "", browser(app).get(PAGE).text))
+    assert "smsverify/page.html" in compiled
+    assert len(set(compiled)) == len(compiled)
+    assert len(pages) == 1
