@@ -24,6 +24,8 @@ from example_app.models import User
 from flask_smsverify.db.models import Incoming
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
     from .conftest import Shop, Visit, Visitor
 
 pytestmark = needs("chromium")
@@ -97,6 +99,7 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
     visit: Visit, filled_shop: Shop, language: str, scheme: str
 ) -> None:
     visitor = visit(filled_shop, color_scheme=scheme)
+    axe.load_into(visitor.context)
     visitor.speaks(language)
     visitor.log_in("staff")
     page = visitor.page
@@ -104,60 +107,73 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
     page.locator("#sv-signature").fill("چنار" if language == "fa" else "Chenar")
     page.locator(".sv-content form button").click()
     for name, path in PAGES.items():
+        visitor.go(ADMIN + path)
+        expect(page.locator("h1")).to_be_visible()
+        expect(page.locator("html")).to_have_attribute("lang", language)
         for size, viewport in SIZES.items():
             page.set_viewport_size(viewport)
-            visitor.go(ADMIN + path)
-            expect(page.locator("h1")).to_be_visible()
-            expect(page.locator("html")).to_have_attribute("lang", language)
-            width = page.evaluate("document.documentElement.scrollWidth")
-            assert width <= viewport["width"], f"{name} is {width} px wide"
+            fits(page, viewport["width"], (name, size))
             small = page.evaluate(
                 """[...document.querySelectorAll('.sv-staff :is(button, summary, select)')]
                 .filter(e => e.offsetParent && e.getBoundingClientRect().height < 24)
                 .map(e => e.outerHTML)"""
             )
             assert small == [], name
-            assert page.evaluate(OVERLAPPING) == [], (name, size)
-            for tag in page.locator(".sv-tag").all():
-                expect(tag).to_have_css("text-decoration-line", "none")  # it is no link
-            assert axe.violations(page) == [], (name, size)
+            if scheme == "light" or size == "desk":
+                found = axe.violations(page, colours_only=scheme == "dark")
+                assert found == [], (name, size)
             if FOLDER:
                 picture = Path(FOLDER) / f"{name}-{language}-{scheme}-{size}.png"
                 page.screenshot(path=str(picture), full_page=True)
+        for tag in page.locator(".sv-tag").all():
+            expect(tag).to_have_css("text-decoration-line", "none")  # it is no link
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["fa", "en"])
+def fits(page: Page, width: int, name: tuple[str, str]) -> None:
+    """Check that a page is not wider than the screen, and that nothing covers anything."""
+    actual = page.evaluate("document.documentElement.scrollWidth")
+    assert actual <= width, f"{name} is {actual} px wide"
+    assert page.evaluate(OVERLAPPING) == [], name
+
+
+@pytest.mark.parametrize(
+    ("language", "scheme", "size"),
+    [("fa", "light", "phone"), ("en", "light", "desk"), ("fa", "dark", "desk")],
+)
 def test_axe_finds_nothing_where_staff_work_on_a_page(
-    visit: Visit, filled_shop: Shop, language: str, scheme: str
+    visit: Visit, filled_shop: Shop, language: str, scheme: str, size: str
 ) -> None:
     visitor = visit(filled_shop, color_scheme=scheme)
+    axe.load_into(visitor.context)
     visitor.speaks(language)
     visitor.log_in("staff")
     page = visitor.page
-    for viewport in SIZES.values():
-        page.set_viewport_size(viewport)
-        for path in ("verifications", "messages", "incoming"):
-            visitor.go(f"{ADMIN}/{path}")
-            page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-            assert axe.violations(page) == [], path
-        for path in ("verifications?q=nobody%40", "verifications?state=none", "messages?q=1"):
-            visitor.go(f"{ADMIN}/{path}")
-            assert axe.violations(page) == [], path
-        for path, wrong in (("settings", "revalidation_days"), ("send", "to")):
-            visitor.go(f"{ADMIN}/{path}")
-            page.locator(f"#sv-{wrong}").fill("?")
-            page.locator(".sv-content form button").first.click()
-            expect(page.locator(".sv-content [aria-invalid]")).to_be_visible()
-            assert axe.violations(page) == [], path
-        visitor.go(f"{ADMIN}/send")
-        page.locator("#sv-to").fill("0912 345 6789, 021")
-        page.locator("#sv-text").fill("سلام")
+    page.set_viewport_size(SIZES[size])
+
+    def is_sound(name: str) -> None:
+        assert axe.violations(page, colours_only=scheme == "dark") == [], name
+
+    for path in ("verifications", "messages", "incoming"):
+        visitor.go(f"{ADMIN}/{path}")
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        is_sound(path)
+    for path in ("verifications?q=nobody%40", "verifications?state=none", "messages?q=1"):
+        visitor.go(f"{ADMIN}/{path}")
+        is_sound(path)
+    for path, wrong in (("settings", "revalidation_days"), ("send", "to")):
+        visitor.go(f"{ADMIN}/{path}")
+        page.locator(f"#sv-{wrong}").fill("?")
         page.locator(".sv-content form button").first.click()
-        assert axe.violations(page) == [], "preview"
-        page.locator(".sv-confirm button").click()
-        expect(page.locator(".sv-progress")).to_be_visible()
-        assert axe.violations(page) == [], "progress"
+        expect(page.locator(".sv-content [aria-invalid]")).to_be_visible()
+        is_sound(path)
+    visitor.go(f"{ADMIN}/send")
+    page.locator("#sv-to").fill("0912 345 6789, 021")
+    page.locator("#sv-text").fill("سلام")
+    page.locator(".sv-content form button").first.click()
+    is_sound("preview")
+    page.locator(".sv-confirm button").click()
+    expect(page.locator(".sv-progress")).to_be_visible()
+    is_sound("progress")
     visitor.complaints.clear()  # the browser reports the refused forms and searches
 
 
@@ -168,26 +184,25 @@ def test_every_page_is_readable_in_a_layout_of_the_app(
     shop = fill(open_shop(SMSVERIFY_ADMIN_TEMPLATE="host.html"))
     hosts.use(shop.app, host)
     visitor = staff(visit, shop, color_scheme="light" if "dark" in host else "dark")
+    axe.load_into(visitor.context)
     page = visitor.page
     for name, path in PAGES.items():
+        visitor.go(ADMIN + path)
+        for menu in page.locator("details.sv-actions > summary").all()[:1]:
+            menu.click()
         for size, viewport in SIZES.items():
             page.set_viewport_size(viewport)
-            visitor.go(ADMIN + path)
-            for menu in page.locator("details.sv-actions > summary").all()[:1]:
-                menu.click()
-            width = page.evaluate("document.documentElement.scrollWidth")
-            assert width <= viewport["width"], f"{name} is {width} px wide"
-            assert page.evaluate(OVERLAPPING) == [], (name, size)
-            assert axe.violations(page) == [], (name, size)
-            unreadable = page.evaluate(
-                """[...document.querySelectorAll('.sv-staff option')].map(getComputedStyle)
-                .filter(one => one.color === one.backgroundColor
-                  || one.backgroundColor === 'rgba(0, 0, 0, 0)').length"""
-            )
-            assert unreadable == 0, name
+            fits(page, viewport["width"], (name, size))
             if FOLDER:
                 picture = Path(FOLDER) / f"{name}-in-{host}-{size}.png"
                 page.screenshot(path=str(picture), full_page=True)
+        assert axe.violations(page, colours_only=True) == [], name
+        unreadable = page.evaluate(
+            """[...document.querySelectorAll('.sv-staff option')].map(getComputedStyle)
+            .filter(one => one.color === one.backgroundColor
+              || one.backgroundColor === 'rgba(0, 0, 0, 0)').length"""
+        )
+        assert unreadable == 0, name
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])

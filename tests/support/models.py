@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 from flask_login import LoginManager, UserMixin, login_user
 from flask_sqlalchemy import SQLAlchemy
+from schema import create_tables
 
 from flask_smsverify import SMSVerify, require_verified_mobile
 
@@ -78,7 +79,7 @@ def host(
         return "guarded"
 
     with app.app_context():
-        db.create_all()
+        create_tables(db)
     try:
         yield app, db, model
     finally:

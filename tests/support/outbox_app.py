@@ -43,6 +43,12 @@ def messages(app: Flask) -> list[Message]:
     return list(state_of(app).ledger.read(lambda session: session.scalars(query).all()))
 
 
+def states(app: Flask) -> set[str]:
+    """Return the states of all messages, cheaply enough to be asked again and again."""
+    query = select(Message.state).distinct()
+    return set(state_of(app).ledger.read(lambda session: session.scalars(query).all()))
+
+
 def without_inline_workers(app: Flask) -> None:
     """Let texts wait until the test runs a worker."""
     for worker in state_of(app).inline_workers:

@@ -18,14 +18,19 @@ REQUIRE_ALL = os.environ.get("SMSTESTS_REQUIRE") == "all"
 #: Whether to look for servers at all. `make test-fast` does not.
 USE_SERVICES = os.environ.get("SMSTESTS_SERVICES") != "none"
 
+# The drivers use TLS where they can, and preparing it takes longer than most queries of a test.
 POSTGRESQL = os.environ.get(
-    "SMSTESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+    "SMSTESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres?sslmode=disable"
 )
-MARIADB = os.environ.get("SMSTESTS_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/")
+MARIADB = os.environ.get(
+    "SMSTESTS_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/?ssl_disabled=true"
+)
 REDIS = ("127.0.0.1", 6379)
 RABBITMQ = ("127.0.0.1", 5672)
+#: The headless shell draws the same pages with half the work.
 CHROMIUM = (
     os.environ.get("SMSTESTS_CHROMIUM")
+    or shutil.which("chromium-headless-shell")
     or shutil.which("chromium")
     or shutil.which("chromium-browser")
     or shutil.which("google-chrome")

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from flask_login import UserMixin, current_user
 from flask_sqlalchemy import SQLAlchemy
 from hostapp import create_app
+from schema import create_tables
 from sqlalchemy import select
 
 from flask_smsverify.db.models import Audit
@@ -47,7 +48,7 @@ def staff_app(url: str, *, users: int = 4, open_pages: bool = True, **config: An
     if open_pages:
         app.extensions["test_smsverify"].staff_required(staff_level)
     with app.app_context():
-        db.create_all()
+        create_tables(db)
         db.session.add_all(
             StaffUser(mobile=f"+98912345{number:04}", email=f"user{number}@example.com")
             for number in range(1, users + 1)

@@ -20,6 +20,7 @@ from outbox_app import (
     set_time,
     smsverify_of,
     state_of,
+    states,
     without_inline_workers,
 )
 from parallel import race
@@ -259,7 +260,7 @@ def test_a_batch_waits_for_its_gateway_to_recover(sqlite_app: Flask) -> None:
     memory.fail_with(Unavailable("memory", "no credit"), times=None)
     batch = send(app, numbers(5))
     run_due(app)
-    assert {message.state for message in messages(app)} == {"waiting"}
+    assert states(app) == {"waiting"}
     assert reload(app, batch).state == "running"
     memory.clear()
     set_time(app, now, hours=1)

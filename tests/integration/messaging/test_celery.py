@@ -22,7 +22,7 @@ from conftest import MakeApp, needs
 from flask import Flask
 from flows import MEMORY
 from hostapp import db
-from outbox_app import messages, notify, run_due, set_time, smsverify_of, state_of
+from outbox_app import notify, run_due, set_time, smsverify_of, state_of, states
 from raygan_gateway import RayganGateway
 
 from flask_smsverify.errors import ConfigurationError
@@ -98,7 +98,7 @@ def test_a_celery_worker_sends_each_text_and_each_batch_once(
     assert gateway.taken.total() == 0
     with worker(database, config):
         wait_for(lambda: state_of(app).batches.get(batch.id).state == "done")
-        wait_for(lambda: {message.state for message in messages(app)} == {"queued"})
+        wait_for(lambda: states(app) == {"queued"})
     assert set(gateway.taken.values()) == {1}
     assert len(gateway.taken) == 610
 
@@ -145,9 +145,9 @@ def test_a_request_does_not_wait_for_a_broker_that_does_not_answer(
     assert "was not queued" not in caplog.text  # the request is over, and the thread still waits
     state_of(app).wait()
     assert caplog.text.count("was not queued") <= 2  # the texts of one request, together
-    assert {message.state for message in messages(app)} == {"waiting"}
+    assert states(app) == {"waiting"}
     run_due(app)  # as the periodic task does
-    assert {message.state for message in messages(app)} == {"sent"}
+    assert states(app) == {"sent"}
 
 
 def test_the_queue_carries_ids_only(make_app: MakeApp, sqlite: str) -> None:

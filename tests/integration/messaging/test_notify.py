@@ -21,6 +21,7 @@ from outbox_app import (
     run_due,
     set_time,
     state_of,
+    states,
     without_inline_workers,
 )
 from parallel import race
@@ -315,7 +316,7 @@ def test_two_workers_send_no_text_twice(app: Flask) -> None:
     stop = threading.Event()
     assert race(4, lambda number: state.queues[0].send_due(stop)) == {"ok": 4}
     assert len(memory_of(app).messages) == 60
-    assert {message.state for message in messages(app)} == {"sent"}
+    assert states(app) == {"sent"}
 
 
 def test_texts_that_are_due_together_do_not_wait_for_one_another(
@@ -356,7 +357,7 @@ def test_a_task_sends_its_texts_when_another_transaction_no_longer_locks_them(
         assert claimed.wait(30)
         db.session.rollback()
         task.join(30)
-    assert {message.state for message in messages(app)} == {"sent"}
+    assert states(app) == {"sent"}
 
 
 def test_the_rows_of_a_dead_worker_are_sent_when_its_claim_ends(app: Flask) -> None:
