@@ -9,7 +9,6 @@ from typing import Any
 from flask import Flask
 from flask_login import LoginManager, UserMixin, login_user
 from flask_sqlalchemy import SQLAlchemy
-from schema import create_tables
 
 from flask_smsverify import SMSVerify, require_verified_mobile
 
@@ -79,7 +78,7 @@ def host(
         return "guarded"
 
     with app.app_context():
-        create_tables(db)
+        db.create_all()
     try:
         yield app, db, model
     finally:
