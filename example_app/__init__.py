@@ -3,8 +3,9 @@
 `python -m example_app` serves it, together with a simulator that receives its text messages.
 
 To see how the extension is used, read in this order: `create_app` below, `settings` (the
-configuration), `shop` (three ways to guard a view), `accounts.log_in` (the login) and
-`templates/profile.html` (the widgets). Then continue with `flask_smsverify/__init__.py`.
+configuration), `shop` (three ways to guard a view, and events), `accounts.log_in` (the login),
+`staff` and `reminders` (events that are not the customer's own) and `templates/profile.html` (the
+widgets). Then continue with `flask_smsverify/__init__.py`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from flask import Flask, Response, render_template
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from . import accounts, demo_data, language, shop
+from . import accounts, database, demo_data, language, reminders, shop
+from .domains import domains
 from .extensions import csrf, db, login_manager, smsverify
 from .models import User
 from .settings import configure
+from .staff import staff
+from .tickets import tickets
 
 
 def create_app(config: Mapping[str, object] | None = None) -> Flask:
-    """Create the shop, and its database with demo data if it is new.
+    """Create the shop, and what its database lacks: tables, columns, and demo data if it is new.
 
     :param config: settings that override all others.
     """
@@ -38,13 +42,16 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
 
     accounts.init_app(app)
     shop.init_app(app)
+    reminders.init_app(app)
+    for blueprint in (domains, tickets, staff):
+        app.register_blueprint(blueprint)
     app.after_request(_add_security_headers)
     app.register_error_handler(NotFound, _show_not_found)
     app.register_error_handler(MethodNotAllowed, _show_not_found)
     app.register_error_handler(CSRFError, _show_expired_form)
 
     with app.app_context():
-        db.create_all()
+        database.prepare()
         demo_data.add_if_empty()
     return app
 

@@ -17,7 +17,7 @@ from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.simulator import running
 
 from . import create_app
-from .settings import smsverify_settings
+from .settings import DEMO_STAFF_MOBILES, smsverify_settings
 
 HOST = "127.0.0.1"
 
@@ -31,10 +31,14 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # do not log every request
     with ExitStack() as stack:
-        config = {}
-        if not {"SMSVERIFY_SENDERS", "SMSVERIFY_SIMULATOR_URL"} & smsverify_settings().keys():
+        config: dict[str, object] = {}
+        settings = smsverify_settings()
+        if not {"SMSVERIFY_SENDERS", "SMSVERIFY_SIMULATOR_URL"} & settings.keys():
             simulator = stack.enter_context(running(port=find_free_port("SIMULATOR_PORT", 8025)))
             config["SMSVERIFY_SIMULATOR_URL"] = simulator.url
+            config["SMSVERIFY_STAFF_MOBILES"] = settings.get(
+                "SMSVERIFY_STAFF_MOBILES", DEMO_STAFF_MOBILES
+            )
         app = create_app(config)
         server = make_server(HOST, find_free_port("EXAMPLE_PORT", 5000), app, threaded=True)
         click.echo(start_message(app, f"http://{HOST}:{server.server_port}/"))
@@ -74,7 +78,8 @@ def start_message(app: Flask, shop_url: str) -> str:
   Log in as   sara      sara-demo       must confirm her mobile number
               newcomer  newcomer-demo   has no mobile number yet
               reza      reza-demo       is exempt, as a reseller
-              staff     staff-demo      sees the staff pages at {shop_url}admin/smsverify/
+              staff     staff-demo      manages the shop at {shop_url}staff
+                                        and messages at {shop_url}admin/smsverify/
 
   Press Ctrl-C to stop. To start again from the beginning, delete
   {database}

@@ -1,28 +1,28 @@
-"""Sign-up, login, the profile page and the choice of language."""
+"""Sign-up, login, the profile page, passwords and the choice of language."""
 
 from __future__ import annotations
 
 import re
 import secrets
 
-import phonenumbers
-from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import (
     current_user,
+    fresh_login_required,
     login_fresh,
     login_required,
     logout_user,
     user_logged_in,
 )
-from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
-from wtforms import Field, PasswordField, StringField
-from wtforms.validators import StopValidation
+
+from flask_smsverify.signals import signed_in
 
 from . import demo_data
 from .extensions import db, login_manager, smsverify
-from .language import choose_language, tr
+from .forms import AccountPasswordForm, LoginForm, SignUpForm
+from .language import choose_language, current_language, tr
 from .models import User
 
 accounts = Blueprint("accounts", __name__)
@@ -35,22 +35,45 @@ def init_app(app: Flask) -> None:
     login_manager.refresh_view = "accounts.login"
     login_manager.login_message = None
     login_manager.needs_refresh_message = None
-    user_logged_in.connect(announce_staff_login, app)
+    user_logged_in.connect(announce_login, app)
+    signed_in.connect(announce_registration, app)
     app.register_blueprint(accounts)
 
 
-def announce_staff_login(_app: Flask, user: User) -> None:
-    """Inform the staff of a login to their pages, with a password or with a mobile."""
+def announce_login(_app: Flask, user: User) -> None:
+    """Inform the staff of a login, with a password or with a mobile."""
+    user.language = current_language()
     if user.is_staff:
         smsverify.notify("staff.logged_in", staff_name=user.name, ip_address=request.remote_addr)
+    else:
+        smsverify.notify("client.logged_in", client_name=user.name, ip_address=request.remote_addr)
+    db.session.commit()
+
+
+def announce_registration(_app: Flask, *, user_id: str, is_new: bool, **_values: object) -> None:
+    """Welcome a customer who signed up with a mobile, and inform the staff."""
+    if is_new:
+        user = load_user(user_id)
+        smsverify.notify("client.registered", user, client_name=user.name)
         db.session.commit()
+
+
+@smsverify.user_locale_getter
+def language_of(user: User) -> str:
+    """Return the language of text messages to a customer, also if the staff cause them."""
+    return user.language
 
 
 @smsverify.user_factory
 def create_customer(_mobile: str) -> User:
     """Return a customer who signs in with a mobile for the first time, and has no password."""
     username = f"u{secrets.token_hex(6)}"
-    return User(name=tr("مشتری جدید", "New customer"), username=username, password_hash="")
+    return User(
+        name=tr("مشتری جدید", "New customer"),
+        username=username,
+        password_hash="",
+        language=current_language(),
+    )
 
 
 @login_manager.user_loader
@@ -63,68 +86,6 @@ def load_user(user_id: str) -> User | None:
 def is_staff() -> bool:
     """Return whether the current user may open the extension's staff pages."""
     return current_user.is_staff
-
-
-def require_value(_form: FlaskForm, field: Field) -> None:
-    """Refuse an empty field. This is a WTForms validator."""
-    if not field.data or not field.data.strip():
-        raise StopValidation(tr("این فیلد را پر کنید.", "Fill in this field."))
-
-
-def strip_spaces(value: str | None) -> str | None:
-    """Strip the value, and return None if it is empty. This is a WTForms filter."""
-    return (value or "").strip() or None
-
-
-class LoginForm(FlaskForm):
-    """Username and password."""
-
-    username = StringField(filters=[strip_spaces], validators=[require_value])
-    password = PasswordField(validators=[require_value])
-
-
-class SignUpForm(FlaskForm):
-    """The data of a new customer. The mobile is optional."""
-
-    name = StringField(filters=[strip_spaces], validators=[require_value])
-    username = StringField(filters=[strip_spaces], validators=[require_value])
-    password = PasswordField(validators=[require_value])
-    mobile = StringField(filters=[strip_spaces])
-
-    def validate_name(self, field: Field) -> None:
-        """Check that the name fits its column."""
-        if len(field.data) > 80:
-            raise StopValidation(tr("حداکثر ۸۰ کاراکتر وارد کنید.", "Use at most 80 characters."))
-
-    def validate_username(self, field: Field) -> None:
-        """Check the characters of the username, and that it is free."""
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{2,39}", field.data):
-            raise StopValidation(
-                tr(
-                    "حداقل ۳ کاراکتر: حروف کوچک انگلیسی، عدد، - و _",
-                    "Use at least 3 characters: lowercase letters, numbers, - and _",
-                )
-            )
-        if db.session.scalar(db.select(User.id).filter_by(username=field.data)):
-            raise StopValidation(tr("این نام کاربری قبلاً ثبت شده است.", "This username is taken."))
-
-    def validate_password(self, field: Field) -> None:
-        """Check the length of the password."""
-        if len(field.data) < 8:
-            raise StopValidation(tr("حداقل ۸ کاراکتر وارد کنید.", "Use at least 8 characters."))
-
-    def validate_mobile(self, field: Field) -> None:
-        """Check that the number can exist. The extension later checks who controls it."""
-        try:
-            is_valid = not field.data or phonenumbers.is_valid_number(
-                phonenumbers.parse(field.data, "IR")
-            )
-        except phonenumbers.NumberParseException:
-            is_valid = False
-        if not is_valid:
-            raise StopValidation(
-                tr("شمارهٔ موبایل را درست وارد کنید.", "Enter a valid mobile number.")
-            )
 
 
 @accounts.route("/login", methods=["GET", "POST"])
@@ -188,10 +149,27 @@ def profile() -> str:
     return render_template("profile.html", status=smsverify.verifier.status(current_user))
 
 
+@accounts.route("/profile/password", methods=["GET", "POST"])
+@fresh_login_required
+def change_password() -> ResponseReturnValue:
+    """Show the form for a new password, and store the password."""
+    form = AccountPasswordForm()
+    if form.validate_on_submit():
+        current_user.set_password(form.new_password.data)
+        smsverify.notify("client.password_changed", current_user)
+        db.session.commit()
+        flash(tr("رمز عبور شما تغییر کرد.", "Your password is changed."))
+        return redirect(url_for(".profile"))
+    return render_template("password.html", form=form)
+
+
 @accounts.post("/language")
 def language() -> Response:
-    """Change the language and return to the same page."""
+    """Change the language of the pages and of text messages, and return to the same page."""
     choose_language(request.form.get("language"))
+    if current_user.is_authenticated:
+        current_user.language = current_language()
+        db.session.commit()
     return redirect(next_url())
 
 

@@ -33,9 +33,9 @@ def choose_language(language: str | None) -> None:
     session["language"] = "en" if language == "en" else "fa"
 
 
-def tr(persian: str, english: str) -> str:
-    """Return the text in the visitor's language."""
-    return english if current_language() == "en" else persian
+def tr(persian: str, english: str, language: str | None = None) -> str:
+    """Return the text in a language. None means the visitor's language."""
+    return english if (language or current_language()) == "en" else persian
 
 
 def format_number(value: int) -> str:

@@ -1,4 +1,4 @@
-"""The models of the shop: customers, orders, invoices and domains.
+"""The models of the shop: customers, orders, hosting services, invoices, domains and tickets.
 
 The extension needs no change to them. It reads the attributes `mobile` and `groups` of `User`, and
 adds its own tables to the same database.
@@ -7,19 +7,24 @@ adds its own tables to the same database.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from flask_login import UserMixin
-from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy import JSON, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from .extensions import db
+from .language import tr
 
 
 def today() -> date:
     """Return the current date in UTC."""
     return datetime.now(UTC).date()
+
+
+DOMAIN_PERIOD = timedelta(days=365)
+"""How long a registration or a renewal of a domain lasts."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,24 @@ PLANS = {
 }
 
 
+def change_state(row: Service | DomainOrder | Ticket, *, old: str, new: str) -> bool:
+    """Change the state of a row, and return whether it was in the old state.
+
+    The database compares the state, so of two requests at once only one gets True.
+    """
+    model = type(row)
+    changed = db.session.execute(
+        db.update(model).where(model.id == row.id, model.state == old).values(state=new)
+    )
+    return changed.rowcount == 1
+
+
 class User(UserMixin, db.Model):
-    """A customer. `mobile` is as typed until it is confirmed, and then E.164."""
+    """A customer or a member of staff.
+
+    `mobile` is as typed until it is confirmed, and then E.164. `password_hash` is empty if the
+    customer signs in with a mobile only. `language` is the language of text messages.
+    """
 
     id: Mapped[int] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(String(40), unique=True)
@@ -77,16 +98,21 @@ class User(UserMixin, db.Model):
     password_hash: Mapped[str] = mapped_column(String(255))
     mobile: Mapped[str | None] = mapped_column(String(20))
     groups: Mapped[list[str]] = mapped_column(JSON, default=list)
+    language: Mapped[str] = mapped_column(String(2), default="fa", server_default="fa")
 
     orders: Mapped[list[Order]] = relationship(back_populates="user", order_by="Order.id.desc()")
     invoices: Mapped[list[Invoice]] = relationship(
         back_populates="user", order_by="Invoice.id.desc()"
     )
     domains: Mapped[list[Domain]] = relationship(back_populates="user", order_by="Domain.name")
+    domain_orders: Mapped[list[DomainOrder]] = relationship(
+        back_populates="user", order_by="DomainOrder.id.desc()"
+    )
+    tickets: Mapped[list[Ticket]] = relationship(back_populates="user", order_by="Ticket.id.desc()")
 
     @property
     def is_staff(self) -> bool:
-        """Return whether the user may open the staff pages of the extension."""
+        """Return whether the user may open the staff pages of the shop and of the extension."""
         return "staff" in self.groups
 
     def set_password(self, password: str) -> None:
@@ -95,7 +121,7 @@ class User(UserMixin, db.Model):
 
     def has_password(self, password: str) -> bool:
         """Return whether this is the password."""
-        return check_password_hash(self.password_hash, password)
+        return bool(self.password_hash) and check_password_hash(self.password_hash, password)
 
 
 class Order(db.Model):
@@ -107,17 +133,47 @@ class Order(db.Model):
     placed_on: Mapped[date] = mapped_column(default=today)
 
     user: Mapped[User] = relationship(back_populates="orders")
-    invoices: Mapped[list[Invoice]] = relationship(back_populates="order")
+    invoices: Mapped[list[Invoice]] = relationship(
+        back_populates="order", order_by="Invoice.due_on"
+    )
+    service: Mapped[Service | None] = relationship(back_populates="order")
 
     @property
     def plan(self) -> Plan:
-        """Return the ordered plan."""
+        """Return the current plan."""
         return PLANS[self.plan_key]
 
     @property
-    def is_active(self) -> bool:
-        """Return whether all invoices are paid."""
-        return all(invoice.paid_on for invoice in self.invoices)
+    def service_name(self) -> str:
+        """Return the name of the hosting in the customer's language, for text messages."""
+        persian, english = self.plan.name
+        return tr(f"هاست {persian}", f"{english} hosting", self.user.language)
+
+    @property
+    def state(self) -> str:
+        """Return the state of the service. Without one, return `unpaid` or `paid`."""
+        if self.service is not None:
+            return self.service.state
+        return "paid" if any(invoice.paid_on for invoice in self.invoices) else "unpaid"
+
+
+class Service(db.Model):
+    """The web hosting of an order. The customer creates it when the first invoice is paid.
+
+    `state` is `active`, `suspended` or `terminated`. The password opens the control panel.
+    """
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("order.id"), unique=True)
+    domain_name: Mapped[str] = mapped_column(String(80))
+    password_hash: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(10), default="active")
+
+    order: Mapped[Order] = relationship(back_populates="service")
+
+    def set_password(self, password: str) -> None:
+        """Store the hash of a password."""
+        self.password_hash = generate_password_hash(password)
 
 
 class Invoice(db.Model):
@@ -136,6 +192,11 @@ class Invoice(db.Model):
     user: Mapped[User] = relationship(back_populates="invoices")
     order: Mapped[Order] = relationship(back_populates="invoices")
 
+    @property
+    def amount_text(self) -> str:
+        """Return the amount in the customer's language, for text messages."""
+        return tr(f"{self.amount:,} تومان", f"{self.amount:,} tomans", self.user.language)
+
 
 class Domain(db.Model):
     """A registered domain. Its `auth_code` allows a transfer to another registrar."""
@@ -147,3 +208,60 @@ class Domain(db.Model):
     expires_on: Mapped[date]
 
     user: Mapped[User] = relationship(back_populates="domains")
+
+    @property
+    def renewed_until(self) -> date:
+        """Return when the domain would expire after a renewal."""
+        return self.expires_on + DOMAIN_PERIOD
+
+
+class DomainOrder(db.Model):
+    """A registration or renewal that a customer paid for.
+
+    `action` is `register` or `renew`. `state` is `done`, `cancelled`, or `failed` if the registrar
+    has refused it and staff must act.
+    """
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    action: Mapped[str] = mapped_column(String(10))
+    name: Mapped[str] = mapped_column(String(80))
+    amount: Mapped[int]
+    state: Mapped[str] = mapped_column(String(10))
+    placed_on: Mapped[date] = mapped_column(default=today)
+
+    user: Mapped[User] = relationship(back_populates="domain_orders")
+
+
+class RegistrarAccount(db.Model):
+    """The shop's account at the registrar. There is one row. `credit` is in toman."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    credit: Mapped[int]
+
+
+class Ticket(db.Model):
+    """A question to support. `state` is `open`, `answered` or `closed`."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    subject: Mapped[str] = mapped_column(String(120))
+    state: Mapped[str] = mapped_column(String(10), default="open")
+
+    user: Mapped[User] = relationship(back_populates="tickets")
+    messages: Mapped[list[TicketMessage]] = relationship(
+        back_populates="ticket", order_by="TicketMessage.id"
+    )
+
+
+class TicketMessage(db.Model):
+    """A message of a ticket, from the customer or from the staff."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(ForeignKey("ticket.id"))
+    author_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    text: Mapped[str] = mapped_column(Text)
+    written_on: Mapped[date] = mapped_column(default=today)
+
+    ticket: Mapped[Ticket] = relationship(back_populates="messages")
+    author: Mapped[User] = relationship()

@@ -27,6 +27,9 @@ Raygan generates and checks its own codes. WikiPayam sends codes of the app and 
 order is the order of failover.
 """
 
+DEMO_STAFF_MOBILES = ("09121111111",)
+"""Who gets the texts to staff while the simulator runs."""
+
 
 def smsverify_settings() -> dict[str, object]:
     """Return the shop's settings of the extension, with `SMSVERIFY_*` variables on top.

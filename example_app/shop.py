@@ -1,37 +1,36 @@
-"""Plans, orders, invoices and domains.
+"""Plans, orders with their hosting, and invoices.
 
 Three areas require a confirmed mobile number. Each shows another way to guard views:
 
 - orders: a decorator on each view, `require_verified_mobile(area="orders")`;
 - billing: a guard on the whole blueprint, `smsverify.guard(billing, area="billing")`;
-- domains: endpoint patterns in `SMSVERIFY_AREAS`, without a line of code here.
+- domains: endpoint patterns in `SMSVERIFY_AREAS`, without a line of code in the views.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
 from flask_login import current_user, login_required
+from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
 from flask_smsverify import require_verified_mobile
 
 from .extensions import db, smsverify
+from .forms import ServicePasswordForm, SetUpForm
 from .language import tr
-from .models import PLANS, Domain, Invoice, Order, today
+from .models import PLANS, Invoice, Order, Service, today
 
 shop = Blueprint("shop", __name__)
 orders = Blueprint("orders", __name__, url_prefix="/orders")
 billing = Blueprint("billing", __name__, url_prefix="/invoices")
-domains = Blueprint("domains", __name__, url_prefix="/domains")
 
 smsverify.guard(billing, area="billing")
 
 
 def init_app(app: Flask) -> None:
     """Register the blueprints."""
-    for blueprint in (shop, orders, billing, domains):
+    for blueprint in (shop, orders, billing):
         app.register_blueprint(blueprint)
 
 
@@ -66,18 +65,132 @@ def new_order() -> str | Response:
             "invoice.created",
             current_user,
             invoice_number=invoice.id,
-            amount=_in_words(invoice),
+            amount=invoice.amount_text,
             due_date=invoice.due_on,
         )
         db.session.commit()
         flash(
             tr(
-                "سفارش شما ثبت شد. برای فعال شدن سرویس، صورتحساب را پرداخت کنید.",
-                "Your order is placed. Pay the invoice to activate your plan.",
+                "سفارش شما ثبت شد. برای راه‌اندازی هاست، صورتحساب را پرداخت کنید.",
+                "Your order is placed. Pay the invoice to set up your hosting.",
             )
         )
         return redirect(url_for("billing.list_invoices"))
     return render_template("new_order.html", plans=PLANS.values(), chosen=plan or PLANS["tree"])
+
+
+@orders.route("/<int:order_id>", methods=["GET", "POST"])
+@login_required
+@require_verified_mobile(area="orders")
+def show_order(order_id: int) -> str | Response:
+    """Show an order with its hosting, or set the hosting up after the first payment."""
+    order = _find_own_order(order_id)
+    form = SetUpForm()
+    domain_names = _free_domain_names(order)
+    if form.validate_on_submit():
+        if order.state == "unpaid":
+            flash(tr("ابتدا صورتحساب را پرداخت کنید.", "Pay the invoice first."), "error")
+        elif order.state != "paid":
+            flash(_already_set_up(), "error")
+        elif form.domain_name.data not in domain_names:
+            flash(tr("این دامنه را نمی‌توان انتخاب کرد.", "You cannot use this domain."), "error")
+        else:
+            service = Service(order=order, domain_name=form.domain_name.data)
+            service.set_password(form.new_password.data)
+            db.session.add(service)
+            smsverify.notify(
+                "hosting.created",
+                current_user,
+                service_name=order.service_name,
+                domain_name=service.domain_name,
+            )
+            try:
+                db.session.commit()
+                flash(tr("هاست شما آماده است.", "Your hosting is ready."))
+            except IntegrityError:  # a second click created it at the same time
+                db.session.rollback()
+                flash(_already_set_up(), "error")
+        return redirect(url_for(".show_order", order_id=order_id))
+    return render_template(
+        "order.html",
+        order=order,
+        form=form,
+        domain_names=domain_names,
+        plans=PLANS.values(),
+    )
+
+
+@orders.post("/<int:order_id>/plan")
+@login_required
+@require_verified_mobile(area="orders")
+def change_plan(order_id: int) -> Response:
+    """Change the plan of an active hosting. The next invoice has the new price."""
+    order = _find_own_order(order_id)
+    plan = PLANS.get(request.form.get("plan", ""))
+    if order.state != "active":
+        _flash_inactive_service()
+    elif plan is None or plan == order.plan:
+        flash(tr("پلن دیگری انتخاب کنید.", "Choose another plan."), "error")
+    else:
+        old_name = order.service_name
+        order.plan_key = plan.key
+        smsverify.notify(
+            "package.changed",
+            current_user,
+            service_name=old_name,
+            package_name=tr(*plan.name, current_user.language),
+        )
+        db.session.commit()
+        flash(tr("پلن هاست تغییر کرد.", "The plan is changed."))
+    return redirect(url_for(".show_order", order_id=order.id))
+
+
+@orders.route("/<int:order_id>/password", methods=["GET", "POST"])
+@login_required
+@require_verified_mobile(area="orders")
+def change_service_password(order_id: int) -> str | Response:
+    """Show the form for a new control panel password, and store the password."""
+    order = _find_own_order(order_id)
+    form = ServicePasswordForm()
+    if order.service is None or order.state != "active":
+        _flash_inactive_service()
+        return redirect(url_for(".show_order", order_id=order.id))
+    if form.validate_on_submit():
+        order.service.set_password(form.new_password.data)
+        smsverify.notify("service.password_changed", current_user, service_name=order.service_name)
+        db.session.commit()
+        flash(tr("رمز عبور هاست تغییر کرد.", "The hosting's password is changed."))
+        return redirect(url_for(".show_order", order_id=order.id))
+    return render_template("service_password.html", order=order, form=form)
+
+
+def _find_own_order(order_id: int) -> Order:
+    return db.first_or_404(db.select(Order).filter_by(id=order_id, user_id=current_user.id))
+
+
+def _free_domain_names(order: Order) -> list[str]:
+    """Return the names that a new hosting can use. The last one is an address of the shop."""
+    names = [domain.name for domain in current_user.domains]
+    used = db.session.scalars(
+        db.select(Service.domain_name).where(
+            Service.domain_name.in_(names), Service.state != "terminated"
+        )
+    ).all()
+    return [name for name in names if name not in used] + [f"site-{order.id}.chenar.example"]
+
+
+def _already_set_up() -> str:
+    return tr("هاست این سفارش قبلاً راه‌اندازی شده است.", "This hosting is already set up.")
+
+
+def _flash_inactive_service() -> None:
+    flash(
+        tr(
+            "این هاست فعال نیست. اگر سؤالی دارید، تیکت ثبت کنید.",
+            "This hosting is not active. Open a ticket if you have a question.",
+        ),
+        "error",
+    )
 
 
 @billing.get("")
@@ -99,31 +212,8 @@ def pay(invoice_id: int) -> Response:
             current_user,
             dedupe_key=str(invoice.id),  # two clicks at once send one text
             invoice_number=invoice.id,
-            amount=_in_words(invoice),
+            amount=invoice.amount_text,
         )
         db.session.commit()
         flash(tr("پرداخت با موفقیت انجام شد.", "Payment successful."))
     return redirect(url_for("billing.list_invoices"))
-
-
-def _in_words(invoice: Invoice) -> str:
-    return tr(f"{invoice.amount:,} تومان", f"{invoice.amount:,} tomans")
-
-
-@domains.get("")
-@login_required
-def list_domains() -> str:
-    """Show the customer's domains."""
-    return render_template("domains.html", domains=current_user.domains)
-
-
-@domains.get("/<name>/transfer")
-@login_required
-@require_verified_mobile(area="domains", within=timedelta(minutes=10))
-def transfer(name: str) -> str:
-    """Show the transfer code of a domain.
-
-    Anyone with this code can take the domain, so the confirmation must be at most 10 minutes old.
-    """
-    domain = db.first_or_404(db.select(Domain).filter_by(name=name, user_id=current_user.id))
-    return render_template("transfer.html", domain=domain)
