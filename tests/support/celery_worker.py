@@ -8,7 +8,15 @@ import sys
 if __name__ == "__main__":
     from hostapp import create_app
 
-    app = create_app(sys.argv[1], **json.loads(sys.argv[2]))
+    config = json.loads(sys.argv[2])
+    app = create_app(sys.argv[1], **config)
     app.extensions["celery"].worker_main(
-        ["worker", "--pool=threads", "--concurrency=2", "--loglevel=WARNING", "--without-gossip"]
+        [
+            "worker",
+            "--pool=threads",
+            "--concurrency=2",
+            "--loglevel=WARNING",
+            "--without-gossip",
+            f"--hostname={config['CELERY_QUEUE']}",  # two of one name cannot use one broker
+        ]
     )

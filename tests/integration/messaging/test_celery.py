@@ -33,7 +33,7 @@ BROKERS = {
     "rabbitmq": f"amqp://guest:guest@{services.RABBITMQ[0]}:{services.RABBITMQ[1]}//",
 }
 #: Seconds until a worker counts as hanging.
-_PATIENCE = 120
+_PATIENCE = 300
 
 
 @pytest.fixture

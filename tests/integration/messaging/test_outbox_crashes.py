@@ -32,7 +32,7 @@ from sqlalchemy import func, select
 from flask_smsverify.db.models import Attempt, Message
 
 #: Seconds until a process counts as hanging.
-_PATIENCE = 120
+_PATIENCE = 300
 
 
 @pytest.fixture
