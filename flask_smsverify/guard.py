@@ -366,6 +366,7 @@ def guard_endpoints(
         return _check_last(check)
 
     before_request.smsverify_area = area  # type: ignore[attr-defined]  # staff pages list the areas
+    before_request.smsverify_except = open_endpoints  # type: ignore[attr-defined]  # the doctor reads it
     try:
         blueprint_or_app.before_request(before_request)
     except AssertionError as error:  # Flask's own, for a function that is registered too late

@@ -61,6 +61,8 @@ def send(
     to: object = "all" if to_all else f"group:{group}" if group is not None else lines
     preview = state.batches.preview(text, to)
     _print(preview)
+    if not preview.recipients and preview.invalid_count:
+        raise click.ClickException("no number is valid")
     if dry_run or not preview.recipients:
         return
     if not yes and not click.confirm("Send?"):

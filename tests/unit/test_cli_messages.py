@@ -83,6 +83,11 @@ def test_send_shows_first_what_it_would_do(app: Flask) -> None:
     assert (messages(app), memory_of(app).messages) == ([], [])
 
 
+def test_send_fails_if_no_number_is_valid(app: Flask) -> None:
+    output = run(app, "send", "--text", TEXT, "--to", "abc", "--yes", ends=1)
+    assert output.endswith("Error: no number is valid\n")
+
+
 def test_send_asks_before_it_sends(app: Flask) -> None:
     command = ("send", "--text", TEXT, "--to", "09120000001")
     assert run(app, *command, answer="n\n").endswith("Send? [y/N]: n\n")

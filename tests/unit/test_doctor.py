@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from conftest import MakeApp
-from flask import Flask
+from flask import Blueprint, Flask
 from flask.cli import ScriptInfo
 from flask.sessions import SessionInterface
 from flask_login import login_required
@@ -150,6 +151,17 @@ def _replace_sessions(app: Flask) -> None:
     app.session_interface = _Sessions()
 
 
+def _leave_a_misspelled_endpoint_open(app: Flask) -> None:
+    app.extensions["test_smsverify"].guard(app, except_=["open_veiw", "open_view", "log*"])
+
+
+def _leave_a_view_of_a_blueprint_open(app: Flask) -> None:
+    billing = Blueprint("billing", __name__)
+    billing.add_url_rule("/terms", "terms", lambda: "terms")
+    app.extensions["test_smsverify"].guard(billing, except_=["terms", "billing.terms", "prices"])
+    app.register_blueprint(billing)
+
+
 def _guard_above_the_route(app: Flask) -> None:
     @require_verified_mobile
     @login_required
@@ -168,6 +180,8 @@ def _guard_above_the_route(app: Flask) -> None:
     ("change", "expected"),
     [
         (_guard_above_the_route, "error guards: invoices: the route bypasses"),
+        (_leave_a_misspelled_endpoint_open, "warning guards: except_ names open_veiw, which is no"),
+        (_leave_a_view_of_a_blueprint_open, "warning guards: except_ names prices, which is no"),
         (_without_proxy, "warning address: there is no ProxyFix"),
         (_without_login_manager, "error login: there is no Flask-Login"),
         (_exempt, "warning csrf: the pages are exempt"),
@@ -269,13 +283,16 @@ def test_the_column_in_the_database_counts_and_not_the_model(
         assert problem.startswith(start)
 
 
-def test_no_tables_at_all_are_a_line_each(make_host: Callable[..., Flask]) -> None:
+def test_missing_tables_are_one_line(make_host: Callable[..., Flask]) -> None:
     app = make_host()
+    alter(app, "DROP TABLE smsverify_challenge", "DROP TABLE smsverify_used_token")
+    [found] = problems(app)
+    assert "smsverify_challenge, smsverify_used_token are missing. Run flask db" in found
     with app.app_context():
         db.drop_all()
-    found = problems(app)
-    assert any("smsverify_challenge is missing" in problem for problem in found)
-    assert any("the table host_user is missing" in problem for problem in found)
+    found_all = problems(app)
+    assert any(re.search("error tables: all [0-9]+ are missing", problem) for problem in found_all)
+    assert any("the table host_user is missing" in problem for problem in found_all)
 
 
 # --- the command --------------------------------------------------------------------------------

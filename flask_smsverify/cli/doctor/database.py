@@ -72,21 +72,32 @@ def _check_storage_engine(state: AppState) -> Iterator[Finding]:
 
 def check_tables(state: AppState) -> Iterator[Finding]:
     """Every table has the columns and the unique keys that the package relies on."""
-    is_good = True
-    tables = state.db.metadata.tables
     try:
-        inspector = sqlalchemy.inspect(state.db.engine)
-        for name in Base.metadata.tables:
-            schema = state.db.metadata.schema
-            table = tables[f"{schema}.{name}" if schema else name]
-            for problem in _problems_of(inspector, table, _schema_of(state, table)):
-                is_good = False
-                yield Finding("error", "tables", f"{problem}. {_MIGRATE}")
+        problems = list(_problems_of_tables(state))
     except SQLAlchemyError as error:
         yield Finding("error", "tables", f"cannot be inspected: {_describe(error)}")
         return
-    if is_good:
+    for problem in problems:
+        yield Finding("error", "tables", f"{problem}. {_MIGRATE}")
+    if not problems:
         yield Finding("ok", "tables", f"all {len(Base.metadata.tables)} are complete")
+
+
+def _problems_of_tables(state: AppState) -> Iterator[str]:
+    inspector = sqlalchemy.inspect(state.db.engine)
+    missing = []
+    for name in Base.metadata.tables:
+        schema = state.db.metadata.schema
+        table = state.db.metadata.tables[f"{schema}.{name}" if schema else name]
+        translated = _schema_of(state, table)
+        if inspector.has_table(table.name, schema=translated):
+            yield from _problems_of(inspector, table, translated)
+        else:
+            missing.append(table.name)
+    if len(missing) == len(Base.metadata.tables):
+        yield f"all {len(missing)} are missing"
+    elif missing:
+        yield f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
 
 
 def _schema_of(state: AppState, table: Table) -> str | None:
@@ -97,9 +108,6 @@ def _schema_of(state: AppState, table: Table) -> str | None:
 
 
 def _problems_of(inspector: Inspector, table: Table, schema: str | None) -> Iterator[str]:
-    if not inspector.has_table(table.name, schema=schema):
-        yield f"{table.name} is missing"
-        return
     found = {column["name"]: column for column in inspector.get_columns(table.name, schema=schema)}
     for column in table.columns:
         if column.name not in found:

@@ -12,6 +12,7 @@ from flask_wtf import CSRFProtect
 from jinja2 import Environment, TemplateError, nodes
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ...open_endpoints import matches
 from ...state import AppState
 from .finding import Check, Finding
 
@@ -46,6 +47,26 @@ def check_guards(state: AppState) -> Iterator[Finding]:
             f"{', '.join(sorted(bypassed))}: the route bypasses require_verified_mobile. Put the "
             "decorator below the route",
         )
+
+
+def check_exceptions(state: AppState) -> Iterator[Finding]:
+    """An endpoint that a guard should leave open, and that does not exist, is misspelled."""
+    names = set(state.app.view_functions)
+    for owner, functions in state.app.before_request_funcs.items():
+        inner = {name.removeprefix(f"{owner}.") for name in names} if owner else set()
+        for function in functions:
+            unknown = [
+                pattern
+                for pattern in getattr(function, "smsverify_except", ())
+                if not any(matches(name, [pattern]) for name in names | inner)
+            ]
+            if unknown:
+                yield Finding(
+                    "warning",
+                    "guards",
+                    f"except_ names {', '.join(unknown)}, which is no endpoint, so nothing is left "
+                    "open for it",
+                )
 
 
 def check_session_cookie(state: AppState) -> Iterator[Finding]:
@@ -232,6 +253,7 @@ def _blocks_of(environment: Environment, name: str) -> set[str]:
 
 CHECKS: tuple[Check, ...] = (
     check_guards,
+    check_exceptions,
     check_session_cookie,
     check_session_domain,
     check_session_renewal,

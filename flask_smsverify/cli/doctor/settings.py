@@ -37,6 +37,12 @@ def check_development_settings(state: AppState) -> Iterator[Finding]:
         yield Finding(
             "warning", "mode", f"the app is in {mode} mode; what follows is about production"
         )
+    if settings.simulator_url and not settings.senders:
+        yield Finding(
+            "error",
+            "SIMULATOR_URL",
+            "has no effect, because SENDERS is empty: codes are printed to the console",
+        )
     if settings.simulator_url:
         yield Finding(
             "error", "SIMULATOR_URL", "is set: the app does not start in production. Remove it"
