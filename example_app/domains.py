@@ -71,9 +71,10 @@ def register() -> str | Response:
 def renew(name: str) -> Response:
     """Renew a domain for a year."""
     domain = _find_own_domain(name)
+    is_current = request.form.get("expires_on") == domain.expires_on.isoformat() and _lock(domain)
     if _has_waiting_order(name):
         flash(_already_ordered(name), "error")
-    elif request.form.get("expires_on") != domain.expires_on.isoformat():
+    elif not is_current:
         # The page was older than the last renewal, for example after a second click.
         flash(tr("این دامنه به‌تازگی تمدید شده است.", "This domain was renewed just now."), "error")
     elif domain.renewed_until > today() + MAX_PERIOD:
@@ -111,6 +112,19 @@ def transfer(name: str) -> str:
 
 def _find_own_domain(name: str) -> Domain:
     return db.first_or_404(db.select(Domain).filter_by(name=name, user_id=current_user.id))
+
+
+def _lock(domain: Domain) -> bool:
+    """Lock a domain until the commit, and return whether it still has this expiry date.
+
+    A request that renews the domain at the same time waits here, and then finds another date.
+    """
+    locked = db.session.execute(
+        db.update(Domain)
+        .where(Domain.id == domain.id, Domain.expires_on == domain.expires_on)
+        .values(expires_on=domain.expires_on)
+    )
+    return locked.rowcount == 1
 
 
 def _has_waiting_order(name: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from example_shop import Browser, log_in
 from flask import Flask
+from parallel import race
 from sqlalchemy import text
 
 from example_app.extensions import db, smsverify
@@ -412,6 +413,28 @@ def test_the_same_page_renews_a_domain_once_and_for_ten_years_at_most(open_shop)
     sara.open("/domains")
     page = sara.press("Renew for a year: 150,000 toman", within="atr-sara.ir")
     assert "at most 10 years" in page
+
+
+@pytest.mark.race
+def test_simultaneous_renewals_of_a_domain_from_the_same_page_renew_it_once(make_shop):
+    shop = make_shop(
+        WTF_CSRF_ENABLED=False,
+        SMSVERIFY_SENDERS={"memory": {"gateway": "memory"}},
+        SMSVERIFY_AREAS={"domains": False},
+    )
+    clients = [log_in(shop, "sara") for _ in range(4)]
+    old = today() + timedelta(days=212)
+
+    def renew(number: int) -> None:
+        form = {"expires_on": old.isoformat()}
+        response = clients[number].post("/domains/atr-sara.ir/renew", data=form)
+        assert response.status_code == 302
+
+    assert race(len(clients), renew) == {"ok": 4}
+    with shop.app_context():
+        expires_on = db.session.scalar(db.select(Domain.expires_on).filter_by(name="atr-sara.ir"))
+        assert expires_on == old + timedelta(days=365)
+        assert db.session.get(RegistrarAccount, 1).credit == 2_000_000 - 150_000
 
 
 def test_only_free_and_valid_names_can_be_registered(open_shop):
