@@ -28,6 +28,7 @@ class Keyring:
             key = hmac.digest(raw, _SALT + b" " + app_id.encode(), hashlib.sha256)
             self._keys.setdefault(hmac.digest(key, b"id", hashlib.sha256).hex()[:8], key)
         self.current_id = next(iter(self._keys))
+        self._oldest = list(self._keys.values())[-1]
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self._keys)}>"
@@ -66,14 +67,20 @@ class Keyring:
 
         It is made with the oldest configured key, so that adding a new key changes no digest.
         """
-        return self.digests(*parts)[-1]
+        return self._digest(parts).hex()
 
     def key(self, *parts: str) -> int:
         """Return the first 64 bits of `digest` as a signed number, which a BIGINT column holds."""
-        return int.from_bytes(bytes.fromhex(self.digest(*parts)[:16]), signed=True)
+        return int.from_bytes(self._digest(parts)[:8], signed=True)
+
+    def _digest(self, parts: Sequence[str]) -> bytes:
+        return hmac.digest(self._oldest, _join(parts), hashlib.sha256)
 
 
 def _join(parts: Sequence[str]) -> bytes:
     """Join the parts with their lengths, so that different lists give different bytes."""
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4) + part for part in encoded)
+    joined = bytearray()
+    for part in parts:
+        encoded = part.encode()
+        joined += len(encoded).to_bytes(4) + encoded
+    return bytes(joined)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import bindparam, false, func, select, true
 from sqlalchemy.orm import Session, aliased
@@ -87,6 +87,7 @@ class Target:
 class Guess:
     """A guess within its transaction.
 
+    :param key: whose guesses it counts among.
     :param standing: the account's verification; None without one.
     :param streak: what counts the failures where there is no account.
     """
@@ -94,9 +95,20 @@ class Guess:
     challenge: Challenge
     typed: str = field(repr=False)
     target: Target
+    key: int
     standing: Verification | None
     streak: Streak | None
     row: RowValues = field(repr=False)
+
+
+class _Keys(NamedTuple):
+    """The keys to lock for a guess.
+
+    :param guesses: whose guesses it counts among.
+    """
+
+    mobile: int
+    guesses: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,16 +244,16 @@ class CodeChecker:
         mobile = target.mobile
         claimant: Claimant | None = None
         while True:
-            keys = self._ownership.lock_keys(mobile, target.user_id)
-            keys.append(self._keys.guesses(mobile, target.user_id))
+            keys = _Keys(self._keys.mobile(mobile), self._keys.guesses(mobile, target.user_id))
 
             def locked(
                 session: Session,
                 held: Held,
                 mobile: str = mobile,
+                keys: _Keys = keys,
                 claimant: Claimant | None = claimant,
             ) -> T:
-                guess = self._read(session, held, target, mobile, code)
+                guess = self._read(session, held, target, mobile, keys, code)
                 if not is_counted:
                     self._refuse_closed(guess, self._ledger.clock())
                 return work(session, guess, claimant)
@@ -254,24 +266,23 @@ class CodeChecker:
                 claimant = self._ownership.prepare(mobile, target.user_id)
 
     def _read(
-        self, session: Session, held: Held, target: Target, mobile: str, code: object
+        self, session: Session, held: Held, target: Target, mobile: str, keys: _Keys, code: object
     ) -> Guess:
         """Read everything that the guess depends on."""
         now = self._ledger.clock()
-        guesses = self._keys.guesses(mobile, target.user_id)
         statement = self._statement(
             has_account=target.user_id is not None, by_id=target.challenge_id is not None
         )
         parameters = {
             "now": to_ms(now),
-            "guesses": guesses,
+            "guesses": keys.guesses,
             "challenge_id": target.challenge_id,
             "user_id": target.user_id,
             "purpose": target.purpose,
             "created_before": now + CLOCK_SKEW,
             "holder_mobile": mobile,
-            "mobile_claim": claim_id(self._keys.mobile(mobile)),
-            "account_claim": claim_id(guesses),
+            "mobile_claim": claim_id(keys.mobile),
+            "account_claim": claim_id(keys.guesses),
         }
         row = statement.one(session, parameters)
         held.require(row["mobile_claim"], row["account_claim"])
@@ -285,6 +296,7 @@ class CodeChecker:
             challenge,
             typed,
             target,
+            keys.guesses,
             from_row(session, Verification, row, "standing_"),
             from_row(session, Streak, row, "streak_"),
             row,
@@ -377,7 +389,7 @@ class CodeChecker:
             self._guesses.overruns(
                 session,
                 guess.row,
-                self._keys.guesses(challenge.mobile, challenge.user_id),
+                guess.key,
                 to_ms(now),
                 is_first=challenge.attempts == 0,
             )
@@ -407,8 +419,7 @@ class CodeChecker:
         challenge = guess.challenge
         is_first = challenge.attempts == 0
         challenge.attempts += 1
-        subject = self._keys.guesses(challenge.mobile, challenge.user_id)
-        counted = self._counted(session, guess, subject, now)
+        counted = self._counted(session, guess, now)
         counted.failures += 1
         session.flush()  # the rows of this user, before the row that all guesses share
         self._locks.lock_site(session, SITE_GUESSES)
@@ -421,14 +432,12 @@ class CodeChecker:
             session,
             site,
             to_ms(now),
-            guesses=subject,
+            guesses=guess.key,
             ip=keys.get("ip"),
             network=keys.get("network"),
         )
 
-    def _counted(
-        self, session: Session, guess: Guess, subject: int, now: datetime
-    ) -> Verification | Streak:
+    def _counted(self, session: Session, guess: Guess, now: datetime) -> Verification | Streak:
         """Return the row that counts the failures in a row, creating it if needed."""
         user_id = guess.challenge.user_id
         if user_id is not None:
@@ -437,7 +446,7 @@ class CodeChecker:
                 session.add(guess.standing)
             return guess.standing
         if guess.streak is None:
-            guess.streak = Streak(subject=subject, failures=0)
+            guess.streak = Streak(subject=guess.key, failures=0)
             session.add(guess.streak)
         guess.streak.updated_at = now
         return guess.streak
@@ -475,9 +484,7 @@ class CodeChecker:
             raise NoChallenge("the code was used before")
         # `native_key` stays: the gateway may still accept the challenge's other codes.
         challenge.close(Challenge.VERIFIED)
-        pace = self._keys.for_send(
-            challenge.mobile, challenge.user_id, None, purpose=challenge.purpose
-        ).pace
+        pace = self._keys.pace(challenge.mobile, challenge.user_id, challenge.purpose)
         self._sends.weigh_proved(session, challenge.id, pace)
         # A number that was never the account's ends no streak of failures.
         if guess.standing is not None and challenge.purpose != NEW_NUMBER:

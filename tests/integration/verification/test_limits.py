@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parallel import outcome, race
 from sqlalchemy import event, select, text
 
-from flask_smsverify import signals
+from flask_smsverify import keyring, signals
 from flask_smsverify.db.models import UsageSend
 from flask_smsverify.db.prepared import PreparedSelect
 from flask_smsverify.errors import NotCarried, RateLimited, Unavailable
@@ -467,3 +467,20 @@ def count_transactions(flow: Flow, work: Callable[[], object]) -> int:
     finally:
         event.remove(flow.state.ledger.engine, "commit", on_commit)
     return count
+
+
+def test_a_check_derives_each_key_once(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    challenge = flow.start(1)
+    wrong, right = flow.wrong(challenge), flow.code(challenge)
+    derived: Counter[tuple[str, ...]] = Counter()
+    join = keyring._join
+
+    def count(parts: Sequence[str]) -> bytes:
+        derived[tuple(parts)] += 1
+        return join(parts)
+
+    monkeypatch.setattr(keyring, "_join", count)
+    for code in (wrong, right):
+        outcome(lambda code=code: flow.verifier.check(flow.user(1), code, ip="192.0.2.1"))
+        assert max(derived.values()) == 1
+        derived.clear()
