@@ -79,6 +79,7 @@ from .verification.devices import DeviceTokens
 from .verification.issue import CodeDispatcher, CodeIssuer
 from .verification.limits import SendLimits
 from .verification.native import NativeCodes
+from .verification.overview import Overviews
 from .verification.ownership import Ownership
 from .verification.policy import Policy
 from .verification.pressure import SendPressure
@@ -293,6 +294,9 @@ def build_state(
         delivery=delivery,
         announcer=announcer,
     )
+    overviews = Overviews(
+        ledger, rules, policy, keys=keys, keyring=keyring, guesses=guess_log, users=users
+    )
     verifier = Verifier(
         ledger,
         Stories(
@@ -313,7 +317,8 @@ def build_state(
             changes=MobileChanges(
                 ledger,
                 rules,
-                CodeFlow(challenges=challenges, issuer=issuer, checker=checker),
+                CodeFlow(issuer=issuer, checker=checker),
+                overviews=overviews,
                 ownership=ownership,
                 counters=counters,
                 keyring=keyring,
@@ -325,8 +330,7 @@ def build_state(
         challenges=challenges,
         tokens=tokens,
         devices=devices,
-        guesses=guess_log,
-        keys=keys,
+        overviews=overviews,
         policy=policy,
         rules=rules,
         users=users,

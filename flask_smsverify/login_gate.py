@@ -19,6 +19,7 @@ from .guard import decide
 from .session_renewal import drop_own_keys, renew_session
 from .state import AppState, get_state
 from .users import current_user, is_active, is_logged_in, unwrap
+from .verification.policy import Status
 from .verification.rules import CLOCK_SKEW
 
 #: The session key of a login that waits for a code.
@@ -84,14 +85,14 @@ def _flask_login_user(state: AppState, user: Any, pending: dict[str, Any]) -> An
 # --- the first number of an account ---------------------------------------------------------------
 
 
-def is_vouched_for(state: AppState, user: Any) -> bool:
-    """Return whether the pending login of this user may prove a number.
+def is_vouched_for(state: AppState, status: Status) -> bool:
+    """Return whether the pending login of a user with this status may prove a number.
 
     A password alone suffices for a number that the account has proved before. For its first one,
     `SMSVERIFY_LOGIN_GATE_FIRST_PROOF` decides.
     """
     mode = state.settings.login_gate_first_proof
-    if mode == "phone" or state.verifier.status(user).verified_at is not None:
+    if mode == "phone" or status.verified_at is not None:
         return True
     return mode == "email" and session.get(_PENDING_LOGIN, {}).get("vouched") is True
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Insert, Table, insert
+from sqlalchemy import ColumnElement, Insert, Table, insert, inspect
 from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm.util import AliasedClass
 
 from .models import Base
 from .prepared import RowValues
@@ -15,9 +16,10 @@ from .prepared import RowValues
 M = TypeVar("M", bound=Base)
 
 
-def labelled(model: type[Base], prefix: str) -> list[ColumnElement[Any]]:
-    """Return the columns of a table, each labelled with a prefix before its name."""
-    return [column.label(prefix + column.key) for column in model.__table__.columns]
+def labelled(model: type[Base] | AliasedClass[Any], prefix: str) -> list[ColumnElement[Any]]:
+    """Return the columns of a table or its alias, each labelled with a prefix and its name."""
+    table: Any = inspect(model).selectable
+    return [column.label(prefix + column.key) for column in table.columns]
 
 
 def from_row(session: Session, model: type[M], row: RowValues, prefix: str) -> M | None:

@@ -510,10 +510,6 @@ class GuessLog:
         return [self._site_table(limit) for limit in self._limits["site_failures"]]
 
     @cached_property
-    def _counts_statement(self) -> PreparedSelect:
-        return PreparedSelect(select(*self.counts.columns).select_from(self.counts.source))
-
-    @cached_property
     def _site_statement(self) -> PreparedSelect:
         columns, source = _join(self._site_tables)
         return PreparedSelect(select(*columns).select_from(source))
@@ -551,16 +547,6 @@ class GuessLog:
         if not is_first:
             found += self.site_overruns(session, row, now_ms)
         return found
-
-    def wait(self, session: Session, guesses: int, now_ms: int, *, is_first: bool) -> int:
-        """Return whole seconds until a guess of this subject is allowed; 0 if one is now.
-
-        :param is_first: whether it would be the first guess of its challenge.
-        """
-        parameters = {"now": now_ms, "guesses": guesses}
-        row = self._counts_statement.one(session, parameters)
-        overruns = self.overruns(session, row, guesses, now_ms, is_first=is_first)
-        return max((overrun.wait for overrun in overruns), default=0)
 
     def site_overruns(self, session: Session, row: RowValues, now_ms: int) -> list[Overrun]:
         """Return the limits of the whole site that are used up.

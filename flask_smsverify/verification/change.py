@@ -39,9 +39,11 @@ from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel
 from ..settings import Limit
-from .challenges import Challenges, Subject
+from .challenges import Subject
 from .check import CodeChecker, Proof, carrier_of
 from .issue import CodeIssuer
+from .open_changes import is_due, is_proved, is_valid, open_change_key
+from .overview import Overview, Overviews
 from .ownership import Granted, Ownership
 from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
 from .tokens import UndoTokens
@@ -54,18 +56,12 @@ _STARTS = (Limit(3, _DAY),)
 #: Calls of a gateway with notices to old numbers, for one account. More than `_STARTS`, because a
 #: notice that no sender accepted is sent again.
 _NOTICES = (Limit(10, _DAY),)
-#: The old number must confirm within this time after the new one was proved.
-_CONFIRM_WITHIN = timedelta(hours=1)
-#: A change that waited is applied within this time after its delay. Later the new number may belong
-#: to somebody else.
-_APPLY_WITHIN = timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodeFlow:
     """The stories of a code that a change uses."""
 
-    challenges: Challenges
     issuer: CodeIssuer
     checker: CodeChecker
 
@@ -79,6 +75,7 @@ class MobileChanges:
         rules: Rules,
         codes: CodeFlow,
         *,
+        overviews: Overviews,
         ownership: Ownership,
         counters: Counters,
         keyring: Keyring,
@@ -89,6 +86,7 @@ class MobileChanges:
         self._ledger = ledger
         self._rules = rules
         self._codes = codes
+        self._overviews = overviews
         self._ownership = ownership
         self._counters = counters
         self._keyring = keyring
@@ -98,17 +96,7 @@ class MobileChanges:
 
     def current(self, user: object) -> MobileChange | None:
         """Return the user's open change; None without one."""
-        user_id, own = self._users.id_of(user), self._users.mobile_of(user)
-        now = self._ledger.clock()
-
-        def work(session: Session) -> MobileChange | None:
-            change = self._open_change(session, user_id)
-            if change is None:
-                return None
-            standing = session.get(Verification, user_id)
-            return change if _is_valid(change, standing, own, now) else None
-
-        return self._ledger.read(work)
+        return self._overviews.read(user).change
 
     def has_just_changed(self, user: object) -> bool:
         """Return whether a change of the user was applied within the last minute."""
@@ -152,7 +140,7 @@ class MobileChanges:
         def work(session: Session, others: list[Verification]) -> MobileChange:
             now = self._ledger.clock()
             standing = session.get(Verification, user_id, with_for_update=True)
-            if standing is None or not _is_proved(standing) or standing.mobile != own:
+            if standing is None or not is_proved(standing) or standing.mobile != own:
                 raise NoChallenge("the old number is no longer proved")
             if not self._ownership.has_room_for(claimant, others):
                 raise MobileTaken
@@ -186,56 +174,70 @@ class MobileChanges:
     # --- 2a: confirm by the old number ----------------------------------------------------------
 
     def send_to_old(
-        self, user: object, *, channel: Channel = "sms", ip: str | None = None
+        self,
+        user: object,
+        *,
+        channel: Channel = "sms",
+        ip: str | None = None,
+        overview: Overview | None = None,
     ) -> Challenge:
         """Send a code to the old number.
 
+        :param overview: the user's, if the caller has read it.
         :raises NoChallenge: no change is open.
         :raises: what `Verifier.start` raises.
         """
-        change = self._require(user)
+        change = _require(overview or self._overviews.read(user))
         subject = Subject(change.user_id, change.old_mobile, change.old_mobile, OLD_NUMBER)
         return self._codes.issuer.issue(subject, channel, ip)
 
-    def code_to_old(self, change: MobileChange) -> Challenge | None:
-        """Return the latest challenge of a change's old number; None before the first send."""
-        challenge = self._codes.challenges.latest(change.user_id, OLD_NUMBER)
-        is_of_change = challenge is not None and challenge.created_at >= change.proved_at
-        return challenge if is_of_change else None
-
-    def confirm(self, user: object, code: object, *, ip: str | None = None) -> Verification:
+    def confirm(
+        self,
+        user: object,
+        code: object,
+        *,
+        ip: str | None = None,
+        overview: Overview | None = None,
+    ) -> Verification:
         """Check the code that was sent to the old number, and apply the change.
 
+        :param overview: the user's, if the caller has read it.
         :raises NoChallenge: no change is open, or no code was sent.
         :raises MobileTaken: other accounts hold the new number by now.
         :raises: what `Verifier.check` raises.
         """
-        change = self._require(user)
-        if self.code_to_old(change) is None:
+        overview = overview or self._overviews.read(user)
+        change = _require(overview)
+        if overview.to_old is None:
             raise NoChallenge("no code was sent to the old number")
         self._check(user, code, ip, OLD_NUMBER)
         return self._apply(user, change, is_confirmed=True)
 
     # --- 2b: or wait ----------------------------------------------------------------------------
 
-    def delay(self, user: object, *, link: Callable[[str], str]) -> MobileChange:
+    def delay(
+        self, user: object, *, link: Callable[[str], str], overview: Overview | None = None
+    ) -> MobileChange:
         """Let the change wait, because the old number cannot confirm it.
 
         The delay starts when a sender has accepted the notice to the old number. Nothing happens
         if it has started already.
 
         :param link: returns the address that undoes the change, from its token.
+        :param overview: the user's, if the caller has read it.
         :raises NoChallenge: no change is open.
         :raises AccountLocked: staff must unlock the account.
         :raises RateLimited: too many notices were sent.
         :raises NoticeFailed: no sender accepted the notice, or it is unknown whether one did.
         :raises ChannelUnavailable: no sender can send texts.
         """
-        change = self._require(user)
+        overview = overview or self._overviews.read(user)
+        change = _require(overview)
         if change.state == MobileChange.DELAYED:
             return change
         own = self._users.mobile_of(user)
-        self._ledger.read(lambda session: self._refuse_locked(session, change.user_id))
+        if overview.is_locked:
+            raise AccountLocked
         charge = Charge("change_notices", change.user_id, _NOTICES)
         self._counters.reserve([charge], self._ledger.clock())
         try:
@@ -260,13 +262,20 @@ class MobileChanges:
 
     # --- 3: apply -------------------------------------------------------------------------------
 
-    def apply_due(self, user: object) -> bool:
+    def is_due(self, overview: Overview) -> bool:
+        """Return whether the open change has waited long enough to be applied."""
+        change = overview.change
+        return change is not None and is_due(change, self._ledger.clock())
+
+    def apply_due(self, user: object, *, overview: Overview | None = None) -> bool:
         """Apply a change whose delay is over. Errors are logged: the old number stays.
 
+        :param overview: the user's, if the caller has read it.
         :returns: whether the user has the new number now.
         """
-        change = self.current(user)
-        if change is None or not _is_due(change, self._ledger.clock()):
+        overview = overview or self._overviews.read(user)
+        change = overview.change
+        if change is None or not self.is_due(overview):
             return False
         try:
             self._apply(user, change, is_confirmed=False)
@@ -292,7 +301,7 @@ class MobileChanges:
         def work(session: Session, others: list[Verification]) -> Granted | None:
             now = self._ledger.clock()
             locked = self._lock_valid(session, change, own, now)
-            if not is_confirmed and not _is_due(locked, now):
+            if not is_confirmed and not is_due(locked, now):
                 raise NoChallenge("the delay of the change is not over")
             granted = None
             if not self._is_proved_since(locked, others):
@@ -395,18 +404,12 @@ class MobileChanges:
     # --- shared ---------------------------------------------------------------------------------
 
     def _open_key(self, user_id: str) -> str:
-        return self._keyring.digest("mobile change", user_id)
+        return open_change_key(self._keyring, user_id)
 
     def _open_change(self, session: Session, user_id: str) -> MobileChange | None:
         return session.scalars(
             select(MobileChange).where(MobileChange.open_key == self._open_key(user_id))
         ).one_or_none()
-
-    def _require(self, user: object) -> MobileChange:
-        change = self.current(user)
-        if change is None:
-            raise NoChallenge("no change is open")
-        return change
 
     def _lock_valid(
         self, session: Session, change: MobileChange, own: str | None, now: datetime
@@ -418,46 +421,17 @@ class MobileChanges:
         """
         standing = session.get(Verification, change.user_id, with_for_update=True)
         locked = session.get(MobileChange, change.id, with_for_update=True)
-        if locked is None or not _is_valid(locked, standing, own, now):
+        if locked is None or not is_valid(locked, standing, own, now):
             raise NoChallenge("the change is no longer open")
-        self._refuse_locked(session, change.user_id)
-        return locked
-
-    def _refuse_locked(self, session: Session, user_id: str) -> None:
-        standing = session.get(Verification, user_id)
         if standing is not None and self._rules.is_locked(standing):
             raise AccountLocked
+        return locked
 
 
-def _is_proved(standing: Verification) -> bool:
-    """Return whether the mobile counts as proved. An aged proof does, a revoked one does not."""
-    return standing.verified_at is not None and standing.revoked_at is None
-
-
-def _is_valid(
-    change: MobileChange, standing: Verification | None, own: str | None, now: datetime
-) -> bool:
-    """Return whether a change can still be applied.
-
-    It cannot after the host has changed the mobile, after a revocation, and after a new proof of
-    the old number, which is not lost then.
-
-    :param own: the user's mobile today.
-    """
-    if not change.is_open or standing is None or not _is_proved(standing):
-        return False
-    if not change.old_mobile == standing.mobile == own:
-        return False
-    if standing.granted_at is not None and standing.granted_at > change.proved_at:
-        return False
-    if change.applies_at is None:
-        return now < change.proved_at + _CONFIRM_WITHIN
-    return now < change.applies_at + _APPLY_WITHIN
-
-
-def _is_due(change: MobileChange, now: datetime) -> bool:
-    """Return whether the delay of a change is over."""
-    return change.applies_at is not None and now >= change.applies_at
+def _require(overview: Overview) -> MobileChange:
+    if overview.change is None:
+        raise NoChallenge("no change is open")
+    return overview.change
 
 
 def _close(session: Session, change: MobileChange, state: str, now: datetime) -> None:

@@ -13,22 +13,18 @@ claimed in it. Nobody waits for it with a lock that others need.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
 from ..db.models import Challenge, Message, Verification
-from ..db.types import to_ms
 from ..errors import InvalidToken, MobileRequired, NoChallenge
-from ..limits.policy import LimitPolicy
-from ..limits.usage import GuessLog
 from ..senders.base import Channel
 from .accounts import Accounts, check_line
-from .challenges import Challenges, Subject, is_expired, is_void, latest_challenge
+from .challenges import Challenges, Subject, is_void
 from .change import MobileChanges
 from .check import CodeChecker, Proof
 from .claim import TokenClaim
@@ -37,6 +33,7 @@ from .devices import DeviceTokens
 from .expiring import ExpiringProof, find_expiring
 from .issue import CodeIssuer
 from .native import is_token_used
+from .overview import Overviews
 from .policy import Policy, Status
 from .rules import CLOCK_SKEW, Rules, Users
 from .tokens import ProofTokens
@@ -67,8 +64,7 @@ class Verifier:
         challenges: Challenges,
         tokens: ProofTokens,
         devices: DeviceTokens,
-        guesses: GuessLog,
-        keys: LimitPolicy,
+        overviews: Overviews,
         policy: Policy,
         rules: Rules,
         users: Users,
@@ -87,8 +83,8 @@ class Verifier:
         self._tokens = tokens
         #: The tokens of devices that have proved a mobile.
         self.devices = devices
-        self._guesses = guesses
-        self._keys = keys
+        #: What the pages show, each read by one SELECT.
+        self.overviews = overviews
         self._policy = policy
         self._rules = rules
         self._users = users
@@ -273,53 +269,7 @@ class Verifier:
         """Return a user's status with the open challenge, if there is one. Reads the ledger."""
         if self._users.is_exempt(user):
             return Status("exempt", self._users.mobile_of(user), exempt=True)
-        user_id, mobile = self._users.id_of(user), self._users.mobile_of(user)
-        now = self._ledger.clock()
-
-        def work(session: Session) -> tuple[Verification | None, Challenge | None]:
-            row = session.get(Verification, user_id)
-            return row, latest_challenge(session, user_id, "verify", now)
-
-        row, challenge = self._ledger.read(work)
-        status = replace(self._policy.status(row, mobile, now), latest=challenge)
-        if row is not None and self._rules.is_locked(row):
-            return replace(status, locked=True)
-        if challenge is None or not self._is_open(challenge, mobile, now):
-            return status
-        state = status.state if status.state == "verified" else "pending"
-        return replace(status, state=state, challenge=challenge)
-
-    def _is_open(self, challenge: Challenge, mobile: str | None, now: datetime) -> bool:
-        is_pending = challenge.state == Challenge.PENDING
-        return is_pending and not is_expired(challenge, now) and not is_void(challenge, mobile)
-
-    def needs_fresh_login(
-        self, user: object, status: Status, wanted: str | None, *, has_fresh_login: bool
-    ) -> bool:
-        """Return whether a fresh login must precede the proof of another mobile.
-
-        It must if the user's current mobile was ever proved (OWASP ASVS 5.0, 7.5.1).
-
-        :param status: the user's status.
-        :param wanted: the mobile to prove, in E.164; None if there is none.
-        """
-        return not has_fresh_login and self.replaces_proved(user, status, wanted)
-
-    def replaces_proved(self, user: object, status: Status, wanted: str | None) -> bool:
-        """Return whether a mobile would replace one that the user has proved.
-
-        An aged proof counts, a revoked one does not.
-
-        :param status: the user's status.
-        :param wanted: the mobile to prove, in E.164; None if there is none.
-        """
-        if wanted is None or wanted == status.mobile:
-            return False
-        if status.exempt:  # the status of an exempt user does not show the proof
-            user_id = self._users.id_of(user)
-            row = self._ledger.read(lambda session: session.get(Verification, user_id))
-            status = self._policy.status(row, status.mobile, self._ledger.clock())
-        return status.verified_at is not None
+        return self.overviews.read(user).status
 
     # --- staff ----------------------------------------------------------------------------------
 
@@ -413,12 +363,4 @@ class Verifier:
 
     def guess_wait(self, user: object) -> int:
         """Return whole seconds until this user may guess again; 0 if now."""
-        user_id = self._users.id_of(user)
-        subject, now = self._keys.guesses("", user_id), self._ledger.clock()
-
-        def work(session: Session) -> int:
-            challenge = latest_challenge(session, user_id, "verify", now)
-            is_first = challenge is None or challenge.attempts == 0
-            return self._guesses.wait(session, subject, to_ms(now), is_first=is_first)
-
-        return self._ledger.read(work)
+        return self.overviews.read(user).guess_wait

@@ -59,7 +59,7 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
             visitor = current_visitor()
             if visitor is None:
                 return _refuse_anonymous()
-            get_state().verifier.changes.apply_due(visitor.user)
+            visitor = _with_due_change(visitor)
             if _needs_first_proof(visitor):
                 return _refuse_first_proof()
             return view(visitor, **values)
@@ -69,6 +69,15 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
             return refuse(problem_from_error(error))
 
     return wrapped
+
+
+def _with_due_change(visitor: Visitor) -> Visitor:
+    """Apply a change of the visitor's number whose delay is over."""
+    changes = get_state().verifier.changes
+    if not changes.is_due(visitor.overview):
+        return visitor
+    changes.apply_due(visitor.user, overview=visitor.overview)
+    return visitor.after_write()
 
 
 def _answer_exempt() -> ResponseReturnValue:
@@ -99,7 +108,7 @@ def _needs_first_proof(visitor: Visitor) -> bool:
     is_allowed = endpoint == "smsverify.leave" or endpoint.startswith("smsverify.first_proof")
     if is_allowed or not visitor.is_login_pending:
         return False
-    return not is_vouched_for(get_state(), visitor.user)
+    return not is_vouched_for(get_state(), visitor.status)
 
 
 def _refuse_first_proof() -> ResponseReturnValue:

@@ -90,11 +90,10 @@ def confirm(visitor: Visitor) -> ResponseReturnValue:
     if change is None:
         return redirect(url_for("smsverify.mobile", next=target.url))
     problem, typed = pop_problem(visitor.id)
-    status = get_state().verifier.status(visitor.user)
     return render_page(
         "change.html",
         current_ui(),
-        page_view(visitor, status, target),
+        page_view(visitor, target),
         problem,
         pop_notice(visitor.id),
         sv_typed_code=typed.get("code", ""),
@@ -111,32 +110,37 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
     changes = get_state().verifier.changes
     try:
         if is_set(form.get("lost")):
-            changes.delay(visitor.user, link=_undo_url)
+            changes.delay(visitor.user, link=_undo_url, overview=visitor.overview)
         elif "code" in form:
-            changes.confirm(visitor.user, form["code"], ip=client_address())
+            changes.confirm(
+                visitor.user, form["code"], ip=client_address(), overview=visitor.overview
+            )
             if not wants_json():
                 flash_success()
-            return succeed(visitor, target, is_done=True)
+            return succeed(visitor.after_write(), target, is_done=True)
         else:
-            change = changes.current(visitor.user)
-            before = changes.code_to_old(change) if change is not None else None
+            before = visitor.overview.to_old
             sent = changes.send_to_old(
                 visitor.user,
                 channel=read_channel(form.get("channel", "sms")),
                 ip=client_address(),
+                overview=visitor.overview,
             )
             if before is not None and before.id == sent.id and not wants_json():
                 flash_notice("sent_again" if sent.channel == "sms" else "calling", visitor.id)
     except SMSVerifyError as error:
-        is_open = changes.current(visitor.user) is not None
+        problem = problem_from_error(error)
+        if wants_json():
+            return fail(visitor, problem, target)
+        is_open = visitor.after_write().overview.change is not None
         is_closed = isinstance(error, NoChallenge) and not is_open
-        if is_closed and not wants_json() and changes.has_just_changed(visitor.user):
+        if is_closed and changes.has_just_changed(visitor.user):
             return succeed(visitor, target, is_done=True)  # a second click on the right code
         page = "confirm" if is_open else "mobile"
         kept = incomplete_code(error, form.get("code"))
-        return fail(visitor, problem_from_error(error), target, page=page, **kept)
+        return fail(visitor, problem, target, page=page, **kept)
     if wants_json():
-        return succeed(visitor, target, is_done=False)
+        return succeed(visitor.after_write(), target, is_done=False)
     return to_page(target, "confirm")
 
 
@@ -158,7 +162,7 @@ def cancel(visitor: Visitor) -> ResponseReturnValue:
     if visitor.is_login_pending:
         return fail(visitor, problem_from_error(FreshLoginRequired()), target)
     is_cancelled = get_state().verifier.changes.cancel(visitor.user)
-    visitor = visitor.with_new_mobile(None)
+    visitor = visitor.with_new_mobile(None).after_write()
     if wants_json():
         return succeed(visitor, target, is_done=False)
     if is_cancelled:

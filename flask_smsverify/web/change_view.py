@@ -45,9 +45,8 @@ def change_view(visitor: Visitor) -> ChangeView | None:
     """Return the visitor's open change; None without one, and for a login that is pending."""
     if visitor.is_login_pending:
         return None
-    changes = get_state().verifier.changes
-    change = changes.current(visitor.user)
-    return None if change is None else _view(change, changes.code_to_old(change))
+    overview = visitor.overview
+    return None if overview.change is None else _view(overview.change, overview.to_old)
 
 
 def _view(change: MobileChange, code: Challenge | None) -> ChangeView:

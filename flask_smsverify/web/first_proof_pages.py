@@ -61,7 +61,7 @@ def first_proof(visitor: Visitor) -> ResponseReturnValue:
     if request.method == "POST":
         return _send_link(visitor)
     target = next_url(read_query().get("next"))
-    if not visitor.is_login_pending or is_vouched_for(state, visitor.user):
+    if not visitor.is_login_pending or is_vouched_for(state, visitor.status):
         if wants_json():
             return status_json(visitor)
         return redirect(url_for("smsverify.page", next=target))
@@ -75,7 +75,7 @@ def first_proof(visitor: Visitor) -> ResponseReturnValue:
 def _send_link(visitor: Visitor) -> ResponseReturnValue:
     state = get_state()
     target = next_url(read_body().get("next"))
-    is_asked_for = visitor.is_login_pending and not is_vouched_for(state, visitor.user)
+    is_asked_for = visitor.is_login_pending and not is_vouched_for(state, visitor.status)
     if is_asked_for and state.settings.login_gate_first_proof == "email":
         try:
             send_email_link(

@@ -8,6 +8,7 @@ rules of verification are not here.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import flask_login
 from flask import current_app, redirect, request
@@ -28,7 +29,7 @@ from ..errors import (
 from ..login_gate import complete_login, discard_login
 from ..senders.base import Channel
 from ..state import get_state
-from ..verification.policy import Status
+from ..verification.check import Proof
 from ..verification.rules import NEW_NUMBER
 from .blueprint import for_visitors, serve
 from .bodies import LoginDiscarded, Verification
@@ -87,13 +88,12 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     problem, typed = pop_problem(visitor.id)
     notice = pop_notice(visitor.id)
     target = read_target(visitor, read_query())
-    status = get_state().verifier.status(visitor.user)
     wanted = safe_target(read_query().get("next"))
-    if wanted and problem is None and is_complete(visitor, status, target):
+    if wanted and problem is None and is_complete(visitor, target):
         return redirect(wanted)
-    view = page_view(visitor, status, target)
+    view = page_view(visitor, target)
     if view.state == "unsent" and view.mobile is None and not view.guess_in:
-        return _mobile_page(visitor, status, target, problem, notice)
+        return _mobile_page(visitor, target, problem, notice)
     is_about_guess = problem and (problem.field == "code" or problem.code == TooManyAttempts.code)
     if view.guess_in and is_about_guess:
         # No guess is left, and the wait is longer than the kept problem says.
@@ -125,15 +125,13 @@ def send(visitor: Visitor) -> ResponseReturnValue:
     """Send a code, or send it again."""
     form = read_body()
     target = read_target(visitor, form)
-    verifier = get_state().verifier
-    status = verifier.status(visitor.user)
-    if is_complete(visitor, status, target):
+    if is_complete(visitor, target):
         return succeed(visitor, target, is_done=True)
-    if _needs_fresh_login(visitor, status, visitor.new_mobile):
+    if _needs_fresh_login(visitor, visitor.new_mobile):
         return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
-    before = shown_challenge(visitor, status, visitor.new_mobile or status.mobile)
+    before = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
     try:
-        challenge = _start(visitor, status, channel=read_channel(form.get("channel", "sms")))
+        challenge = _start(visitor, channel=read_channel(form.get("channel", "sms")))
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         page = "mobile" if problem.field == "mobile" else "page"
@@ -141,16 +139,16 @@ def send(visitor: Visitor) -> ResponseReturnValue:
             visitor = visitor.with_new_mobile(None)
             page = "mobile"
         return fail(visitor, problem, target, page=page)
-    notice = sent_notice(challenge, before)
-    return succeed(visitor, target, is_done=False, notice=notice)
+    notice = None if wants_json() else sent_notice(challenge, before)
+    return succeed(visitor.after_write(), target, is_done=False, notice=notice)
 
 
-def _start(visitor: Visitor, status: Status, *, channel: Channel = "sms") -> Challenge:
+def _start(visitor: Visitor, *, channel: Channel = "sms") -> Challenge:
     """Send a code to the mobile that the visitor entered, or else to the visitor's own."""
     verifier, mobile, ip = get_state().verifier, visitor.new_mobile, client_address()
     if mobile is not None:
         get_state().users.refuse_unstorable(visitor.user, mobile)
-    if mobile is not None and purpose_of(visitor, status) == NEW_NUMBER:
+    if mobile is not None and purpose_of(visitor) == NEW_NUMBER:
         return verifier.changes.send_to_new(visitor.user, mobile, channel=channel, ip=ip)
     return verifier.start(visitor.user, channel=channel, mobile=mobile, ip=ip)
 
@@ -173,14 +171,11 @@ def check(visitor: Visitor) -> ResponseReturnValue:
     target = read_target(visitor, form)
     state = get_state()
     try:
-        status = state.verifier.status(visitor.user)
-        if purpose_of(visitor, status) == NEW_NUMBER:
+        if purpose_of(visitor) == NEW_NUMBER:
             return _check_new_number(visitor, form.get("code"), target)
-        challenge = status.latest
+        challenge = visitor.status.latest
         is_pending = challenge is not None and challenge.state == Challenge.PENDING
-        if state.verifier.replaces_proved(
-            visitor.user, status, challenge.mobile if challenge and is_pending else None
-        ):
+        if visitor.overview.replaces_proved(challenge.mobile if challenge and is_pending else None):
             # Another mobile was proved since the code was sent.
             return fail(visitor, problem_from_error(NoChallenge()), target)
         verification = state.verifier.check(
@@ -188,7 +183,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
             form.get("code"),
             ip=client_address(),
             store=functools.partial(
-                state.users.store_proved_mobile, visitor.user, expected=status.mobile
+                state.users.store_proved_mobile, visitor.user, expected=visitor.status.mobile
             ),
         )
     except NoChallenge as error:
@@ -200,11 +195,12 @@ def check(visitor: Visitor) -> ResponseReturnValue:
             visitor = visitor.with_new_mobile(None)
         kept = incomplete_code(error, form.get("code"))
         return fail(visitor, problem_from_error(error), target, **kept)
+    assert not isinstance(verification, Proof)  # noqa: S101 -- for the type checker; it has a user
     remember_device(verification.mobile, visitor.id)
-    visitor = visitor.with_new_mobile(None)
+    visitor = visitor.with_new_mobile(None).after_proof(verification)
     if visitor.is_login_pending:
         complete_login(visitor.user)
-        visitor = Visitor(visitor.user, visitor.id, None, is_login_pending=False)
+        visitor = replace(visitor, is_login_pending=False)
     if not wants_json():
         flash_success()
     return succeed(visitor, target, is_done=True)
@@ -214,19 +210,21 @@ def _check_new_number(visitor: Visitor, code: object, target: Target) -> Respons
     """Check the code of a number that is to replace a proved one; then ask the old number."""
     if visitor.is_login_pending or not _is_login_fresh():
         return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
-    verifier = get_state().verifier
-    changes = verifier.changes
+    changes = get_state().verifier.changes
     try:
-        changes.prove_new(visitor.user, code, ip=client_address())
+        change = changes.prove_new(visitor.user, code, ip=client_address())
     except NoChallenge:
-        proved = verifier.latest(visitor.user, purpose=NEW_NUMBER)
-        is_proved = proved is not None and proved.state == Challenge.VERIFIED
-        if wants_json() or not is_proved or changes.current(visitor.user) is None:
+        if wants_json():
+            raise
+        overview = visitor.after_write().overview
+        is_proved = overview.to_new is not None and overview.to_new.state == Challenge.VERIFIED
+        if not is_proved or overview.change is None:
             raise
         return to_page(target, "confirm")  # a second click on the right code
-    visitor = visitor.with_new_mobile(None)
+    overview = replace(visitor.overview, change=change, to_old=None)
+    visitor = visitor.with_new_mobile(None).after_write()
     try:
-        changes.send_to_old(visitor.user, ip=client_address())
+        changes.send_to_old(visitor.user, ip=client_address(), overview=overview)
     except SMSVerifyError as error:  # the page offers to send it
         if not wants_json():
             flash_problem(problem_from_error(error), visitor.id)
@@ -248,10 +246,10 @@ def _is_second_click(visitor: Visitor, target: Target) -> bool:
     """
     if wants_json():
         return False
-    status = get_state().verifier.status(visitor.user)
+    visitor = visitor.after_write()
     if visitor.is_login_pending:
-        return status.state == "verified"
-    return is_complete(visitor, status, target)
+        return visitor.status.state == "verified"
+    return is_complete(visitor, target)
 
 
 @serve(
@@ -321,16 +319,14 @@ def mobile(visitor: Visitor) -> ResponseReturnValue:
         return _enter_mobile(visitor)
     if wants_json():
         return status_json(visitor)
-    status = get_state().verifier.status(visitor.user)
     target = read_target(visitor, read_query())
     problem, typed = pop_problem(visitor.id)
     notice = pop_notice(visitor.id)
-    return _mobile_page(visitor, status, target, problem, notice, typed.get("mobile", ""))
+    return _mobile_page(visitor, target, problem, notice, typed.get("mobile", ""))
 
 
 def _mobile_page(
     visitor: Visitor,
-    status: Status,
     target: Target,
     problem: Problem | None,
     notice: str | None,
@@ -343,11 +339,11 @@ def _mobile_page(
     return render_page(
         "mobile.html",
         current_ui(),
-        page_view(visitor, status, target),
+        page_view(visitor, target),
         problem,
         notice,
         sv_typed=typed,
-        sv_needs_fresh_login=_needs_fresh_login(visitor, status, ""),
+        sv_needs_fresh_login=_needs_fresh_login(visitor, ""),
         sv_login_url=_login_url(),
         sv_change=change_view(visitor),
     )
@@ -358,19 +354,19 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
     state = get_state()
     form = read_body()
     target = read_target(visitor, form)
-    status = state.verifier.status(visitor.user)
     if is_set(form.get("keep")):
         visitor = visitor.with_new_mobile(None)
-        return succeed(visitor, target, is_done=is_complete(visitor, status, target))
+        return succeed(visitor, target, is_done=is_complete(visitor, target))
     typed = form.get("mobile")
     mobile_before = visitor.new_mobile
     try:
         entered = state.parse_mobile(typed)
-        if _needs_fresh_login(visitor, status, entered):
+        if _needs_fresh_login(visitor, entered):
             return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
-        visitor = visitor.with_new_mobile(None if entered == status.mobile else entered)
-        if is_set(form.get("send")) and not is_complete(visitor, status, target):
-            _start(visitor, status)
+        visitor = visitor.with_new_mobile(None if entered == visitor.status.mobile else entered)
+        if is_set(form.get("send")) and not is_complete(visitor, target):
+            _start(visitor)
+            visitor = visitor.after_write()
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         shown_again = typed[:MAX_SHOWN_INPUT] if isinstance(typed, str) else ""
@@ -378,18 +374,19 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
             is_other = mobile_before != visitor.new_mobile
             visitor = visitor.with_new_mobile(mobile_before if is_other else None)
         elif problem.field != "mobile":
-            is_kept = isinstance(error, TooSoon) and _is_without_code(visitor, status)
-            if is_kept and not wants_json():
+            is_early = isinstance(error, TooSoon) and not wants_json()
+            # Another request may have sent a code meanwhile.
+            if is_early and _is_without_code(visitor.after_write()):
                 return succeed(visitor, target, is_done=False, notice="number_saved")
             return fail(visitor, problem, target)
         return fail(visitor, problem, target, page="mobile", mobile=shown_again)
     return succeed(visitor, target, is_done=False)
 
 
-def _is_without_code(visitor: Visitor, status: Status) -> bool:
+def _is_without_code(visitor: Visitor) -> bool:
     """Return whether a new mobile was entered and no code was sent to it yet."""
     mobile = visitor.new_mobile
-    return mobile is not None and shown_challenge(visitor, status, mobile) is None
+    return mobile is not None and shown_challenge(visitor, mobile) is None
 
 
 def _is_one_mobile_too_many(visitor: Visitor, error: SMSVerifyError) -> bool:
@@ -405,7 +402,11 @@ def _login_url() -> str | None:
     return str(flask_login.login_url(view, next_url=request.url)) if view else None
 
 
-def _needs_fresh_login(visitor: Visitor, status: Status, wanted: str | None) -> bool:
-    return get_state().verifier.needs_fresh_login(
-        visitor.user, status, wanted, has_fresh_login=visitor.has_fresh_login
-    )
+def _needs_fresh_login(visitor: Visitor, wanted: str | None) -> bool:
+    """Return whether a fresh login must precede the proof of another mobile.
+
+    It must if the user's current mobile was ever proved (OWASP ASVS 5.0, 7.5.1).
+
+    :param wanted: the mobile to prove, in E.164; None if there is none.
+    """
+    return not visitor.has_fresh_login and visitor.overview.replaces_proved(wanted)

@@ -8,7 +8,6 @@ from flask import Response, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..errors import CsrfFailed, SMSVerifyError
-from ..state import get_state
 from .bodies import Body
 from .caching import no_store
 from .change_view import change_members
@@ -64,8 +63,7 @@ def csrf_problem() -> Problem:
 
 def status_json(visitor: Visitor) -> ResponseReturnValue:
     """Return the visitor's status as JSON, with a CSRF token for the next POST."""
-    status = get_state().verifier.status(visitor.user)
-    body = as_json(visitor, status, read_target(visitor, read_query()))
+    body = as_json(visitor, read_target(visitor, read_query()))
     return json_response({**body, **change_members(visitor), "csrf_token": csrf_token()})
 
 
@@ -78,8 +76,7 @@ def succeed(
     :param notice: shown on the next page; a name that `flash.notice_text` knows.
     """
     if wants_json():
-        status = get_state().verifier.status(visitor.user)
-        return json_response({**as_json(visitor, status, target), **change_members(visitor)})
+        return json_response({**as_json(visitor, target), **change_members(visitor)})
     if notice is not None:
         flash_notice(notice, visitor.id)
     if is_done:

@@ -12,7 +12,6 @@ from flask.typing import ResponseReturnValue
 from ..db.models import Challenge
 from ..phone import mask
 from ..state import get_state
-from ..verification.policy import Status
 from ..verification.rules import NEW_NUMBER
 from .bodies import Verification
 from .csrf import csrf_field_name, csrf_token
@@ -83,11 +82,11 @@ class PageView:
     demand: str
 
 
-def is_complete(visitor: Visitor, status: Status, target: Target) -> bool:
+def is_complete(visitor: Visitor, target: Target) -> bool:
     """Return whether this visitor has nothing left to prove."""
     state = get_state()
     return state.policy.is_complete(
-        status,
+        visitor.status,
         state.clock(),
         within=target.within,
         new_mobile=visitor.new_mobile,
@@ -103,26 +102,27 @@ def read_target(visitor: Visitor, fields: Mapping[str, Any]) -> Target:
     return Target(url) if within is None else Target(url, str(demand), within)
 
 
-def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
+def page_view(visitor: Visitor, target: Target) -> PageView:
     """Return what the page shows to a visitor now."""
     app = get_state()
     now = app.clock()
+    status = visitor.status
     mobile = visitor.new_mobile or status.mobile
-    challenge = shown_challenge(visitor, status, mobile)
-    complete = is_complete(visitor, status, target)
+    challenge = shown_challenge(visitor, mobile)
+    complete = is_complete(visitor, target)
     if complete:
         state = "exempt" if status.exempt else "verified"
     elif status.locked:
         state = "locked"
-    elif _is_unsettled(visitor, status, target):
+    elif _is_unsettled(visitor, target):
         state = "unsettled"
     else:
         state = "pending" if challenge is not None else "unsent"
     pending = challenge if state == "pending" else None
     asked = pending.mobile if pending is not None else mobile
     expires_at = pending.expires_at if pending else status.expires_at if complete else None
-    message = app.verifier.last_message(pending) if pending else None
-    resend_at = None if complete else _resend_at(visitor, status, pending, now)
+    delivery = visitor.overview.deliveries[pending.id] if pending else None
+    resend_at = None if complete else _resend_at(visitor, pending, now)
     is_waiting = state in ("unsent", "pending")
     return PageView(
         state=state,
@@ -131,7 +131,7 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
         given=_masked(visitor.new_mobile),
         entered=visitor.new_mobile,
         channel=pending.channel if pending else "sms",
-        delivery=_delivery(message.state) if message else None,
+        delivery=_delivery(delivery) if delivery else None,
         can_sms=app.delivery.routes.can("sms"),
         can_voice=app.delivery.routes.can("voice"),
         can_change_mobile=not visitor.is_login_pending or status.verified_at is None,
@@ -139,7 +139,7 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
         expires_in=_seconds_until(expires_at, now),
         resend_at=resend_at,
         resend_in=_seconds_until(resend_at, now),
-        guess_in=app.verifier.guess_wait(visitor.user) if is_waiting else 0,
+        guess_in=visitor.overview.guess_wait if is_waiting else 0,
         verified_at=status.verified_at if complete else None,
         settled_at=status.settled_at if state == "unsettled" else None,
         attempts_left=max(0, app.settings.max_attempts - pending.attempts) if pending else None,
@@ -150,43 +150,36 @@ def page_view(visitor: Visitor, status: Status, target: Target) -> PageView:
     )
 
 
-def _is_unsettled(visitor: Visitor, status: Status, target: Target) -> bool:
+def _is_unsettled(visitor: Visitor, target: Target) -> bool:
     """Return whether this visitor can only wait until a recent proof counts."""
-    state = get_state()
+    state, status = get_state(), visitor.status
     is_verified = status.state == "verified" and visitor.new_mobile is None
     is_demanded = target.within is not None and not visitor.is_login_pending
     return is_verified and is_demanded and state.policy.is_unsettled(status, state.clock())
 
 
-def shown_challenge(visitor: Visitor, status: Status, mobile: str | None) -> Challenge | None:
+def shown_challenge(visitor: Visitor, mobile: str | None) -> Challenge | None:
     """Return the challenge about this mobile that is open or exhausted; None without one."""
     state = get_state()
-    challenge = _latest(visitor, status)
+    challenge = _latest(visitor)
     if challenge is None or challenge.mobile != mobile or state.clock() >= challenge.expires_at:
         return None
     return challenge if challenge.state in (Challenge.PENDING, Challenge.EXHAUSTED) else None
 
 
-def _latest(visitor: Visitor, status: Status) -> Challenge | None:
+def _latest(visitor: Visitor) -> Challenge | None:
     """Return the visitor's latest challenge, of the change if the visitor is changing a number."""
-    verifier, purpose = get_state().verifier, purpose_of(visitor, status)
-    if purpose == NEW_NUMBER:
-        return verifier.latest(visitor.user, purpose=purpose)
-    # An exempt visitor's challenge was not looked for.
-    return verifier.latest(visitor.user) if status.exempt else status.latest
+    overview = visitor.overview
+    return overview.to_new if purpose_of(visitor) == NEW_NUMBER else overview.latest
 
 
-def purpose_of(visitor: Visitor, status: Status) -> str:
+def purpose_of(visitor: Visitor) -> str:
     """Return the purpose of the codes that the visitor gets."""
-    verifier = get_state().verifier
-    is_change = verifier.replaces_proved(visitor.user, status, visitor.new_mobile)
-    return NEW_NUMBER if is_change else "verify"
+    return NEW_NUMBER if visitor.overview.replaces_proved(visitor.new_mobile) else "verify"
 
 
-def _resend_at(
-    visitor: Visitor, status: Status, pending: Challenge | None, now: datetime
-) -> datetime | None:
-    last = pending or _latest(visitor, status)
+def _resend_at(visitor: Visitor, pending: Challenge | None, now: datetime) -> datetime | None:
+    last = pending or _latest(visitor)
     if last is None or last.state == Challenge.VERIFIED:  # a right code ends the cooldown
         return None
     return last.resend_at if last.resend_at > now else None
@@ -208,9 +201,9 @@ def _seconds_until(moment: datetime | None, now: datetime) -> int:
     return max(0, -int(-(moment - now).total_seconds() // 1))
 
 
-def as_json(visitor: Visitor, status: Status, target: Target) -> Verification:
+def as_json(visitor: Visitor, target: Target) -> Verification:
     """Return the JSON object of a visitor's verification."""
-    view = page_view(visitor, status, target)
+    status, view = visitor.status, page_view(visitor, target)
     if view.state in ("pending", "verified", "exempt"):
         state = view.state
     elif view.state == "unsettled":

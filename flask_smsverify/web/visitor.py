@@ -11,11 +11,13 @@ from flask import current_app, g, request, session
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from .. import credentials, fresh_login
+from ..db.models import Verification
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..state import AppState, get_state
 from ..users import current_user, is_logged_in
-from ..verification.rules import NEW_NUMBER
+from ..verification.overview import Overview
+from ..verification.policy import Status
 
 #: The session key of a mobile that was entered and is not proved yet.
 _NEW_MOBILE = "_smsverify_mobile"
@@ -23,7 +25,7 @@ _NEW_MOBILE = "_smsverify_mobile"
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A user and what this session has entered so far.
+    """A user, what this session has entered so far, and what the ledger holds about the user.
 
     :param id: the user's primary key as text.
     :param new_mobile: a mobile that was entered and is not proved yet, in E.164; None without one.
@@ -34,6 +36,36 @@ class Visitor:
     id: str
     new_mobile: str | None = field(repr=False)
     is_login_pending: bool
+    _overview: Overview | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def overview(self) -> Overview:
+        """What the ledger holds about the user. It is read once, at the first use.
+
+        :raises StoreUnavailable: the database did not answer.
+        """
+        if self._overview is None:
+            overview = get_state().verifier.overviews.read(self.user)
+            object.__setattr__(self, "_overview", overview)
+            return overview
+        return self._overview
+
+    @property
+    def status(self) -> Status:
+        """The user's status."""
+        return self.overview.status
+
+    def after_write(self) -> Visitor:
+        """Return the visitor after a write to the ledger. Where needed, it is read again."""
+        return replace(self, _overview=None)
+
+    def after_proof(self, proof: Verification) -> Visitor:
+        """Return the visitor after a right code. Nothing has to be read again.
+
+        :param proof: what the check of a challenge for `verify` returned.
+        """
+        overviews = get_state().verifier.overviews
+        return replace(self, _overview=overviews.after_proof(self.overview, self.user, proof))
 
     @property
     def has_fresh_login(self) -> bool:
@@ -57,7 +89,7 @@ def current_visitor() -> Visitor | None:
     """Return the visitor of this request; None for an anonymous one.
 
     :raises ExemptVisitor: the visitor is exempt, and no instance of the user model.
-    :raises StoreUnavailable: the host's database did not respond.
+    :raises StoreUnavailable: a database did not respond.
     """
     state = get_state()
     with _host_database(state):
@@ -70,10 +102,10 @@ def current_visitor() -> Visitor | None:
     if not state.users.knows(user) and state.users.is_exempt(user):
         raise ExemptVisitor
     user_id = state.users.id_of(user)
-    new_mobile = _new_mobile_of(user_id)
-    if new_mobile is None and not is_login_pending and credentials.are_in_request():
-        new_mobile = _mobile_of_open_code(state, user)
-    return Visitor(user, user_id, new_mobile, is_login_pending)
+    visitor = Visitor(user, user_id, _new_mobile_of(user_id), is_login_pending)
+    if visitor.new_mobile is None and not is_login_pending and credentials.are_in_request():
+        return replace(visitor, new_mobile=_mobile_of_open_code(visitor))
+    return visitor
 
 
 def is_authenticated_by_request() -> bool:
@@ -113,15 +145,15 @@ def _new_mobile_of(user_id: str) -> str | None:
     return mobile if entered_by == user_id else None
 
 
-def _mobile_of_open_code(state: AppState, user: Any) -> str | None:
+def _mobile_of_open_code(visitor: Visitor) -> str | None:
     """Return the mobile that the newest open code was sent to, if it is not the user's own.
 
     A program without cookies has no session that would keep the mobile that it entered.
     """
-    now = state.clock()
-    codes = [state.verifier.latest(user, purpose=purpose) for purpose in ("verify", NEW_NUMBER)]
+    overview = visitor.overview
+    codes = (overview.latest, overview.to_new)
     is_open = [code for code in codes if code and code.state == code.PENDING]
     newest = max(is_open, key=lambda code: code.created_at, default=None)
-    if newest is None or now >= newest.expires_at or newest.mobile == state.users.mobile_of(user):
+    if newest is None or get_state().clock() >= newest.expires_at:
         return None
-    return newest.mobile
+    return None if newest.mobile == overview.status.mobile else newest.mobile

@@ -132,6 +132,22 @@ def statements(app: Flask) -> Iterator[list[str]]:
 
 
 @contextmanager
+def transactions(app: Flask) -> Iterator[list[None]]:
+    """Collect one item for each transaction that the ledger commits."""
+    seen: list[None] = []
+
+    def on_commit(_connection: Any) -> None:
+        seen.append(None)
+
+    engine = app.extensions["smsverify"].ledger.engine
+    event.listen(engine, "commit", on_commit)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "commit", on_commit)
+
+
+@contextmanager
 def store_down(app: Flask) -> Iterator[None]:
     """Make every statement of the ledger fail, as when its server is down."""
     from sqlalchemy.exc import OperationalError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,11 +34,13 @@ from visiting import (
     set_user,
     statements,
     store_down,
+    transactions,
     wrong,
 )
 from werkzeug.test import TestResponse
 
 from flask_smsverify.errors import Rejected, Unavailable, Unknown
+from flask_smsverify.web.demands import dump_demand
 
 JSON = {"Accept": "application/json"}
 
@@ -512,17 +515,52 @@ def test_a_mobile_gets_a_code_only_if_send_is_true(
     assert len(phone(app).messages) == sent
 
 
-def test_a_request_reads_the_latest_challenge_once_for_each_transaction_that_needs_it(
+def test_a_request_reads_once_before_its_write_and_at_most_once_after_it(
     app: Flask, client: FlaskClient
 ) -> None:
+    """The response to a right or a wrong code is made from the result of the check."""
     app.extensions["smsverify"].ledger.identify()
 
-    def reads(seen: list[str]) -> int:
-        return sum("ORDER BY smsverify_challenge.created_at DESC" in text for text in seen)
+    def counted(request: Callable[[], TestResponse]) -> tuple[int, int]:
+        with transactions(app) as ended, statements(app) as seen:
+            request()
+        return len(ended), len(seen)
 
-    with statements(app) as seen:
-        assert api(client, SEND).get_json()["state"] == "pending"
-    assert reads(seen) == 3  # before and after, and with the limits of guesses
-    with statements(app) as seen:
-        assert api(client, CHECK, code=phone(app).last.code).get_json()["state"] == "verified"
-    assert reads(seen) == 3  # before and after, and in the one that decides
+    assert counted(lambda: client.get(STATUS)) == (1, 1)
+    assert counted(lambda: client.get(PAGE)) == (1, 1)
+    assert counted(lambda: api(client, SEND)) == (4, 13)  # two of them write
+    assert client.get(STATUS).get_json()["state"] == "pending"
+    assert counted(lambda: client.get(STATUS)) == (1, 1)
+    assert counted(lambda: client.get(PAGE)) == (1, 1)
+    code = last_code(app)
+    assert counted(lambda: api(client, CHECK, code=wrong(code))) == (2, 6)
+    assert counted(lambda: api(client, CHECK, code=code)) == (2, 6)
+    assert client.get(STATUS).get_json()["state"] == "verified"
+    assert counted(lambda: client.get(STATUS)) == (1, 1)
+    assert counted(lambda: api(client, SEND)) == (1, 1)  # nothing is left to send
+
+
+def test_a_browsers_post_reads_nothing_after_its_write(app: Flask, client: FlaskClient) -> None:
+    app.extensions["smsverify"].ledger.identify()
+    with transactions(app) as ended:
+        client.post(SEND)
+    assert len(ended) == 3
+    with transactions(app) as ended:
+        client.post(CHECK, data={"code": wrong(last_code(app))})
+    assert len(ended) == 2
+    with transactions(app) as ended:
+        client.post(CHECK, data={"code": last_code(app)})
+    assert len(ended) == 2
+
+
+@pytest.mark.parametrize("within", [None, timedelta(hours=1)])
+def test_the_response_to_a_right_code_is_the_status_that_is_read_afterwards(
+    app: Flask, client: FlaskClient, within: timedelta | None
+) -> None:
+    with app.app_context():
+        demand = dump_demand("1", within) if within else ""
+    api(client, SEND)
+    answer = api(client, CHECK, code=last_code(app), demand=demand).get_json()
+    status = client.get(STATUS, query_string={"demand": demand}).get_json()
+    del status["csrf_token"]
+    assert answer == status

@@ -1,0 +1,50 @@
+"""Open changes of a proved mobile: their key, and their predicates."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ..db.models import MobileChange, Verification
+from ..keyring import Keyring
+
+#: The old number must confirm within this time after the new one was proved.
+_CONFIRM_WITHIN = timedelta(hours=1)
+#: A change that waited is applied within this time after its delay. Later the new number may belong
+#: to somebody else.
+_APPLY_WITHIN = timedelta(days=30)
+
+
+def open_change_key(keyring: Keyring, user_id: str) -> str:
+    """Return the key that is unique among open changes: one for each user."""
+    return keyring.digest("mobile change", user_id)
+
+
+def is_proved(standing: Verification) -> bool:
+    """Return whether the mobile counts as proved. An aged proof does, a revoked one does not."""
+    return standing.verified_at is not None and standing.revoked_at is None
+
+
+def is_valid(
+    change: MobileChange, standing: Verification | None, own: str | None, now: datetime
+) -> bool:
+    """Return whether a change can still be applied.
+
+    It cannot after the host has changed the mobile, after a revocation, and after a new proof of
+    the old number, which is not lost then.
+
+    :param own: the user's mobile today.
+    """
+    if not change.is_open or standing is None or not is_proved(standing):
+        return False
+    if not change.old_mobile == standing.mobile == own:
+        return False
+    if standing.granted_at is not None and standing.granted_at > change.proved_at:
+        return False
+    if change.applies_at is None:
+        return now < change.proved_at + _CONFIRM_WITHIN
+    return now < change.applies_at + _APPLY_WITHIN
+
+
+def is_due(change: MobileChange, now: datetime) -> bool:
+    """Return whether the delay of a change is over."""
+    return change.applies_at is not None and now >= change.applies_at

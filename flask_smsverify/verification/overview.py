@@ -1,0 +1,246 @@
+"""What the ledger holds about one user, read by one SELECT.
+
+A request of the pages needs the status, the challenges, the open change and the limits of guesses.
+Each of them alone would be a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+
+from sqlalchemy import ScalarSelect, bindparam, select
+from sqlalchemy.orm import Session, aliased
+
+from ..db.ledger import Ledger
+from ..db.models import Challenge, Message, MobileChange, Verification
+from ..db.prepared import PreparedSelect, RowValues
+from ..db.rows import from_row, labelled
+from ..db.types import to_ms
+from ..keyring import Keyring
+from ..limits.policy import LimitPolicy
+from ..limits.usage import GuessLog
+from .challenges import is_expired, is_void
+from .open_changes import is_valid, open_change_key
+from .policy import Policy, Status
+from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules, Users
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What the ledger held about a user when it was read.
+
+    :param status: the user's status with the open challenge.
+    :param latest: the latest challenge for `verify` in any state, also of an exempt user.
+    :param to_new: the latest challenge of a number that is to replace the proved one.
+    :param change: the open change of the proved number.
+    :param to_old: the latest challenge of the change's old number.
+    :param proved_at: when the user's mobile was proved, also of an exempt user, whose status does
+        not show it. An aged proof counts, a revoked one does not.
+    :param is_locked: whether only staff can unlock the account, also of an exempt user.
+    :param guess_wait: whole seconds until the user may guess again; 0 if now.
+    :param deliveries: the state of the last message of `latest` and of `to_new`, by challenge id.
+    """
+
+    status: Status
+    latest: Challenge | None
+    to_new: Challenge | None
+    change: MobileChange | None
+    to_old: Challenge | None
+    proved_at: datetime | None
+    is_locked: bool
+    guess_wait: int
+    deliveries: Mapping[str, str | None]
+
+    def replaces_proved(self, wanted: str | None) -> bool:
+        """Return whether a mobile would replace one that the user has proved.
+
+        :param wanted: the mobile to prove, in E.164; None if there is none.
+        """
+        if wanted is None or wanted == self.status.mobile:
+            return False
+        return self.proved_at is not None
+
+
+class Overviews:
+    """Reads overviews."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rules: Rules,
+        policy: Policy,
+        *,
+        keys: LimitPolicy,
+        keyring: Keyring,
+        guesses: GuessLog,
+        users: Users,
+    ) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self._policy = policy
+        self._keys = keys
+        self._keyring = keyring
+        self._guesses = guesses
+        self._users = users
+
+    @cached_property
+    def _statement(self) -> PreparedSelect:
+        return _build_statement(self._guesses)
+
+    def read(self, user: object) -> Overview:
+        """Return a user's overview, in one transaction that only reads.
+
+        :raises StoreUnavailable: the database did not answer.
+        """
+        # The host is asked before the transaction: its connections must not be waited for in it.
+        mobile, is_exempt = self._users.mobile_of(user), self._users.is_exempt(user)
+        user_id, now = self._users.id_of(user), self._ledger.clock()
+        guesses = self._keys.guesses("", user_id)
+        parameters = {
+            "now": to_ms(now),
+            "guesses": guesses,
+            "user_id": user_id,
+            "open_key": open_change_key(self._keyring, user_id),
+            "created_before": now + CLOCK_SKEW,
+        }
+
+        def work(session: Session) -> Overview:
+            row = self._statement.one(session, parameters)
+            latest = from_row(session, Challenge, row, "latest_")
+            is_first = latest is None or latest.attempts == 0
+            overruns = self._guesses.overruns(session, row, guesses, to_ms(now), is_first=is_first)
+            wait = max((overrun.wait for overrun in overruns), default=0)
+            return self._overview(session, row, latest, mobile, now, wait, is_exempt=is_exempt)
+
+        return self._ledger.read(work)
+
+    def after_proof(self, before: Overview, user: object, proof: Verification) -> Overview:
+        """Return the overview after the right code of a challenge for `verify`, without a read.
+
+        :param before: the overview before the check.
+        :param proof: what the check returned.
+        """
+        mobile, now = self._users.mobile_of(user), self._ledger.clock()
+        is_change_valid = before.change is not None and is_valid(before.change, proof, mobile, now)
+        status = self._policy.status(proof, mobile, now)
+        return replace(
+            before,
+            status=_exempt(mobile) if before.status.exempt else status,
+            latest=None,  # it is used up, and its cooldown is over
+            change=before.change if is_change_valid else None,
+            to_old=before.to_old if is_change_valid else None,
+            proved_at=status.verified_at,
+            is_locked=self._rules.is_locked(proof),
+        )
+
+    def _overview(
+        self,
+        session: Session,
+        row: RowValues,
+        latest: Challenge | None,
+        mobile: str | None,
+        now: datetime,
+        guess_wait: int,
+        *,
+        is_exempt: bool,
+    ) -> Overview:
+        standing = from_row(session, Verification, row, "standing_")
+        to_new = from_row(session, Challenge, row, "to_new_")
+        to_old = from_row(session, Challenge, row, "to_old_")
+        change = from_row(session, MobileChange, row, "change_")
+        if change is not None and not is_valid(change, standing, mobile, now):
+            change = None
+        if change is None or (to_old is not None and to_old.created_at < change.proved_at):
+            to_old = None  # of an earlier change
+        deliveries = {
+            challenge.id: row[label]
+            for challenge, label in ((latest, "latest_delivery"), (to_new, "to_new_delivery"))
+            if challenge is not None
+        }
+        status = self._policy.status(standing, mobile, now)
+        is_locked = standing is not None and self._rules.is_locked(standing)
+        return Overview(
+            status=_exempt(mobile)
+            if is_exempt
+            else _with_challenge(status, latest, now, is_locked=is_locked),
+            latest=latest,
+            to_new=to_new,
+            change=change,
+            to_old=to_old,
+            proved_at=status.verified_at,
+            is_locked=is_locked,
+            guess_wait=guess_wait,
+            deliveries=deliveries,
+        )
+
+
+def _exempt(mobile: str | None) -> Status:
+    return Status("exempt", mobile, exempt=True)
+
+
+def _with_challenge(
+    status: Status, latest: Challenge | None, now: datetime, *, is_locked: bool
+) -> Status:
+    """Return a status with the latest challenge, which makes it `pending` if it is open."""
+    status = replace(status, latest=latest)
+    if is_locked:
+        return replace(status, locked=True)
+    if latest is None or not _is_open(latest, status.mobile, now):
+        return status
+    state = status.state if status.state == "verified" else "pending"
+    return replace(status, state=state, challenge=latest)
+
+
+def _is_open(challenge: Challenge, mobile: str | None, now: datetime) -> bool:
+    is_pending = challenge.state == Challenge.PENDING
+    return is_pending and not is_expired(challenge, now) and not is_void(challenge, mobile)
+
+
+def _build_statement(guesses: GuessLog) -> PreparedSelect:
+    latest = aliased(Challenge, name="latest")
+    to_new = aliased(Challenge, name="to_new")
+    to_old = aliased(Challenge, name="to_old")
+    counts = guesses.counts
+    statement = select(
+        *counts.columns,
+        *labelled(Verification, "standing_"),
+        *labelled(MobileChange, "change_"),
+        *labelled(latest, "latest_"),
+        *labelled(to_new, "to_new_"),
+        *labelled(to_old, "to_old_"),
+        _last_delivery(latest).label("latest_delivery"),
+        _last_delivery(to_new).label("to_new_delivery"),
+    ).select_from(
+        counts.source.outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+        .outerjoin(MobileChange, MobileChange.open_key == bindparam("open_key"))
+        .outerjoin(latest, latest.id == _latest_id("verify"))
+        .outerjoin(to_new, to_new.id == _latest_id(NEW_NUMBER))
+        .outerjoin(to_old, to_old.id == _latest_id(OLD_NUMBER))
+    )
+    return PreparedSelect(statement)
+
+
+def _latest_id(purpose: str) -> ScalarSelect[str]:
+    """Return an SQL expression: the id of the user's latest challenge for a purpose."""
+    return (
+        select(Challenge.id)
+        .where(Challenge.user_id == bindparam("user_id"), Challenge.purpose == purpose)
+        .where(Challenge.created_at <= bindparam("created_before"))
+        .order_by(Challenge.created_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+def _last_delivery(challenge: type[Challenge]) -> ScalarSelect[str]:
+    """Return an SQL expression: the state of the last message that carried a challenge's code."""
+    return (
+        select(Message.state)
+        .where(Message.challenge_id == challenge.id)
+        .order_by(Message.created_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
