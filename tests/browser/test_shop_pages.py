@@ -34,6 +34,7 @@ def test_every_page_of_the_shop_is_accessible_and_fits_a_phone(
     visit, open_shop, language, username
 ):
     visitor = visit(open_shop(SMSVERIFY_AREAS=OPEN_AREAS))
+    axe.load_into(visitor.context)
     visitor.speaks(language)
     visitor.log_in(username)
     page = visitor.page
@@ -44,7 +45,7 @@ def test_every_page_of_the_shop_is_accessible_and_fits_a_phone(
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
         assert page.evaluate(SMALL) == [], path
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             assert axe.violations(page, colours_only=scheme == "dark") == [], (path, scheme)
 
 

@@ -11,6 +11,7 @@ from flask_login import LoginManager, UserMixin, login_user, logout_user
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_smsverify import SMSVerify, require_verified_mobile
+from flask_smsverify.errors import ConfigurationError
 
 db = SQLAlchemy()
 
@@ -89,7 +90,13 @@ def create_app(
     smsverify = smsverify or SMSVerify()
     if "CREATES_USERS" in config:  # in a process of a race, to which no function can be sent
         smsverify.user_factory(lambda mobile: user_model(mobile=mobile))
-    smsverify.init_app(app, database, user_model=user_model)
+    try:
+        smsverify.init_app(app, database, user_model=user_model)
+    except ConfigurationError:
+        with app.app_context():
+            for engine in database.engines.values():
+                engine.dispose()
+        raise
     app.extensions["test_smsverify"] = smsverify
 
     @app.route("/login/<key>")

@@ -236,6 +236,7 @@ def test_a_claim_works_with_a_unique_or_not_null_mobile_column(sqlite: str, colu
         strict.session.rollback()
         assert new.mobile == "+989129990000"
         state.close()
+        strict.session.remove()
         strict.engine.dispose()
 
 
