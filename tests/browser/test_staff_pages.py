@@ -170,6 +170,7 @@ def test_axe_finds_nothing_where_staff_work_on_a_page(
     page.locator("#sv-to").fill("0912 345 6789, 021")
     page.locator("#sv-text").fill("سلام")
     page.locator(".sv-content form button").first.click()
+    expect(page.locator(".sv-confirm")).to_be_visible()
     is_sound("preview")
     page.locator(".sv-confirm button").click()
     expect(page.locator(".sv-progress")).to_be_visible()

@@ -32,6 +32,7 @@ def violations(page: Any, *, colours_only: bool = False) -> list[str]:
 
     :param colours_only: for a page that was checked by every rule in other colours.
     """
+    page.wait_for_load_state()  # without its stylesheet, a page has other colours
     options = COLOURS if colours_only else OPTIONS
     found = page.evaluate("options => axe.run(options).then(one => one.violations)", options)
     return [

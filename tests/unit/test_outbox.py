@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import MakeApp
@@ -86,7 +86,11 @@ def test_advance_moves_the_clock_of_proofs_cooldowns_and_codes_until_the_block_e
     assert client.get("/guarded").text == "guarded"
 
 
-def test_a_page_states_a_wait_by_the_clock_of_the_outbox(app: Flask, client: FlaskClient) -> None:
+def test_a_page_states_a_wait_by_the_clock_of_the_outbox(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = datetime.now(UTC)
+    monkeypatch.setattr(app.extensions["smsverify"].clock, "source", lambda: start)
     with outbox(app) as box:
         box.advance(timedelta(hours=5))
         client.post(SEND)
