@@ -27,13 +27,21 @@ def from_row(session: Session, model: type[M], row: RowValues, prefix: str) -> M
 
     :returns: None if the row was outer-joined and absent.
     """
-    values = {column.key: row[prefix + column.key] for column in model.__table__.columns}
-    if any(values[column.key] is None for column in model.__table__.primary_key):
+    labels, key_labels = _labels(model, prefix)
+    if any(row[label] is None for label in key_labels):
         return None
-    instance = model(**values)
+    instance = model(**{name: row[label] for name, label in labels})
     make_transient_to_detached(instance)
     session.add(instance)
     return instance
+
+
+@cache
+def _labels(model: type[Base], prefix: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return each column's name with its label, and the labels of the primary key."""
+    table = model.__table__
+    labels = [(column.key, prefix + column.key) for column in table.columns]
+    return labels, [prefix + column.key for column in table.primary_key]
 
 
 def insert_rows(session: Session, instances: Iterable[Base]) -> None:

@@ -6,9 +6,10 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import cast
 
 from blinker import NamedSignal
-from sqlalchemy import select, update
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -27,6 +28,12 @@ log = logging.getLogger(__name__)
 #: The longest gateway id that `Attempt.gateway_id` stores.
 _MAX_GATEWAY_ID = 128
 _MAX_CAUSE = 191
+
+# Statements on the tables: each send needs them, and on mapped classes they take longer.
+_ATTEMPTS = cast("Table", Attempt.__table__)
+_MESSAGES = cast("Table", Message.__table__)
+_LOCK = select(_MESSAGES.c.id).where(_MESSAGES.c.id == bindparam("message")).with_for_update()
+_STATES = select(_ATTEMPTS.c.state).where(_ATTEMPTS.c.message_id == bindparam("message"))
 
 
 class Attempts:
@@ -119,19 +126,20 @@ class Attempts:
         now = self._ledger.clock()
 
         def work(session: Session) -> None:
+            connection = session.connection()
             # The lock orders this after a delivery report that is being recorded.
-            message = session.get(Message, attempt.message_id, with_for_update=True)
-            if message is None:
+            if connection.scalar(_LOCK, {"message": attempt.message_id}) is None:
                 return  # erased meanwhile
-            session.execute(
-                update(Attempt).where(Attempt.id == attempt.id).values(updated_at=now, **values)
+            connection.execute(
+                update(_ATTEMPTS).where(_ATTEMPTS.c.id == attempt.id), {**values, "updated_at": now}
             )
-            states = session.scalars(
-                select(Attempt.state).where(Attempt.message_id == attempt.message_id)
-            )
-            message.state, message.updated_at = best(states), now
+            states = connection.scalars(_STATES, {"message": attempt.message_id})
+            becomes = {"state": best(states), "updated_at": now}
             if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
-                message.next_try_at = message.claim = message.cause = None
+                becomes |= {"next_try_at": None, "claim": None, "cause": None}
+            connection.execute(
+                update(_MESSAGES).where(_MESSAGES.c.id == attempt.message_id), becomes
+            )
 
         try:
             self._ledger.run(work)

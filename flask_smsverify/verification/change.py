@@ -41,7 +41,7 @@ from ..senders.base import Channel
 from ..settings import Limit
 from .challenges import Subject
 from .check import CodeChecker, Proof, carrier_of
-from .issue import CodeIssuer
+from .issue import CodeIssuer, Sent
 from .open_changes import is_due, is_proved, is_valid, open_change_key
 from .overview import Overview, Overviews
 from .ownership import Granted, Ownership
@@ -112,7 +112,7 @@ class MobileChanges:
 
     def send_to_new(
         self, user: object, mobile: str, *, channel: Channel = "sms", ip: str | None = None
-    ) -> Challenge:
+    ) -> Sent:
         """Send a code to the number that is to replace the user's proved one.
 
         :param mobile: the new number in E.164.
@@ -180,7 +180,7 @@ class MobileChanges:
         channel: Channel = "sms",
         ip: str | None = None,
         overview: Overview | None = None,
-    ) -> Challenge:
+    ) -> Sent:
         """Send a code to the old number.
 
         :param overview: the user's, if the caller has read it.

@@ -27,7 +27,7 @@ from ..db.prepared import PreparedSelect, RowValues
 from ..db.rows import from_row, insert_rows, labelled
 from ..delivery.attempts import Attempts
 from ..delivery.background import BackgroundWorkers
-from ..delivery.failover import Delivery
+from ..delivery.failover import Delivered, Delivery
 from ..errors import (
     AccountLocked,
     ChannelUnavailable,
@@ -70,6 +70,18 @@ class Opened:
     send: Send
     job: CodeJob | None
     attempt: Attempt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A code that was sent.
+
+    :param delivery: what the gateway answered: `sent`, or `unknown` if it may have sent the code;
+        `sending` while it works in the background, and None for a test number.
+    """
+
+    challenge: Challenge
+    delivery: str | None
 
 
 class CodeDispatcher:
@@ -134,14 +146,14 @@ class CodeDispatcher:
             limits=self._limits,
         )
 
-    def deliver(self, job: CodeJob, attempt: Attempt | None) -> str:
-        """Deliver the code; return the name of the sender that took it.
+    def deliver(self, job: CodeJob, attempt: Attempt | None) -> Delivered:
+        """Deliver the code.
 
         :param attempt: the first attempt, if it was written.
         :raises SendFailed: certainly nothing was sent.
         :raises StoreUnavailable: an attempt could not be recorded, and nothing was sent.
         """
-        return self._delivery.deliver(job, attempt).sender
+        return self._delivery.deliver(job, attempt)
 
 
 class CodeIssuer:
@@ -180,7 +192,7 @@ class CodeIssuer:
         *,
         resend_of: str | None = None,
         device: str | None = None,
-    ) -> Challenge:
+    ) -> Sent:
         """Send a code: of a new challenge, or of the open one again.
 
         Without an account the gateway is called in the background, so that response time does not
@@ -194,13 +206,12 @@ class CodeIssuer:
         locale = self._dispatcher.locale()
         opened = self._open(subject, channel, address, resend_of, device, locale)
         if opened.job is None:
-            return opened.challenge
+            return Sent(opened.challenge, None)
         if subject.user_id is None:
             lane = address.network if address else ""
             self._dispatcher.run_in_background(self._deliver, opened, opened.job, lane=lane)
-        else:
-            self._deliver(opened, opened.job)
-        return opened.challenge
+            return Sent(opened.challenge, Attempt.SENDING)
+        return Sent(opened.challenge, self._deliver(opened, opened.job))
 
     def _refuse_channel(self, subject: Subject, channel: object) -> None:
         if channel not in ("sms", "voice"):
@@ -385,13 +396,14 @@ class CodeIssuer:
 
     # --- 2: deliver the code -------------------------------------------------------------------
 
-    def _deliver(self, opened: Opened, job: CodeJob) -> None:
+    def _deliver(self, opened: Opened, job: CodeJob) -> str:
+        """Deliver the code, and return what the gateway answered."""
         challenge = opened.challenge
         if self._ledger.clock() >= challenge.expires_at:  # it waited too long in the background
             self._refund(opened, job)
             raise SendFailed([])
         try:
-            sender = self._dispatcher.deliver(job, opened.attempt)
+            delivered = self._dispatcher.deliver(job, opened.attempt)
         except SendFailed as error:
             self._refund(opened, job, refused=any(cause.is_refusal for cause in error.causes))
             raise
@@ -405,8 +417,9 @@ class CodeIssuer:
             user_id=challenge.user_id,
             mobile=mask(challenge.mobile),
             channel=job.route,
-            sender_name=sender,
+            sender_name=delivered.sender,
         )
+        return str(delivered.state)
 
     # --- 3: refund a send that failed ----------------------------------------------------------
 

@@ -23,6 +23,7 @@ from ..keyring import Keyring
 from ..limits.policy import LimitPolicy
 from ..limits.usage import GuessLog
 from .challenges import is_expired, is_void
+from .issue import Sent
 from .open_changes import is_valid, open_change_key
 from .policy import Policy, Status
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules, Users
@@ -116,6 +117,23 @@ class Overviews:
             return self._overview(session, row, latest, mobile, now, wait, is_exempt=is_exempt)
 
         return self._ledger.read(work)
+
+    def after_send(self, before: Overview, sent: Sent) -> Overview:
+        """Return the overview after a send, without a read.
+
+        :param before: the overview before the send.
+        """
+        challenge = sent.challenge
+        deliveries = {**before.deliveries, challenge.id: sent.delivery}
+        if challenge.purpose == OLD_NUMBER:
+            return replace(before, to_old=challenge)
+        if challenge.purpose == NEW_NUMBER:
+            return replace(before, to_new=challenge, deliveries=deliveries)
+        status = before.status
+        if not status.exempt:
+            now = self._ledger.clock()
+            status = _with_challenge(status, challenge, now, is_locked=before.is_locked)
+        return replace(before, status=status, latest=challenge, deliveries=deliveries)
 
     def after_proof(self, before: Overview, user: object, proof: Verification) -> Overview:
         """Return the overview after the right code of a challenge for `verify`, without a read.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 
@@ -35,6 +35,8 @@ _WRITE_GRACE = timedelta(minutes=1)
 #: Identifies a proof: the user and when the mobile was proved.
 ProofKey = tuple[str, datetime | None]
 
+_USED = UsedToken.__table__.c
+_USED_UNTIL = select(_USED.until).where(_USED.digest == bindparam("digest"))
 #: The columns that a proof writes.
 _PROOF_COLUMNS = (
     "mobile",
@@ -373,8 +375,9 @@ class Ownership:
             session.merge(UsedToken(digest=self._forgotten_digest(row.user_id), until=until))
 
     def _forgotten_until(self, session: Session, user_id: str, now: datetime) -> datetime | None:
-        found = session.get(UsedToken, self._forgotten_digest(user_id))
-        return found.until if found is not None and found.until > now else None
+        digest = self._forgotten_digest(user_id)
+        until = session.connection().scalar(_USED_UNTIL, {"digest": digest})
+        return until if until is not None and until > now else None
 
     def _forgotten_digest(self, user_id: str) -> str:
         return self._keyring.digest("forgotten proof", user_id)

@@ -31,7 +31,7 @@ from .claim import TokenClaim
 from .codes import NATIVE_LENGTHS, is_same_code, parse_code
 from .devices import DeviceTokens
 from .expiring import ExpiringProof, find_expiring
-from .issue import CodeIssuer
+from .issue import CodeIssuer, Sent
 from .native import is_token_used
 from .overview import Overviews
 from .policy import Policy, Status
@@ -117,6 +117,18 @@ class Verifier:
         :raises ValueError: an invalid purpose, or a user without a primary key.
         :raises TypeError: not an instance of the user model.
         """
+        return self.send(user, channel=channel, mobile=mobile, purpose=purpose, ip=ip).challenge
+
+    def send(
+        self,
+        user: object,
+        *,
+        channel: Channel = "sms",
+        mobile: str | None = None,
+        purpose: str = "verify",
+        ip: str | None = None,
+    ) -> Sent:
+        """Send a code as `start` does; return the challenge with what the gateway answered."""
         check_line("purpose", purpose, _MAX_PURPOSE)
         user_id = self._users.id_of(user)
         own = self._users.mobile_of(user)
@@ -148,7 +160,7 @@ class Verifier:
         check_line("purpose", purpose, _MAX_PURPOSE)
         subject = Subject(None, None, self._parse_mobile(mobile), purpose)
         self._before_anonymous_send(subject.mobile, channel)
-        return self._issuer.issue(subject, channel, ip, device=device)
+        return self._issuer.issue(subject, channel, ip, device=device).challenge
 
     def resend(
         self,
@@ -180,7 +192,7 @@ class Verifier:
             ip,
             resend_of=challenge.id,
             device=device,
-        )
+        ).challenge
 
     def load(self, challenge_id: str) -> Challenge:
         """Return a challenge in its current state, by its public id.

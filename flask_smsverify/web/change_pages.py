@@ -111,6 +111,7 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
     try:
         if is_set(form.get("lost")):
             changes.delay(visitor.user, link=_undo_url, overview=visitor.overview)
+            visitor = visitor.after_write()
         elif "code" in form:
             changes.confirm(
                 visitor.user, form["code"], ip=client_address(), overview=visitor.overview
@@ -126,8 +127,11 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
                 ip=client_address(),
                 overview=visitor.overview,
             )
-            if before is not None and before.id == sent.id and not wants_json():
-                flash_notice("sent_again" if sent.channel == "sms" else "calling", visitor.id)
+            is_again = before is not None and before.id == sent.challenge.id
+            if is_again and not wants_json():
+                is_sms = sent.challenge.channel == "sms"
+                flash_notice("sent_again" if is_sms else "calling", visitor.id)
+            visitor = visitor.after_send(sent)
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         if wants_json():
@@ -140,7 +144,7 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
         kept = incomplete_code(error, form.get("code"))
         return fail(visitor, problem, target, page=page, **kept)
     if wants_json():
-        return succeed(visitor.after_write(), target, is_done=False)
+        return succeed(visitor, target, is_done=False)
     return to_page(target, "confirm")
 
 

@@ -30,6 +30,7 @@ from ..login_gate import complete_login, discard_login
 from ..senders.base import Channel
 from ..state import get_state
 from ..verification.check import Proof
+from ..verification.issue import Sent
 from ..verification.rules import NEW_NUMBER
 from .blueprint import for_visitors, serve
 from .bodies import LoginDiscarded, Verification
@@ -131,7 +132,7 @@ def send(visitor: Visitor) -> ResponseReturnValue:
         return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
     before = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
     try:
-        challenge = _start(visitor, channel=read_channel(form.get("channel", "sms")))
+        sent = _start(visitor, channel=read_channel(form.get("channel", "sms")))
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         page = "mobile" if problem.field == "mobile" else "page"
@@ -139,18 +140,18 @@ def send(visitor: Visitor) -> ResponseReturnValue:
             visitor = visitor.with_new_mobile(None)
             page = "mobile"
         return fail(visitor, problem, target, page=page)
-    notice = None if wants_json() else sent_notice(challenge, before)
-    return succeed(visitor.after_write(), target, is_done=False, notice=notice)
+    notice = sent_notice(sent, before)
+    return succeed(visitor.after_send(sent), target, is_done=False, notice=notice)
 
 
-def _start(visitor: Visitor, *, channel: Channel = "sms") -> Challenge:
+def _start(visitor: Visitor, *, channel: Channel = "sms") -> Sent:
     """Send a code to the mobile that the visitor entered, or else to the visitor's own."""
     verifier, mobile, ip = get_state().verifier, visitor.new_mobile, client_address()
     if mobile is not None:
         get_state().users.refuse_unstorable(visitor.user, mobile)
     if mobile is not None and purpose_of(visitor) == NEW_NUMBER:
         return verifier.changes.send_to_new(visitor.user, mobile, channel=channel, ip=ip)
-    return verifier.start(visitor.user, channel=channel, mobile=mobile, ip=ip)
+    return verifier.send(visitor.user, channel=channel, mobile=mobile, ip=ip)
 
 
 @serve(
@@ -365,8 +366,7 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
             return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
         visitor = visitor.with_new_mobile(None if entered == visitor.status.mobile else entered)
         if is_set(form.get("send")) and not is_complete(visitor, target):
-            _start(visitor)
-            visitor = visitor.after_write()
+            visitor = visitor.after_send(_start(visitor))
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         shown_again = typed[:MAX_SHOWN_INPUT] if isinstance(typed, str) else ""

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from ..db.models import Challenge
 from ..phone import mask
 from ..state import get_state
+from ..verification.issue import Sent
 from ..verification.rules import NEW_NUMBER
 from .bodies import Verification
 from .csrf import csrf_field_name, csrf_token
@@ -265,20 +266,17 @@ def render_page(
     )
 
 
-def sent_notice(sent: Challenge, before: Challenge | None) -> str | None:
+def sent_notice(sent: Sent, before: Challenge | None) -> str | None:
     """Return the notice about a send that was not the challenge's first.
 
     :param before: the open challenge before the send.
     """
-    if sent.sends <= 1:
-        return None
-    state = get_state()
-    message = state.verifier.last_message(sent)
-    if message is None or _delivery(message.state) in _DOUBTFUL:
+    challenge = sent.challenge
+    if challenge.sends <= 1 or sent.delivery is None or _delivery(sent.delivery) in _DOUBTFUL:
         return None
     # `RESEND` does not apply to native codes: the gateway decides.
-    if state.settings.resend == "new" and sent.native_sender is None:
+    if get_state().settings.resend == "new" and challenge.native_sender is None:
         return "sent_new"
-    if sent.channel == "sms":
+    if challenge.channel == "sms":
         return "sent_again"
     return "calling_again" if before is not None and before.channel == "voice" else "calling"

@@ -16,6 +16,7 @@ from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..state import AppState, get_state
 from ..users import current_user, is_logged_in
+from ..verification.issue import Sent
 from ..verification.overview import Overview
 from ..verification.policy import Status
 
@@ -58,6 +59,11 @@ class Visitor:
     def after_write(self) -> Visitor:
         """Return the visitor after a write to the ledger. Where needed, it is read again."""
         return replace(self, _overview=None)
+
+    def after_send(self, sent: Sent) -> Visitor:
+        """Return the visitor after a send. Nothing has to be read again."""
+        overviews = get_state().verifier.overviews
+        return replace(self, _overview=overviews.after_send(self.overview, sent))
 
     def after_proof(self, proof: Verification) -> Visitor:
         """Return the visitor after a right code. Nothing has to be read again.

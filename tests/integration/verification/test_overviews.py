@@ -57,13 +57,13 @@ def test_an_overview_holds_the_latest_challenges_and_their_deliveries(
     assert compare().status.state == "verified"
     changes = flow.verifier.changes
     flow.clock.advance(61)
-    to_new = changes.send_to_new(flow.user(), OTHER)
+    to_new = changes.send_to_new(flow.user(), OTHER).challenge
     assert compare().to_new is not None
     assert compare().change is None
     changes.prove_new(flow.user(), flow.code(to_new))
     assert compare().change is not None
     assert compare().to_old is None
-    to_old = changes.send_to_old(flow.user())
+    to_old = changes.send_to_old(flow.user()).challenge
     assert same(compare().to_old, to_old)
     changes.cancel(flow.user())
     assert (compare().change, compare().to_old) == (None, None)
@@ -75,11 +75,11 @@ def test_a_code_of_an_earlier_change_is_not_the_open_changes(
     flow = make_flow(sqlite)
     flow.prove(1)
     changes = flow.verifier.changes
-    changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER)))
+    changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER).challenge))
     changes.send_to_old(flow.user())
     assert read(flow).to_old is not None
     flow.clock.advance(3600)
-    changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER)))
+    changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER).challenge))
     assert read(flow).change is not None
     assert read(flow).to_old is None
 
@@ -113,7 +113,7 @@ def test_the_overview_after_a_proof_is_the_one_that_is_read(
             assert getattr(made, name) == getattr(found, name), name
         flow.clock.advance(3600)
         changes = flow.verifier.changes
-        changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER)))
+        changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER).challenge))
         assert read(flow).change is not None
         flow.clock.advance(61)
         flow.start(1)
@@ -147,7 +147,7 @@ def test_a_due_change_is_applied_before_the_page_is_made(
     flow = make_flow(database)
     flow.prove(1)
     changes = flow.verifier.changes
-    changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER)))
+    changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER).challenge))
     changes.delay(flow.user(), link=str, overview=read(flow))
     flow.clock.advance(timedelta(days=1).total_seconds())
     overview = read(flow)
