@@ -48,6 +48,7 @@ from .messaging.dispatch import EventDispatcher
 from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
 from .messaging.events import EventCatalogue
+from .messaging.first_checks import FirstChecks
 from .messaging.notifier import Notifier
 from .messaging.opt_out import OptOuts
 from .messaging.outbox import Outbox
@@ -372,6 +373,7 @@ def build_state(
         batches=messages.batches,
         opt_outs=messages.opt_outs,
         sync=messages.sync,
+        first_checks=FirstChecks(messages.sync, delivery, workers),
         queues=messages.queues,
         inline_workers=messages.inline_workers,
         verifier=verifier,

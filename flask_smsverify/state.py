@@ -23,6 +23,7 @@ from .limits.report import LimitReport
 from .messaging.bulk import BulkSends
 from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
+from .messaging.first_checks import FirstChecks
 from .messaging.opt_out import OptOuts
 from .messaging.outbox import Outbox
 from .messaging.sync import StateSync
@@ -79,6 +80,7 @@ class AppState:
     batches: BulkSends
     opt_outs: OptOuts
     sync: StateSync
+    first_checks: FirstChecks
     #: The queues that workers empty, and the threads of this process that do so.
     queues: tuple[Queue, ...]
     inline_workers: tuple[InlineWorker, ...]

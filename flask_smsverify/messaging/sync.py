@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from .. import signals
@@ -77,6 +78,28 @@ class StateSync:
         """Ask each sender for what is due. A gateway that fails is asked again later."""
         return [self._sync(sender) for sender in self._delivery.routes.senders.values()]
 
+    def ask_once(self, challenge_id: str) -> None:
+        """Ask about the messages of a challenge that are due and were never asked about.
+
+        :raises SenderError: a gateway could not be asked. `run` asks it again.
+        """
+        is_due = (
+            Message.challenge_id == challenge_id,
+            Attempt.next_check_at <= self._ledger.clock(),
+            Attempt.checks == 0,
+            Attempt.gateway_id.is_not(None),
+        )
+        query = select(Attempt).join(Message, Message.id == Attempt.message_id).where(*is_due)
+        if not self._ledger.read(lambda session: session.scalars(query).all()):
+            return  # without the lock of a write
+        by_sender: dict[str, list[Attempt]] = {}
+        for attempt in self._take(query):
+            by_sender.setdefault(attempt.sender, []).append(attempt)
+        for name, attempts in by_sender.items():
+            sender = self._delivery.routes.senders.get(name)
+            if sender is not None and Capability.STATUS in sender.capabilities:
+                self._ask(sender, attempts)
+
     def _sync(self, sender: Sender) -> Synced:
         result = Synced(sender.name)
         steps: list[tuple[Capability, Callable[[Sender, Synced], None]]] = [
@@ -103,37 +126,38 @@ class StateSync:
 
     def _ask_states(self, sender: Sender, result: Synced) -> None:
         for _ in range(_MAX_SLICES):
-            due = self._take(sender, has_id=True)
+            due = self._take(self._due(sender, Attempt.gateway_id.is_not(None)))
             if not due:
                 return
-            ids = [attempt.gateway_id for attempt in due if attempt.gateway_id is not None]
-            states = sender.statuses(ids)
-            result.asked += len(ids)
-            self._tracker.record(
-                sender.name, [DeliveryReport(id_, state) for id_, state in states.items()]
-            )
+            result.asked += self._ask(sender, due)
 
-    def _take(self, sender: Sender, *, has_id: bool) -> Sequence[Attempt]:
+    def _ask(self, sender: Sender, attempts: Sequence[Attempt]) -> int:
+        """Ask for states and record them; return how many were asked for."""
+        ids = [attempt.gateway_id for attempt in attempts if attempt.gateway_id is not None]
+        states = sender.statuses(ids)
+        self._tracker.record(
+            sender.name, [DeliveryReport(id_, state) for id_, state in states.items()]
+        )
+        return len(ids)
+
+    def _due(self, sender: Sender, condition: ColumnElement[bool]) -> Select[Any]:
+        return (
+            select(Attempt)
+            .where(Attempt.sender == sender.name, condition)
+            .where(Attempt.next_check_at <= self._ledger.clock())
+        )
+
+    def _take(self, query: Select[Any]) -> Sequence[Attempt]:
         """Return attempts that are due, and note when to ask again.
 
         It is noted before the gateway is asked, so that two processes do not ask for the same, and
         a gateway that fails is not asked at once again.
         """
+        locked = query.order_by(Attempt.created_at.desc()).limit(_SLICE).with_for_update(of=Attempt)
 
         def work(session: Session) -> list[Attempt]:
             now = self._ledger.clock()
-            known = Attempt.gateway_id.is_not(None)
-            due = session.scalars(
-                select(Attempt)
-                .where(
-                    Attempt.sender == sender.name,
-                    Attempt.next_check_at <= now,
-                    known if has_id else ~known,
-                )
-                .order_by(Attempt.created_at.desc())
-                .limit(_SLICE)
-                .with_for_update()
-            ).all()
+            due = session.scalars(locked).all()
             for attempt in due:
                 is_final = progress(attempt.state) == _FINAL
                 attempt.next_check_at = (
@@ -148,7 +172,7 @@ class StateSync:
 
     def _find_lost(self, sender: Sender, result: Synced) -> None:
         for _ in range(_MAX_SLICES):
-            due = self._take(sender, has_id=False)
+            due = self._take(self._due(sender, Attempt.gateway_id.is_(None)))
             if not due:
                 return
             by_call: dict[str, list[Attempt]] = {}

@@ -64,6 +64,7 @@ from .responses import fail, json_response, status_json, succeed, to_page
 from .view_models import (
     Target,
     is_complete,
+    is_on_its_way,
     page_view,
     purpose_of,
     read_target,
@@ -289,6 +290,9 @@ def leave(visitor: Visitor) -> ResponseReturnValue:
 @for_visitors
 def status(visitor: Visitor) -> ResponseReturnValue:
     """Return the status as JSON, with a CSRF token for the next POST."""
+    waiting = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
+    if waiting is not None and is_on_its_way(visitor.overview.deliveries[waiting.id]):
+        get_state().first_checks.request(waiting.id)
     return status_json(visitor)
 
 

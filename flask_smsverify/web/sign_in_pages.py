@@ -74,6 +74,7 @@ from .request_limits import is_rejected
 from .responses import csrf_problem, json_response, refuse
 from .security_headers import render_own_template
 from .sign_in_view import is_open, sign_in_json, sign_in_view
+from .view_models import is_on_its_way
 from .visitor import client_address
 
 #: The session key of the challenge that this visitor can answer.
@@ -164,6 +165,8 @@ def sign_in() -> ResponseReturnValue:
         if current.challenge is None and is_logged_in(current_user()):
             return _signed_in(target)
         found = sign_in_json(current.challenge, next_url=target)
+        if current.challenge is not None and is_on_its_way(found.get("delivery")):
+            get_state().first_checks.request(current.challenge.id)
         return json_response({**found, **_puzzle_member(), "csrf_token": csrf_token()})
     if is_logged_in(current_user()) and fresh_login.is_fresh():
         return redirect(target)  # an older login may come here to be renewed

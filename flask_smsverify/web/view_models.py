@@ -195,6 +195,14 @@ def _delivery(state: str) -> str:
     return {"sending": "queued", "failed": "rejected"}.get(state, state)
 
 
+def is_on_its_way(state: str | None) -> bool:
+    """Return whether a gateway has taken a message and may still report its delivery.
+
+    :param state: the message's state; None without a message.
+    """
+    return state in ("queued", "sent")
+
+
 def _seconds_until(moment: datetime | None, now: datetime) -> int:
     """Return whole seconds, rounded up; 0 for None and for the past."""
     if moment is None:
