@@ -1,71 +1,22 @@
-"""The users' pages and the staff pages by keyboard alone, with and without JavaScript.
-
-Wherever Tab leads, the focus must be seen: in the window, not covered, with an outline.
+"""What people do on the users' pages and the staff pages by keyboard alone, with and without
+JavaScript.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import needs
-from playwright.sync_api import Locator, Page, expect
+from keyboard import Keyboard
+from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from .conftest import Shop, Visit
 
 pytestmark = needs("chromium")
-
-#: More controls than any page has.
-STOPS = 80
-#: Why the focus is not seen; null if it is.
-UNSEEN = """() => {
-  const one = document.activeElement;
-  const box = one.getBoundingClientRect();
-  const style = getComputedStyle(one);
-  if (box.width < 2 || box.height < 2) return "it has no size";
-  if (box.bottom <= 0 || box.top >= innerHeight || box.right <= 0 || box.left >= innerWidth)
-    return "it is outside the window";
-  const x = Math.max(0, Math.min(innerWidth - 1, box.left + box.width / 2));
-  const y = Math.max(0, Math.min(innerHeight - 1, box.top + box.height / 2));
-  const top = document.elementFromPoint(x, y);
-  if (top && !one.contains(top) && !top.contains(one)) return `${top.outerHTML} covers it`;
-  if (style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 1) return "no outline";
-  return null;
-}"""
-
-
-@dataclass(frozen=True)
-class Keyboard:
-    """Somebody who has no mouse."""
-
-    page: Page
-
-    def tab_to(self, target: Locator) -> None:
-        """Press Tab until the target has the focus, and see it at each stop."""
-        expect(target).to_be_visible()
-        for _ in range(STOPS):
-            self.page.keyboard.press("Tab")
-            if self.page.evaluate("document.activeElement === document.body"):
-                continue  # between the last control and the first
-            element = self.page.evaluate("document.activeElement.outerHTML")
-            assert self.page.evaluate(UNSEEN) is None, element
-            if target.evaluate("one => one === document.activeElement"):
-                return
-        pytest.fail(f"Tab does not lead to {target}")
-
-    def press(self, target: Locator, key: str = "Enter") -> None:
-        """Go to a control and press it."""
-        self.tab_to(target)
-        self.page.keyboard.press(key)
-
-    def write(self, text: str) -> None:
-        """Replace what is in the focused field."""
-        self.page.keyboard.press("ControlOrMeta+A")
-        self.page.keyboard.type(text)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])

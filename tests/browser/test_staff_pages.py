@@ -8,7 +8,8 @@ With `SMSTESTS_SCREENSHOTS=folder` each page is also saved as a picture.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,16 @@ import axe
 import hosts
 import pytest
 from conftest import needs
+from keyboard import Keyboard
 from playwright.sync_api import expect
 
 from example_app.extensions import db
 from example_app.models import User
-from flask_smsverify.db.models import Incoming
+from example_app.settings import DEMO_SENDERS
+from flask_smsverify.db.models import Incoming, Verification
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
     from .conftest import Shop, Visit, Visitor
 
@@ -55,6 +58,8 @@ OVERLAPPING = """() => {
     .map(([other]) => [one.outerHTML, other.outerHTML]));
 }"""
 FOLDER = os.environ.get("SMSTESTS_SCREENSHOTS")
+LATER = timedelta(hours=1)
+OPEN_ALL = "document.querySelectorAll('details').forEach(one => one.open = true)"
 
 
 @pytest.fixture
@@ -155,7 +160,7 @@ def test_axe_finds_nothing_where_staff_work_on_a_page(
 
     for path in ("verifications", "messages", "incoming"):
         visitor.go(f"{ADMIN}/{path}")
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.evaluate(OPEN_ALL)
         is_sound(path)
     for path in ("verifications?q=nobody%40", "verifications?state=none", "messages?q=1"):
         visitor.go(f"{ADMIN}/{path}")
@@ -176,6 +181,169 @@ def test_axe_finds_nothing_where_staff_work_on_a_page(
     expect(page.locator(".sv-progress")).to_be_visible()
     is_sound("progress")
     visitor.complaints.clear()  # the browser reports the refused forms and searches
+
+
+def test_read_only_staff_see_every_page_without_actions_and_are_refused_by_the_server(
+    visit: Visit, filled_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state: Any = filled_shop.app.extensions["smsverify"]
+    monkeypatch.setattr(state.callbacks, "staff_required", lambda: "read-only")
+    batch = state.batches.send("سلام", ["09123450003"], not_before=state.clock() + LATER)
+    visitor = visit(filled_shop)
+    axe.load_into(visitor.context)
+    visitor.log_in("sara")
+    page = visitor.page
+    page.set_viewport_size(SIZES["phone"])
+    for name, path in (PAGES | {"progress": f"/send/{batch.id}"}).items():
+        visitor.go(ADMIN + path)
+        expect(page.locator("h1")).to_be_visible()
+        assert page.locator("form[method=post] :is(button, [type=submit])").count() == 0, name
+        fields = page.locator("form[method=post] :is(input:not([type=hidden]), select, textarea)")
+        assert [one for one in fields.all() if one.is_enabled()] == [], name
+        fits(page, SIZES["phone"]["width"], (name, "phone"))
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert axe.violations(page, colours_only=scheme == "dark") == [], (name, scheme)
+
+    status = page.request.get(f"{filled_shop.url}/verify-mobile/status").json()
+    for path in ("verifications/2/revoke", f"send/{batch.id}/stop", "settings", "incoming/delete"):
+        answer = page.request.post(
+            f"{filled_shop.url}{ADMIN}/{path}",
+            form={"csrf_token": status["csrf_token"], "ids": "1" * 32},
+            headers={"Referer": filled_shop.url, "Accept": "text/html"},
+        )
+        assert answer.status == 403, path
+        assert "شما فقط اجازهٔ مشاهده دارید" in answer.text(), path
+    visitor.go(f"{ADMIN}/audit")
+    expect(page.locator(".sv-empty")).to_be_visible()
+
+
+@dataclass(frozen=True)
+class Clerk:
+    """A staff member at work on the pages of lists."""
+
+    page: Page
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.locator(".sv-notice")
+
+    @property
+    def rows(self) -> Locator:
+        return self.page.locator("tbody tr")
+
+    def act(self, row: Locator, label: str, said: str) -> None:
+        """Press an action of a row, and confirm it if there is a question."""
+        row.locator(".sv-actions > summary").click()
+        self._press(row, label, said)
+
+    def act_on(self, rows: Sequence[Locator], label: str, said: str) -> None:
+        """Select rows and press an action below the list."""
+        for row in rows:
+            row.get_by_role("checkbox").check()
+        self._press(self.page.locator(".sv-bulk"), label, said)
+
+    def _press(self, place: Locator, label: str, said: str) -> None:
+        question = place.locator(".sv-ask > summary", has_text=label)
+        if question.count():
+            question.click()
+        place.get_by_role("button", name=label, exact=True).click()
+        expect(self.notice).to_have_text(said)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_staff_perform_every_action_on_users_and_messages(
+    visit: Visit, open_shop: Callable[..., Shop], script: bool
+) -> None:
+    own_codes = {"wikipayam": DEMO_SENDERS["wikipayam"]}  # a native code cannot be searched for
+    shop = fill(open_shop(SMSVERIFY_SENDERS=own_codes, SMSVERIFY_RESEND_DELAYS=(0,)))
+    state: Any = shop.app.extensions["smsverify"]
+    with shop.app.app_context():
+        ids = {user.username: str(user.id) for user in db.session.scalars(db.select(User))}
+    visitor = staff(visit, shop, java_script_enabled=script)
+    page, clerk = visitor.page, Clerk(visitor.page)
+    sara, newcomer = (
+        clerk.rows.filter(has=page.get_by_text(ids[name], exact=True))
+        for name in ("sara", "newcomer")
+    )
+
+    [code] = [one["code"] for one in shop.simulator.messages() if one["code"]]
+    visitor.go(f"{ADMIN}/verifications")
+    page.locator("summary", has_text="جستجو با کد").click()
+    page.locator("#sv-code-search").fill(str(code))
+    page.locator(".sv-inline button").click()
+    expect(clerk.rows).to_have_count(1)
+    expect(sara).to_contain_text("در انتظار کد")
+    lock = db.update(Verification).where(Verification.user_id == ids["sara"])
+    state.ledger.run(lambda session: session.execute(lock.values(locked_at=state.clock())))
+    visitor.go(f"{ADMIN}/verifications")
+    clerk.act(sara, "رفع قفل", "قفل کاربر باز شد.")
+    clerk.act(sara, "تأیید دستی", "شماره تأیید شد.")
+    clerk.act(newcomer, "ارسال کد", "کد ارسال شد.")
+    clerk.act_on((sara, newcomer), "لغو تأیید", "برای ۲ کاربر انجام شد.")
+    clerk.act(newcomer, "حذف", "اطلاعات کاربر حذف شد.")
+    expect(newcomer).to_have_count(0)
+
+    visitor.go(f"{ADMIN}/messages")
+    done = "برای ۱ پیام انجام شد."
+    clerk.act(clerk.rows, "ارسال مجدد", done)
+    expect(clerk.rows).to_have_count(2)
+    clerk.act(clerk.rows.first, "حذف", done)
+    clerk.act_on((clerk.rows,), "حذف", done)
+    expect(page.locator(".sv-empty")).to_be_visible()
+
+    visitor.go(f"{ADMIN}/incoming")
+    clerk.act(clerk.rows, "خوانده شد", done)
+    clerk.act(clerk.rows, "خوانده نشده", done)
+    clerk.act_on((clerk.rows,), "خوانده شد", done)
+    clerk.act(clerk.rows, "حذف", done)
+    expect(page.locator(".sv-empty")).to_be_visible()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_staff_change_texts_sends_senders_and_settings(
+    visit: Visit, filled_shop: Shop, script: bool
+) -> None:
+    state: Any = filled_shop.app.extensions["smsverify"]
+    batch = state.batches.send("سلام", ["09123450003"], not_before=state.clock() + LATER)
+    visitor = staff(visit, filled_shop, java_script_enabled=script)
+    page, notice = visitor.page, visitor.page.locator(".sv-notice")
+    visitor.go(f"{ADMIN}/texts/user/order.accepted")
+    page.locator("#sv-text-fa").fill("سفارش ثبت شد: {{ site }}")
+    page.get_by_role("button", name="پیش‌نمایش").click()
+    expect(page.locator(".sv-bubble[lang=fa]")).to_have_text("سفارش ثبت شد: چنار")
+    page.get_by_role("checkbox").uncheck()
+    page.get_by_role("button", name="ذخیره").click()
+    expect(notice).to_have_text("متن ذخیره شد و از این پس استفاده می‌شود.")
+    visitor.go(f"{ADMIN}/texts")
+    changed = page.get_by_role("listitem").filter(has_text="order.accepted")
+    expect(changed).to_contain_text("خاموش")
+
+    visitor.go(f"{ADMIN}/send")
+    page.get_by_role("link", name="سلام").click()
+    head = page.locator(".sv-sheet-head")
+    page.get_by_role("button", name="توقف موقت").click()
+    expect(head).to_contain_text("موقتاً متوقف")
+    page.get_by_role("button", name="ادامه").click()
+    expect(head).to_contain_text("در حال ارسال")
+    page.locator(".sv-ask > summary").click()
+    page.get_by_role("button", name="توقف", exact=True).click()
+    expect(head).to_contain_text("متوقف شده")
+    assert state.batches.get(batch.id).state == "stopped"
+
+    visitor.go(f"{ADMIN}/senders")
+    page.locator("#sv-test-1").fill("0912 345 6789")
+    page.locator(".sv-inline button").first.click()
+    expect(notice).to_be_visible()
+    page.get_by_role("link", name="بررسی دوباره").click()
+    expect(page.locator(".sv-sheet").first).to_be_visible()
+
+    visitor.go(f"{ADMIN}/settings")
+    page.locator("#sv-revalidation_days").fill("۳۰")
+    page.locator(".sv-content form button").click()
+    expect(notice).to_have_text("تنظیمات ذخیره و اعمال شد.")
+    expect(page.locator("#sv-revalidation_days")).to_have_value("۳۰")
+    assert state.live.current.revalidation_days == 30
 
 
 @pytest.mark.parametrize("host", hosts.STYLES)
@@ -224,6 +392,14 @@ def test_staff_find_a_user_and_act_on_the_verification(
     expect(row).to_contain_text("تأیید نشده")
     visitor.go(f"{ADMIN}/audit")
     expect(page.get_by_role("row").nth(1)).to_contain_text("لغو شده")
+
+
+def test_tab_reaches_every_control_of_every_page(visit: Visit, filled_shop: Shop) -> None:
+    visitor = staff(visit, filled_shop, java_script_enabled=False)
+    for path in PAGES.values():
+        visitor.go(ADMIN + path)
+        visitor.page.evaluate(OPEN_ALL)
+        Keyboard(visitor.page).visit_all()
 
 
 def test_staff_see_a_text_as_they_type(visit: Visit, filled_shop: Shop) -> None:

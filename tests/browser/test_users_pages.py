@@ -13,6 +13,7 @@ import pytest
 from conftest import needs
 from flask import Flask, Response
 from jinja2 import DictLoader
+from keyboard import Keyboard
 from sample_pages import LANGUAGES, PAGES, make_app
 from werkzeug.serving import make_server
 
@@ -91,6 +92,11 @@ OF_EACH_KIND = (
     "delayed change",
     "fresh login",
     "problem",
+    "undo a change",
+    "first proof",
+    "first proof, link sent",
+    "sign in",
+    "sign in with a code",
 )
 
 
@@ -142,7 +148,7 @@ def test_every_page_passes_axe_and_fits_a_narrow_phone_and_text_of_twice_the_siz
             tab.emulate_media(color_scheme="light")
         assert tab.evaluate("document.documentElement.scrollWidth") <= 320, (name, lang)
         heights = tab.eval_on_selector_all(
-            "button, a, input:not([type=hidden])",
+            "button, a, label:has(input), input:not([type=hidden], [type=checkbox])",
             "all => all.map(one => one.getBoundingClientRect().height)",
         )
         assert all(height >= 44 for height in heights), (name, lang)
@@ -154,6 +160,12 @@ def test_every_page_passes_axe_and_fits_a_narrow_phone_and_text_of_twice_the_siz
             "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)",
         )
         assert outside == [], (name, lang)
+
+
+def test_tab_reaches_every_control_of_every_page(site: tuple[Flask, str], tab: Any) -> None:
+    for number, name in enumerate(PAGES):
+        tab.goto(f"{site[1]}?name={name}&lang={LANGUAGES[number % len(LANGUAGES)]}")
+        Keyboard(tab).visit_all()
 
 
 def test_the_field_with_an_error_has_the_focus_with_and_without_the_script(

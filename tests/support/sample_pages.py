@@ -13,6 +13,7 @@ from flask_smsverify import web
 from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.web.change_view import ChangeView
 from flask_smsverify.web.interface import Interface
+from flask_smsverify.web.sign_in_view import SignInView
 
 PACKAGE = Path(web.__file__).parent.parent
 STATIC = PACKAGE / "static/smsverify"
@@ -103,6 +104,41 @@ WITHOUT_CODE = replace(
     resend_in=0,
 )
 DELAYED = replace(WITHOUT_CODE, state="delayed", applies_at=NOW + timedelta(days=1))
+UNDO = {
+    "sv_is_undone": False,
+    "sv_new_mobile": "+98935•••2233",
+    "sv_undo_url": "/verify-mobile/mobile/undo/t0ken",
+}
+FIRST_PROOF = {"sv_first_proof": "email", "sv_next": "/orders", "sv_link": ""}
+SIGN_IN = SignInView(
+    state="number",
+    mobile="",
+    channel="sms",
+    delivery="",
+    can_sms=True,
+    can_voice=True,
+    can_sign_up=True,
+    expires_at=None,
+    expires_in=0,
+    resend_at=None,
+    resend_in=0,
+    attempts_left=None,
+    code_length=None,
+    remember=False,
+    next="/orders",
+)
+SIGN_IN_CODE = replace(
+    SIGN_IN,
+    state="code",
+    mobile="0935 111 2233",
+    delivery="sent",
+    expires_at=NOW + timedelta(minutes=10),
+    expires_in=600,
+    resend_at=NOW + timedelta(seconds=28),
+    resend_in=28,
+    attempts_left=2,
+    code_length=6,
+)
 
 PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "unsent": ("page", {"verify": UNSENT}),
@@ -175,6 +211,30 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "mobile, delayed change": ("mobile", {"verify": VERIFIED, "sv_change": DELAYED}),
     "fresh login": ("mobile", {"verify": VERIFIED, "sv_needs_fresh_login": True}),
     "problem": ("problem", {"sv_error": Problem("csrf", "This page has expired", "Again.")}),
+    "undo a change": ("undo", UNDO),
+    "undone change": ("undo", UNDO | {"sv_is_undone": True}),
+    "first proof": ("first_proof", FIRST_PROOF),
+    "first proof, link sent": ("first_proof", FIRST_PROOF | {"sv_notice": "We sent a link."}),
+    "first proof, too soon": (
+        "first_proof",
+        FIRST_PROOF | {"sv_error": Problem("too_soon", "Wait", "28 s.")},
+    ),
+    "first proof by staff": ("first_proof", FIRST_PROOF | {"sv_first_proof": "staff"}),
+    "first proof by staff with support": (
+        "first_proof",
+        FIRST_PROOF | {"sv_first_proof": "staff", "sv_support_url": "https://help.example"},
+    ),
+    "first proof, opened link": (
+        "first_proof",
+        FIRST_PROOF | {"sv_first_proof": "link", "sv_link": "/verify-mobile/first-proof/t0ken?"},
+    ),
+    "first proof, invalid link": ("first_proof", FIRST_PROOF | {"sv_first_proof": "invalid"}),
+    "sign in": ("sign_in", {"sv_sign_in": SIGN_IN}),
+    "sign in with a code": ("sign_in", {"sv_sign_in": SIGN_IN_CODE}),
+    "sign in again": (
+        "sign_in",
+        {"sv_sign_in": replace(SIGN_IN_CODE, state="closed", code_length=None, resend_in=0)},
+    ),
 }
 LANGUAGES = available_locales()
 NUMBER = {"fa": "۰۹۱۲ ••• ۴۵۶۷", "ar": "0912 ••• 4567", "en": "0912 ••• 4567"}
@@ -224,6 +284,9 @@ def make_app() -> Flask:
     pages.add_url_rule("/mobile", "mobile", record, methods=["GET", "POST"])
     pages.add_url_rule("/mobile/confirm", "confirm", record, methods=["GET", "POST"])
     pages.add_url_rule("/mobile/cancel", "cancel", record, methods=["POST"])
+    pages.add_url_rule("/first-proof", "first_proof", record, methods=["GET", "POST"])
+    pages.add_url_rule("/sign-in", "sign_in", record, methods=["GET", "POST"])
+    pages.add_url_rule("/sign-in/check", "sign_in_check", record, methods=["POST"])
     pages.add_url_rule("/status", "status", lambda: jsonify(app.config["STATUS"]))
     app.register_blueprint(pages)
 
