@@ -88,7 +88,7 @@ from .verification.proof_of_work import ProofOfWork
 from .verification.rules import Rules
 from .verification.sign_in import SignIn
 from .verification.tokens import ProofTokens, UndoTokens
-from .verification.verifier import Stories, Verifier
+from .verification.verifier import Procedures, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -300,7 +300,7 @@ def build_state(
     )
     verifier = Verifier(
         ledger,
-        Stories(
+        Procedures(
             issuer=issuer,
             checker=checker,
             claims=TokenClaim(

@@ -6,6 +6,8 @@
     ├── ConfigurationError            invalid setting or API use
     ├── SenderError                   sender, gateway, reason, code, advice, written
     │   ├── Unavailable               service or account failure; another sender may help
+    │   │   └── NotCarried            this gateway does not serve the number's operator
+    │   │       └── TextRefused       this gateway does not carry this text
     │   ├── Rejected                  this recipient or text is refused; no sender would help
     │   ├── Unknown                   the message may have been sent
     │   └── Misconfigured             the gateway refuses the sender's options
@@ -43,7 +45,7 @@
             ├── FirstProofRequired
             ├── CsrfFailed
             ├── InvalidRequest
-            ├── InvalidValues         fields: what is wrong with each
+            ├── InvalidValues         errors: what is wrong with each field
             ├── StaffRequired         the user is not staff
             ├── ReadOnly              the staff member may only look
             └── NotFound              no such row
@@ -263,7 +265,8 @@ class RateLimited(LimitError):
     """A rate limit is used up.
 
     :param retry_after: whole seconds until the limit allows one more, at least 1.
-    :param scope: the limit's name in `SMSVERIFY_LIMITS`.
+    :param scope: the limit's name in `SMSVERIFY_LIMITS`, or `changes` (of a number) or
+        `staff_search`, which have fixed limits.
     """
 
     code = "rate_limited"
@@ -320,7 +323,10 @@ class TooManyAttempts(LimitError):
 
 
 class AccountLocked(LimitError):
-    """`SMSVERIFY_CONSECUTIVE_FAILURES` failures in a row. Only staff can unlock the account."""
+    """`SMSVERIFY_CONSECUTIVE_FAILURES` failures in a row of an account, or of a number without one.
+
+    Only staff can unlock it.
+    """
 
     code = "account_locked"
     final = True

@@ -33,6 +33,7 @@ message_delivered = _signals.signal("message-delivered")
 opted_out = _signals.signal("opted-out")
 #: A message from a phone arrived. `incoming_id`, `sender_name`, `mobile`.
 message_received = _signals.signal("message-received")
-#: A rate limit is used up (`limit` is `whole`), or half of `site_failures` is (`half`). `scope`,
-#: `limit`.
+#: A limit of codes or wrong guesses is used up (`limit` is `whole`). For `site`, `foreign` and
+#: `site_failures` also at its half (`half`), and for `site` when the part for requests without
+#: evidence is used up (`open`). `scope`, `limit`.
 limit_reached = _signals.signal("limit-reached")

@@ -219,8 +219,8 @@ class Locks:
     def _create_rows(self) -> None:
         """Create the rows that exist from the start, while the others that find none wait.
 
-        Side by side, the inserts would be in each other's way: when MariaDB ends one of them as a
-        deadlock, all that wait for its rows become deadlocks too.
+        Parallel inserts would fail: when MariaDB ends one of them as a deadlock, all that wait for
+        its rows become deadlocks too.
         """
         self._ledger.run(partial(self._insert_rows, range(1)))
         self._ledger.run(self._insert_missing_rows)

@@ -265,7 +265,7 @@ class Attempt(Base):
     #: The reference that the gateway got with the call, equal for all texts of one call.
     call_reference: Mapped[str | None] = mapped_column(ascii_text(32))
     #: `sending` until the gateway has answered, `failed` if it refused, otherwise a
-    #: `senders.base.Status`.
+    #: `senders.base.DeliveryState`.
     state: Mapped[str] = mapped_column(ascii_text(16))
     #: Why it failed, without mobiles and texts.
     cause: Mapped[str | None] = mapped_column(exact_text(191))
@@ -348,7 +348,7 @@ class Batch(Base):
     name: Mapped[str | None] = mapped_column(exact_text(191))
     text: Mapped[str] = mapped_column(long_text())
     parts: Mapped[int]
-    #: `all`, `group:NAME`, or `list` for other recipients, which cannot be read again.
+    #: `all`, `group:NAME`, `club`, or `list` for other recipients, which cannot be read again.
     source: Mapped[str] = mapped_column(exact_text(191))
     started_by: Mapped[str | None] = mapped_column(exact_text(191))
     state: Mapped[str] = mapped_column(ascii_text(16))

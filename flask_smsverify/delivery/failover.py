@@ -62,7 +62,7 @@ class Job(Protocol):
 
     @property
     def route(self) -> str:
-        """`sms`, `voice` or `text`."""
+        """`sms`, `voice`, `text` or `event`."""
 
     @property
     def message(self) -> Message:

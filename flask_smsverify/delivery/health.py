@@ -36,8 +36,8 @@ class Health:
     """What a sender answered when it was asked for its credit.
 
     :param state: `ok`; `no_credit`; `unreachable`: no answer came; `refused`: an error came;
-        `misconfigured`; `unclear`: an answer that nobody understands; `broken`: the sender's code
-        raised something else; `unchecked`: it does not report credit.
+        `misconfigured`; `unclear`: an answer that the sender cannot read; `broken`: the sender's
+        code raised something else; `unchecked`: it does not report credit.
     :param reason: what the error says; empty without one.
     :param advice: what to do about it.
     """

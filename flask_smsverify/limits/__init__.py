@@ -1,1 +1,1 @@
-"""Rate limits: their notation, their arithmetic and the usage they count."""
+"""Rate limits: what a send or a guess counts against, and the log that they are counted from."""

@@ -117,7 +117,7 @@ class EventDispatcher:
                 if ids is None or not self._outbox.has_due(ids):
                     break
                 # A claim skips rows that another transaction has locked: on MariaDB, also rows that
-                # a claim of other texts only looks at. Nobody else may look for these ids soon.
+                # a claim of other texts only looks at. Another worker may find these ids late.
                 stop.wait(_LOCKED_SECONDS)
             count += len(claim.messages)
             self._send_claimed(claim, stop)

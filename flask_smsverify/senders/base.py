@@ -4,7 +4,7 @@ A sender speaks one gateway's API with one account. A gateway's file subclasses 
 `capabilities` what it supports, and overrides the methods of those capabilities: `send_batch` for
 texts, `send_pattern` for approved texts, `send_code` for own codes, `send_native_code` and
 `check_native_code` for codes that the gateway generates and checks, then `credit`, `statuses`,
-`received`, and `parse_push` for webhooks.
+`find`, `contacts`, `part_price`, `reachable`, `received`, and `parse_push` for webhooks.
 These methods raise `SenderError` subclasses and nothing else.
 
 How bytes travel is in `http` and `soap`, how values are converted in `convert`.

@@ -1,4 +1,4 @@
-"""Change a proved mobile: the story from the new number's proof to the moment it replaces the old.
+"""Change a proved mobile: every step from the new number's proof until it replaces the old.
 
 A password alone must not be enough to replace a proved mobile. So the old number confirms the
 change with a code. Where the old number is lost, the change waits for `SMSVERIFY_CHANGE_DELAY`
@@ -60,7 +60,7 @@ _NOTICES = (Limit(10, _DAY),)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodeFlow:
-    """The stories of a code that a change uses."""
+    """The send and the check of the codes of a change."""
 
     issuer: CodeIssuer
     checker: CodeChecker

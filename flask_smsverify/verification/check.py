@@ -1,9 +1,9 @@
-"""Check a code: the story of a guess, from the input to the proof.
+"""Check a code: every step of a guess, from the input to the proof.
 
 `CodeChecker.check` reads from top to bottom. One transaction locks, reads everything in one SELECT,
 compares an own code, and writes either the failure or the proof. The result is returned only after
-the commit, so a crash repeats nothing that was told to anybody. A native code is compared by its
-gateway: the guess is committed before, and the verdict in a second transaction.
+the commit, so a guess that a crash rolls back has revealed nothing. A native code is compared by
+its gateway: the guess is committed before, and the verdict in a second transaction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claim a proof token: the story of a proof that an account takes over.
+"""Claim a proof token: every step by which an account takes a proof over.
 
 The token is used up and the verification granted in the host's own transaction, so a sign-up that
 is rolled back leaves the token usable.

@@ -1,4 +1,4 @@
-"""Issue a code: the story of a send, from the limits to the gateway.
+"""Issue a code: every step of a send, from the limits to the gateway.
 
 `CodeIssuer.issue` reads from top to bottom. One transaction locks, reads everything that the
 decision needs in one SELECT, and writes the challenge, the message, the first attempt and what the
@@ -331,7 +331,7 @@ class CodeIssuer:
         standing: Verification | None,
         device: str | None,
     ) -> Send:
-        """Return the send with what speaks for it.
+        """Return the send with its evidence.
 
         Half of a mobile's limit is reserved for its owner: the account that proved it last, or a
         device of that account. A number alone is no evidence: a limit must not reveal whether an
@@ -356,7 +356,7 @@ class CodeIssuer:
     def _refuse_used_up(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
         """Raise if a limit is used up or the cooldown is not over.
 
-        A code that nobody may enter is not sent, so the limit of guesses counts too.
+        A code is not sent if no guess is left for it, so the limit of guesses counts too.
         """
         overruns = self._limits.overruns(session, row, send, now)
         waits = [overrun.wait for overrun in overruns if overrun.scope == "failures"]

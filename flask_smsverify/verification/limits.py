@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One send, with what speaks for it and what was counted.
+    """One send, with its evidence and what was counted.
 
     :param keys: what it counts against.
     :param is_owner: whether the whole limit of the mobile may be used.

@@ -1,4 +1,4 @@
-"""Sign in with a mobile: the story from the number to the account.
+"""Sign in with a mobile: every step from the number to the account.
 
 The code is sent and checked like that of any number without an account, so that nothing depends on
 whether an account exists until the code was right. Then the account is looked up or created, and

@@ -6,8 +6,8 @@ Each method delegates to the module that holds its steps: `issue`, `check`, `cla
 
 Every transaction locks its keys first (`db.locks`): the mobile, the account, and for a send the
 address. The rows that it changes then belong to these keys. The counts of the whole site are locked
-last. The host's transaction may hold a mobile and an account for a while, when a proof token is
-claimed in it. Nobody waits for it with a lock that others need.
+last. The host's transaction may hold a mobile and an account for seconds, when a proof token is
+claimed in it. A transaction that waits for it holds no other lock.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _MAX_PURPOSE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stories:
-    """The collaborators of a verifier, one for each story."""
+class Procedures:
+    """What a verifier delegates to: one object for each procedure."""
 
     issuer: CodeIssuer
     checker: CodeChecker
@@ -59,7 +59,7 @@ class Verifier:
     def __init__(
         self,
         ledger: Ledger,
-        stories: Stories,
+        procedures: Procedures,
         *,
         challenges: Challenges,
         tokens: ProofTokens,
@@ -73,12 +73,12 @@ class Verifier:
     ) -> None:
         self._ledger = ledger
         self._before_anonymous_send = before_anonymous_send
-        self._issuer = stories.issuer
-        self._checker = stories.checker
-        self._claims = stories.claims
-        self._accounts = stories.accounts
+        self._issuer = procedures.issuer
+        self._checker = procedures.checker
+        self._claims = procedures.claims
+        self._accounts = procedures.accounts
         #: The changes of proved mobiles.
-        self.changes = stories.changes
+        self.changes = procedures.changes
         self._challenges = challenges
         self._tokens = tokens
         #: The tokens of devices that have proved a mobile.
@@ -105,7 +105,7 @@ class Verifier:
 
         :param mobile: the number to prove, in any spelling; by default the user's own.
         :param purpose: what the proof is for: one line of at most 64 characters.
-        :param ip: the address of the request, for the limit `ip`.
+        :param ip: the address of the request, for the limits of addresses; None skips them.
         :raises MobileError: no number, or one that codes may not be sent to.
         :raises TooSoon: the cooldown since the last send is not over.
         :raises RateLimited: a limit is used up.
@@ -152,9 +152,10 @@ class Verifier:
         The gateway is called in the background, so that neither the result nor response time
         reveals whether an account exists. `last_message` returns the outcome.
 
-        :raises SendRefused: the host's `before_anonymous_send` refused it.
+        :param ip: the address of the request, for the limits of addresses; None skips them.
         :param device: the device token of the request (cookie `smsverify_device`), which opens the
-            half of the mobile's limit that is kept for its owner.
+            half of the mobile's limit that is reserved for its owner.
+        :raises SendRefused: the host's `before_anonymous_send` refused it.
         :raises: what `start` raises, except `SendFailed`.
         """
         check_line("purpose", purpose, _MAX_PURPOSE)
@@ -222,7 +223,7 @@ class Verifier:
 
         :param challenge_or_user: a challenge, or a user, which stands for the latest challenge for
             `purpose`.
-        :param ip: the address of the request, for the limit `failures`.
+        :param ip: the address of the request, for `failures_ip` and `failures_network`.
         :param store: called with the verification before anybody is notified, to store the mobile
             in the host. If it raises, the proof is undone, but the code stays used.
         :returns: the user's verification, or a `Proof` if the challenge has no user.

@@ -1,7 +1,7 @@
 """CSRF tokens, by Flask-WTF and the host app's settings for it.
 
 The pages check tokens themselves, also in an app with Flask-WTF's `CSRFProtect`, which would refuse
-programs that need no token. It is told to leave the pages alone.
+programs that need no token. The pages are exempted from it.
 """
 
 from __future__ import annotations

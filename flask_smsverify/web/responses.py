@@ -53,7 +53,7 @@ def respond_to(error: SMSVerifyError) -> Response:
 
 
 def csrf_problem() -> Problem:
-    """Return the problem of a refused CSRF token. Programs are told where to get one."""
+    """Return the problem of a refused CSRF token. For a program, it says where to get one."""
     if not is_for_program():
         return problem_from_error(CsrfFailed())
     header = next(iter(csrf_headers()), "")

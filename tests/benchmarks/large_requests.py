@@ -2,7 +2,7 @@
 
 Run it by hand: `python tests/benchmarks/large_requests.py`. Times differ from machine to machine,
 so the ratio to an ordinary request counts. What is refused unparsed is a test in
-`tests/web/test_fuzz.py`.
+`tests/unit/web/test_fuzz.py`.
 """
 
 from __future__ import annotations

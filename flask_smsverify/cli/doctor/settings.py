@@ -30,7 +30,7 @@ def check_secret_key(state: AppState) -> Iterator[Finding]:
 
 
 def check_development_settings(state: AppState) -> Iterator[Finding]:
-    """Some settings send nothing or let everybody in."""
+    """Some settings send nothing, or open every guard."""
     settings, config = state.settings, state.app.config
     if state.app.debug or state.app.testing:
         mode = "debug" if state.app.debug else "testing"

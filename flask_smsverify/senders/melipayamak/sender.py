@@ -69,7 +69,7 @@ class MeliPayamak(Sender):
         super().__init__(name=name)
         #: Whether MeliPayamak refused a code's text because of a link (14). Codes are then sent
         #: without the WebOTP line. The account's setting is known after the first refusal only, so
-        #: each process learns it once.
+        #: each process finds it out once.
         self.refuses_links = False
         self._line = parse_text(self.name, "line", line) if line not in ("", None) else ""
         self._body_id = parse_number(self.name, "body_id", body_id)

@@ -399,8 +399,8 @@ class V1Client:
         } - {"request", "body", "model", "command"}
         code = str(answer.status)
         if not words:
-            told = redact_reason(body.get("title") or body.get("message") or "", sent=sent)
-            reason = f"the gateway refused the request: {told}"
+            said = redact_reason(body.get("title") or body.get("message") or "", sent=sent)
+            reason = f"the gateway refused the request: {said}"
             raise self._sender.make_error(Unavailable, reason, code=code)
         reason = "the gateway refuses " + ", ".join(sorted(words)[:5])
         if words <= _RECIPIENT_FIELDS:
