@@ -246,8 +246,10 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
 
     alerts, (unanswered, failed, locked, unread) = state.ledger.read(work)
     for name in alerts:
-        scope = name.removeprefix("limit ")
-        text = t("The limit “%(scope)s” was reached. No more codes are sent for now.", scope=scope)
+        scope, part, _seconds = name.removeprefix("limit ").split(" ")
+        shown = f"{scope} (open part)" if part == "open" else scope
+        percent = ui.percent(50 if part == "half" else 100)
+        text = t("%(percent)s of the limit “%(scope)s” is used.", percent=percent, scope=shown)
         found.append(Attention(text, url_for("smsverify_admin.overview")))
     if unanswered:
         text = n(

@@ -505,9 +505,10 @@ BUILT_IN: tuple[Event, ...] = (
     ),
     _event(
         "limit.reached",
-        {},
+        {"limit_name": "site", "percent": "50"},
         staff=_(
-            "{{ site }} has reached its limit for verification codes. No codes are sent for now."
+            "{{ site }}: {{ percent|digits }} percent of the limit {{ limit_name }} for "
+            "verification codes is used."
         ),
     ),
     _event(

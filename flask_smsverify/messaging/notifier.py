@@ -1,8 +1,9 @@
 """Notices: messages that inform users or staff about a change and carry no code.
 
-The old mobile is informed when it is replaced, its holder when it is transferred, and the staff
-when the site's limit is reached. A notice is sent in the background and its errors are logged, so
-it never fails the action that caused it. The texts are those of the events of the same names.
+Notices go to the old mobile when it is replaced, to its holder when it is transferred, and to the
+staff when a limit that all requests share reaches its half or its end. A notice is sent in the
+background and its errors are logged, so it never fails the action that caused it. The texts are
+those of the events of the same names.
 """
 
 from __future__ import annotations
@@ -54,14 +55,18 @@ class Notifier:
         self._locale = locale
         self._fallback_locale = fallback_locale
 
-    def notify(self, event: str, *, mobile: str | None, new: str | None = None) -> None:
+    def notify(
+        self, event: str, *, mobile: str | None, new: str | None = None, **values: str
+    ) -> None:
         """Send the notice of an event in the background. Raise nothing.
 
         :param event: the name of a built-in event.
         :param mobile: the recipient in E.164; None for every mobile of the staff.
         :param new: the masked new mobile, for `mobile.changed`.
+        :param values: the values of other events.
         """
-        values = {"mobile_ending": _ending(new)} if new is not None else {}
+        if new is not None:
+            values["mobile_ending"] = _ending(new)
         if mobile is None:
             self._notify_staff(event, values)
         elif self._texts.is_enabled(event, "user"):

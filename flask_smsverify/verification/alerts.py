@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Limits that requests of everybody draw on. They are reported at their half too, and each report
 #: is made once in a window.
-SHARED_SCOPES = frozenset({"site", "foreign", "site_failures", "messages"})
+SHARED_SCOPES = frozenset({"site", "foreign", "site_failures"})
 
 
 class LimitAlerts:
@@ -36,7 +36,15 @@ class LimitAlerts:
                     self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
             elif self._is_first(scope, part, seconds):
                 self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
-                self._announcer.notify("limit.reached", mobile=None)
+                self._notify(scope, part)
+
+    def _notify(self, scope: str, part: str) -> None:
+        self._announcer.notify(
+            "limit.reached",
+            mobile=None,
+            limit_name=f"{scope} (open part)" if part == "open" else scope,
+            percent="50" if part == "half" else "100",
+        )
 
     def _is_first(self, scope: str, part: str, seconds: int) -> bool:
         name = f"limit {scope} {part} {seconds}"

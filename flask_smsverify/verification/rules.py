@@ -97,9 +97,9 @@ class Announcer(Protocol):
 
     @property
     def notify(self) -> Callable[..., None]:
-        """Send the notice of an event: `(event, *, mobile, new=None)`.
+        """Send the notice of an event: `(event, *, mobile, new=None, **values)`.
 
-        `mobile` is None for the staff; `new` is the masked new mobile.
+        `mobile` is None for the staff; `new` is the masked new mobile; `values` are the event's.
         """
 
     @property

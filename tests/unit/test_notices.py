@@ -105,6 +105,9 @@ def test_the_staff_get_one_notice_a_day_at_the_half_and_at_the_end_of_the_sites_
         recipients = [message.to for message in box.messages if not message.code]
         assert sorted(recipients) == ["+989121110000"] * 2 + ["+989121110001"] * 2
         assert reached == ["site half", "site whole"]
+        texts = [message.text for message in box.messages if message.to == "+989121110000"]
+        for text, percent in zip(texts, ("۵۰", "۱۰۰"), strict=True):
+            assert f"{percent} درصد از سقف site" in text
         # The limit is reset and used up again on the same day.
         state.limits.reset(state.limits.scopes())
         for number in (3, 4):
@@ -193,7 +196,9 @@ def test_each_text_that_a_visitor_causes_has_a_default_limit_and_bulk_has_none(
     staff, unproved = "+989129998801", "+989123450001"
     with app.app_context(), outbox(app) as box:
         for _ in range(25):
-            state.verifier._accounts._announcer.notify("limit.reached", mobile=None)
+            state.verifier._accounts._announcer.notify(
+                "limit.reached", mobile=None, limit_name="site", percent="100"
+            )
         assert [message.to for message in box.messages] == [staff] * 20
         box.clear()
         user = db.session.get(User, 1)

@@ -54,6 +54,23 @@ def test_every_page_is_in_the_readers_language_alone(make_staff_app: MakeStaffAp
             assert not re.search(FOREIGN.get(locale, "(?!)"), text), (locale, path)
 
 
+def test_the_overview_says_how_much_of_a_shared_limit_is_used(
+    make_staff_app: MakeStaffApp,
+) -> None:
+    app = make_staff_app()
+    client = logged_in(app)
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
+    alerts = app.extensions["smsverify"].verifier._checker._alerts
+    for part, shown in (
+        ("half", "50% of the limit “site” is used."),
+        ("open", "100% of the limit “site (open part)” is used."),
+        ("whole", "100% of the limit “site” is used."),
+    ):
+        with app.app_context():
+            alerts.report([("site", part, 86_400)])
+        assert shown in client.get(ADMIN + "/").text
+
+
 # --- senders -----------------------------------------------------------------------------------
 
 

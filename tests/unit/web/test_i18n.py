@@ -489,9 +489,8 @@ def test_arabic_has_its_six_plural_forms() -> None:
 
 EGYPTIAN: dict[str | tuple[str, str], str | tuple[str, ...]] = {
     "Your {site} verification code is {code}": "كود التحقق من {site}: {code}",
-    "{{ site }} has reached its limit for verification codes. No codes are sent for now.": (
-        "بلغ {{ site }} حد رموز التحقق."
-    ),
+    "Your mobile number was confirmed for another {{ site }} account. It is no longer valid for "
+    "the previous account.": "رقمك مؤكد الآن لحساب آخر في {{ site }}.",
     ("%(count)s attempt left", "%(count)s attempts left"): (
         "لا محاولات",
         "محاولة واحدة",
@@ -530,8 +529,9 @@ def test_a_language_of_one_country_has_its_own_digits_formats_and_time_zone() ->
         "خلال دقيقتين",
         "خلال ٥ دقائق",
     ]
-    [limit_reached] = [event for event in BUILT_IN if event.name == "limit.reached"]
-    assert limit_reached.default_text("staff", "ar_EG") == "بلغ {{ site }} حد رموز التحقق."
+    [transferred] = [event for event in BUILT_IN if event.name == "mobile.transferred"]
+    text = transferred.default_text("user", "ar_EG")
+    assert text == "رقمك مؤكد الآن لحساب آخر في {{ site }}."
     assert ar.t("Confirm") == "تأكيد"  # the language's own catalogue has what this one lacks
 
 
