@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from ...errors import Misconfigured, TextRefused, Unavailable, Unknown
+from ...errors import Misconfigured, NotCarried, TextRefused, Unavailable, Unknown
 from ...secret import Secret
 from ..base import DeliveryState, KnownError
 from ..convert import map_state, redact_reason, scalar_text, to_e164, to_national
@@ -92,7 +92,7 @@ ERRORS: Mapping[int, KnownError] = {
     ),
     3003: KnownError(Unavailable, "not enough credit", "Add credit in Raygan's panel."),
     3004: KnownError(
-        Unavailable,
+        NotCarried,
         "the account does not serve this operator",
         "Ask Raygan to enable the recipient's operator, or add a second sender.",
     ),

@@ -14,6 +14,7 @@ from senders.cases import each_case
 from flask_smsverify.errors import (
     ConfigurationError,
     Misconfigured,
+    NotCarried,
     SenderError,
     TextRefused,
     Unavailable,
@@ -383,7 +384,8 @@ def test_without_a_line_only_codes_can_be_sent(gateway: LoopbackGateway) -> None
 CODES: dict[type[SenderError], list[int]] = {
     Misconfigured: [1001, 1002, 1003, 1004, 2004, 2005, 2007, 2008, 3002],
     # The last ones are not in the guide. Every code but 0 is an error.
-    Unavailable: [2001, 2002, 2003, 2009, 3001, 3003, 3004, 5001, 5002, 4000, -1, 1],
+    Unavailable: [2001, 2002, 2003, 2009, 3001, 3003, 5001, 5002, 4000, -1, 1],
+    NotCarried: [3004],
     TextRefused: [2006],
     Unknown: [5003, 5004],
 }

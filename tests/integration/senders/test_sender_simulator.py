@@ -19,6 +19,7 @@ from senders.loopback import query
 from flask_smsverify.errors import (
     ConfigurationError,
     Misconfigured,
+    NotCarried,
     Rejected,
     SenderError,
     TextRefused,
@@ -484,7 +485,7 @@ FAULT_ERRORS: dict[str, type[SenderError] | None] = {
 #: The exceptions, and their reasons.
 DIFFERENT: dict[tuple[str, str], type[SenderError]] = {
     # The account does not serve the operator, and another sender may.
-    ("raygan", "refuse"): Unavailable,
+    ("raygan", "refuse"): NotCarried,
     # Nothing is sent without a token.
     ("smsir legacy", "timeout"): Unavailable,
     ("smsir legacy", "down"): Unavailable,

@@ -184,7 +184,7 @@ def test_premium_satellite_and_landline_numbers_are_refused_before_anything_is_c
 def test_nothing_is_sent_if_the_limits_cannot_be_locked(
     make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Case 25, for a database that fails between two steps. tests/test_ledger.py has the others."""
+    """Case 25, for a database that fails between two steps. `test_ledger.py` has the others."""
     flow = make_flow(sqlite)
 
     def down(*_: object, **__: object) -> None:
@@ -440,7 +440,9 @@ def test_a_clock_that_was_ahead_for_a_moment_does_not_reset_a_limit(flow: Flow) 
 def test_no_transaction_is_open_during_a_gateway_call(make_flow: MakeFlow, database: str) -> None:
     """Case 47: a gateway that hangs must hold no row and no connection."""
     flow = make_flow(database, users=4, SMSVERIFY_LIMITS=NO_LIMITS)
-    pool: Any = flow.state.ledger.engine.pool
+    ledger = flow.state.ledger
+    pool: Any = ledger.engine.pool
+    assert ledger.read(lambda session: session.connection() and pool.checkedout()) == 1
     open_connections: dict[str, int] = {}
 
     class Observing(Native):
@@ -475,6 +477,7 @@ def test_no_transaction_is_open_during_a_gateway_call(make_flow: MakeFlow, datab
         "code by voice, 0002": 0,
         "code by voice, 0009": 0,
     }
+    assert ledger.engine.pool is pool
 
 
 def test_an_address_has_one_limit_for_accounts_and_sign_ups(

@@ -18,7 +18,7 @@ from sqlalchemy import event, select, text
 from flask_smsverify import keyring, signals
 from flask_smsverify.db.models import UsageSend
 from flask_smsverify.db.prepared import PreparedSelect
-from flask_smsverify.errors import NotCarried, RateLimited, Unavailable
+from flask_smsverify.errors import NotCarried, RateLimited, TooSoon, Unavailable
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.policy import LimitPolicy
 from flask_smsverify.limits.usage import Overrun, Recorded, SendLog
@@ -269,7 +269,7 @@ def test_a_device_that_proved_a_mobile_opens_the_half_of_its_owner(
 def test_refused_numbers_stop_an_address_and_an_outage_stops_nobody(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
-    """Case 65: neither the breaker of the sender nor the table of challenges grows without end."""
+    """Case 65: `tries` stops an address, and the cooldown a number. The breaker stays closed."""
     flow = make_flow(sqlite, SMSVERIFY_LIMITS={"tries": "8/hour"})
     down = Unavailable("memory", "down")
     refused = NotCarried("memory", "not this operator")
@@ -285,6 +285,8 @@ def test_refused_numbers_stop_an_address_and_an_outage_stops_nobody(
     with pytest.raises(RateLimited) as caught:
         flow.sign_up("09370000001", ip="192.0.2.1")
     assert caught.value.scope == "tries"
+    with pytest.raises(TooSoon):
+        flow.sign_up("09360000007", ip="198.51.100.1")
     assert flow.used("site") == 0
 
 

@@ -297,9 +297,16 @@ def test_sqlalchemy_logs_no_ledger_rows_at_debug(
     """`hide_parameters` hides parameters only; at DEBUG, SQLAlchemy logs the rows of results."""
     flow = make_flow(sqlite)
     challenge = flow.start()
+    db.session.rollback()
+    db.engine.dispose()
     with caplog.at_level(logging.DEBUG, logger="sqlalchemy"):
         flow.state.ledger.close()
-        flow.verifier.load(challenge.id)
         caplog.clear()
         flow.verifier.load(challenge.id)
-    assert "9123450001" not in caplog.text
+        assert "9123450001" not in caplog.text
+        # The same row through an engine whose rows are logged.
+        logged = sqlalchemy.create_engine(sqlite)
+        with logged.connect() as connection:
+            connection.exec_driver_sql("SELECT mobile FROM smsverify_challenge").all()
+        logged.dispose()
+        assert "9123450001" in caplog.text
