@@ -186,7 +186,7 @@ class SMSVerify:
         state.opt_outs.opt_in(state.parse_mobile(mobile))
 
     def opted_out(self, mobile: str) -> bool:
-        """Return whether a mobile wants no more texts."""
+        """Return whether a mobile has opted out of texts."""
         state = get_state()
         return state.opt_outs.opted_out(state.parse_mobile(mobile))
 

@@ -309,7 +309,7 @@ class HostUsers:
         """Refuse a mobile that the host's table cannot keep, before a code is sent to it.
 
         The mobile is written and rolled back. A mobile that another row has is not refused: that
-        would tell who has an account. A host's setter is not called, because it may do more.
+        would reveal who has an account. A host's setter is not called, because it may do more.
 
         :raises ConfigurationError: the message names the column and the remedy.
         :raises StoreUnavailable: the host's database did not take the write.

@@ -150,7 +150,7 @@ def _item(
 
 
 def _price(sender: Sender) -> str | None:
-    """Return the price of one part; None where the gateway does not tell."""
+    """Return the price of one part; None where the gateway reports none."""
     if Capability.PRICES not in sender.capabilities:
         return None
     try:

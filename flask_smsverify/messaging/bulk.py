@@ -76,7 +76,7 @@ class Preview:
     :param text: the text as it would be sent.
     :param recipients: the number of messages.
     :param invalid: the first of the items that are no mobile and no user with one.
-    :param cost: in the gateway's unit; None where the first sender of texts does not tell prices.
+    :param cost: in the gateway's unit; None where the first sender of texts reports no prices.
     """
 
     text: str

@@ -170,7 +170,7 @@ class EventDispatcher:
         except ClaimLostError as error:
             log.warning("message %s: %s", message.id, error, extra=log_event("message_not_sent"))
         except (ChannelUnavailable, ConfigurationError) as error:
-            log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- the message says it all
+            log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- a traceback adds nothing
             self._outbox.close(message, token, Attempt.FAILED, str(error), tries=message.tries + 1)
         except StoreUnavailable as error:
             # The row is due again when the claim ends.

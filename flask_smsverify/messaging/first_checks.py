@@ -1,7 +1,7 @@
 """The first question about a code's delivery, while its page waits.
 
-`flask smsverify sync` asks every few minutes. A visitor who waits for a code wants to know within
-seconds, so a poll of the page lets the gateway be asked once.
+`flask smsverify sync` runs once a minute or less often. The page of a visitor who waits for a code
+needs the state sooner, so a poll of this page requests it once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class FirstChecks:
-    """Asks gateways in the background, one at a time: the threads are there for sends."""
+    """Asks gateways in the background, one at a time, because sends need the threads."""
 
     def __init__(self, sync: StateSync, delivery: Delivery, workers: BackgroundWorkers) -> None:
         self._sync = sync

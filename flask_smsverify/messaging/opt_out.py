@@ -27,7 +27,7 @@ _MOBILE = re.compile(r"\+[0-9]{7,15}")
 
 
 class OptOuts:
-    """Records who wants no more texts.
+    """Records which numbers opted out of texts.
 
     :param emit: sends a signal.
     """

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 #: Attempts that are asked about with one call of `Sender.statuses`.
 _SLICE = 200
-#: Calls of one sync to each sender, so that a backlog does not keep it busy for ever.
+#: Calls of one sync to each sender, so that a sync ends in spite of a backlog.
 _MAX_SLICES = 50
 #: Messages from phones that are recorded in one transaction.
 _RECEIVED_SLICE = 100

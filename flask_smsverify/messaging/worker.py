@@ -159,7 +159,7 @@ class InlineWorker:
             self._queue.send_due(stop)
             due = self._queue.next_due()
         except SMSVerifyError as error:
-            log.error(  # noqa: TRY400 -- the message says it all
+            log.error(  # noqa: TRY400 -- a traceback adds nothing
                 "the %s worker failed: %s",
                 self._queue.name,
                 error,

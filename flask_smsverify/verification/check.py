@@ -534,7 +534,7 @@ class CodeChecker:
             if guess.challenge.state not in (Challenge.PENDING, Challenge.EXHAUSTED):
                 raise NoChallenge("the challenge is no longer open")
             if guess.standing is not None and challenge.purpose == NEW_NUMBER:
-                guess.standing.failures -= 1  # the streak goes on without this guess
+                guess.standing.failures -= 1  # the streak stays, without this guess
             self._guesses.refund(session, asked.recorded)
             return self._prove(session, guess, claimant, now, is_native=True)
 

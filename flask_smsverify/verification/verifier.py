@@ -54,7 +54,7 @@ class Procedures:
 
 
 class Verifier:
-    """Starts challenges, checks codes and answers who is verified."""
+    """Starts challenges, checks codes and returns who is verified."""
 
     def __init__(
         self,

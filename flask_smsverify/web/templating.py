@@ -129,7 +129,7 @@ class _Loader(BaseLoader):
             host.globals.setdefault("smsverify_ui", self._ui)  # also for imported macros
             own = host.overlay(**_SYNTAX)
             own.extensions = {}
-            # The host's would not tell the two environments apart.
+            # The host's cache has the same keys for both environments.
             own.bytecode_cache = _COMPILED
             own.loader = self
             self._own = own

@@ -111,7 +111,7 @@ _TEXT_FIELDS = frozenset({"messagetext", "messagetexts", "parameters", "value"})
 class SentTemplate:
     """A template that was accepted.
 
-    :param cost: in the account's unit; None where the API does not tell.
+    :param cost: in the account's unit; None where the API reports none.
     """
 
     id: str | None
