@@ -57,19 +57,38 @@ def _items(rows: Sequence[Audit]) -> list[Item]:
             "detail": json.loads(row.detail),
             "_email": emails.get(row.who),
             "_action": labels.get(row.action, row.action),
-            "_detail": _describe(json.loads(row.detail)),
+            "_detail": _describe(json.loads(row.detail), current_ui()),
         }
         for row in rows
     ]
 
 
-def _describe(detail: dict[str, object]) -> str:
-    return "\n".join(f"{name}: {_plain(value)}" for name, value in detail.items())
+def _describe(detail: dict[str, object], ui: Interface) -> str:
+    """Return the details of a row in the reader's language, one a line."""
+    t = ui.t
+    labels = {
+        "before": t("Before"),
+        "after": t("After"),
+        "mobile": t("Mobile number"),
+        "recipients": t("Recipients"),
+        "text": t("Text"),
+        "texts": t("Texts"),
+        "enabled": t("Send this text"),
+    }
+    return "\n".join(
+        f"{labels.get(name, name)}: {_plain(value, ui)}" for name, value in detail.items()
+    )
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, str):
+def _plain(value: object, ui: Interface) -> str:
+    if isinstance(value, bool):
+        return ui.t("On") if value else ui.t("Off")
+    if isinstance(value, int):
+        return ui.number(value)
+    if isinstance(value, str) and value:
         return value
+    if not value:
+        return "–"
     return json.dumps(value, ensure_ascii=False)
 
 

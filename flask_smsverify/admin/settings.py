@@ -23,7 +23,7 @@ from ..web.interface import current_ui
 from ..web.negotiation import wants_json
 from ..web.problems import problem_from_error, problem_json
 from .blueprint import blueprint, is_read_only, staff_id
-from .language_names import language_name
+from .language_names import language_name, reader_first
 from .rendering import flash, render
 
 #: Settings name → the part of the form that belongs to it.
@@ -234,7 +234,7 @@ def _page(values: Mapping[str, Any], errors: Mapping[str, str] | None = None) ->
         sv_read_only=is_read_only(),
         sv_languages={
             locale: language_name(locale, current_ui().translator.locale)
-            for locale in available_locales()
+            for locale in reader_first(available_locales(), current_ui().translator.locale)
         },
         sv_timezone=get_state().settings.timezone,
     )

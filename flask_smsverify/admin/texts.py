@@ -22,7 +22,7 @@ from ..web.negotiation import wants_json
 from ..web.problems import problem_from_error, problem_json
 from . import audit_log
 from .blueprint import blueprint, is_read_only
-from .language_names import language_name
+from .language_names import language_name, reader_first
 from .rendering import flash, render
 
 
@@ -43,11 +43,25 @@ def texts() -> ResponseReturnValue:
     return render(
         "texts.html",
         sv_groups={
-            label: [item for item in items if item["audience"] == audience]
+            label: [item | _sample(item) for item in items if item["audience"] == audience]
             for audience, label in groups.items()
         },
         sv_language=_language,
     )
+
+
+def _sample(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of an event with example values, because its name says little to staff."""
+    name, audience = item["event"], item["audience"]
+    store = get_state().event_texts
+    locale = reader_first(store.locales(name, audience), current_ui().translator.locale)[0]
+    event = store.catalogue.find(name)
+    text = store.edits(name, audience).texts.get(locale, event.default_text(audience, locale))
+    try:
+        sample = store.preview(name, audience, text, locale).text
+    except TemplateError:
+        sample = text
+    return {"_sample": sample, "_locale": locale}
 
 
 def _summary(event: Event, audience: str, edits: Edits) -> dict[str, Any]:
@@ -232,6 +246,8 @@ def _are_mobiles(recipients: object) -> bool:
 def _page(values: Mapping[str, Any], errors: Mapping[str, str] | None = None) -> str:
     store = get_state().event_texts
     event, audience = values["event"], values["audience"]
+    order = reader_first(tuple(values["texts"]), current_ui().translator.locale)
+    values = {**values, "texts": {locale: values["texts"][locale] for locale in order}}
     previews: dict[str, ComposedText | None] = {}
     for locale, text in values["texts"].items():
         try:

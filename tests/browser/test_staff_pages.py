@@ -118,6 +118,7 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
         for size, viewport in SIZES.items():
             page.set_viewport_size(viewport)
             fits(page, viewport["width"], (name, size))
+            expect(page.locator(".sv-menu [aria-current]")).to_be_in_viewport(ratio=1)
             small = page.evaluate(
                 """[...document.querySelectorAll('.sv-staff :is(button, summary, select)')]
                 .filter(e => e.offsetParent && e.getBoundingClientRect().height < 24)

@@ -192,12 +192,13 @@ def test_the_script_focuses_the_field_if_the_browser_does_not(
     assert tab.locator("#sv-code:focus").count() == 1
 
 
+@pytest.mark.parametrize("name", ["pending", "confirm a change", "sign in with a code"])
 def test_the_countdown_disables_the_send_buttons_until_it_ends(
-    site: tuple[Flask, str], tab: Any
+    site: tuple[Flask, str], tab: Any, name: str
 ) -> None:
     tab.clock.install(time=0)
     tab.clock.pause_at(1_000)  # from here on, time passes only in `run_for`
-    tab.goto(f"{site[1]}?name=pending&lang=fa")
+    tab.goto(f"{site[1]}?name={name}&lang=fa")
     again = tab.locator("[data-sv-send] button").first
     assert again.is_disabled()
     assert tab.locator("[data-sv-check] button").is_enabled()
@@ -278,7 +279,7 @@ def test_the_delivery_state_is_updated_and_a_proof_in_another_tab_redirects(
         tab.goto(f"{url}?name=pending&lang=en")
         with tab.expect_response("**/status"):
             tab.clock.run_for(3_100)
-        tab.get_by_text("Delivered").wait_for()
+        tab.get_by_text("Text message delivered").wait_for()
         assert tab.locator("h1").inner_text() == "Enter the code from the text message"
         app.config["STATUS"] = {"state": "pending", "delivery": "undelivered"}
         with tab.expect_response("**/status"):
@@ -305,6 +306,7 @@ def test_an_expired_code_is_announced_and_polling_stops(site: tuple[Flask, str],
     assert len(polls) == before <= 1
 
 
-def test_times_are_in_the_browsers_time_zone(site: tuple[Flask, str], tab: Any) -> None:
-    tab.goto(f"{site[1]}?name=pending&lang=en")
+@pytest.mark.parametrize("name", ["pending", "confirm a change", "sign in with a code"])
+def test_times_are_in_the_browsers_time_zone(site: tuple[Flask, str], tab: Any, name: str) -> None:
+    tab.goto(f"{site[1]}?name={name}&lang=en")
     assert tab.locator("time[data-sv-clock]").inner_text() == "18:40"

@@ -205,6 +205,20 @@ def test_a_text_is_edited_switched_off_and_restored(app: Flask, client: FlaskCli
 
 
 @pytest.mark.parametrize(
+    ("locale", "order", "sample"),
+    [("en", ["en", "ar", "fa"], "New: 2071"), ("fa", ["fa", "en", "ar"], "صورتحساب 2071")],
+)
+def test_texts_are_shown_by_example_with_the_readers_language_first(
+    client: FlaskClient, locale: str, order: list[str], sample: str
+) -> None:
+    client.post(TEXT, json={"texts": {"en": "New: {{ invoice_number }}"}})
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = locale
+    item = client.get(f"{ADMIN}/texts").text.partition("user/invoice.created")[2]
+    assert sample in item.partition("</li>")[0]
+    assert re.findall('<textarea id="sv-text-([a-z]+)"', client.get(TEXT).text) == order
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"texts": {"en": "{{ nothing }}"}}, "text.en"),

@@ -165,6 +165,15 @@ def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     assert 'value="soon"' in wrong.text
 
 
+def test_the_activity_names_what_changed_in_the_readers_language(client: FlaskClient) -> None:
+    client.post(URL, json={"revalidation_days": 30})
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    page = client.get(f"{ADMIN}/audit").text
+    assert "قبل: ۹۰\nبعد: ۳۰" in page
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
+    assert "Before: 90\nAfter: 30" in client.get(f"{ADMIN}/audit").text
+
+
 # --- a signature in each language --------------------------------------------------------------
 
 
