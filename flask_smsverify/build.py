@@ -467,7 +467,7 @@ def _build_messages(
         attempts,
         quiet_until=quiet_until,
         own_sender=own_sender,
-        threads=settings.sends_in_flight,
+        in_flight=settings.sends_in_flight,
     )
     bulk_worker = InlineWorker(bulk_dispatcher, clock=clock)
     celery: CeleryQueue | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -13,8 +14,14 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class _Waiting(Generic[T, R]):
+    """An item that a thread waits for.
+
+    :param wake: set when the item is written, or when the thread is to write the next group.
+    """
+
     item: T
-    done: threading.Event = field(default_factory=threading.Event)
+    wake: threading.Event = field(default_factory=threading.Event)
+    is_done: bool = False
     results: list[R] = field(default_factory=list)
     error: BaseException | None = None
 
@@ -22,15 +29,29 @@ class _Waiting(Generic[T, R]):
 class GroupCommit(Generic[T, R]):
     """Calls a function with the items of all threads that wait at that moment.
 
-    The first thread runs the function for itself and for those that came meanwhile, so no thread of
-    its own is needed, and a single caller waits for nobody.
+    A thread that finds nobody writing runs the function for itself and for those that wait, so no
+    thread of its own is needed, and a single caller waits for nobody. Then one of those that came
+    meanwhile writes the next group, so no thread writes for others for long.
 
     :param write: writes items in one transaction and returns a result for each.
+    :param largest: the most items of one transaction.
+    :param pause: seconds between two transactions, in which more items come together.
     """
 
-    def __init__(self, write: Callable[[Sequence[T]], Sequence[R]], *, largest: int) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        largest: int,
+        pause: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._write = write
         self._largest = largest
+        self._pause = pause
+        self._clock, self._sleep = clock, sleep
+        self._next_at = clock()
         self._lock = threading.Lock()
         self._waiting: list[_Waiting[T, R]] = []
         self._is_writing = False
@@ -43,29 +64,39 @@ class GroupCommit(Generic[T, R]):
         own: _Waiting[T, R] = _Waiting(item)
         with self._lock:
             self._waiting.append(own)
-            leads = not self._is_writing
-            self._is_writing = True
-        if leads:
-            self._write_all()
-        own.done.wait()
+            if not self._is_writing:
+                self._is_writing = True
+                own.wake.set()
+        own.wake.wait()
+        if not own.is_done:
+            self._write_group()
         if own.error is not None:
             raise own.error
         return own.results[0]
 
-    def _write_all(self) -> None:
-        while True:
-            with self._lock:
-                group = self._waiting[: self._largest]
-                self._waiting = self._waiting[self._largest :]
-                if not group:
-                    self._is_writing = False
-                    return
-            try:
-                results = self._write([waiting.item for waiting in group])
-                for waiting, result in zip(group, results, strict=True):
-                    waiting.results.append(result)
-            except BaseException as error:  # noqa: BLE001 -- raised in the threads that wait
-                for waiting in group:
-                    waiting.error = error
+    def _write_group(self) -> None:
+        """Write those that wait the longest, and let the first of the others write the next group.
+
+        The caller's own item is among them, because the first of those that wait is the one that
+        writes.
+        """
+        self._sleep(max(0.0, self._next_at - self._clock()))
+        with self._lock:
+            group = self._waiting[: self._largest]
+            self._waiting = self._waiting[self._largest :]
+        try:
+            results = self._write([waiting.item for waiting in group])
+            for waiting, result in zip(group, results, strict=True):
+                waiting.results.append(result)
+        except BaseException as error:  # noqa: BLE001 -- raised in the threads that wait
             for waiting in group:
-                waiting.done.set()
+                waiting.error = error
+        for waiting in group:
+            waiting.is_done = True
+            waiting.wake.set()
+        self._next_at = self._clock() + self._pause
+        with self._lock:
+            if self._waiting:
+                self._waiting[0].wake.set()
+            else:
+                self._is_writing = False

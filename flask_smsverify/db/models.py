@@ -8,9 +8,9 @@ whole mobile.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, cast
 
-from sqlalchemy import BigInteger, Computed, Index, Integer, MetaData, Text
+from sqlalchemy import BigInteger, Computed, Index, Integer, MetaData, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import SchemaConst
 
@@ -608,3 +608,8 @@ def install(metadata: MetaData, *, dialect: str) -> None:
         if is_new or is_mysql:  # another app may have installed them for another database
             for column in table.columns:
                 copy.columns[column.name].type = plain_type(column.type, is_mysql=is_mysql)
+
+
+#: Tables for statements that each message needs. Those on mapped classes take longer to execute.
+MESSAGES = cast("Table", Message.__table__)
+ATTEMPTS = cast("Table", Attempt.__table__)

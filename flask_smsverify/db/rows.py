@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -47,9 +47,20 @@ def _labels(model: type[Base], prefix: str) -> tuple[list[tuple[str, str]], list
 def insert_rows(session: Session, instances: Iterable[Base]) -> None:
     """Insert objects one by one, without the session's bookkeeping."""
     for instance in instances:
-        given = vars(instance)  # what is left out gets the column's default
-        values = {key: given[key] for key in instance.__table__.c.keys() if key in given}  # noqa: SIM118 -- the collection's iterator gives columns
-        session.connection().execute(insert_into(type(instance)), values)
+        session.connection().execute(insert_into(type(instance)), _values(instance))
+
+
+def insert_all(session: Session, instances: Sequence[Base]) -> None:
+    """Insert objects of one class with the same attributes, without the session's bookkeeping."""
+    if instances:
+        statement = insert_into(type(instances[0]))
+        session.connection().execute(statement, [_values(instance) for instance in instances])
+
+
+def _values(instance: Base) -> dict[str, object]:
+    """Return the attributes that were set. What is left out gets the column's default."""
+    given = vars(instance)
+    return {key: given[key] for key in instance.__table__.c.keys() if key in given}  # noqa: SIM118 -- the collection's iterator gives columns
 
 
 @cache

@@ -6,16 +6,15 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import cast
 
 from blinker import NamedSignal
-from sqlalchemy import Table, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Message
+from ..db.models import ATTEMPTS, MESSAGES, Attempt, Message
 from ..errors import ConfigurationError, SenderError, StoreUnavailable, Unknown
 from ..log_events import log_event
 from ..phone import mask
@@ -29,11 +28,8 @@ log = logging.getLogger(__name__)
 _MAX_GATEWAY_ID = 128
 _MAX_CAUSE = 191
 
-# Statements on the tables: each send needs them, and on mapped classes they take longer.
-_ATTEMPTS = cast("Table", Attempt.__table__)
-_MESSAGES = cast("Table", Message.__table__)
-_LOCK = select(_MESSAGES.c.id).where(_MESSAGES.c.id == bindparam("message")).with_for_update()
-_STATES = select(_ATTEMPTS.c.state).where(_ATTEMPTS.c.message_id == bindparam("message"))
+_LOCK = select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
+_STATES = select(ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
 
 
 class Attempts:
@@ -131,15 +127,13 @@ class Attempts:
             if connection.scalar(_LOCK, {"message": attempt.message_id}) is None:
                 return  # erased meanwhile
             connection.execute(
-                update(_ATTEMPTS).where(_ATTEMPTS.c.id == attempt.id), {**values, "updated_at": now}
+                update(ATTEMPTS).where(ATTEMPTS.c.id == attempt.id), {**values, "updated_at": now}
             )
             states = connection.scalars(_STATES, {"message": attempt.message_id})
             becomes = {"state": best(states), "updated_at": now}
             if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
                 becomes |= {"next_try_at": None, "claim": None, "cause": None}
-            connection.execute(
-                update(_MESSAGES).where(_MESSAGES.c.id == attempt.message_id), becomes
-            )
+            connection.execute(update(MESSAGES).where(MESSAGES.c.id == attempt.message_id), becomes)
 
         try:
             self._ledger.run(work)

@@ -1,8 +1,9 @@
 """Dispatch of batches: several calls in flight, each with as many texts as the gateway takes.
 
-Each thread has senders, and so connections, of its own: one shared HTTP client reaches a fifth of
-the throughput with many calls in flight. What the threads write goes into shared transactions, so a
-gateway that takes one text a call costs no transaction per text.
+Each call has a sender, and so connections, of its own: one shared HTTP client reaches a fifth of
+the throughput with many calls in flight. There are more threads than calls in flight, so that some
+write to the database while the others wait for gateways. What the threads write goes into shared
+transactions, so a gateway that takes one text a call costs no transaction per text.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from sqlalchemy.orm import Session
 from .. import signals
 from ..db.group_commit import GroupCommit
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Batch, Message
+from ..db.models import ATTEMPTS, MESSAGES, Attempt, Batch, Message
+from ..db.rows import insert_all
 from ..delivery.attempts import Attempts, storable_id
 from ..delivery.failover import Delivery
 from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
 from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
+from .call_slots import CallSlots
 from .dispatch import MAX_RETRIES, QuietUntil, retry_wait
 from .outbox import Claim, Outbox
 from .worker import run_in_threads
@@ -43,6 +46,10 @@ MAX_CALL = 1000
 #: `_CLAIM_SECONDS`, by the time of its calls before. All must be sent before the claim ends.
 _MIN_CLAIM, _MAX_CLAIM = 10, 100
 _CLAIM_SECONDS = 10.0
+#: Threads for each call in flight: one waits for the gateway while the other writes.
+_THREADS_PER_CALL = 2
+#: Seconds between two transactions: with more outcomes in each, the processor does less.
+_WRITE_PAUSE = 0.02
 #: How long to wait while every sender of texts is skipped by its breaker.
 _BLOCKED = timedelta(seconds=10)
 _BLACKLISTED = "the number is on the operator's blacklist"
@@ -65,6 +72,7 @@ class _Outcome:
     :param attempt: the attempt to record; None where no sender was called.
     :param state: the state of the attempt, and of the message unless it is tried again.
     :param retry_at: when to try again; None where the message is closed.
+    :param goes_on: whether the message stays open, for another sender or another worker.
     """
 
     message: Message
@@ -76,6 +84,7 @@ class _Outcome:
     next_check_at: datetime | None = None
     retry_at: datetime | None = None
     goes_on: bool = False
+    is_announced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,8 @@ class _Step:
 class BulkDispatcher:
     """Sends the messages of batches. Implements `worker.Queue`.
 
-    :param own_sender: returns a sender with connections of its own for a thread.
-    :param threads: how many calls are in flight.
+    :param own_sender: returns a sender with connections of its own for one call at a time.
+    :param in_flight: the number of calls in flight.
     """
 
     def __init__(
@@ -103,7 +112,7 @@ class BulkDispatcher:
         *,
         quiet_until: QuietUntil,
         own_sender: Callable[[Sender], Sender],
-        threads: int,
+        in_flight: int,
     ) -> None:
         self.name = "bulk"
         self._ledger = ledger
@@ -113,12 +122,12 @@ class BulkDispatcher:
         self._attempts = attempts
         self._quiet_until = quiet_until
         self._own_sender = own_sender
-        self._threads = threads
+        self._in_flight = in_flight
         self._claiming = threading.Lock()
         self._lock = threading.Lock()
         self._held: set[str] = set()
         self._blocked_until: datetime | None = None
-        self._write = GroupCommit(self._write_steps, largest=64)
+        self._write = GroupCommit(self._write_steps, largest=64, pause=_WRITE_PAUSE)
 
     # --- the queue -------------------------------------------------------------------------------
 
@@ -130,7 +139,7 @@ class BulkDispatcher:
         count = 0
         while not stop.is_set() and (due := self._due_batches()):
             for batch_id in due:
-                count += run_in_threads(self._threads, partial(self._send_batch, batch_id, stop))
+                count += self._send_batch(batch_id, stop)
                 self._batches.finish(batch_id)
             if self._is_blocked():
                 break
@@ -198,32 +207,34 @@ class BulkDispatcher:
         known = [end for end in ends if end is not None]
         return min(known) if known and len(known) == len(ends) else None
 
-    # --- one thread ------------------------------------------------------------------------------
-
     def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
         """Send messages of a batch until none is due."""
-        own: dict[str, Sender] = {}
-        count, size = 0, _MIN_CLAIM
+        slots = CallSlots(self._in_flight, self._own_sender)
+        threads = _THREADS_PER_CALL * self._in_flight
         try:
-            while not stop.is_set() and not self._is_blocked():
-                claim = self._claim(batch_id, size)
-                if claim is None or not claim.found:
-                    break
-                count += len(claim.messages)
-                with self._lock:
-                    self._held.add(claim.token)
-                begin = time.monotonic()
-                try:
-                    self._send_claim(claim, own, stop)
-                    each = (time.monotonic() - begin) / max(1, len(claim.messages))
-                    size = max(_MIN_CLAIM, min(_MAX_CLAIM, int(_CLAIM_SECONDS / max(each, 1e-3))))
-                finally:
-                    with self._lock:
-                        self._held.discard(claim.token)
+            return run_in_threads(threads, partial(self._send_claims, batch_id, slots, stop))
         finally:
-            for sender in own.values():
-                if sender is not self._delivery.routes.senders.get(sender.name):
-                    sender.close()
+            slots.close()
+
+    # --- one thread ------------------------------------------------------------------------------
+
+    def _send_claims(self, batch_id: str, slots: CallSlots, stop: threading.Event) -> int:
+        count, size = 0, _MIN_CLAIM
+        while not stop.is_set() and not self._is_blocked():
+            claim = self._claim(batch_id, size)
+            if claim is None or not claim.found:
+                break
+            count += len(claim.messages)
+            with self._lock:
+                self._held.add(claim.token)
+            begin = time.monotonic()
+            try:
+                self._send_claim(claim, slots, stop)
+                each = (time.monotonic() - begin) / max(1, len(claim.messages))
+                size = max(_MIN_CLAIM, min(_MAX_CLAIM, int(_CLAIM_SECONDS / max(each, 1e-3))))
+            finally:
+                with self._lock:
+                    self._held.discard(claim.token)
         return count
 
     def _claim(self, batch_id: str, size: int) -> Claim | None:
@@ -237,7 +248,7 @@ class BulkDispatcher:
                 return None
             return self._outbox.claim(Message.BULK, size, batch_id=batch_id)
 
-    def _send_claim(self, claim: Claim, own: dict[str, Sender], stop: threading.Event) -> None:
+    def _send_claim(self, claim: Claim, slots: CallSlots, stop: threading.Event) -> None:
         waiting = list(claim.messages)
         causes: dict[str, str] = {}
         called = False
@@ -248,9 +259,7 @@ class BulkDispatcher:
                 if not is_admitted:
                     continue
                 called = True
-                if sender.name not in own:
-                    own[sender.name] = self._own_sender(sender)
-                waiting = self._send_by(own[sender.name], claim, waiting, causes, stop)
+                waiting = self._send_by(sender, slots, claim, waiting, causes, stop)
         if not waiting:
             return
         if not called or stop.is_set():
@@ -275,6 +284,7 @@ class BulkDispatcher:
     def _send_by(
         self,
         sender: Sender,
+        slots: CallSlots,
         claim: Claim,
         messages: Sequence[Message],
         causes: dict[str, str],
@@ -283,7 +293,7 @@ class BulkDispatcher:
         """Send by one sender, and return the messages that another one may carry."""
         left: list[Message] = []
         outcomes: list[_Outcome] = []
-        source = iter(self._without_blacklisted(sender, claim, messages))
+        source = iter(self._without_blacklisted(sender, slots, claim, messages))
         while part := list(islice(source, min(MAX_CALL, sender.batch_limit))):
             if stop.is_set():
                 left += part
@@ -291,7 +301,7 @@ class BulkDispatcher:
             opened = self._write(_Step(outcomes, _Call(claim.token, sender, part)))
             self._announce(sender, outcomes)
             # None are opened where another worker has taken the messages.
-            outcomes = self._call(sender, claim.token, opened) if opened else []
+            outcomes = self._call(sender, slots, claim.token, opened, stop) if opened else []
             for outcome in outcomes:
                 if outcome.goes_on:
                     causes[outcome.message.id] = f"{sender.name}: {outcome.cause}"
@@ -302,13 +312,14 @@ class BulkDispatcher:
         return left
 
     def _without_blacklisted(
-        self, sender: Sender, claim: Claim, messages: Sequence[Message]
+        self, sender: Sender, slots: CallSlots, claim: Claim, messages: Sequence[Message]
     ) -> Sequence[Message]:
         """Close the messages to numbers that the gateway would charge for and not reach."""
         if Capability.FILTER not in sender.capabilities:
             return messages
         try:
-            reachable = sender.reachable([message.recipient for message in messages])
+            with slots.take(sender) as own:
+                reachable = own.reachable([message.recipient for message in messages])
         except SenderError as error:
             log.warning(
                 "the blacklist was not read: %s", error, extra=log_event("blacklist_not_read")
@@ -324,14 +335,22 @@ class BulkDispatcher:
         return [message for message in messages if message.recipient in reachable]
 
     def _call(
-        self, sender: Sender, token: str, opened: Sequence[tuple[Message, Attempt]]
+        self,
+        sender: Sender,
+        slots: CallSlots,
+        token: str,
+        opened: Sequence[tuple[Message, Attempt]],
+        stop: threading.Event,
     ) -> list[_Outcome]:
         call = opened[0][1].call_reference or ""
         texts = [
             Text(message.recipient, message.text or "", message.id, call) for message, _ in opened
         ]
         try:
-            receipts = self._delivery.send_batch(sender, texts)
+            with slots.take(sender) as own:
+                if stop.is_set():  # while it waited for a slot
+                    return [_not_made(token, *pair) for pair in opened]
+                receipts = self._delivery.send_batch(own, texts)
         except SenderError as error:
             receipts = [Receipt.failed(text, error) for text in texts]
         except SMSVerifyError as error:
@@ -383,6 +402,8 @@ class BulkDispatcher:
         self._attempts.apply_early_reports(sender, ids)
         for outcome in outcomes:
             assert outcome.attempt is not None  # noqa: S101 -- `_call` sets it
+            if not outcome.is_announced:
+                continue
             if outcome.state == Attempt.FAILED:
                 signal = signals.message_failed
             elif outcome.state == DeliveryState.UNKNOWN:
@@ -415,7 +436,7 @@ class BulkDispatcher:
     ) -> list[list[tuple[Message, Attempt]]]:
         """Write the attempts of several calls, for the messages whose claims still hold."""
         opened = []
-        rows = []
+        attempts = []
         held = self._outbox.hold_all(
             session, {message.id: call.token for call in calls for message in call.messages}
         )
@@ -427,41 +448,32 @@ class BulkDispatcher:
                     attempt = self._attempts.new(message.id, call.sender)
                     attempt.call_reference = reference
                     pairs.append((message, attempt))
-                    rows.append(attempt)
+                    attempts.append(attempt)
             opened.append(pairs)
-        session.add_all(rows)
-        session.flush()
+        insert_all(session, attempts)
         return opened
 
     def _record_outcomes(self, session: Session, outcomes: Sequence[_Outcome]) -> None:
         """Write the outcomes of several calls, and count them in their batches."""
         attempts = [outcome for outcome in outcomes if outcome.attempt is not None]
-        now = self._ledger.clock()
-        session.scalars(  # the lock orders this after a delivery report
-            select(Message.id)
-            .where(Message.id.in_([outcome.message.id for outcome in outcomes]))
-            .order_by(Message.id)
+        now, connection = self._ledger.clock(), session.connection()
+        connection.execute(  # the lock orders this after a delivery report
+            select(MESSAGES.c.id)
+            .where(MESSAGES.c.id.in_([outcome.message.id for outcome in outcomes]))
+            .order_by(MESSAGES.c.id)
             .with_for_update()
         ).all()
         if attempts:
-            table = Attempt.__table__
-            session.connection().execute(
-                update(table)  # type: ignore[arg-type]  # a mapped class's table is a Table
-                .where(table.c.id == bindparam("key"))
-                .values(
-                    state=bindparam("new_state"),
-                    gateway_id=bindparam("new_gateway_id"),
-                    cause=bindparam("new_cause"),
-                    next_check_at=bindparam("new_check"),
-                    updated_at=now,
-                ),
+            connection.execute(
+                update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key")),
                 [
                     {
                         "key": outcome.attempt.id,  # type: ignore[union-attr]  # see above
-                        "new_state": outcome.state,
-                        "new_gateway_id": outcome.gateway_id,
-                        "new_cause": outcome.cause and outcome.cause[:_MAX_CAUSE],
-                        "new_check": outcome.next_check_at,
+                        "state": outcome.state,
+                        "gateway_id": outcome.gateway_id,
+                        "cause": outcome.cause and outcome.cause[:_MAX_CAUSE],
+                        "next_check_at": outcome.next_check_at,
+                        "updated_at": now,
                     }
                     for outcome in attempts
                 ],
@@ -490,10 +502,21 @@ class BulkDispatcher:
             if state in COUNT_OF and message.batch_id is not None:
                 counts.setdefault(message.batch_id, Counter())[COUNT_OF[state]] += 1
         for values, ids in same.items():
-            session.execute(
-                update(Message)
-                .where(Message.id.in_(ids))
-                .values(dict(values) | {"claim": None, "updated_at": now})
-                .execution_options(synchronize_session=False)
+            session.connection().execute(
+                update(MESSAGES).where(MESSAGES.c.id.in_(ids)),
+                dict(values) | {"claim": None, "updated_at": now},
             )
         add_counts(session, counts, now)
+
+
+def _not_made(token: str, message: Message, attempt: Attempt) -> _Outcome:
+    """Return the outcome of a call that was prepared and not made."""
+    return _Outcome(
+        message,
+        token,
+        attempt,
+        Attempt.FAILED,
+        "the worker was stopped before the call",
+        goes_on=True,
+        is_announced=False,
+    )

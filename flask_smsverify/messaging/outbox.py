@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
-from ..db.models import Attempt, Message, OptOut
+from ..db.models import MESSAGES, Attempt, Message, OptOut
 from ..delivery.states import best
 from ..errors import SMSVerifyError
 from ..senders.base import DeliveryState
@@ -239,14 +239,13 @@ class Outbox:
         :param tokens: id of a row → the token under which it was claimed.
         """
         until = self._ledger.clock() + self._claim_duration
-        session.execute(
-            update(Message)
-            .where(Message.id.in_(tokens), Message.claim.in_(set(tokens.values())))
-            .values(next_try_at=until)
-            .execution_options(synchronize_session=False)
+        connection, row = session.connection(), MESSAGES.c
+        connection.execute(
+            update(MESSAGES).where(row.id.in_(tokens), row.claim.in_(set(tokens.values()))),
+            {"next_try_at": until},
         )
-        held = session.execute(select(Message.id, Message.claim).where(Message.id.in_(tokens)))
-        return {row.id for row in held if row.claim == tokens[row.id]}
+        held = connection.execute(select(row.id, row.claim).where(row.id.in_(tokens)))
+        return {found.id for found in held if found.claim == tokens[found.id]}
 
     def release(self, claim: Claim, messages: Iterable[Message]) -> None:
         """Give back rows that were claimed and not sent."""

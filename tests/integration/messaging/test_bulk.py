@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,10 +27,17 @@ from outbox_app import (
 from parallel import race
 from sqlalchemy import select
 
+from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Batch
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Rejected, Unavailable, Unknown
-from flask_smsverify.senders.base import Capability, DeliveryReport, DeliveryState
+from flask_smsverify.senders.base import (
+    Capability,
+    DeliveryReport,
+    DeliveryState,
+    Receipt,
+    Text,
+)
 from flask_smsverify.senders.memory import Memory
 
 TEXT = "We are closed on Friday."
@@ -285,3 +293,99 @@ def test_bulk_and_event_texts_wait_for_the_end_of_the_quiet_hours(
     set_time(app, evening, hours=8, minutes=30)
     run_due(app)
     assert len(memory_of(app).messages) == 3
+
+
+class Crowded(Memory):
+    """A gateway that takes one text a call, and counts the calls in flight.
+
+    :param parties: the first calls wait until so many are in flight.
+    """
+
+    batch_limit = 1
+
+    def __init__(self, parties: int) -> None:
+        super().__init__()
+        self._barrier = threading.Barrier(parties)
+        self._first = parties
+        self._count_lock = threading.Lock()
+        self._in_flight = 0
+        self.most = 0
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        with self._count_lock:
+            self._in_flight += 1
+            self.most = max(self.most, self._in_flight)
+            waits, self._first = self._first > 0, self._first - 1
+        if waits:
+            self._barrier.wait(60)
+        with self._count_lock:
+            self._in_flight -= 1
+        return super().send_batch(batch)
+
+
+def test_as_many_calls_are_in_flight_as_allowed_and_no_more(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_SENDS_IN_FLIGHT=3)
+    without_inline_workers(app)
+    gateway = Crowded(parties=3)
+    state_of(app).delivery.use_routes(Routes({"memory": gateway}, {}))
+    batch = send(app, numbers(90))
+    run_due(app)
+    assert (reload(app, batch).sent, gateway.most) == (90, 3)
+
+
+class Holding(Memory):
+    """A gateway that takes one text a call, and holds the first call until it is released."""
+
+    batch_limit = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_called, self.is_released = threading.Event(), threading.Event()
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        self.is_called.set()
+        assert self.is_released.wait(60)
+        return super().send_batch(batch)
+
+
+def test_a_worker_that_is_stopped_gives_back_the_texts_that_it_has_not_sent(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_SENDS_IN_FLIGHT=1)
+    without_inline_workers(app)
+    state, gateway = state_of(app), Holding()
+    state.delivery.use_routes(Routes({"memory": gateway}, {}))
+    batch = send(app, numbers(30))
+    failed: list[Any] = []
+
+    def note(_app: Flask, **values: Any) -> None:
+        failed.append(values)
+
+    stop = threading.Event()
+    worker = threading.Thread(target=state.queues[1].send_due, args=(stop,))
+    with signals.message_failed.connected_to(note, app):
+        worker.start()
+        assert gateway.is_called.wait(60)
+        # A second thread has prepared its call meanwhile, and waits for the first.
+        wait_until(lambda: len(attempts(app)) == 2)
+        stop.set()
+        gateway.is_released.set()
+        worker.join(60)
+    assert len(gateway.messages) == 1
+    assert sorted(attempt.state for attempt in attempts(app)) == ["failed", "sent"]
+    assert Counter(message.state for message in messages(app)) == {"waiting": 29, "sent": 1}
+    assert failed == [], "nothing has failed"
+    run_due(app)
+    assert reload(app, batch).sent == 30
+    assert len({message.to for message in gateway.messages}) == len(gateway.messages) == 30
+
+
+def attempts(app: Flask) -> list[Attempt]:
+    return list(state_of(app).ledger.read(lambda session: session.scalars(select(Attempt)).all()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends, "it did not happen in time"
+        time.sleep(0.02)
