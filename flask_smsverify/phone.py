@@ -57,7 +57,7 @@ def _parse(typed: str, default_region: str, allowed_regions: tuple[str, ...]) ->
         raise InvalidMobile
     if phonenumbers.number_type(number) not in (
         phonenumbers.PhoneNumberType.MOBILE,
-        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # some regions do not tell them apart
+        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # some regions do not distinguish them
     ):
         raise InvalidMobile("this number is not a mobile's")
     if phonenumbers.region_code_for_number(number) not in allowed_regions:

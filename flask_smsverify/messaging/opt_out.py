@@ -1,6 +1,6 @@
-"""Opt-out: numbers that want no more texts. Codes and security notices go to them all the same.
+"""Opt-out: numbers that get no more texts. Codes and security notices are sent to them anyway.
 
-A number opts out by a message with `11` or `لغو` to a line of the app, and in again by `12`.
+A number opts out by a message such as `11` or `لغو` to a line of the app, and in again by `12`.
 """
 
 from __future__ import annotations

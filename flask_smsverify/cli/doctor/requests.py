@@ -176,7 +176,7 @@ def check_proxy(state: AppState) -> Iterator[Finding]:
             "warning",
             "address",
             "there is no ProxyFix: behind a proxy or a unix socket, all visitors share an address "
-            "or have none, and limits per address do not tell them apart. Add ProxyFix, or "
+            "or have none, and limits per address count them together. Add ProxyFix, or "
             "@smsverify.address_getter",
         )
 
