@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from flask_smsverify.db import purge as purging
 from flask_smsverify.db.models import Alert, Base, Challenge, Message, Verification
 from flask_smsverify.db.purge import purge
-from flask_smsverify.errors import TooSoon
+from flask_smsverify.errors import TooSoon, WrongCode
 
 MEMORY = {"memory": {"gateway": "memory"}}
 
@@ -68,7 +68,7 @@ def test_purge_keeps_limits_cooldowns_open_challenges_and_locks(
         flow = flow_of(app)
         challenge = flow.start(1)
         locked = flow.start(2)
-        with pytest.raises(Exception, match="wrong code"):
+        with pytest.raises(WrongCode):
             flow.check(locked, flow.wrong(locked))
         purge(flow.state.ledger, timedelta(days=2))
         with pytest.raises(TooSoon):
