@@ -18,11 +18,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from . import accounts, database, demo_data, language, reminders, shop
 from .domains import domains
+from .emails import emails
 from .extensions import csrf, db, login_manager, smsverify
 from .models import User
 from .settings import configure
 from .staff import staff
 from .tickets import tickets
+from .wallet import wallet
 
 
 def create_app(config: Mapping[str, object] | None = None) -> Flask:
@@ -43,7 +45,7 @@ def create_app(config: Mapping[str, object] | None = None) -> Flask:
     accounts.init_app(app)
     shop.init_app(app)
     reminders.init_app(app)
-    for blueprint in (domains, tickets, staff):
+    for blueprint in (domains, emails, tickets, wallet, staff):
         app.register_blueprint(blueprint)
     app.after_request(_add_security_headers)
     app.register_error_handler(NotFound, _show_not_found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import phonenumbers
 from flask_login import current_user
@@ -15,7 +16,7 @@ from .extensions import db
 from .language import format_number, tr
 from .models import User
 
-MAX_CREDIT = 100_000_000
+MAX_AMOUNT = 100_000_000
 
 
 def require_value(_form: FlaskForm, field: Field) -> None:
@@ -160,15 +161,24 @@ class DueDateForm(FlaskForm):
     due_on = DateField()
 
 
-class CreditForm(FlaskForm):
-    """Credit for the shop's account at the registrar, in toman."""
+class TomanField(IntegerField):
+    """A number in any digits. What is no number is None, so the form's own message refuses it."""
 
-    amount = IntegerField()
+    def process_formdata(self, valuelist: list[str]) -> None:
+        """Read the number."""
+        with suppress(ValueError):
+            super().process_formdata(valuelist)
+
+
+class AmountForm(FlaskForm):
+    """An amount in toman: credit at the registrar, or a customer's deposit."""
+
+    amount = TomanField()
 
     def validate_amount(self, field: Field) -> None:
         """Check that the amount is positive and not too large."""
-        if field.data is None or not 0 < field.data <= MAX_CREDIT:
-            limit = format_number(MAX_CREDIT)
+        if field.data is None or not 0 < field.data <= MAX_AMOUNT:
+            limit = format_number(MAX_AMOUNT)
             raise StopValidation(
                 tr(f"مبلغی بین ۱ تا {limit} تومان وارد کنید.", f"Enter 1 to {limit} toman.")
             )

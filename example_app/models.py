@@ -1,4 +1,4 @@
-"""The models of the shop: customers, orders, hosting services, invoices, domains and tickets.
+"""The models of the shop: customers, orders, hosting, invoices, domains, tickets and e-mails.
 
 The extension needs no change to them. It reads the attributes `mobile` and `groups` of `User`, and
 adds its own tables to the same database.
@@ -89,7 +89,8 @@ class User(UserMixin, db.Model):
     """A customer or a member of staff.
 
     `mobile` is as typed until it is confirmed, and then E.164. `password_hash` is empty if the
-    customer signs in with a mobile only. `language` is the language of text messages.
+    customer signs in with a mobile only. `language` is the language of messages. `balance` is what
+    the customer has paid in advance, in toman.
     """
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -99,6 +100,7 @@ class User(UserMixin, db.Model):
     mobile: Mapped[str | None] = mapped_column(String(20))
     groups: Mapped[list[str]] = mapped_column(JSON, default=list)
     language: Mapped[str] = mapped_column(String(2), default="fa", server_default="fa")
+    balance: Mapped[int] = mapped_column(default=0, server_default="0")
 
     orders: Mapped[list[Order]] = relationship(back_populates="user", order_by="Order.id.desc()")
     invoices: Mapped[list[Invoice]] = relationship(
@@ -109,6 +111,8 @@ class User(UserMixin, db.Model):
         back_populates="user", order_by="DomainOrder.id.desc()"
     )
     tickets: Mapped[list[Ticket]] = relationship(back_populates="user", order_by="Ticket.id.desc()")
+    deposits: Mapped[list[Deposit]] = relationship(order_by="Deposit.id.desc()")
+    emails: Mapped[list[Email]] = relationship(order_by="Email.id.desc()")
 
     @property
     def is_staff(self) -> bool:
@@ -265,3 +269,22 @@ class TicketMessage(db.Model):
 
     ticket: Mapped[Ticket] = relationship(back_populates="messages")
     author: Mapped[User] = relationship()
+
+
+class Deposit(db.Model):
+    """An amount that a customer has added to the balance, in toman."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    amount: Mapped[int]
+    made_on: Mapped[date] = mapped_column(default=today)
+
+
+class Email(db.Model):
+    """An e-mail to a customer, in the customer's language. The shop shows it and sends none."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    subject: Mapped[str] = mapped_column(String(120))
+    text: Mapped[str] = mapped_column(Text)
+    sent_on: Mapped[date] = mapped_column(default=today)

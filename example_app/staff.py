@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 from . import registrar
 from .domains import retry_order
 from .extensions import db, login_manager, smsverify
-from .forms import CreditForm, DueDateForm, ReplyForm
+from .forms import AmountForm, DueDateForm, ReplyForm
 from .language import tr
 from .models import (
     DomainOrder,
@@ -217,13 +217,13 @@ def _flash_settled_order() -> None:
 @staff.post("/registrar/credit")
 def add_credit() -> Response:
     """Add credit to the shop's account at the registrar."""
-    form = CreditForm()
+    form = AmountForm()
     if form.validate_on_submit():
         registrar.add_credit(form.amount.data)
         db.session.commit()
         flash(tr("اعتبار افزایش یافت.", "The credit is added."))
     else:
-        flash(form.amount.errors[-1], "error")
+        flash(form.amount.errors[0], "error")
     return _back()
 
 

@@ -11,12 +11,13 @@ pytestmark = needs("chromium")
 
 PAGES = {
     "sara": (
-        "/orders", "/orders/1", "/orders/2", "/orders/1/password", "/invoices", "/domains",
-        "/domains/new", "/tickets", "/tickets/new", "/tickets/1", "/profile", "/profile/password",
+        "/orders", "/orders/1", "/orders/2", "/orders/1/password", "/invoices", "/wallet",
+        "/domains", "/domains/new", "/emails", "/tickets", "/tickets/new",
+        "/tickets/1", "/profile", "/profile/password",
     ),
     "staff": ("/staff", "/staff/tickets/1"),
 }  # fmt: skip
-OPEN_AREAS = {"orders": False, "billing": False, "domains": False}
+OPEN_AREAS = dict.fromkeys(("orders", "billing", "domains", "wallet", "emails"), False)
 #: Controls that are smaller than 44 px. A radio button is as large as its label.
 SMALL = """() => [...document.querySelectorAll("a, button, input, select, textarea")]
   .filter(one => one.checkVisibility() && !one.matches(".skip, [type=radio]"))

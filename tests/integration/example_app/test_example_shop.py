@@ -21,6 +21,8 @@ GUARDED = {
     "orders": "/orders",
     "billing": "/invoices",
     "domains": "/domains",
+    "wallet": "/wallet",
+    "emails": "/emails",
 }
 PAGES = [
     *GUARDED.values(), "/orders/new", "/orders/3", "/orders/3/password", "/profile",
