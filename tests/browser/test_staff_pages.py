@@ -47,6 +47,8 @@ PAGES = {
     "audit": "/audit",
 }
 SIZES = {"phone": {"width": 360, "height": 780}, "desk": {"width": 1280, "height": 900}}
+#: Widths between those of a phone and a desk.
+WIDTHS = (600, 800, 1030, 1100)
 #: The pairs of controls, numbers and names that cover one another.
 OVERLAPPING = """() => {
   const shown = ".sv-staff :is(a, button, summary, select, input, bdi)";
@@ -131,6 +133,9 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
             if FOLDER:
                 picture = Path(FOLDER) / f"{name}-{language}-{scheme}-{size}.png"
                 page.screenshot(path=str(picture), full_page=True)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            fits(page, width, (name, f"{width} px"))
         for tag in page.locator(".sv-tag").all():
             expect(tag).to_have_css("text-decoration-line", "none")  # it is no link
 
