@@ -8,6 +8,7 @@ staff, with `@smsverify.staff_required`. The rules are in `verification`, `messa
 from __future__ import annotations
 
 import functools
+from datetime import timedelta
 
 from flask import Flask, appcontext_pushed
 
@@ -24,6 +25,7 @@ from . import settings as settings
 from . import texts as texts
 from . import verifications as verifications
 from .blueprint import blueprint
+from .figures import FigureCache
 from .flask_admin_link import menu_link
 
 __all__ = ["menu_link", "register"]
@@ -34,6 +36,9 @@ def register(app: Flask) -> None:
     state = get_state(app)
     url = state.settings.admin_url
     options = registration_options(app, state.settings)
+    app.extensions["smsverify_figures"] = FigureCache(
+        timedelta(seconds=state.settings.code_lifetime)
+    )
     app.register_blueprint(blueprint, url_prefix=url, **options)
     app.after_request(functools.partial(no_store_below, url))
     appcontext_pushed.connect(state.setting_store.on_context, app)

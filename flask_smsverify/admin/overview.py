@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from flask import current_app, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import ColumnElement, case, distinct, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ..db.models import Alert, Attempt, Challenge, Incoming, Message, Verification
+from ..db.models import Alert, Attempt, Incoming, Message, Verification
 from ..state import AppState, get_state
 from ..web.interface import Interface, current_ui
 from ..web.negotiation import wants_json
 from .blueprint import blueprint
+from .figures import Count, FigureCache, merge
 from .operators import operator_of
 from .rendering import render
 
@@ -128,56 +130,23 @@ def _day_bounds(now: datetime, ui: Interface) -> list[tuple[date, datetime]]:
 
 
 def _figures(session: Session, bounds: Sequence[tuple[date, datetime]], ui: Interface) -> _Figures:
-    since = bounds[0][1]
-    is_counted = (Challenge.created_at >= since, Challenge.sends > 0)
-    is_proved = func.sum(case((Challenge.state == Challenge.VERIFIED, 1), else_=0))
-    # The databases have no common function for the day of a moment in a time zone.
-    day: ColumnElement[int] = case(
-        *(
-            (Challenge.created_at >= begin, number)
-            for number, (_, begin) in reversed(list(enumerate(bounds)))
-        )
-    )
-    per_day = {
-        number: (sent, int(proved or 0))
-        for number, sent, proved in session.execute(
-            select(day, func.count(), is_proved).where(*is_counted).group_by(day)
-        )
-    }
-    days = [Day(day, *per_day.get(number, (0, 0))) for number, (day, _) in enumerate(bounds)]
-
-    proved_id = case((Challenge.state == Challenge.VERIFIED, Challenge.id))
-    by_sender = session.execute(
-        select(Attempt.sender, func.count(distinct(Challenge.id)), func.count(distinct(proved_id)))
-        .join(Message, Message.id == Attempt.message_id)
-        .join(Challenge, Challenge.id == Message.challenge_id)
-        .where(Attempt.created_at >= since)
-        .group_by(Attempt.sender)
-    )
-    senders = [Share(str(name), sent, proved) for name, sent, proved in by_sender]
-
-    # Six characters of a mobile identify its operator: `+98912`.
-    prefix = func.substr(Challenge.mobile, 1, 6)
-    by_prefix = session.execute(
-        select(prefix, func.count(), is_proved).where(*is_counted).group_by(prefix)
-    )
+    cache: FigureCache = current_app.extensions["smsverify_figures"]
+    counted = cache.count(session, [begin for _, begin in bounds], get_state().clock())
+    days = [
+        Day(day, figures.total.sent, figures.total.proved)
+        for (day, _), figures in zip(bounds, counted, strict=True)
+    ]
     locale = ui.translator.locale
-    operators = _merge(
-        (operator_of(str(start), locale) or ui.t("Other"), sent, int(proved or 0))
-        for start, sent, proved in by_prefix
+    operators = merge(
+        {operator_of(start, locale) or ui.t("Other"): count}
+        for start, count in merge(figures.prefixes for figures in counted).items()
     )
-    return _Figures(days, _sorted(senders), _sorted(operators))
+    return _Figures(days, _shares(merge(one.senders for one in counted)), _shares(operators))
 
 
-def _merge(shares: Iterable[tuple[str, int, int]]) -> list[Share]:
-    merged: dict[str, Share] = {}
-    for label, sent, proved in shares:
-        known = merged.get(label, Share(label, 0, 0))
-        merged[label] = Share(label, known.sent + sent, known.proved + proved)
-    return list(merged.values())
-
-
-def _sorted(shares: Iterable[Share]) -> list[Share]:
+def _shares(counts: Mapping[str, Count]) -> list[Share]:
+    """Return the shares by name, the largest first."""
+    shares = [Share(name, count.sent, count.proved) for name, count in counts.items()]
     return sorted(shares, key=lambda share: (-share.sent, share.label))
 
 
@@ -211,7 +180,7 @@ def _bars(days: Sequence[Day], direction: str) -> list[Bar]:
 
 def _attention(state: AppState, ui: Interface) -> list[Attention]:
     now = state.clock()
-    t, n = ui.t, ui.n
+    t, n = ui.t, functools.partial(_counted, ui)
     found: list[Attention] = []
     for name in state.delivery.routes.senders:
         health = state.health.latest(name)
@@ -272,3 +241,11 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
         text = n("%(count)s unread message.", "%(count)s unread messages.", unread)
         found.append(Attention(text, url_for("smsverify_admin.incoming", state="unread"), "wait"))
     return found
+
+
+def _counted(ui: Interface, one: str, many: str, count: int) -> str:
+    """Return a text with a count, or with "99+" where no more rows were counted."""
+    if count < _MAX_COUNT:
+        return ui.n(one, many, count)
+    most = _MAX_COUNT - 1
+    return ui.n(one, many, most).replace(ui.number(most), f"{ui.number(most)}+")

@@ -1,9 +1,9 @@
-"""Compare the staff's lists on small and on large tables in PostgreSQL.
+"""Compare the staff's overview and lists on small and on large tables in PostgreSQL.
 
     python -m tests.benchmarks.staff_lists [ROWS]
 
-Prints the median time of the first page and of each search at 10,000 and at ROWS (2,000,000 by
-default) verifications and messages, and the ratio of the two. The database server is
+Prints the median time of the overview, of the first page and of each search at 10,000 and at ROWS
+(2,000,000 by default) verifications and messages, and the ratio of the two. The database server is
 `SMSTESTS_POSTGRESQL`.
 """
 
@@ -50,13 +50,23 @@ QUERIES = {
     "  notices": "/messages?kind=notice",
     "  sends to many": "/messages?kind=bulk",
     "  failed codes": "/messages?kind=code&state=failed",
+    "  failed events": "/messages?kind=event&state=failed",
+    "  delivered notices": "/messages?kind=notice&state=delivered",
+    "  undecided sends": "/messages?kind=bulk&state=unresolved",
     "  messages of a day": f"/messages?from={YESTERDAY}&to={YESTERDAY}",
+    "  failed of a day": f"/messages?state=failed&from={YESTERDAY}&to={YESTERDAY}",
+    "  codes of a day": f"/messages?kind=code&from={YESTERDAY}&to={YESTERDAY}",
     "  of one send": f"/messages?batch={BATCH}",
     "  unknown of one send": f"/messages?batch={BATCH}&state=unknown",
+    "  failed of one send": f"/messages?batch={BATCH}&state=failed",
     "  to a mobile": "/messages?q=09100230102",
+    "  failed to a mobile": "/messages?q=09100230102&state=failed",
+    "overview": "/",
 }
 #: Each end of four digits belongs to one number of 180.
 MOBILE = "'+989' || lpad((10000 + n / 180)::text, 5, '0') || lpad((n % 180)::text, 4, '0')"
+#: Ends as even as those of real numbers, each of which belongs to one of 10,000.
+SENT_TO = "'+989' || lpad((n / 10000)::text, 5, '0') || lpad((n % 10000)::text, 4, '0')"
 ROWS = "FROM generate_series(3, CAST(:rows AS int)) n"
 FILL = (
     f"""
@@ -77,8 +87,9 @@ FILL = (
     # what such a filter shows is far from the newest rows. One of 50 needs a decision.
     f"""
     INSERT INTO smsverify_message
-        (id, kind, recipient, channel, batch_id, state, tries, created_at, updated_at)
-    SELECT md5(n::text), kind, {MOBILE}, 'sms', CASE WHEN kind = 'bulk' THEN '{BATCH}' END,
+        (id, kind, challenge_id, recipient, channel, batch_id, state, tries, created_at, updated_at)
+    SELECT md5(n::text), kind, CASE WHEN kind = 'code' THEN md5(n::text) END,
+           {MOBILE}, 'sms', CASE WHEN kind = 'bulk' THEN '{BATCH}' END,
            CASE n % 100 WHEN 0 THEN 'failed' WHEN 7 THEN 'unknown' ELSE 'delivered' END, 1, at, at
     FROM (
         SELECT n, kind,
@@ -88,6 +99,22 @@ FILL = (
                              WHEN n % 10 < 5 THEN 'code'
                              WHEN n % 100 = 5 THEN 'notice' ELSE 'event' END AS kind {ROWS}) kinds
     ) source
+    """,  # noqa: S608 -- constants of this module
+    f"""
+    INSERT INTO smsverify_challenge
+        (id, user_id, mobile, purpose, key_id, code_length, generation, own_sent, channel, attempts,
+         sends, state, created_at, expires_at, resend_at, open_key, native_key)
+    SELECT id, n::text, {SENT_TO}, 'verify', 'k', 6, 0, true, 'sms', 1, 1,
+           CASE WHEN n % 10 > 0 THEN 'verified' ELSE 'expired' END, at, at, at, id, id
+    FROM (SELECT n, md5(n::text) AS id, now() - n * interval '15 seconds' AS at {ROWS}) source
+    WHERE n % 10 < 5
+    """,  # noqa: S608 -- constants of this module
+    f"""
+    INSERT INTO smsverify_attempt
+        (id, message_id, sender, native, state, checks, created_at, updated_at)
+    SELECT md5('a' || n), md5(n::text), CASE WHEN n % 4 > 0 THEN 'raygan' ELSE 'wikipayam' END,
+           false, 'delivered', 0, at, at
+    FROM (SELECT n, now() - n * interval '15 seconds' AS at {ROWS}) source
     """,  # noqa: S608 -- constants of this module
 )
 

@@ -1,0 +1,152 @@
+"""`/`: the figures of the last two weeks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from clocks import Clock
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import delete
+from staff import ADMIN, JSON
+
+from flask_smsverify.db.models import Attempt, Challenge, Incoming, Message
+
+#: Half an hour after midnight in Tehran.
+NOW = datetime(2026, 3, 10, 21, 0, tzinfo=UTC)
+
+
+class Ledger:
+    """Adds the codes of an app at given times."""
+
+    def __init__(self, app: Flask) -> None:
+        self._state: Any = app.extensions["smsverify"]
+        self.clock = Clock(NOW)
+        self._state.clock.source = self.clock
+        self._added = 0
+
+    def add(self, ago: timedelta, *senders: str, proved: bool = False, end: str = "2") -> None:
+        """Add a code that these senders were asked to send, one after the other."""
+        at = NOW - ago
+        self._added += 1
+        key = f"{self._added:032}"
+        challenge = Challenge(
+            id=key,
+            user_id="3",
+            mobile=f"+9891{end}3456789",
+            purpose="verify",
+            key_id="k",
+            code_length=6,
+            channel="sms",
+            sends=1,
+            state=Challenge.VERIFIED if proved else Challenge.EXPIRED,
+            created_at=at,
+            expires_at=at,
+            resend_at=at,
+            open_key=key,
+            native_key=key,
+        )
+        message = Message(
+            id=key,
+            kind=Message.CODE,
+            challenge_id=key,
+            recipient=challenge.mobile,
+            channel="sms",
+            state="sent",
+            created_at=at,
+            updated_at=at,
+        )
+        attempts = [
+            Attempt(
+                id=f"{sender:>32}"[:31] + str(self._added),
+                message_id=key,
+                sender=sender,
+                state="sent",
+                created_at=at,
+                updated_at=at,
+            )
+            for sender in senders
+        ]
+        self._state.ledger.run(lambda session: session.add_all([challenge, message, *attempts]))
+
+    def delete_all(self) -> None:
+        self._state.ledger.run(lambda session: session.execute(delete(Challenge)))
+
+
+@pytest.fixture
+def ledger(app: Flask) -> Ledger:
+    return Ledger(app)
+
+
+def overview(client: FlaskClient) -> dict[str, Any]:
+    body: dict[str, Any] = client.get(f"{ADMIN}/", headers=JSON).json
+    return body
+
+
+def test_codes_are_counted_by_day_sender_and_operator(ledger: Ledger, client: FlaskClient) -> None:
+    ledger.add(timedelta(minutes=10), "raygan", proved=True)  # today in Tehran, not in UTC
+    ledger.add(timedelta(minutes=40), "raygan", "wikipayam", proved=True)
+    ledger.add(timedelta(hours=20), "raygan", end="9")
+    ledger.add(timedelta(days=13), "wikipayam")
+    ledger.add(timedelta(days=15), "wikipayam")
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    body = overview(client)
+    days = {day["day"]: (day["sent"], day["proved"]) for day in body["days"] if day["sent"]}
+    assert days == {"2026-02-26": (1, 0), "2026-03-10": (2, 1), "2026-03-11": (1, 1)}
+    senders = [(one["sender"], one["sent"], one["proved"]) for one in body["senders"]]
+    assert senders == [("raygan", 3, 2), ("wikipayam", 2, 1)]
+    assert sum(one["sent"] for one in body["operators"]) == 4
+
+
+def test_a_finished_day_is_counted_again_after_an_hour_and_today_at_each_view(
+    ledger: Ledger, client: FlaskClient
+) -> None:
+    def sent() -> list[int]:
+        return [day["sent"] for day in overview(client)["days"] if day["sent"]]
+
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    ledger.add(timedelta(days=3), "raygan")
+    ledger.add(timedelta(minutes=5), "raygan")
+    assert sent() == [1, 1]
+    ledger.add(timedelta(minutes=3), "raygan")
+    ledger.delete_all()
+    ledger.add(timedelta(minutes=1), "raygan")
+    assert sent() == [1, 1]
+    ledger.clock.advance(hours=1)
+    assert sent() == [1]
+
+
+def test_a_day_is_kept_only_once_its_codes_cannot_be_proved_any_more(
+    ledger: Ledger, client: FlaskClient
+) -> None:
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    ledger.clock.now = NOW - timedelta(minutes=25)  # five minutes after midnight
+    ledger.add(timedelta(minutes=31), "raygan")
+    assert overview(client)["days"][-2]["sent"] == 1
+    ledger.add(timedelta(minutes=32), "raygan")
+    assert overview(client)["days"][-2]["sent"] == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(1, "1 unread message."), (99, "99 unread messages."), (150, "99+ unread messages.")],
+)
+def test_more_rows_than_are_counted_are_not_given_a_number(
+    app: Flask, client: FlaskClient, count: int, shown: str
+) -> None:
+    state: Any = app.extensions["smsverify"]
+    rows = [
+        Incoming(
+            id=f"{number:032}",
+            sender="memory",
+            originator="+989123456789",
+            line="3000",
+            text="hello",
+            received_at=state.clock(),
+        )
+        for number in range(count)
+    ]
+    state.ledger.run(lambda session: session.add_all(rows))
+    assert overview(client)["attention"][-1:] == [shown]
