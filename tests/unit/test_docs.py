@@ -32,6 +32,7 @@ from flask_smsverify.testing import outbox
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PICTURE = re.compile(r'!\[[^\]]+\]\(([^)]+)\)|<img src="([^"]+)"')
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 
 
@@ -135,6 +136,21 @@ def test_the_architecture_page_has_every_module_and_table() -> None:
 
 
 # --- examples -----------------------------------------------------------------------------------
+
+
+def test_every_picture_is_shown_and_small() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for found in re.findall(
+            r'!\[[^\]]+\]\(([^)]+)\)|<img src="([^"]+)"', page.read_text("utf-8")
+        )
+        for target in found
+        if target
+    }
+    pictures = set((DOCS / "images").iterdir())
+    assert shown == pictures
+    assert [one.name for one in pictures if one.stat().st_size > 60_000] == []
 
 
 def test_the_readme_has_the_quickstart_of_the_guide() -> None:
