@@ -23,7 +23,7 @@ def _without_webhook(sender: Sender) -> Finding:
     return Finding(
         "warning",
         "sender",
-        f"{sender.name} can report deliveries to a webhook: set SMSVERIFY_WEBHOOK_SECRET",
+        f"{sender.name} reports to a webhook, which is off: set SMSVERIFY_WEBHOOK_SECRET",
     )
 
 

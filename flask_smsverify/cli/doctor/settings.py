@@ -101,7 +101,7 @@ def check_limits(state: AppState) -> Iterator[Finding]:
             f"no limit for {', '.join(lifted)}: attackers can cause costs or guess without end",
         )
     else:
-        yield Finding("ok", "LIMITS", "every scope has a limit")
+        yield Finding("ok", "LIMITS", "codes and guesses are limited")
 
 
 def check_areas(state: AppState) -> Iterator[Finding]:

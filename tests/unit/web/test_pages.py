@@ -582,11 +582,11 @@ def test_a_locked_user_is_referred_to_support(make_app: MakeApp, sqlite: str) ->
     assert len(phone(app).messages) == 1
 
 
-@pytest.mark.parametrize("budget", ["failures", "site_failures"])
+@pytest.mark.parametrize("scope", ["failures", "site_failures"])
 def test_a_used_up_limit_of_failures_shows_the_wait_and_no_form(
-    make_app: MakeApp, sqlite: str, budget: str
+    make_app: MakeApp, sqlite: str, scope: str
 ) -> None:
-    app = make_app(sqlite, users=2, SMSVERIFY_LIMITS={budget: "2/day"})
+    app = make_app(sqlite, users=2, SMSVERIFY_LIMITS={scope: "2/day"})
     client = browser(app)
     client.post(SEND)
     for _ in range(2):
@@ -601,7 +601,7 @@ def test_a_used_up_limit_of_failures_shows_the_wait_and_no_form(
         assert "<form" not in answer.text
         assert "<button" not in answer.text
     assert "<form" in page(browser(app, 2)).text, "nobody else's first guess is refused"
-    if budget == "failures":
+    if scope == "failures":
         client.post(SEND)
         assert error_of(page(client)) == "Too many wrong codes"
     assert client.get(STATUS).json["state"] == "pending"
