@@ -437,7 +437,7 @@ def test_a_voice_code_goes_to_senders_that_can_call(harness: Harness) -> None:
 # --- what the job decides -------------------------------------------------------------------------
 
 
-def test_a_delivery_tells_whether_the_gateway_generated_the_code(harness: Harness) -> None:
+def test_a_delivery_states_whether_the_gateway_generated_the_code(harness: Harness) -> None:
     assert harness.send_code(FakeSender("one", capabilities=NATIVE)).native
     [attempt] = harness.rows()
     assert attempt.native

@@ -92,7 +92,7 @@ def test_purge_keeps_limits_cooldowns_open_challenges_and_locks(
     assert left == [0, 0, 2]
 
 
-def test_the_command_tells_what_it_deleted_and_refuses_short_ages(app: Flask) -> None:
+def test_the_command_lists_what_it_deleted_and_refuses_short_ages(app: Flask) -> None:
     run = app.test_cli_runner().invoke
     assert "smsverify_challenge" in run(args=["smsverify", "purge"]).output
     for age in ("1d", "0d", "90", "soon", "-3d", "12h"):

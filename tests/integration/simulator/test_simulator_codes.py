@@ -206,7 +206,7 @@ def test_a_message_keeps_its_state_and_an_earlier_one_only_reports_it(http, simu
     assert (first["deliveryState"], second["deliveryState"]) == (1, 2)
 
 
-def test_melipayamak_refuses_links_when_told_to(http, simulator):
+def test_melipayamak_refuses_links_while_the_fault_is_on(http, simulator):
     account = {"username": "u", "password": "p", "to": "09123456789", "from": "50004001"}
     texts = {
         "کد: 123456": 1, "chenar.example/orders": 14, "https://x.ir": 14, "www.chenar": 14,

@@ -414,7 +414,7 @@ def test_no_log_line_contains_the_secret_or_the_payload(
     assert "RuntimeError" in said
 
 
-def test_neither_before_request_functions_nor_flasks_log_see_the_secret(
+def test_before_request_functions_and_flasks_log_do_not_get_the_secret(
     app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Case 57 of docs/safety.md."""

@@ -110,7 +110,7 @@ def test_a_refused_action_changes_nothing_and_is_not_in_the_audit(
     assert audited(app) == [("1", "resend", "3")]
 
 
-def test_an_action_on_many_users_tells_which_failed(app: Flask, client: FlaskClient) -> None:
+def test_an_action_on_many_users_lists_which_failed(app: Flask, client: FlaskClient) -> None:
     answer = client.post(f"{LIST}/verify", json={"user_ids": ["3", "99", "4"]})
     assert answer.status_code == 200
     assert answer.json["done"] == ["3", "4"]

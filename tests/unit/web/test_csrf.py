@@ -109,7 +109,7 @@ def test_an_anonymous_request_without_a_token_gets_the_csrf_problem(protected: F
     refused(browser(protected, None).post(SEND, json={}), program=True)
 
 
-def test_the_problem_tells_programs_where_to_get_a_token_and_people_to_submit_again(
+def test_the_csrf_problem_names_a_url_to_programs_and_the_form_to_people(
     protected: Flask,
 ) -> None:
     client = browser(protected)

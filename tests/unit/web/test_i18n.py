@@ -431,13 +431,13 @@ def test_a_limit_says_when_it_is_over() -> None:
         assert "خلال 10 دقائق" in text_of(code, ar, retry_after=600)[1]
 
 
-def test_a_locked_account_is_referred_to_support_and_not_told_to_wait() -> None:
+def test_a_locked_account_is_referred_to_support_without_a_wait() -> None:
     _, detail = text_of("account_locked", en)
     assert "support" in detail
     assert "again" not in detail
 
 
-def test_a_program_without_a_csrf_token_is_told_where_to_get_one() -> None:
+def test_the_problem_of_a_missing_csrf_token_names_its_url() -> None:
     for ui in (fa, en):
         _, detail = text_of("csrf", ui, status_url="/status", header="X-CSRFToken")
         assert "/status" in detail

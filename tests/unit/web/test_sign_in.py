@@ -460,7 +460,7 @@ def test_a_number_that_nobody_proved_matches_no_account(site: Flask) -> None:
     assert client.get("/me").text == "nobody"
 
 
-def test_a_browser_learns_after_the_right_code_that_there_is_no_account(site: Flask) -> None:
+def test_a_browser_sees_after_the_right_code_that_there_is_no_account(site: Flask) -> None:
     client = browser(site, None)
     sent = sign_in(site, client, NEW_TYPED)
     assert sent.location == f"{SIGN_IN}?next=/"
