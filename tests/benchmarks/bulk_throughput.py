@@ -122,6 +122,7 @@ def measure(options: argparse.Namespace, simulator: Simulator | None = None) -> 
         while state.batches.get(batch.id).sent < options.recipients // 3:
             time.sleep(0.1)
         os.kill(processes[0].pid or 0, signal.SIGKILL)
+    memory = watch_memory(processes[-1])
     for process in processes:
         process.join()
     seconds = time.monotonic() - began.value
@@ -131,7 +132,7 @@ def measure(options: argparse.Namespace, simulator: Simulator | None = None) -> 
     if not options.simulator_url:
         limit = options.workers * options.threads * options.per_call / options.latency
         say(f"the gateway could take {limit:,.0f} a second: share {rate / limit:.2f}")
-    say(f"peak memory of a worker: {peak.value:.0f} MiB")
+    say(f"peak memory of a worker: {peak.value:.0f} MiB; each second: {' '.join(memory)}")
     if options.kill:
         start = state.clock.source()
         state.clock.source = lambda: start + timedelta(minutes=5)
@@ -147,6 +148,17 @@ def measure(options: argparse.Namespace, simulator: Simulator | None = None) -> 
     say(f"{missing:,} phones without the text, of {batch.unknown:,} whose fate is unknown")
     if phones.total() != len(phones) or missing > batch.unknown:
         sys.exit("a text was repeated or lost")
+
+
+def watch_memory(process: Any) -> list[str]:
+    """Return the memory of a process in MiB, each second until it ends. Linux only."""
+    pages = Path(f"/proc/{process.pid}/statm")
+    found: list[str] = []
+    while process.is_alive() and pages.exists():
+        resident = int(pages.read_text().split()[1])
+        found.append(f"{resident * resource.getpagesize() / 2**20:.0f}")
+        process.join(1)
+    return found
 
 
 def say(line: str) -> None:

@@ -1,0 +1,314 @@
+"""What a code costs: requests that send and check it, beside requests that do nothing.
+
+    python tests/benchmarks/code_cycle.py [--database URL] [--threads N] [--old-rows N]
+
+Prints the time of a cycle, which is a JSON request that sends a code and one that checks it, and of
+two requests of the same app that only load the user: the floor that Flask and Flask-Login set. Then
+it prints the time of a view that needs a login, of one that also reads the verification by a SELECT
+written by hand, and of guarded views. The cases take turns, so that other load on the machine slows
+all of them, and only ratios count.
+
+`--threads` compares the cycles a second of so many threads with those of one. `--old-rows` fills a
+second database with so many old rows of each table, and compares it with the empty one. It needs
+the PostgreSQL server of `SMSTESTS_POSTGRESQL`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+import services
+import sqlalchemy
+from flask import Flask, abort
+from flask.testing import FlaskClient
+from flask_login import current_user, login_required
+from hostapp import User, create_app, db
+from visiting import CHECK, SEND, api, browser
+
+from flask_smsverify.db.models import Verification
+from flask_smsverify.delivery import Routes
+from flask_smsverify.senders.base import CodeMessage, DeliveryState, Receipt
+from flask_smsverify.senders.memory import Memory
+
+#: Old rows, from two days ago on, so that none counts against a limit any more.
+AT = "now() - interval '2 days' - n * interval '1 second'"
+AT_MS = f"(extract(epoch FROM {AT}) * 1000)::bigint"
+ROWS = "FROM generate_series(1, CAST(:rows AS int)) n"
+MOBILE = "'+98935' || lpad(n::text, 7, '0')"
+FILL = (
+    f"""
+    INSERT INTO smsverify_verification (user_id, mobile, verified_at, failures, created_at)
+    SELECT 'old' || n, {MOBILE}, {AT}, 0, {AT} {ROWS}
+    """,
+    f"""
+    INSERT INTO smsverify_challenge
+        (id, user_id, mobile, purpose, key_id, code_length, generation, own_sent, channel, attempts,
+         sends, state, created_at, expires_at, resend_at, open_key, native_key)
+    SELECT md5(n::text), 'old' || n, {MOBILE}, 'verify', 'k', 6, 0, true, 'sms', 1, 1, 'verified',
+           {AT}, {AT}, {AT}, md5(n::text), md5(n::text) {ROWS}
+    """,
+    f"""
+    INSERT INTO smsverify_message
+        (id, kind, challenge_id, recipient, channel, state, tries, created_at, updated_at)
+    SELECT md5(n::text), 'code', md5(n::text), {MOBILE}, 'sms', 'sent', 1, {AT}, {AT} {ROWS}
+    """,
+    f"""
+    INSERT INTO smsverify_attempt
+        (id, message_id, sender, native, state, checks, created_at, updated_at)
+    SELECT md5(n::text), md5(n::text), 'memory', false, 'sent', 0, {AT}, {AT} {ROWS}
+    """,
+    f"""
+    INSERT INTO smsverify_usage_send
+        (at, site_at, site_count, open_count, mobile, by_owner, account, ip, network, challenge_id)
+    SELECT {AT_MS}, {AT_MS}, (:rows - n) * 10, n, n, false, n, n % 1000, n % 100, md5(n::text)
+    FROM generate_series(CAST(:rows AS int), 1, -1) n
+    """,  # noqa: S608 -- constants of this module
+    f"INSERT INTO smsverify_usage_guess (at, subject, ip) SELECT {AT_MS}, n, n % 1000 {ROWS}",
+)
+
+
+class Codes(Memory):
+    """A sender that keeps the last code of each mobile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[str, str] = {}
+
+    def send_code(self, message: CodeMessage) -> Receipt:
+        self.of[message.to] = message.code
+        return Receipt(message.to, DeliveryState.SENT, reference=message.reference)
+
+
+class Visitor(NamedTuple):
+    client: FlaskClient
+    mobile: str
+
+
+class Site:
+    """An app whose users ask for one code each.
+
+    :param users: how many users there are.
+    """
+
+    def __init__(self, database: str, users: int, **config: object) -> None:
+        limits = {"site": "100000000/day", "network": None, "wide": None, "ip": None}
+        self.app = create_app(database, SMSVERIFY_LIMITS=limits, prepare=_add_plain_views, **config)
+        self._phones = Codes()
+        routes = Routes({"memory": self._phones}, {})
+        self.app.extensions["smsverify"].delivery.use_routes(routes)
+        with self.app.app_context():
+            db.create_all()
+            db.session.execute(
+                sqlalchemy.insert(User),
+                [{"id": key, "mobile": f"+98912{key:07}"} for key in range(1, users + 1)],
+            )
+            db.session.commit()
+        self._keys = itertools.count(1)
+
+    def visitor(self) -> Visitor:
+        """Return a user who has asked for nothing yet."""
+        key = next(self._keys)
+        return Visitor(browser(self.app, key), f"+98912{key:07}")
+
+    def cycle(self, visitor: Visitor) -> None:
+        """Send a code to a user and check it."""
+        sent = api(visitor.client, SEND)
+        assert sent.status_code == 200, sent.text
+        checked = api(visitor.client, CHECK, code=self._phones.of[visitor.mobile])
+        assert checked.json["state"] == "verified", checked.text
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.app.extensions["smsverify"].close()
+        with self.app.app_context():
+            db.engine.dispose()
+
+
+def _add_plain_views(app: Flask) -> None:
+    row = Verification.__table__.c
+    proof = sqlalchemy.select(row.mobile, row.verified_at, row.revoked_at).where(
+        row.user_id == sqlalchemy.bindparam("user_id")
+    )
+
+    @app.route("/plain", methods=["GET", "POST"])
+    @login_required
+    def plain() -> dict[str, str]:
+        return {"state": "verified"}
+
+    @app.route("/by-hand")
+    @login_required
+    def by_hand() -> dict[str, str]:
+        found = db.session.execute(proof, {"user_id": str(current_user.id)}).one()
+        is_valid = found.verified_at > datetime.now(UTC) - timedelta(days=90)
+        if not is_valid or found.revoked_at or found.mobile != current_user.mobile:
+            abort(403)
+        return {"state": "verified"}
+
+
+def post_twice(visitor: Visitor) -> None:
+    """Make two requests that load the user and do nothing else."""
+    for _ in range(2):
+        assert api(visitor.client, "/plain", code="123456").status_code == 200
+
+
+def get(visitor: Visitor, path: str) -> None:
+    assert visitor.client.get(path).status_code == 200
+
+
+def compare(cases: Mapping[str, Callable[[], object]], rounds: int, per_round: int) -> None:
+    """Print the median times of actions that take turns, and their ratios to the first."""
+    wall: dict[str, list[float]] = {name: [] for name in cases}
+    cpu: dict[str, list[float]] = {name: [] for name in cases}
+    for act in cases.values():
+        for _ in range(3):
+            act()
+    for _ in range(rounds):
+        for name, act in cases.items():
+            began, used = time.perf_counter(), time.process_time()
+            for _ in range(per_round):
+                act()
+            wall[name].append((time.perf_counter() - began) / per_round * 1000)
+            cpu[name].append((time.process_time() - used) / per_round * 1000)
+    first = next(iter(cases))
+    for name in cases:
+        ratio = statistics.median(map(_ratio, cpu[name], cpu[first]))
+        say(
+            f"{name:28} {statistics.median(wall[name]):7.2f} ms {statistics.median(cpu[name]):7.2f}"
+            f" ms of processor, ratio {ratio:.2f}"
+        )
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other
+
+
+def throughput(site: Site, threads: int, seconds: float) -> float:
+    """Return how many cycles a second so many threads make."""
+    counts = [0] * threads
+    visitors = [[site.visitor() for _ in range(int(120 * seconds / threads))] for _ in counts]
+    ends = time.perf_counter() + seconds
+
+    def work(index: int) -> None:
+        for visitor in visitors[index]:
+            if time.perf_counter() > ends:
+                return
+            site.cycle(visitor)
+            counts[index] += 1
+
+    began = time.perf_counter()
+    running = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - began)
+
+
+@contextmanager
+def database_of_its_own(name: str) -> Iterator[str]:
+    """Yield the URL of a new database in PostgreSQL, which is dropped at the end."""
+    admin = sqlalchemy.create_engine(services.POSTGRESQL, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    try:
+        yield sqlalchemy.make_url(services.POSTGRESQL).set(database=name).render_as_string(False)
+    finally:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.dispose()
+
+
+def fill(url: str, rows: int) -> None:
+    """Add old rows to each table."""
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in FILL:
+            connection.execute(sqlalchemy.text(statement), {"rows": rows})
+        connection.exec_driver_sql("VACUUM ANALYZE")
+    engine.dispose()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 -- it is a script
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", help="URL of an empty database; SQLite in a file by default")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--per-round", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=10, help="of each run with threads")
+    parser.add_argument("--old-rows", type=int, default=0)
+    options = parser.parse_args()
+    users = (options.rounds + 1) * options.per_round + 10 + int(600 * options.seconds)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        database = options.database or f"sqlite:///{folder}/bench.sqlite"
+        if options.old_rows:
+            database = stack.enter_context(database_of_its_own("smsverify_benchmark_cycle"))
+        site = Site(database, users)
+        stack.callback(site.close)
+        visitor = site.visitor()
+        site.cycle(visitor)
+        cases: dict[str, Callable[[], object]] = {
+            "two requests that do nothing": lambda: post_twice(visitor),
+            "send and check": lambda: site.cycle(site.visitor()),
+        }
+        if options.old_rows:
+            url = stack.enter_context(database_of_its_own("smsverify_benchmark_old"))
+            old = Site(url, users)
+            stack.callback(old.close)
+            fill(url, options.old_rows)
+            cases = {
+                "send and check": cases["send and check"],
+                f"with {options.old_rows:,} old rows": lambda: old.cycle(old.visitor()),
+            }
+        compare(cases, options.rounds, options.per_round)
+        compare(
+            {
+                "a login": lambda: get(visitor, "/plain"),
+                "… and a SELECT by hand": lambda: get(visitor, "/by-hand"),
+                "… and the guard": lambda: get(visitor, "/guarded"),
+            },
+            options.rounds,
+            10 * options.per_round,
+        )
+        site.app.extensions["smsverify"].settings = replace(
+            site.app.extensions["smsverify"].settings, recheck_seconds=60
+        )
+        compare(
+            {
+                "a login": lambda: get(visitor, "/plain"),
+                "… and the guard with a stamp": lambda: get(visitor, "/guarded"),
+            },
+            options.rounds,
+            10 * options.per_round,
+        )
+        if options.threads:
+            rates: dict[int, list[float]] = {1: [], options.threads: []}
+            for _ in range(3):
+                for threads, found in rates.items():
+                    found.append(throughput(site, threads, options.seconds))
+            one, many = (statistics.median(found) for found in rates.values())
+            say(f"cycles a second: {one:.0f} by one thread, {many:.0f} by {options.threads}")
+            say(f"ratio {many / one:.2f}")
+
+
+if __name__ == "__main__":
+    main()
