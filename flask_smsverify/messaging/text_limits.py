@@ -1,4 +1,4 @@
-"""What event texts count against."""
+"""The limits of event texts. Bulk texts have none."""
 
 from __future__ import annotations
 
