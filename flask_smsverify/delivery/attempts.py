@@ -29,6 +29,8 @@ _MAX_GATEWAY_ID = 128
 _MAX_CAUSE = 191
 
 _LOCK = select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
+_SET_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key"))
+_SET_MESSAGE = update(MESSAGES).where(MESSAGES.c.id == bindparam("key"))
 _STATES = select(ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
 
 
@@ -126,14 +128,12 @@ class Attempts:
             # The lock orders this after a delivery report that is being recorded.
             if connection.scalar(_LOCK, {"message": attempt.message_id}) is None:
                 return  # erased meanwhile
-            connection.execute(
-                update(ATTEMPTS).where(ATTEMPTS.c.id == attempt.id), {**values, "updated_at": now}
-            )
+            connection.execute(_SET_ATTEMPT, {**values, "updated_at": now, "key": attempt.id})
             states = connection.scalars(_STATES, {"message": attempt.message_id})
-            becomes = {"state": best(states), "updated_at": now}
+            becomes = {"key": attempt.message_id, "state": best(states), "updated_at": now}
             if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
                 becomes |= {"next_try_at": None, "claim": None, "cause": None}
-            connection.execute(update(MESSAGES).where(MESSAGES.c.id == attempt.message_id), becomes)
+            connection.execute(_SET_MESSAGE, becomes)
 
         try:
             self._ledger.run(work)
