@@ -186,6 +186,9 @@ def _save(event: Event, audience: str, changes: Mapping[str, Any]) -> None:
         errors["recipients"] = t("Enter mobile numbers, one per line.")
     elif recipients and audience != "staff":
         errors["recipients"] = t("This text is sent to the user.")
+    patterns = changes.get("patterns")
+    if patterns is not None and not isinstance(patterns, Mapping):
+        errors["patterns"] = "patterns must map the names of senders to patterns"
     if errors:
         raise InvalidValues(errors)
     with audit_log.recorded("texts", f"{audience}/{event.name}", **changes):
@@ -196,7 +199,7 @@ def _save(event: Event, audience: str, changes: Mapping[str, Any]) -> None:
                 enabled=enabled,
                 texts=edited,
                 recipients=recipients,
-                patterns=changes.get("patterns"),
+                patterns=patterns,
             )
         except ConfigurationError as error:
             raise InvalidValues({"patterns": str(error)}) from None

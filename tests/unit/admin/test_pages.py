@@ -229,6 +229,8 @@ def test_texts_are_shown_by_example_with_the_readers_language_first(
         ({"texts": "text"}, "texts"),
         ({"enabled": "yes"}, "enabled"),
         ({"recipients": ["09123456789"]}, "recipients"),
+        ({"patterns": [None]}, "patterns"),
+        ({"patterns": {"memory": 5}}, "patterns"),
         ({"patterns": {"nobody": {"template": "1", "values": {}}}}, "patterns"),
         ({"colour": "red"}, "colour"),
     ],
