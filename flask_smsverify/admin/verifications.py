@@ -72,7 +72,7 @@ def verifications() -> ResponseReturnValue:
         query,
         source,
         key_types,
-        lambda user_ids: _items(user_ids, query.state),
+        lambda user_ids: _items(user_ids, query),
         csv_columns=_CSV,
         sv_has_code_search=True,
     )
@@ -194,11 +194,12 @@ def _never_proved() -> Source[str]:
 # --- what a row shows --------------------------------------------------------------------------
 
 
-def _items(user_ids: Sequence[str], wanted: str = "") -> list[Item]:
+def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
     """Return the items of users.
 
-    :param wanted: a state that was filtered by. A user whose mobile the host has changed since the
-        proof is not verified any more, and is left out of the verified ones.
+    :param query: what was searched for. The search alone decides who is found, so the state and the
+        days are compared here. Without a search, the rows are those of the state already, but a
+        user whose mobile the host has changed since the proof is not verified any more.
     """
     state = get_state()
     users = host_users.load(user_ids)
@@ -238,9 +239,36 @@ def _items(user_ids: Sequence[str], wanted: str = "") -> list[Item]:
         )
         for user_id in user_ids
     ]
-    if wanted in ("verified", "expired", "pending"):
-        return [item for item in items if item["state"] in (wanted, "exempt", "locked")]
+    if query is None:
+        return items
+    if query.search:
+        return [item for item in items if _matches(item, rows.get(item["user_id"]), query)]
+    if query.state in ("verified", "expired", "pending"):
+        return [item for item in items if item["state"] in (query.state, "exempt", "locked")]
     return items
+
+
+def _matches(item: Item, row: Verification | None, query: Query) -> bool:
+    """Return whether an item has the state and the days of a query."""
+    has_state = {
+        "": True,
+        "unverified": row is None or row.verified_at is None,
+        "locked": item["locked"],
+        "revoked": item["revoked_at"] is not None,
+    }
+    if not has_state.get(query.state, item["state"] == query.state):
+        return False
+    if query.since is None and query.until is None:
+        return True
+    column = {
+        "verified": Verification.verified_at,
+        "expired": Verification.verified_at,
+        "locked": Verification.locked_at,
+        "revoked": Verification.revoked_at,
+    }.get(query.state, Verification.created_at)
+    at = getattr(row, column.key) if row is not None else None
+    is_late_enough = query.since is None or (at is not None and at >= query.since)
+    return is_late_enough and (query.until is None or (at is not None and at < query.until))
 
 
 def _item(

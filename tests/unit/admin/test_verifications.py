@@ -94,6 +94,28 @@ def test_a_locked_user_is_listed_and_unlocked(make_staff_app: Any) -> None:
     assert listed(client, "/verifications", state="locked") == []
 
 
+def test_a_search_keeps_to_the_state_and_the_days_that_are_chosen(
+    app: Flask, client: FlaskClient
+) -> None:
+    def found(**query: str) -> set[str]:
+        return {item["user_id"] for item in listed(client, "/verifications", **query)}
+
+    act(client, "verify", 3)
+    send_code(app, 4)
+    for search, user in (("user3@", "3"), ("0003", "3"), ("09123450003", "3"), ("3", "3")):
+        assert found(q=search) == {user}, search
+        assert found(q=search, state="verified") == {user}, search
+        for state in ("unverified", "expired", "pending", "locked", "revoked"):
+            assert found(q=search, state=state) == set(), (search, state)
+        assert found(q=search, **{"from": "2020-01-01"}) == {user}
+        assert found(q=search, to="2020-01-01") == set()
+        assert found(q=search, state="verified", to="2020-01-01") == set()
+    assert found(q="user", state="pending") == {"4"}
+    assert found(q="user", state="unverified") == {"1", "2", "4"}
+    act(client, "revoke", 3)
+    assert found(q="user", state="revoked") == {"3"}
+
+
 def test_a_refused_action_changes_nothing_and_is_not_in_the_audit(
     app: Flask, client: FlaskClient
 ) -> None:
