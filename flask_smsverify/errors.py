@@ -766,7 +766,7 @@ class FirstProofRequired(RequestError):
 
     code = "first_proof_required"
     status = 403
-    message = "somebody must vouch for the first number of this account"
+    message = "the account's owner must be confirmed before its first number is added"
     title = _("Confirm that this is your account")
     detail = (_("This must happen before you add a mobile number."),)
 

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,7 +34,7 @@ from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
 from .call_slots import CallSlots
-from .dispatch import MAX_RETRIES, QuietUntil, retry_wait
+from .dispatch import MAX_RETRIES, QuietUntil, may_retry_help, retry_wait
 from .outbox import Claim, Outbox
 from .worker import run_in_threads
 
@@ -73,6 +73,7 @@ class _Outcome:
     :param state: the state of the attempt, and of the message unless it is tried again.
     :param retry_at: when to try again; None where the message is closed.
     :param goes_on: whether the message stays open, for another sender or another worker.
+    :param error: why the sender did not take it, where another one may.
     """
 
     message: Message
@@ -84,6 +85,7 @@ class _Outcome:
     next_check_at: datetime | None = None
     retry_at: datetime | None = None
     goes_on: bool = False
+    error: SenderError | None = None
     is_announced: bool = True
 
 
@@ -250,7 +252,7 @@ class BulkDispatcher:
 
     def _send_claim(self, claim: Claim, slots: CallSlots, stop: threading.Event) -> None:
         waiting = list(claim.messages)
-        causes: dict[str, str] = {}
+        causes: dict[str, list[SenderError]] = {}
         called = False
         for sender in self._delivery.routes.route("text"):
             if not waiting or self._quiet_until(sender.name) is not None:
@@ -268,18 +270,7 @@ class BulkDispatcher:
                 self._blocked_until = self._ledger.clock() + _BLOCKED
             return
         now = self._ledger.clock()
-        failed = [
-            _Outcome(
-                message,
-                claim.token,
-                None,
-                Attempt.FAILED,
-                causes.get(message.id),
-                retry_at=now + retry_wait(message.tries) if message.tries < MAX_RETRIES else None,
-            )
-            for message in waiting
-        ]
-        self._write(_Step(failed))
+        self._write(_Step([_failed(message, claim.token, causes, now) for message in waiting]))
 
     def _send_by(
         self,
@@ -287,7 +278,7 @@ class BulkDispatcher:
         slots: CallSlots,
         claim: Claim,
         messages: Sequence[Message],
-        causes: dict[str, str],
+        causes: dict[str, list[SenderError]],
         stop: threading.Event,
     ) -> list[Message]:
         """Send by one sender, and return the messages that another one may carry."""
@@ -304,7 +295,8 @@ class BulkDispatcher:
             outcomes = self._call(sender, slots, claim.token, opened, stop) if opened else []
             for outcome in outcomes:
                 if outcome.goes_on:
-                    causes[outcome.message.id] = f"{sender.name}: {outcome.cause}"
+                    if outcome.error is not None:
+                        causes.setdefault(outcome.message.id, []).append(outcome.error)
                     left.append(outcome.message)
         if outcomes:
             self._write(_Step(outcomes))
@@ -395,6 +387,7 @@ class BulkDispatcher:
             Attempt.FAILED,
             error.reason,
             goes_on=isinstance(error, Unavailable),
+            error=error,
         )
 
     def _announce(self, sender: Sender, outcomes: Sequence[_Outcome]) -> None:
@@ -507,6 +500,25 @@ class BulkDispatcher:
                 dict(values) | {"claim": None, "updated_at": now},
             )
         add_counts(session, counts, now)
+
+
+def _failed(
+    message: Message, token: str, causes: Mapping[str, Sequence[SenderError]], now: datetime
+) -> _Outcome:
+    """Return the outcome of a message that no sender took.
+
+    :param causes: id of a message → why the senders did not take it.
+    """
+    errors = causes.get(message.id, ())
+    is_tried_again = may_retry_help(errors) and message.tries < MAX_RETRIES
+    return _Outcome(
+        message,
+        token,
+        None,
+        Attempt.FAILED,
+        f"{errors[-1].sender}: {errors[-1].reason}" if errors else None,
+        retry_at=now + retry_wait(message.tries) if is_tried_again else None,
+    )
 
 
 def _not_made(token: str, message: Message, attempt: Attempt) -> _Outcome:

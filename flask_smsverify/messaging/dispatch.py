@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -23,6 +23,8 @@ from ..errors import (
     ChannelUnavailable,
     ConfigurationError,
     LimitError,
+    NotCarried,
+    SenderError,
     SendFailed,
     StoreUnavailable,
     Unavailable,
@@ -188,7 +190,7 @@ class EventDispatcher:
         )
 
     def _not_sent(self, message: Message, token: str, error: SendFailed) -> None:
-        may_help = all(isinstance(cause, Unavailable) for cause in error.causes)
+        may_help = may_retry_help(error.causes)
         quiet = self.quiet_until()
         if not error.causes and quiet is not None:  # the quiet hours began meanwhile
             self._outbox.postpone(message, token, quiet, tries=message.tries, cause=None)
@@ -199,6 +201,17 @@ class EventDispatcher:
             return
         until = self._clock() + retry_wait(message.tries)
         self._outbox.postpone(message, token, until, tries=message.tries + 1, cause=reason)
+
+
+def may_retry_help(causes: Sequence[SenderError]) -> bool:
+    """Return whether the senders that failed may send the same text later.
+
+    A gateway that does not carry the text or the number will not carry it later either.
+    """
+    if not causes:  # every sender was skipped
+        return True
+    is_temporary = all(isinstance(cause, Unavailable) for cause in causes)
+    return is_temporary and not all(isinstance(cause, NotCarried) for cause in causes)
 
 
 class _EventJob:

@@ -30,7 +30,7 @@ from sqlalchemy import select
 from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Batch
 from flask_smsverify.delivery import Routes
-from flask_smsverify.errors import Rejected, Unavailable, Unknown
+from flask_smsverify.errors import Rejected, TextRefused, Unavailable, Unknown
 from flask_smsverify.senders.base import (
     Capability,
     DeliveryReport,
@@ -293,6 +293,15 @@ def test_bulk_and_event_texts_wait_for_the_end_of_the_quiet_hours(
     set_time(app, evening, hours=8, minutes=30)
     run_due(app)
     assert len(memory_of(app).messages) == 3
+
+
+def test_a_text_that_no_gateway_carries_is_not_tried_again(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    memory_of(app).fail_with(TextRefused("memory", "a filtered word"), times=None)
+    batch = send(app, numbers(3))
+    run_due(app)
+    assert (reload(app, batch).failed, reload(app, batch).state) == (3, "done")
+    assert {message.cause for message in messages(app)} == {"memory: a filtered word"}
 
 
 class Crowded(Memory):

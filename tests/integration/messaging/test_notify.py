@@ -28,7 +28,14 @@ from parallel import race
 from sqlalchemy import select
 
 from flask_smsverify.db.models import Attempt, Message
-from flask_smsverify.errors import ConfigurationError, Rejected, Unavailable, Unknown
+from flask_smsverify.errors import (
+    ConfigurationError,
+    NotCarried,
+    Rejected,
+    TextRefused,
+    Unavailable,
+    Unknown,
+)
 from flask_smsverify.messaging.event_queue import Skipped
 from flask_smsverify.messaging.worker import InlineWorker
 
@@ -282,7 +289,12 @@ def test_waits_between_tries_are_random_up_to_a_bound(sqlite_app: Flask) -> None
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(Rejected("memory", "blacklisted"), "failed"), (Unknown("memory", "no answer"), "unknown")],
+    [
+        (Rejected("memory", "blacklisted"), "failed"),
+        (TextRefused("memory", "a filtered word"), "failed"),
+        (NotCarried("memory", "another operator's number"), "failed"),
+        (Unknown("memory", "no answer"), "unknown"),
+    ],
 )
 def test_a_refusal_or_a_lost_answer_is_not_sent_again(
     sqlite_app: Flask, error: Exception, state: str
