@@ -216,9 +216,15 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
     alerts, (unanswered, failed, locked, unread) = state.ledger.read(work)
     for name in alerts:
         scope, part, _seconds = name.removeprefix("limit ").split(" ")
-        shown = f"{scope} (open part)" if part == "open" else scope
         percent = ui.percent(50 if part == "half" else 100)
-        text = t("%(percent)s of the limit “%(scope)s” is used.", percent=percent, scope=shown)
+        if part == "open":
+            text = t(
+                "%(percent)s of the open part of the limit “%(scope)s” is used.",
+                percent=percent,
+                scope=scope,
+            )
+        else:
+            text = t("%(percent)s of the limit “%(scope)s” is used.", percent=percent, scope=scope)
         found.append(Attention(text, url_for("smsverify_admin.overview")))
     if unanswered:
         text = n(

@@ -63,7 +63,7 @@ def test_the_overview_says_how_much_of_a_shared_limit_is_used(
     alerts = app.extensions["smsverify"].verifier._checker._alerts
     for part, shown in (
         ("half", "50% of the limit “site” is used."),
-        ("open", "100% of the limit “site (open part)” is used."),
+        ("open", "100% of the open part of the limit “site” is used."),
         ("whole", "100% of the limit “site” is used."),
     ):
         with app.app_context():

@@ -1,16 +1,18 @@
-"""`/`: the figures of the last two weeks."""
+"""`/`: the figures of the last two weeks, and what needs attention, on every database."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import staff
 from clocks import Clock
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import delete
-from staff import ADMIN, JSON
+from staff import ADMIN, JSON, logged_in
 
 from flask_smsverify.db.models import Attempt, Challenge, Incoming, Message
 
@@ -73,6 +75,18 @@ class Ledger:
 
     def delete_all(self) -> None:
         self._state.ledger.run(lambda session: session.execute(delete(Challenge)))
+
+
+@pytest.fixture
+def app(database: str) -> Iterator[Flask]:
+    app = staff.staff_app(database)
+    yield app
+    staff.release(app)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return logged_in(app)
 
 
 @pytest.fixture
