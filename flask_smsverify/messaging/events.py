@@ -119,9 +119,10 @@ class EventCatalogue(Mapping[str, Event]):
         """
         event = self._events.get(name)
         if event is None:
+            hint = suggest(str(name), self._events) or "."
             raise ConfigurationError(
-                f"there is no event {name!r}{suggest(str(name), self._events)}. "
-                "Add events of the app with smsverify.register_event."
+                f"there is no event {name!r}{hint} Add events of the app with "
+                "smsverify.register_event."
             )
         return event
 

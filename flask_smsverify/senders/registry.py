@@ -72,7 +72,8 @@ def build(
     try:
         return cls(name=name, **arguments)
     except ConfigurationError as error:
-        raise ConfigurationError(f"SMSVERIFY_SENDERS[{name!r}]: {error}") from None
+        text = str(error).removeprefix(f"{name}: ")  # a class outside of the settings names itself
+        raise ConfigurationError(f"SMSVERIFY_SENDERS[{name!r}]: {text}") from None
 
 
 def find_gateway(kind: str) -> type[Sender] | None:

@@ -1,7 +1,7 @@
 """The checks of setting values.
 
 Each check takes a configured value, and returns it in its type or raises a `ConfigurationError`.
-The error's text follows the key's name: "SMSVERIFY_CODE_LENGTH must be …".
+The error's text follows the key's name (`about`): "SMSVERIFY_CODE_LENGTH must be …".
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ Check = Callable[[object], T]
 MIN_LIMIT_WINDOW = 12
 #: Characters of `APP_ID`.
 MAX_APP_ID = 64
+
+
+def about(key: str, error: object) -> ConfigurationError:
+    """Return the error of a check after its key, as in `SMSVERIFY_LIMITS['ip'] must be …`."""
+    text = str(error)
+    return ConfigurationError(f"{key}{text}" if text.startswith("[") else f"{key} {text}")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -231,7 +237,7 @@ def check_code_text(value: object) -> str | Mapping[str, str] | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, Mapping) and all(isinstance(locale, str) for locale in value):
-        return {locale: check_text(text) for locale, text in value.items()}
+        return {locale: _check_in(locale, check_text, text) for locale, text in value.items()}
     raise ConfigurationError("must be a text, or map a language such as 'fa' to its text")
 
 
@@ -371,7 +377,7 @@ def check_routes(value: object) -> Mapping[str, tuple[str, ...]]:
     """Check routes: lists of senders' names."""
     if not isinstance(value, Mapping) or set(value) - {"sms", "voice", "text"}:
         raise ConfigurationError("must map 'sms', 'voice' or 'text' to a list of senders' names")
-    return {route: check_names(names) for route, names in value.items()}
+    return {route: _check_in(route, check_names, names) for route, names in value.items()}
 
 
 def check_test_numbers(value: object) -> Mapping[str, str]:
@@ -475,6 +481,14 @@ def check_url(value: object) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(expected)
     return value.rstrip("/")
+
+
+def _check_in(key: str, check: Check[T], value: object) -> T:
+    """Check the value of a key in a mapping."""
+    try:
+        return check(value)
+    except ConfigurationError as error:
+        raise about(f"[{key!r}]", error) from None
 
 
 def _as_list(value: object, expected: str) -> list[object]:

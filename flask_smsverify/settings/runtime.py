@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, MobileError
 from ..log_events import log_event
-from .checks import suggest
+from .checks import about, suggest
 from .quiet_hours import QuietHours
 from .schema import PREFIX, Settings
 
@@ -146,7 +146,7 @@ class LiveSettings:
         except ConfigurationError as error:
             text = str(error)
             key = f"{PREFIX}{name.upper()}"
-            raise ConfigurationError(text if text.startswith(key) else f"{key} {text}") from None
+            raise (error if text.startswith(key) else about(key, text)) from None
 
     def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return checked values as `RuntimeSettings` holds them."""
@@ -160,7 +160,7 @@ class LiveSettings:
                 try:
                     completed[name] = self._complete_texts(completed[name])
                 except ConfigurationError as error:
-                    raise ConfigurationError(f"{PREFIX}{name.upper()} {error}") from None
+                    raise about(f"{PREFIX}{name.upper()}", error) from None
         if "staff_mobiles" in values:
             completed["staff_mobiles"] = self._parse_mobiles(values["staff_mobiles"])
         return completed

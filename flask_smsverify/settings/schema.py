@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ..errors import ConfigurationError
 from .checks import (
     Check,
+    about,
     check_app_id,
     check_areas,
     check_attribute,
@@ -53,6 +54,7 @@ from .checks import (
     check_url,
     suggest,
 )
+from .json_text import explain_text
 from .limits_notation import Limit
 from .quiet_hours import QuietHours, check_quiet_hours
 
@@ -190,7 +192,7 @@ class Settings:
                     config.get(key, item.metadata["default"])
                 )
             except ConfigurationError as error:
-                raise ConfigurationError(f"{key} {error}") from None
+                raise about(key, f"{error}{explain_text(item, key, config.get(key))}") from None
         settings = cls(**values)
         settings._check_combinations(development=development)
         return settings

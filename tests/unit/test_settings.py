@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -342,6 +344,55 @@ def test_wrong_values_are_refused_with_the_key_and_what_is_expected() -> None:
         with pytest.raises(ConfigurationError, match=expected) as refused:
             read(**{key: value})
         assert str(refused.value).startswith(f"SMSVERIFY_{key}"), (key, value)
+        assert_spelled(refused.value)
+
+
+def assert_spelled(error: Exception) -> None:
+    """Check that an error names each key once, and as Python does, and ends its sentences once."""
+    text = str(error)
+    assert re.match(r"SMSVERIFY_[A-Z_]+(\['[^']+'\])*(: | )[^\[]", text), text
+    assert not re.search(r"[?.;:,] ?[.;:,?]", text.replace("…", "").replace("...", "")), text
+    assert not re.search(r"\b(\w+): \1: ", text), text
+
+
+def test_an_error_about_a_part_of_a_setting_names_its_key() -> None:
+    for key, value, expected in [
+        ("SENDERS", {"main": {}}, "SMSVERIFY_SENDERS['main'] needs 'gateway'"),
+        ("LIMITS", {"ip": 5}, "SMSVERIFY_LIMITS['ip'] must be None or limits"),
+        ("ROUTES", {"sms": "main"}, "SMSVERIFY_ROUTES['sms'] must be a list of names"),
+        ("CODE_TEXT", {"fa": 5}, "SMSVERIFY_CODE_TEXT['fa'] must be text"),
+    ]:
+        with pytest.raises(ConfigurationError) as refused:
+            read(**{key: value})
+        assert str(refused.value).startswith(expected)
+
+
+def test_a_text_instead_of_another_type_is_refused_with_the_json_to_write() -> None:
+    texts = set()
+    for item in dataclasses.fields(Settings):
+        key = f"SMSVERIFY_{item.name.upper()}"
+        try:
+            read(**{item.name.upper(): "no value of a setting\0"})
+        except ConfigurationError as error:
+            if "write JSON" not in str(error):
+                texts.add(item.name)
+                continue
+            assert_spelled(error)
+            name, written = str(error).split("write JSON: ")[1].split("=", 1)
+            assert name == f"FLASK_{key}"
+            [value] = shlex.split(written)
+            item.metadata["check"](json.loads(value))
+    assert {"code_length", "senders", "sign_in", "areas", "sign_up"}.isdisjoint(texts)
+    assert {"app_id", "resend", "host", "timezone", "quiet_hours", "test_numbers_until"} <= texts
+
+
+def test_a_text_that_is_almost_json_is_refused_with_its_mistake() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(SENDERS="{'main': {'gateway': 'raygan', 'password': 'a secret'}}")
+    assert "character 2" in str(refused.value)
+    assert "a secret" not in str(refused.value)
+    with pytest.raises(ConfigurationError, match="JSON inside a text"):
+        read(EXEMPT_GROUPS='["staff"]')
 
 
 def test_this_file_covers_every_key() -> None:
@@ -513,8 +564,17 @@ REFUSED_BY_THE_APP: list[tuple[dict[str, Any], str]] = [
 
 def test_a_wrong_setting_stops_the_start(make_app: MakeApp, sqlite: str) -> None:
     for keys, message in REFUSED_BY_THE_APP:
-        with pytest.raises(ConfigurationError, match=message):
+        with pytest.raises(ConfigurationError, match=message) as refused:
             make_app(sqlite, **{f"SMSVERIFY_{key}": value for key, value in keys.items()})
+        assert_spelled(refused.value)
+
+
+def test_an_error_of_a_sender_names_the_sender_once(make_app: MakeApp, sqlite: str) -> None:
+    for options in SENDERS:
+        with pytest.raises(ConfigurationError) as refused:
+            make_sender(make_app, sqlite, **options, base_url="ftp://example.com")
+        expected = "SMSVERIFY_SENDERS['main']: base_url must be an https URL"
+        assert str(refused.value).startswith(expected)
 
 
 def test_plain_http_is_accepted_on_loopback_and_with_allow_http(
