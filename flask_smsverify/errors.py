@@ -347,7 +347,7 @@ class CodeError(ProblemError):
 class InvalidCode(CodeError):
     """The input cannot be a code. Nothing was compared and no attempt was counted.
 
-    :param problem: `"empty"`, `"not_digits"`, `"too_short"` or `"too_long"`.
+    :param problem: `"empty"`, `"not_text"`, `"not_digits"`, `"too_short"` or `"too_long"`.
     """
 
     code = "invalid_code"
@@ -358,6 +358,10 @@ class InvalidCode(CodeError):
 
     _BY_PROBLEM: ClassVar[Mapping[str, Description]] = {
         "empty": Description(_("Enter the code"), (_("Enter the code that you received."),)),
+        "not_text": Description(  # for programs: a form has only texts
+            _("The code must be a string"),
+            (_("Send the code in quotes. A number would lose zeros at its start."),),
+        ),
         "not_digits": Description(
             _("The code must contain only digits"), (_("Remove everything else and try again."),)
         ),

@@ -23,7 +23,7 @@ def parse_code(typed: object, lengths: range) -> str:
     :raises InvalidCode: the input cannot be a code.
     """
     if not isinstance(typed, str):
-        raise InvalidCode("empty" if typed is None else "not_digits")
+        raise InvalidCode("empty" if typed is None else "not_text")
     if len(typed) > _MAX_TYPED_LENGTH:
         raise InvalidCode("too_long")
     code = ascii_digits(typed).translate(_SEPARATORS)

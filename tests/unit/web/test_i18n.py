@@ -39,7 +39,8 @@ PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\{[^}]*\}\}|\{\w+\}")
 #: Values that a problem's description depends on; each problem is also described without values.
 VALUES: dict[str, list[dict[str, object]]] = {
     "invalid_code": [
-        {"problem": problem} for problem in ("empty", "not_digits", "too_short", "too_long")
+        {"problem": problem}
+        for problem in ("empty", "not_text", "not_digits", "too_short", "too_long")
     ],
     "wrong_code": [{"attempts_left": left} for left in (0, 1, 4)],
     "too_soon": [{"retry_after": wait} for wait in (1, 29, 60, 600, 7200, 400_000)],
@@ -413,8 +414,8 @@ def test_every_problem_has_a_title_and_sentences_in_each_language() -> None:
 
 
 def test_the_problems_of_an_invalid_code_have_different_texts() -> None:
-    problems = ("empty", "not_digits", "too_short", "too_long", "else")
-    assert len({text_of("invalid_code", en, problem=problem) for problem in problems}) == 5
+    problems = ("empty", "not_text", "not_digits", "too_short", "too_long", "else")
+    assert len({text_of("invalid_code", en, problem=problem) for problem in problems}) == 6
 
 
 def test_a_wrong_code_says_how_many_attempts_are_left() -> None:

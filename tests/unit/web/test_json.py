@@ -216,6 +216,17 @@ def test_input_that_cannot_be_a_code_is_422_and_costs_no_attempt(client: FlaskCl
     assert client.get(STATUS).json["attempts_left"] == 5
 
 
+@pytest.mark.parametrize("code", [123456, 1.5, True, ["123456"], {"code": "123456"}])
+def test_a_code_that_is_no_string_is_refused_with_the_type_that_is_needed(
+    client: FlaskClient, code: object
+) -> None:
+    api(client, SEND)
+    english = {"Accept-Language": "en"}
+    answer = client.post(CHECK, json={"code": code}, headers=english).json
+    assert answer["title"] == "The code must be a string"
+    assert answer["detail"].startswith("Send the code in quotes.")
+
+
 def test_a_form_field_of_a_megabyte_is_an_invalid_code(client: FlaskClient) -> None:
     client.post(SEND)
     answer = client.post(CHECK, data={"code": "1" * 1_000_000}, headers=JSON)
