@@ -102,6 +102,20 @@ def referrer_url() -> str | None:
     return _target_of(request.referrer or "")
 
 
+def form_url() -> str:
+    """Return the page with the form that was sent, for a link back to it.
+
+    Without a referrer, it is this URL if it also serves a page, else `SMSVERIFY_NEXT_URL`.
+    """
+    is_here = request.method not in ("GET", "HEAD") and _serves_page()
+    return referrer_url() or (_current_url() if is_here else None) or next_url(None)
+
+
+def _serves_page() -> bool:
+    adapter = current_app.create_url_adapter(request)
+    return adapter is not None and adapter.test(method="GET")
+
+
 def visible_url() -> str | None:
     """Return the URL that the browser shows for an HTMX request, if it is one of the app's own."""
     return _target_of(request.headers.get("HX-Current-URL", "")) or referrer_url()

@@ -17,7 +17,7 @@ from .flash import flash_notice, flash_problem
 from .interface import current_ui
 from .negotiation import wants_json
 from .problems import Problem, problem_from_error, problem_json, problem_page
-from .redirects import is_sign_in, next_url, referrer_url, safe_target
+from .redirects import form_url, is_sign_in, safe_target
 from .security_headers import add_headers
 from .view_models import Target, as_json, read_target
 from .visitor import Visitor
@@ -48,7 +48,7 @@ def respond_to(error: SMSVerifyError) -> Response:
     if wants_json():
         response = problem_json(problem, current_ui())
     else:
-        response = problem_page(problem, current_ui(), referrer_url() or next_url(None))
+        response = problem_page(problem, current_ui(), form_url())
     return add_headers(no_store(response))
 
 

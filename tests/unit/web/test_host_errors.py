@@ -93,7 +93,17 @@ def test_the_page_leads_back_to_the_form(sign_up: Flask) -> None:
     assert 'href="/sign-up/code?a=1"' in html.unescape(answer.text)
     foreign = client.post("/sign-up/raise", data=form, headers={"Referer": "http://evil.example/"})
     assert "evil" not in foreign.text
-    assert '<a class="sv-button sv-quiet" href="/"' in foreign.text
+    assert '<a class="sv-button sv-quiet" href="/sign-up/raise"' in foreign.text
+
+
+def test_without_a_referrer_the_page_leads_to_the_form_of_the_same_url(sign_up: Flask) -> None:
+    client = sign_up.test_client()
+    same_url = client.post("/sign-up/raise?a=1", data={"error": "too_soon"})
+    assert '<a class="sv-button sv-quiet" href="/sign-up/raise?a=1"' in same_url.text
+    no_form = client.post("/sign-up/code", data={"id": "x", "code": "1"})
+    assert '<a class="sv-button sv-quiet" href="/"' in no_form.text
+    shown = client.get("/sign-up/raise?error=too_soon")  # a link to itself would raise it again
+    assert '<a class="sv-button sv-quiet" href="/"' in shown.text
 
 
 def test_an_error_of_a_gateway_is_503_without_its_reason(sign_up: Flask) -> None:
