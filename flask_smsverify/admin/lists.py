@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +12,7 @@ from flask import current_app, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ..errors import InvalidValues
-from ..i18n.formats import parse_short_date
+from ..i18n.formats import FIRST_GREGORIAN_YEAR, PersianCalendarMissing, parse_short_date
 from ..phone import ascii_digits
 from ..web.interface import Interface, current_ui
 from ..web.negotiation import wants_json
@@ -26,6 +27,8 @@ Item = dict[str, Any]
 _MAX_SEARCH_LENGTH = 254
 #: The day in examples of how a date is typed.
 _EXAMPLE_DAY = date(2026, 1, 31)
+#: A day without a time. Python reads a wrong day of the Persian calendar as one of the Middle Ages.
+_DAY = re.compile(r"[0-9]{4}[/-][0-9]{1,2}[/-][0-9]{1,2}")
 
 
 # --- what a request asks for -------------------------------------------------------------------
@@ -75,7 +78,12 @@ def read_query(states: Iterable[str] = ()) -> Query:
     for name in ("from", "to"):
         try:
             moments[name] = _read_moment(args.get(name, ""), is_end=name == "to")
-        except ValueError:
+        except PersianCalendarMissing:
+            errors[name] = t(
+                "Dates of the Persian calendar need the extra `fa`. Enter a date such as %(day)s.",
+                day=current_ui().short_date(_EXAMPLE_DAY),
+            )
+        except (ValueError, OverflowError):
             errors[name] = t(
                 "Enter a date such as %(day)s.", day=current_ui().short_date(_EXAMPLE_DAY)
             )
@@ -93,21 +101,20 @@ def read_query(states: Iterable[str] = ()) -> Query:
 def _read_moment(typed: str, *, is_end: bool) -> datetime | None:
     """Return the moment of a day or of a time in ISO 8601.
 
+    :raises PersianCalendarMissing: a day of the Persian calendar, which needs an extra.
     :raises ValueError: it is neither.
+    :raises OverflowError: it is at the end of the calendar.
     """
     text = ascii_digits(typed).strip()
     if not text:
         return None
     zone = current_ui().timezone
-    try:
-        day = parse_short_date(text)
-    except ValueError:
+    if not _DAY.fullmatch(text):
         moment = datetime.fromisoformat(text)
+        if moment.year < FIRST_GREGORIAN_YEAR:
+            raise ValueError(typed)
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-    try:
-        day += timedelta(days=1) if is_end else timedelta()
-    except OverflowError:
-        raise ValueError(typed) from None
+    day = parse_short_date(text) + (timedelta(days=1) if is_end else timedelta())
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 

@@ -19,7 +19,7 @@ def _(message: str) -> str:
 
 
 #: Typed years below it belong to the Persian calendar, which has reached 1405.
-_FIRST_GREGORIAN_YEAR = 1700
+FIRST_GREGORIAN_YEAR = 1700
 
 _PERSIAN_MONTHS = (
     _("Farvardin"),
@@ -94,6 +94,10 @@ def format_date(day: dt.date, translator: Translator) -> str:
     return translator.digits(text)
 
 
+class PersianCalendarMissing(ValueError):
+    """A day of the Persian calendar cannot be read without the extra `fa`."""
+
+
 def format_short_date(day: dt.date, translator: Translator) -> str:
     """Write a day in figures, year first: "2025-03-21", or "1404/01/01" in the Persian calendar."""
     if uses_persian_calendar(translator.locale):
@@ -109,15 +113,16 @@ def parse_short_date(text: str) -> dt.date:
 
     A year before 1700 is one of the Persian calendar.
 
+    :raises PersianCalendarMissing: it is one of the Persian calendar, without `persiantools`.
     :raises ValueError: it is not a day.
     """
     year, month, day = map(int, text.replace("/", "-").split("-"))
-    if year >= _FIRST_GREGORIAN_YEAR:
+    if year >= FIRST_GREGORIAN_YEAR:
         return dt.date(year, month, day)
     try:
         from persiantools.jdatetime import JalaliDate
     except ImportError:
-        raise ValueError(text) from None
+        raise PersianCalendarMissing from None
     return JalaliDate(year, month, day).to_gregorian()  # type: ignore[no-untyped-call]  # the package has no type hints
 
 

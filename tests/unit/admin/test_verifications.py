@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -248,6 +249,11 @@ def test_an_export_has_every_row_and_no_formula(app: Flask, client: FlaskClient)
         {"state": "happy"},
         {"from": "yesterday"},
         {"to": "2026-13-01"},
+        {"from": "1404-12-30"},  # no day of that year; as a Gregorian one it would match every row
+        {"from": "1404-01-01T10:00"},
+        {"to": "9999-12-31"},
+        {"to": "9999-12-31T23:59-12:00"},
+        {"from": "99999999999999999999-1-1"},
         {"limit": "0"},
         {"limit": "x"},
         {"after": "!"},
@@ -263,6 +269,18 @@ def test_wrong_parameters_of_a_list_are_problems(
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
     assert list(answer.json["errors"]) == list(query)
     assert client.get(LIST, query_string=query).status_code == 422
+
+
+def test_a_persian_day_without_the_extra_is_refused_with_what_it_needs(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "persiantools.jdatetime", None)
+    for day in ("1404/11/11", "1404-11-11", "۱۴۰۴/۱۱/۱۱"):
+        answer = client.get(LIST, query_string={"from": day}, headers=JSON)
+        assert answer.status_code == 422
+        assert answer.json["errors"]["from"] == (
+            "Dates of the Persian calendar need the extra `fa`. Enter a date such as 2026-01-31."
+        )
 
 
 def test_days_are_read_in_both_calendars_and_in_the_readers_time_zone(
