@@ -229,8 +229,10 @@ class SMSVerify:
 
         That is problem JSON for programs and a page for browsers.
 
-        :raises ConfigurationError: it is the error; it is not for visitors.
+        :raises ConfigurationError: it is the error; it is not for visitors. Or `init_app` was not
+            called.
         """
+        get_state()
         return web.respond_to(error)
 
     def handle_errors(self, blueprint_or_app: Blueprint | Flask) -> None:

@@ -114,5 +114,8 @@ def get_state(app: Flask | None = None) -> AppState:
     try:
         state: AppState = (app or current_app).extensions["smsverify"]
     except KeyError:
-        raise ConfigurationError("SMSVerify.init_app was not called on this app") from None
+        raise ConfigurationError(
+            "SMSVerify.init_app was not called on this app. Call smsverify.init_app(app, db, "
+            "user_model=User) where the app is created."
+        ) from None
     return state

@@ -401,7 +401,7 @@ def test_an_app_without_the_extension_is_an_error() -> None:
     app = Flask("bare")
     result = app.test_cli_runner().invoke(smsverify, ["senders"])
     assert result.exit_code == 1
-    assert result.output == "Error: SMSVerify.init_app was not called on this app\n"
+    assert result.output.startswith("Error: SMSVerify.init_app was not called on this app. Call")
 
 
 # --- limits -----------------------------------------------------------------------------------

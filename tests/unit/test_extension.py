@@ -7,16 +7,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import flask_login
 import pytest
 from conftest import MakeApp
-from flask import Flask
+from flask import Blueprint, Flask
 from flask_login import LoginManager
 from flask_sqlalchemy import SQLAlchemy
 from hostapp import TextUser, User, UuidUser, db
+from schema import create_tables
 from visiting import CHECK, PAGE, SEND, STATUS, browser, last_code, phone, prove
 
-from flask_smsverify import SMSVerify
-from flask_smsverify.errors import ConfigurationError, NoChallenge
+from flask_smsverify import SMSVerify, require_verified_mobile
+from flask_smsverify.errors import ConfigurationError, NoChallenge, TooSoon
 from flask_smsverify.senders.base import Capability, CodeMessage, Receipt, Sender
 from flask_smsverify.senders.base import DeliveryState as ReceiptStatus
 
@@ -165,6 +167,61 @@ def test_init_app_can_run_before_the_login_manager(started: Any) -> None:
     app.extensions["smsverify"].close()
     with app.app_context():
         db.engine.dispose()
+
+
+def guarded_three_times(app: Flask, extension: SMSVerify) -> None:
+    """Guard a view by the decorator, one by its blueprint, and handle the errors of another."""
+    shop = Blueprint("shop", __name__, url_prefix="/shop")
+
+    @app.get("/decorated")
+    @require_verified_mobile
+    def decorated() -> str:
+        return "decorated"
+
+    @shop.get("/in-blueprint")
+    def in_blueprint() -> str:
+        return "in blueprint"
+
+    @shop.get("/refused")
+    def refused() -> str:
+        raise TooSoon(7)
+
+    extension.guard(shop, except_=["refused"])
+    extension.handle_errors(shop)
+    app.register_blueprint(shop)
+
+
+def test_views_blueprints_and_callbacks_may_be_registered_before_init_app(started: Any) -> None:
+    app, extension = bare(), SMSVerify()
+    guarded_three_times(app, extension)
+    extension.unverified_handler(lambda decision: decision.reason)
+    extension.exempt_when(lambda user: user.id == 2)
+
+    @app.get("/login/<int:number>")
+    def login(number: int) -> str:
+        flask_login.login_user(db.session.get(User, number))
+        return "logged in"
+
+    started(app, extension)
+    with app.app_context():
+        create_tables(db)
+        db.session.add_all([User(id=1, mobile="09123450001"), User(id=2, mobile="09123450002")])
+        db.session.commit()
+    for path, text in (("/decorated", "decorated"), ("/shop/in-blueprint", "in blueprint")):
+        assert browser(app, None).get(path).status_code == 401
+        assert browser(app, 1).get(path).text == "unverified"
+        assert browser(app, 2).get(path).text == text
+    assert browser(app, 1).get("/shop/refused").status_code == 429
+
+
+def test_a_guarded_view_without_init_app_is_an_error_that_names_the_call() -> None:
+    app, extension = bare(), SMSVerify()
+    guarded_three_times(app, extension)
+    for path in ("/decorated", "/shop/in-blueprint", "/shop/refused"):
+        with pytest.raises(ConfigurationError, match=r"smsverify\.init_app\(app, db"):
+            app.test_client().get(path)
+    with app.app_context(), pytest.raises(ConfigurationError, match=r"smsverify\.init_app\("):
+        _ = extension.verifier
 
 
 def test_several_apps_in_one_process_are_independent(make_app: MakeApp, tmp_path: Any) -> None:
