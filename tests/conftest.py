@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -47,6 +48,17 @@ def _do_not_wait_for_the_disk(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
+#: Engines by their first connection since the last test, and those that fixtures of modules use.
+_used_engines: dict[sqlalchemy.Engine, None] = {}
+_shared_engines: weakref.WeakSet[sqlalchemy.Engine] = weakref.WeakSet()
+
+
+@event.listens_for(sqlalchemy.Engine, "engine_connect")
+def _remember_engine(connection: sqlalchemy.Connection) -> None:
+    if connection.engine not in _shared_engines:
+        _used_engines.setdefault(connection.engine)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     missing = services.missing()
     result = "skipped tests that need " + ", ".join(missing) if missing else "all are available"
@@ -54,7 +66,22 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+def engines_are_disposed() -> Iterator[None]:
+    """Close the connections of every engine that only this test uses.
+
+    Since Python 3.13 a connection of SQLite that is left open is a ResourceWarning, in whichever
+    test happens to run when it is collected.
+    """
+    _shared_engines.update(list(_used_engines))  # threads may add to it
+    _used_engines.clear()
+    yield
+    while _used_engines:
+        engine, _ = _used_engines.popitem()
+        engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest, engines_are_disposed: None) -> Iterator[None]:
     """Fail a test if a log, an error or a response contains a code or a whole mobile (case 17)."""
     with leaks.watch() as watched:
         yield
@@ -63,7 +90,7 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def responses_are_documented() -> Iterator[None]:
+def responses_are_documented(engines_are_disposed: None) -> Iterator[None]:
     """Fail a test if a JSON response of the pages is not in the OpenAPI document."""
     with openapi_watch.watch() as answers:
         yield

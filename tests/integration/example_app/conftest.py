@@ -24,9 +24,15 @@ def filled_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("EXAMPLE_DATABASE", str(path))
         app = create_app({"TESTING": True, "SECRET_KEY": "only for tests"})
+    _close(app)
+    return path
+
+
+def _close(app: Flask) -> None:
+    """Stop the threads of a shop, which may be using a connection, and then close all."""
+    app.extensions["smsverify"].close()
     with app.app_context():
         db.engine.dispose()
-    return path
 
 
 @pytest.fixture
@@ -45,8 +51,7 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeS
 
     yield make
     for app in apps:
-        with app.app_context():
-            db.engine.dispose()
+        _close(app)
 
 
 @pytest.fixture
