@@ -162,12 +162,15 @@ class DueDateForm(FlaskForm):
 
 
 class TomanField(IntegerField):
-    """A number in any digits. What is no number is None, so the form's own message refuses it."""
+    """A number in any digits, with or without separators of thousands.
+
+    What is no number is None, so the form's own message refuses it.
+    """
 
     def process_formdata(self, valuelist: list[str]) -> None:
         """Read the number."""
         with suppress(ValueError):
-            super().process_formdata(valuelist)
+            super().process_formdata([re.sub("[,٬\\s]", "", value) for value in valuelist])
 
 
 class AmountForm(FlaskForm):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from flask_login import UserMixin
-from sqlalchemy import JSON, ForeignKey, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from werkzeug.security import check_password_hash, generate_password_hash
 
@@ -100,7 +100,7 @@ class User(UserMixin, db.Model):
     mobile: Mapped[str | None] = mapped_column(String(20))
     groups: Mapped[list[str]] = mapped_column(JSON, default=list)
     language: Mapped[str] = mapped_column(String(2), default="fa", server_default="fa")
-    balance: Mapped[int] = mapped_column(default=0, server_default="0")
+    balance: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
     orders: Mapped[list[Order]] = relationship(back_populates="user", order_by="Order.id.desc()")
     invoices: Mapped[list[Invoice]] = relationship(

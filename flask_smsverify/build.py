@@ -373,7 +373,7 @@ def build_state(
         batches=messages.batches,
         opt_outs=messages.opt_outs,
         sync=messages.sync,
-        first_checks=FirstChecks(messages.sync, delivery, workers),
+        first_checks=FirstChecks(messages.sync, delivery, workers, clock=clock),
         queues=messages.queues,
         inline_workers=messages.inline_workers,
         verifier=verifier,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ..errors import StoreUnavailable
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,11 +32,12 @@ class GroupCommit(Generic[T, R]):
     """Calls a function with the items of all threads that wait at that moment.
 
     A thread that finds nobody writing runs the function for itself and for those that wait, so no
-    thread of its own is needed, and a single caller waits for nobody. Then one of those that came
-    meanwhile writes the next group, so no thread writes for others for long.
+    thread of its own is needed. Then one of those that came meanwhile writes the next group, so no
+    thread writes for others for long.
 
     :param write: writes items in one transaction and returns a result for each.
-    :param largest: the most items of one transaction.
+    :param largest: the most that one transaction writes, unless one item alone is larger.
+    :param size: returns the size of an item.
     :param pause: seconds between two transactions, in which more items come together.
     """
 
@@ -43,12 +46,14 @@ class GroupCommit(Generic[T, R]):
         write: Callable[[Sequence[T]], Sequence[R]],
         *,
         largest: int,
+        size: Callable[[T], int],
         pause: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._write = write
         self._largest = largest
+        self._size = size
         self._pause = pause
         self._clock, self._sleep = clock, sleep
         self._next_at = clock()
@@ -59,7 +64,7 @@ class GroupCommit(Generic[T, R]):
     def __call__(self, item: T) -> R:
         """Write an item, and return its result when it is committed.
 
-        :raises Exception: what the function raised for the group.
+        :raises Exception: what the function raised for the item.
         """
         own: _Waiting[T, R] = _Waiting(item)
         with self._lock:
@@ -81,16 +86,45 @@ class GroupCommit(Generic[T, R]):
         writes.
         """
         self._sleep(max(0.0, self._next_at - self._clock()))
-        with self._lock:
-            group = self._waiting[: self._largest]
-            self._waiting = self._waiting[self._largest :]
+        group = self._take_group()
         try:
-            results = self._write([waiting.item for waiting in group])
-            for waiting, result in zip(group, results, strict=True):
-                waiting.results.append(result)
-        except BaseException as error:  # noqa: BLE001 -- raised in the threads that wait
+            self._write_items(group)
+        except StoreUnavailable as error:
             for waiting in group:
                 waiting.error = error
+        except Exception:  # noqa: BLE001 -- an item that cannot be written must not spoil the others
+            for waiting in group:
+                self._write_alone(waiting)
+        except BaseException as error:
+            for waiting in group:
+                waiting.error = error
+            raise
+        finally:
+            self._hand_over(group)
+
+    def _take_group(self) -> list[_Waiting[T, R]]:
+        with self._lock:
+            count = total = 0
+            for waiting in self._waiting:
+                total += self._size(waiting.item)
+                if count and total > self._largest:
+                    break
+                count += 1
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    def _write_items(self, group: Sequence[_Waiting[T, R]]) -> None:
+        results = self._write([waiting.item for waiting in group])
+        for waiting, result in zip(group, results, strict=True):
+            waiting.results.append(result)
+
+    def _write_alone(self, waiting: _Waiting[T, R]) -> None:
+        try:
+            self._write_items([waiting])
+        except Exception as error:  # noqa: BLE001 -- raised in the thread that waits
+            waiting.error = error
+
+    def _hand_over(self, group: Sequence[_Waiting[T, R]]) -> None:
         for waiting in group:
             waiting.is_done = True
             waiting.wake.set()

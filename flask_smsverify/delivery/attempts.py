@@ -156,6 +156,11 @@ class Attempts:
 
 
 def storable_id(receipt: Receipt) -> str | None:
-    """Return the gateway's id if it fits into its column. A truncated id would match nothing."""
-    fits = receipt.id is not None and len(receipt.id) <= _MAX_GATEWAY_ID
-    return receipt.id if fits else None
+    """Return the gateway's id if its column can hold it. A truncated id would match nothing."""
+    if receipt.id is None or len(receipt.id) > _MAX_GATEWAY_ID or "\0" in receipt.id:
+        return None
+    try:
+        receipt.id.encode()
+    except UnicodeEncodeError:  # an unpaired surrogate
+        return None
+    return receipt.id

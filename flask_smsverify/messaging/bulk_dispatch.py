@@ -1,9 +1,9 @@
 """Dispatch of batches: several calls in flight, each with as many texts as the gateway takes.
 
 Each call has a sender, and so connections, of its own: one shared HTTP client reaches a fifth of
-the throughput with many calls in flight. There are more threads than calls in flight, so that some
-write to the database while the others wait for gateways. What the threads write goes into shared
-transactions, so a gateway that takes one text a call costs no transaction per text.
+the throughput with many calls in flight. For two calls in flight there are three threads, so that
+some write to the database while the others wait for gateways. What the threads write goes into
+shared transactions, so a gateway that takes one text a call costs no transaction per text.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from ..db.rows import insert_all
 from ..delivery.attempts import Attempts, storable_id
 from ..delivery.failover import Delivery
 from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
+from ..forks import after_fork
 from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
-from .call_slots import CallSlots
+from .call_slots import CallSlots, NoSlot
 from .dispatch import MAX_RETRIES, QuietUntil, may_retry_help, retry_wait
 from .outbox import Claim, Outbox
 from .worker import run_in_threads
@@ -46,10 +47,13 @@ MAX_CALL = 1000
 #: `_CLAIM_SECONDS`, by the time of its calls before. All must be sent before the claim ends.
 _MIN_CLAIM, _MAX_CLAIM = 10, 100
 _CLAIM_SECONDS = 10.0
-#: Threads for each call in flight: one waits for the gateway while the other writes.
-_THREADS_PER_CALL = 2
-#: Seconds between two transactions: with more outcomes in each, the processor does less.
-_WRITE_PAUSE = 0.02
+#: Seconds that a prepared call waits for a slot. With the call, it must end before the claim does.
+_SLOT_SECONDS = 30.0
+#: The most messages of one transaction: databases limit the parameters of a statement.
+_MAX_WRITE = 5000
+#: From so many calls in flight on, a write waits for others for so many seconds: with more outcomes
+#: in one transaction, the processor does less.
+_MANY_CALLS, _WRITE_PAUSE = 16, 0.02
 #: How long to wait while every sender of texts is skipped by its breaker.
 _BLOCKED = timedelta(seconds=10)
 _BLACKLISTED = "the number is on the operator's blacklist"
@@ -96,6 +100,10 @@ class _Step:
     outcomes: Sequence[_Outcome] = ()
     call: _Call | None = None
 
+    def size(self) -> int:
+        """Return the number of messages that are written."""
+        return len(self.outcomes) + (len(self.call.messages) if self.call is not None else 0)
+
 
 class BulkDispatcher:
     """Sends the messages of batches. Implements `worker.Queue`.
@@ -125,11 +133,23 @@ class BulkDispatcher:
         self._quiet_until = quiet_until
         self._own_sender = own_sender
         self._in_flight = in_flight
+        # Some threads write while as many as may be in flight wait for gateways.
+        self._threads = in_flight + (in_flight + 1) // 2
+        self._blocked_until: datetime | None = None
+        self._reset()
+        after_fork(self._reset)
+
+    def _reset(self) -> None:
+        """Start without claims and threads, as a forked process does."""
         self._claiming = threading.Lock()
         self._lock = threading.Lock()
         self._held: set[str] = set()
-        self._blocked_until: datetime | None = None
-        self._write = GroupCommit(self._write_steps, largest=64, pause=_WRITE_PAUSE)
+        self._write = GroupCommit(
+            self._write_steps,
+            largest=_MAX_WRITE,
+            size=_Step.size,
+            pause=_WRITE_PAUSE if self._in_flight >= _MANY_CALLS else 0.0,
+        )
 
     # --- the queue -------------------------------------------------------------------------------
 
@@ -212,9 +232,8 @@ class BulkDispatcher:
     def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
         """Send messages of a batch until none is due."""
         slots = CallSlots(self._in_flight, self._own_sender)
-        threads = _THREADS_PER_CALL * self._in_flight
         try:
-            return run_in_threads(threads, partial(self._send_claims, batch_id, slots, stop))
+            return run_in_threads(self._threads, partial(self._send_claims, batch_id, slots, stop))
         finally:
             slots.close()
 
@@ -282,9 +301,11 @@ class BulkDispatcher:
         stop: threading.Event,
     ) -> list[Message]:
         """Send by one sender, and return the messages that another one may carry."""
+        if stop.is_set():
+            return list(messages)
         left: list[Message] = []
         outcomes: list[_Outcome] = []
-        source = iter(self._without_blacklisted(sender, slots, claim, messages))
+        source = iter(self._without_blacklisted(sender, slots, claim, messages, stop))
         while part := list(islice(source, min(MAX_CALL, sender.batch_limit))):
             if stop.is_set():
                 left += part
@@ -304,14 +325,21 @@ class BulkDispatcher:
         return left
 
     def _without_blacklisted(
-        self, sender: Sender, slots: CallSlots, claim: Claim, messages: Sequence[Message]
+        self,
+        sender: Sender,
+        slots: CallSlots,
+        claim: Claim,
+        messages: Sequence[Message],
+        stop: threading.Event,
     ) -> Sequence[Message]:
         """Close the messages to numbers that the gateway would charge for and not reach."""
         if Capability.FILTER not in sender.capabilities:
             return messages
         try:
-            with slots.take(sender) as own:
+            with slots.take(sender, stop, timeout=_SLOT_SECONDS) as own:
                 reachable = own.reachable([message.recipient for message in messages])
+        except NoSlot:
+            return messages  # their calls will find none either
         except SenderError as error:
             log.warning(
                 "the blacklist was not read: %s", error, extra=log_event("blacklist_not_read")
@@ -339,10 +367,10 @@ class BulkDispatcher:
             Text(message.recipient, message.text or "", message.id, call) for message, _ in opened
         ]
         try:
-            with slots.take(sender) as own:
-                if stop.is_set():  # while it waited for a slot
-                    return [_not_made(token, *pair) for pair in opened]
+            with slots.take(sender, stop, timeout=_SLOT_SECONDS) as own:
                 receipts = self._delivery.send_batch(own, texts)
+        except NoSlot as error:
+            return [_not_made(token, *pair, cause=str(error)) for pair in opened]
         except SenderError as error:
             receipts = [Receipt.failed(text, error) for text in texts]
         except SMSVerifyError as error:
@@ -521,14 +549,14 @@ def _failed(
     )
 
 
-def _not_made(token: str, message: Message, attempt: Attempt) -> _Outcome:
+def _not_made(token: str, message: Message, attempt: Attempt, *, cause: str) -> _Outcome:
     """Return the outcome of a call that was prepared and not made."""
     return _Outcome(
         message,
         token,
         attempt,
         Attempt.FAILED,
-        "the worker was stopped before the call",
+        cause,
         goes_on=True,
         is_announced=False,
     )

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
+from ..log_events import log_event
 from ..senders.base import Sender
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the worker is stopped.
+_POLL = 0.5
+
+
+class NoSlot(Exception):
+    """A call was not made: the worker is stopped, or no slot or no connection was to be had."""
 
 
 class CallSlots:
@@ -24,19 +37,49 @@ class CallSlots:
             self._free.put({})
 
     @contextlib.contextmanager
-    def take(self, sender: Sender) -> Iterator[Sender]:
-        """Keep a slot for the block, and yield its own sender in place of this one."""
-        senders = self._free.get()
+    def take(self, sender: Sender, stop: threading.Event, *, timeout: float) -> Iterator[Sender]:
+        """Keep a slot for the block, and yield its own sender in place of this one.
+
+        :param stop: set when no more calls are to be made.
+        :param timeout: seconds to wait for a slot.
+        :raises NoSlot: nothing is to be called.
+        """
+        senders = self._wait(stop, timeout)
         try:
             if sender not in senders:
-                senders[sender] = self._own_sender(sender)
+                senders[sender] = self._open(sender)
             yield senders[sender]
         finally:
             self._free.put(senders)
 
+    def _wait(self, stop: threading.Event, timeout: float) -> dict[Sender, Sender]:
+        ends = time.monotonic() + timeout
+        while not stop.is_set():
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise NoSlot("every call takes too long")
+            with contextlib.suppress(Empty):
+                senders = self._free.get(timeout=min(left, _POLL))
+                if not stop.is_set():
+                    return senders
+                self._free.put(senders)
+        raise NoSlot("the worker was stopped")
+
+    def _open(self, sender: Sender) -> Sender:
+        try:
+            return self._own_sender(sender)
+        except Exception as error:
+            log.exception(
+                "no further connection of %s could be opened",
+                sender.name,
+                extra=log_event("sender_not_opened"),
+            )
+            raise NoSlot("no connection could be opened") from error
+
     def close(self) -> None:
         """Close the slots' connections when no call is in flight any more."""
-        for _ in range(self._count):
-            for sender, own in self._free.get().items():
-                if own is not sender:
-                    own.close()
+        with contextlib.ExitStack() as closing:
+            for _ in range(self._count):
+                for sender, own in self._free.get().items():
+                    if own is not sender:
+                        closing.callback(own.close)

@@ -1,14 +1,19 @@
 """The first question about a code's delivery, while its page waits.
 
-`flask smsverify sync` runs once a minute or less often. The page of a visitor who waits for a code
-needs the state sooner, so a poll of this page requests it once.
+`flask smsverify sync` asks every few minutes. A visitor who waits for a code wants to know within
+seconds, so a poll of the page lets the gateway be asked once.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
 
+from ..db.models import Challenge
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import SenderError
@@ -19,35 +24,60 @@ from .sync import StateSync
 
 log = logging.getLogger(__name__)
 
+#: Seconds after which another question may begin although the last one has not ended.
+_LONGEST = 60.0
+#: How many codes a process remembers, whose gateway was asked.
+_REMEMBERED = 1000
+
 
 class FirstChecks:
-    """Asks gateways in the background, one at a time, because sends need the threads."""
+    """Asks gateways in the background, one at a time: the threads are there for sends."""
 
-    def __init__(self, sync: StateSync, delivery: Delivery, workers: BackgroundWorkers) -> None:
+    def __init__(
+        self,
+        sync: StateSync,
+        delivery: Delivery,
+        workers: BackgroundWorkers,
+        *,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sync = sync
         self._delivery = delivery
         self._workers = workers
+        self._clock = clock
+        self._monotonic = monotonic
         self._reset()
         after_fork(self._reset)
 
     def _reset(self) -> None:
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._busy_until = 0.0
+        self._asked: OrderedDict[tuple[str, int], None] = OrderedDict()
 
-    def request(self, challenge_id: str) -> None:
-        """Let the gateway be asked about a challenge's messages, unless it was asked before.
+    def request(self, challenge: Challenge) -> None:
+        """Let the gateway be asked about a code, unless it is closed or was asked about before.
 
         Nothing happens while another question is under way; the next poll requests it again.
         """
+        is_open = challenge.state == Challenge.PENDING and self._clock() < challenge.expires_at
         senders = self._delivery.routes.senders.values()
-        if not any(Capability.STATUS in sender.capabilities for sender in senders):
+        if not is_open or not any(Capability.STATUS in one.capabilities for one in senders):
             return
-        turn = self._turn
-        if turn.acquire(blocking=False):
-            self._workers.submit(self._ask, challenge_id, turn)
-
-    def _ask(self, challenge_id: str, turn: threading.Lock) -> None:
+        code = (challenge.id, challenge.sends)
+        with self._lock:
+            if code in self._asked or self._monotonic() < self._busy_until:
+                return
+            self._busy_until = self._monotonic() + _LONGEST
         try:
-            self._sync.ask_once(challenge_id)
+            self._workers.submit(self._ask, code)
+        except RuntimeError as error:  # the system starts no more threads
+            log.warning("nothing was asked: %s", error, extra=log_event("gateway_not_asked"))
+
+    def _ask(self, code: tuple[str, int]) -> None:
+        try:
+            if self._sync.ask_once(code[0]):
+                self._remember(code)
         except SenderError as error:
             log.warning(
                 "%s could not be asked: %s",
@@ -55,5 +85,12 @@ class FirstChecks:
                 error,
                 extra=log_event("gateway_not_asked"),
             )
+            self._remember(code)
         finally:
-            turn.release()
+            self._busy_until = 0.0
+
+    def _remember(self, code: tuple[str, int]) -> None:
+        with self._lock:
+            self._asked[code] = None
+            while len(self._asked) > _REMEMBERED:
+                self._asked.popitem(last=False)

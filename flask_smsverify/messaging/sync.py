@@ -78,27 +78,33 @@ class StateSync:
         """Ask each sender for what is due. A gateway that fails is asked again later."""
         return [self._sync(sender) for sender in self._delivery.routes.senders.values()]
 
-    def ask_once(self, challenge_id: str) -> None:
+    def ask_once(self, challenge_id: str) -> bool:
         """Ask about the messages of a challenge that are due and were never asked about.
 
+        :returns: whether nothing is left to ask for the first time.
         :raises SenderError: a gateway could not be asked. `run` asks it again.
         """
-        is_due = (
-            Message.challenge_id == challenge_id,
-            Attempt.next_check_at <= self._ledger.clock(),
-            Attempt.checks == 0,
-            Attempt.gateway_id.is_not(None),
+        query = (
+            select(Attempt)
+            .join(Message, Message.id == Attempt.message_id)
+            .where(Message.challenge_id == challenge_id, Attempt.gateway_id.is_not(None))
+            .where(Attempt.next_check_at.is_not(None), Attempt.checks == 0)
         )
-        query = select(Attempt).join(Message, Message.id == Attempt.message_id).where(*is_due)
-        if not self._ledger.read(lambda session: session.scalars(query).all()):
-            return  # without the lock of a write
+        now = self._ledger.clock()
+        found = self._ledger.read(lambda session: session.scalars(query).all())
+        is_due = [
+            attempt.next_check_at is not None and attempt.next_check_at <= now for attempt in found
+        ]
+        if not any(is_due):  # without the lock of a write
+            return not found
         by_sender: dict[str, list[Attempt]] = {}
-        for attempt in self._take(query):
+        for attempt in self._take(query.where(Attempt.next_check_at <= now)):
             by_sender.setdefault(attempt.sender, []).append(attempt)
         for name, attempts in by_sender.items():
             sender = self._delivery.routes.senders.get(name)
             if sender is not None and Capability.STATUS in sender.capabilities:
                 self._ask(sender, attempts)
+        return all(is_due)
 
     def _sync(self, sender: Sender) -> Synced:
         result = Synced(sender.name)

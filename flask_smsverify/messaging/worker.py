@@ -47,6 +47,9 @@ class Queue(Protocol):
 def run_in_threads(count: int, work: Callable[[], int]) -> int:
     """Run a function in several daemon threads, and return the sum of the results.
 
+    Where the system starts no more threads, those that run do all the work.
+
+    :raises RuntimeError: no thread could be started.
     :raises Exception: the first exception of a thread, when all have ended.
     """
     results: list[int] = []
@@ -61,9 +64,22 @@ def run_in_threads(count: int, work: Callable[[], int]) -> int:
     threads = [
         threading.Thread(target=run, name="smsverify-outbox", daemon=True) for _ in range(count)
     ]
+    started: list[threading.Thread] = []
     for thread in threads:
-        thread.start()
-    for thread in threads:
+        try:
+            thread.start()
+        except RuntimeError:
+            if not started:
+                raise
+            log.warning(
+                "only %d of %d threads could be started",
+                len(started),
+                count,
+                extra=log_event("threads_not_started"),
+            )
+            break
+        started.append(thread)
+    for thread in started:
         thread.join()
     if errors:
         raise errors[0]

@@ -76,8 +76,9 @@ class Opened:
 class Sent:
     """A code that was sent.
 
-    :param delivery: what the gateway answered: `sent`, or `unknown` if it may have sent the code;
-        `sending` while it works in the background, and None for a test number.
+    :param delivery: the delivery state by the gateway's answer: `queued`, `sent` or `delivered`, or
+        `unknown` if it may have sent the code; `sending` while it works in the background, and None
+        for a test number.
     """
 
     challenge: Challenge
@@ -211,7 +212,7 @@ class CodeIssuer:
             lane = address.network if address else ""
             self._dispatcher.run_in_background(self._deliver, opened, opened.job, lane=lane)
             return Sent(opened.challenge, Attempt.SENDING)
-        return Sent(opened.challenge, self._deliver(opened, opened.job))
+        return self._deliver(opened, opened.job)
 
     def _refuse_channel(self, subject: Subject, channel: object) -> None:
         if channel not in ("sms", "voice"):
@@ -396,8 +397,8 @@ class CodeIssuer:
 
     # --- 2: deliver the code -------------------------------------------------------------------
 
-    def _deliver(self, opened: Opened, job: CodeJob) -> str:
-        """Deliver the code, and return what the gateway answered."""
+    def _deliver(self, opened: Opened, job: CodeJob) -> Sent:
+        """Deliver the code."""
         challenge = opened.challenge
         if self._ledger.clock() >= challenge.expires_at:  # it waited too long in the background
             self._refund(opened, job)
@@ -419,7 +420,16 @@ class CodeIssuer:
             channel=job.route,
             sender_name=delivered.sender,
         )
-        return str(delivered.state)
+        if opened.attempt is None or delivered.sender != opened.attempt.sender:
+            challenge = self._reload(challenge)
+        return Sent(challenge, str(delivered.state))
+
+    def _reload(self, challenge: Challenge) -> Challenge:
+        """Return a challenge after a failover, which may have changed whose code is accepted."""
+        try:
+            return self._challenges.load(challenge.id)
+        except (StoreUnavailable, NoChallenge):  # the code was sent nevertheless
+            return challenge
 
     # --- 3: refund a send that failed ----------------------------------------------------------
 

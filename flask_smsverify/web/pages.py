@@ -293,7 +293,7 @@ def status(visitor: Visitor) -> ResponseReturnValue:
     """Return the status as JSON, with a CSRF token for the next POST."""
     waiting = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
     if waiting is not None and is_on_its_way(visitor.overview.deliveries[waiting.id]):
-        get_state().first_checks.request(waiting.id)
+        get_state().first_checks.request(waiting)
     return status_json(visitor)
 
 

@@ -166,7 +166,7 @@ def sign_in() -> ResponseReturnValue:
             return _signed_in(target)
         found = sign_in_json(current.challenge, next_url=target)
         if current.challenge is not None and is_on_its_way(found.get("delivery")):
-            get_state().first_checks.request(current.challenge.id)
+            get_state().first_checks.request(current.challenge)
         return json_response({**found, **_puzzle_member(), "csrf_token": csrf_token()})
     if is_logged_in(current_user()) and fresh_login.is_fresh():
         return redirect(target)  # an older login may come here to be renewed

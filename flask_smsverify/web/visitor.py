@@ -61,7 +61,7 @@ class Visitor:
         return replace(self, _overview=None)
 
     def after_send(self, sent: Sent) -> Visitor:
-        """Return the visitor after a send. Nothing has to be read again."""
+        """Return the visitor after a send, without a read: as it was when the code was sent."""
         overviews = get_state().verifier.overviews
         return replace(self, _overview=overviews.after_send(self.overview, sent))
 

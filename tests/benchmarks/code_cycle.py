@@ -9,8 +9,9 @@ written by hand, and of guarded views. The cases take turns, so that other load 
 all of them, and only ratios count.
 
 `--threads` compares the cycles a second of so many threads with those of one. `--old-rows` fills a
-second database with so many old rows of each table, and compares it with the empty one. It needs
-the PostgreSQL server of `SMSTESTS_POSTGRESQL`.
+second database with so many old verifications, challenges, messages, attempts, sends and guesses,
+and compares it with the empty one. It needs the PostgreSQL server of `SMSTESTS_POSTGRESQL`. All
+limits are on, and so high that they refuse nothing here.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +83,10 @@ FILL = (
 )
 
 
+#: Visitors for each second of a run with threads, more than can be served.
+_PER_SECOND = 250
+
+
 class Codes(Memory):
     """A sender that keeps the last code of each mobile."""
 
@@ -94,6 +100,8 @@ class Codes(Memory):
 
 
 class Visitor(NamedTuple):
+    """A browser of a user who has logged in."""
+
     client: FlaskClient
     mobile: str
 
@@ -105,7 +113,7 @@ class Site:
     """
 
     def __init__(self, database: str, users: int, **config: object) -> None:
-        limits = {"site": "100000000/day", "network": None, "wide": None, "ip": None}
+        limits = dict.fromkeys(("site", "network", "wide", "ip"), "100000000/day")
         self.app = create_app(database, SMSVERIFY_LIMITS=limits, prepare=_add_plain_views, **config)
         self._phones = Codes()
         routes = Routes({"memory": self._phones}, {})
@@ -165,24 +173,39 @@ def post_twice(visitor: Visitor) -> None:
         assert api(visitor.client, "/plain", code="123456").status_code == 200
 
 
-def get(visitor: Visitor, path: str) -> None:
+def get(path: str, visitor: Visitor) -> None:
     assert visitor.client.get(path).status_code == 200
 
 
-def compare(cases: Mapping[str, Callable[[], object]], rounds: int, per_round: int) -> None:
-    """Print the median times of actions that take turns, and their ratios to the first."""
+class Case(NamedTuple):
+    """An action that is measured, for one visitor after the other.
+
+    :param site: whose visitors act, each once; None for one visitor who acts each time.
+    """
+
+    act: Callable[[Visitor], object]
+    site: Site | None = None
+
+
+def compare(cases: Mapping[str, Case], visitor: Visitor, rounds: int, per_round: int) -> None:
+    """Print the median times of actions that take turns, and their ratios to the first.
+
+    Visitors log in before the time is taken.
+
+    :param visitor: acts in the cases without a site.
+    """
     wall: dict[str, list[float]] = {name: [] for name in cases}
     cpu: dict[str, list[float]] = {name: [] for name in cases}
-    for act in cases.values():
-        for _ in range(3):
-            act()
-    for _ in range(rounds):
-        for name, act in cases.items():
+    for number in range(rounds + 1):
+        for name, case in cases.items():
+            site = case.site
+            acting = [visitor if site is None else site.visitor() for _ in range(per_round)]
             began, used = time.perf_counter(), time.process_time()
-            for _ in range(per_round):
-                act()
-            wall[name].append((time.perf_counter() - began) / per_round * 1000)
-            cpu[name].append((time.process_time() - used) / per_round * 1000)
+            for one in acting:
+                case.act(one)
+            if number:  # the first round is to get warm
+                wall[name].append((time.perf_counter() - began) / per_round * 1000)
+                cpu[name].append((time.process_time() - used) / per_round * 1000)
     first = next(iter(cases))
     for name in cases:
         ratio = statistics.median(map(_ratio, cpu[name], cpu[first]))
@@ -199,7 +222,8 @@ def _ratio(one: float, other: float) -> float:
 def throughput(site: Site, threads: int, seconds: float) -> float:
     """Return how many cycles a second so many threads make."""
     counts = [0] * threads
-    visitors = [[site.visitor() for _ in range(int(120 * seconds / threads))] for _ in counts]
+    each = int(_PER_SECOND * seconds / threads)
+    visitors = [[site.visitor() for _ in range(each)] for _ in counts]
     ends = time.perf_counter() + seconds
 
     def work(index: int) -> None:
@@ -256,7 +280,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of each run with threads")
     parser.add_argument("--old-rows", type=int, default=0)
     options = parser.parse_args()
-    users = (options.rounds + 1) * options.per_round + 10 + int(600 * options.seconds)
+    users = (options.rounds + 1) * options.per_round + 10
+    if options.threads:
+        users += int(6 * _PER_SECOND * options.seconds)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         database = options.database or f"sqlite:///{folder}/bench.sqlite"
@@ -266,40 +292,25 @@ def main() -> None:
         stack.callback(site.close)
         visitor = site.visitor()
         site.cycle(visitor)
-        cases: dict[str, Callable[[], object]] = {
-            "two requests that do nothing": lambda: post_twice(visitor),
-            "send and check": lambda: site.cycle(site.visitor()),
-        }
+        cycle = Case(site.cycle, site)
+        cases = {"two requests that do nothing": Case(post_twice), "send and check": cycle}
         if options.old_rows:
             url = stack.enter_context(database_of_its_own("smsverify_benchmark_old"))
             old = Site(url, users)
             stack.callback(old.close)
             fill(url, options.old_rows)
-            cases = {
-                "send and check": cases["send and check"],
-                f"with {options.old_rows:,} old rows": lambda: old.cycle(old.visitor()),
-            }
-        compare(cases, options.rounds, options.per_round)
-        compare(
-            {
-                "a login": lambda: get(visitor, "/plain"),
-                "… and a SELECT by hand": lambda: get(visitor, "/by-hand"),
-                "… and the guard": lambda: get(visitor, "/guarded"),
-            },
-            options.rounds,
-            10 * options.per_round,
+            filled = Case(old.cycle, old)
+            cases = {"send and check": cycle, f"with {options.old_rows:,} old rows": filled}
+        compare(cases, visitor, options.rounds, options.per_round)
+        login, hand, guarded = (
+            Case(partial(get, path)) for path in ("/plain", "/by-hand", "/guarded")
         )
-        site.app.extensions["smsverify"].settings = replace(
-            site.app.extensions["smsverify"].settings, recheck_seconds=60
-        )
-        compare(
-            {
-                "a login": lambda: get(visitor, "/plain"),
-                "… and the guard with a stamp": lambda: get(visitor, "/guarded"),
-            },
-            options.rounds,
-            10 * options.per_round,
-        )
+        cases = {"a login": login, "… and a SELECT by hand": hand, "… and the guard": guarded}
+        compare(cases, visitor, options.rounds, 10 * options.per_round)
+        state = site.app.extensions["smsverify"]
+        state.settings = replace(state.settings, recheck_seconds=60)
+        cases = {"a login": login, "… and the guard with a stamp": guarded}
+        compare(cases, visitor, options.rounds, 10 * options.per_round)
         if options.threads:
             rates: dict[int, list[float]] = {1: [], options.threads: []}
             for _ in range(3):

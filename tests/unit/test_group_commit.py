@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from flask_smsverify.db.group_commit import GroupCommit
+from flask_smsverify.errors import StoreUnavailable
 
 #: Seconds for what always comes, however slow the machine is.
 PATIENCE = 60
@@ -28,6 +29,10 @@ class Held:
         if 13 in items:
             raise ValueError("no thirteen")
         return [10 * item for item in items]
+
+
+def one(_item: int) -> int:
+    return 1
 
 
 def start(commit: GroupCommit[int, int], item: int, results: dict[int, object]) -> threading.Thread:
@@ -54,7 +59,7 @@ def wait_for(commit: GroupCommit[int, int], waiting: int) -> None:
 
 def test_what_comes_during_a_write_is_the_next_group() -> None:
     write = Held()
-    commit = GroupCommit(write, largest=64, pause=0)
+    commit = GroupCommit(write, largest=64, size=one, pause=0)
     results: dict[int, object] = {}
     threads = [start(commit, 1, results)]
     assert write.begun.acquire(timeout=PATIENCE)
@@ -74,7 +79,7 @@ def test_what_comes_during_a_write_is_the_next_group() -> None:
 
 def test_a_group_has_at_most_the_largest_number_of_items() -> None:
     write = Held()
-    commit = GroupCommit(write, largest=2, pause=0)
+    commit = GroupCommit(write, largest=2, size=one, pause=0)
     results: dict[int, object] = {}
     threads = [start(commit, 1, results)]
     assert write.begun.acquire(timeout=PATIENCE)
@@ -88,26 +93,38 @@ def test_a_group_has_at_most_the_largest_number_of_items() -> None:
     assert len(results) == 4
 
 
-def test_an_error_is_raised_in_every_thread_of_its_group_and_in_no_other() -> None:
+def test_an_item_that_cannot_be_written_does_not_spoil_the_others_of_its_group() -> None:
     write = Held()
-    commit = GroupCommit(write, largest=64, pause=0)
+    commit = GroupCommit(write, largest=64, size=one, pause=0)
     results: dict[int, object] = {}
     threads = [start(commit, 1, results)]
     assert write.begun.acquire(timeout=PATIENCE)
     threads += [start(commit, item, results) for item in (12, 13)]
     wait_for(commit, 2)
-    write.released.release()
-    write.released.release()
+    for _ in range(4):  # the first, both together, and each of them alone
+        write.released.release()
     for thread in threads:
         thread.join(PATIENCE)
-    assert results[1] == 10
-    assert results[12] is results[13]
-    assert isinstance(results[12], ValueError)
+    assert (results[1], results[12]) == (10, 120)
+    assert isinstance(results[13], ValueError)
     write.released.release()
     assert commit(5) == 50, "the next caller writes again"
 
 
-def test_items_come_together_during_the_pause() -> None:
+def test_when_the_database_is_away_every_thread_of_the_group_hears_of_it() -> None:
+    def fail(_items: Sequence[int]) -> list[int]:
+        calls.append(1)
+        raise StoreUnavailable
+
+    calls: list[int] = []
+    commit = GroupCommit(fail, largest=64, size=one, pause=0)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            commit(1)
+    assert len(calls) == 2, "nothing is tried again"
+
+
+def test_the_next_write_waits_for_the_rest_of_the_pause() -> None:
     now = [100.0]
     slept: list[float] = []
 
@@ -116,7 +133,7 @@ def test_items_come_together_during_the_pause() -> None:
         now[0] += seconds
 
     commit: GroupCommit[int, int] = GroupCommit(
-        list, largest=64, pause=0.5, clock=lambda: now[0], sleep=sleep
+        list, largest=64, size=one, pause=0.5, clock=lambda: now[0], sleep=sleep
     )
     assert [commit(1), commit(2)] == [1, 2]
     now[0] += 2

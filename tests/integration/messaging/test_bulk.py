@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +38,7 @@ from flask_smsverify.senders.base import (
     DeliveryReport,
     DeliveryState,
     Receipt,
+    Sender,
     Text,
 )
 from flask_smsverify.senders.memory import Memory
@@ -304,89 +307,130 @@ def test_a_text_that_no_gateway_carries_is_not_tried_again(sqlite_app: Flask) ->
     assert {message.cause for message in messages(app)} == {"memory: a filtered word"}
 
 
-class Crowded(Memory):
-    """A gateway that takes one text a call, and counts the calls in flight.
-
-    :param parties: the first calls wait until so many are in flight.
-    """
-
-    batch_limit = 1
-
-    def __init__(self, parties: int) -> None:
-        super().__init__()
-        self._barrier = threading.Barrier(parties)
-        self._first = parties
-        self._count_lock = threading.Lock()
-        self._in_flight = 0
-        self.most = 0
-
-    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        with self._count_lock:
-            self._in_flight += 1
-            self.most = max(self.most, self._in_flight)
-            waits, self._first = self._first > 0, self._first - 1
-        if waits:
-            self._barrier.wait(60)
-        with self._count_lock:
-            self._in_flight -= 1
-        return super().send_batch(batch)
-
-
-def test_as_many_calls_are_in_flight_as_allowed_and_no_more(make_app: MakeApp, sqlite: str) -> None:
-    app = make_app(sqlite, SMSVERIFY_SENDS_IN_FLIGHT=3)
-    without_inline_workers(app)
-    gateway = Crowded(parties=3)
-    state_of(app).delivery.use_routes(Routes({"memory": gateway}, {}))
-    batch = send(app, numbers(90))
-    run_due(app)
-    assert (reload(app, batch).sent, gateway.most) == (90, 3)
-
-
 class Holding(Memory):
-    """A gateway that takes one text a call, and holds the first call until it is released."""
+    """A gateway that takes one text a call, and holds all calls until they are released."""
 
     batch_limit = 1
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_called, self.is_released = threading.Event(), threading.Event()
+        self.called = threading.Semaphore(0)
+        self.is_released = threading.Event()
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        self.is_called.set()
+        self.called.release()
         assert self.is_released.wait(60)
         return super().send_batch(batch)
 
 
-def test_a_worker_that_is_stopped_gives_back_the_texts_that_it_has_not_sent(
+def holding_site(make_app: MakeApp, database: str, in_flight: int) -> tuple[Flask, Holding]:
+    app = make_app(database, SMSVERIFY_SENDS_IN_FLIGHT=in_flight)
+    without_inline_workers(app)
+    gateway = Holding()
+    state_of(app).delivery.use_routes(Routes({"memory": gateway}, {}))
+    return app, gateway
+
+
+def test_as_many_calls_are_in_flight_as_allowed_and_no_more(make_app: MakeApp, sqlite: str) -> None:
+    app, gateway = holding_site(make_app, sqlite, in_flight=3)
+    batch = send(app, numbers(90))
+    worker = threading.Thread(target=state_of(app).queues[1].send_due, args=(threading.Event(),))
+    worker.start()
+    for _ in range(3):
+        assert gateway.called.acquire(timeout=60)
+    # The two other threads have prepared their calls meanwhile, and wait.
+    wait_until(lambda: len(attempts(app)) == 5)
+    assert not gateway.called.acquire(timeout=0.3)
+    gateway.is_released.set()
+    worker.join(60)
+    assert reload(app, batch).sent == 90
+
+
+def test_a_worker_that_is_stopped_while_its_gateway_hangs_gives_back_what_was_not_called(
     make_app: MakeApp, sqlite: str
 ) -> None:
-    app = make_app(sqlite, SMSVERIFY_SENDS_IN_FLIGHT=1)
-    without_inline_workers(app)
-    state, gateway = state_of(app), Holding()
-    state.delivery.use_routes(Routes({"memory": gateway}, {}))
-    batch = send(app, numbers(30))
+    app, gateway = holding_site(make_app, sqlite, in_flight=2)
+    state = state_of(app)
     failed: list[Any] = []
+    batch = send(app, numbers(30))
 
     def note(_app: Flask, **values: Any) -> None:
         failed.append(values)
 
-    stop = threading.Event()
-    worker = threading.Thread(target=state.queues[1].send_due, args=(stop,))
+    stop, queue = threading.Event(), state.queues[1]
+    worker = threading.Thread(target=queue.send_due, args=(stop,))
     with signals.message_failed.connected_to(note, app):
         worker.start()
-        assert gateway.is_called.wait(60)
-        # A second thread has prepared its call meanwhile, and waits for the first.
-        wait_until(lambda: len(attempts(app)) == 2)
+        for _ in range(2):
+            assert gateway.called.acquire(timeout=60)
+        wait_until(lambda: len(attempts(app)) == 3)
         stop.set()
-        gateway.is_released.set()
-        worker.join(60)
-    assert len(gateway.messages) == 1
-    assert sorted(attempt.state for attempt in attempts(app)) == ["failed", "sent"]
-    assert Counter(message.state for message in messages(app)) == {"waiting": 29, "sent": 1}
+        # The texts of the third thread are free before the others are abandoned.
+        wait_until(lambda: Counter(m.state for m in messages(app))["waiting"] > 0)
+        assert queue.abandon() == 2
     assert failed == [], "nothing has failed"
+    assert Counter(m.state for m in messages(app)) == {"waiting": 28, "unknown": 2}
+    assert sorted(a.state for a in attempts(app)) == ["failed", "unknown", "unknown"]
+    gateway.is_released.set()
+    worker.join(60)
     run_due(app)
-    assert reload(app, batch).sent == 30
-    assert len({message.to for message in gateway.messages}) == len(gateway.messages) == 30
+    assert (reload(app, batch).sent, reload(app, batch).unknown) == (30, 0)
+    assert len({m.to for m in gateway.messages}) == len(gateway.messages) == 30
+
+
+def test_texts_are_sent_later_when_no_connection_can_be_opened(
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(sqlite)
+    without_inline_workers(app)
+    batch, now = send(app, numbers(5)), datetime.now(UTC)
+
+    def fail(_sender: Sender) -> Sender:
+        raise OSError(24, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state_of(app).queues[1], "_own_sender", fail)
+        run_due(app)
+    assert {(m.state, m.cause) for m in messages(app)} == {("waiting", None)}
+    set_time(app, now, minutes=2)
+    run_due(app)
+    assert reload(app, batch).sent == 5
+
+
+def test_a_receipt_with_an_id_that_no_database_stores_spoils_no_other(sqlite_app: Flask) -> None:
+    class Odd(Memory):
+        batch_limit = 1
+
+        def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+            [receipt] = super().send_batch(batch)
+            return [replace(receipt, id="\ud800" if batch[0].to.endswith("3") else "1\0")]
+
+    app = sqlite_app
+    state_of(app).delivery.use_routes(Routes({"memory": Odd()}, {}))
+    batch = send(app, numbers(6))
+    run_due(app)
+    assert (reload(app, batch).sent, reload(app, batch).state) == (6, "done")
+
+
+def test_a_process_that_is_forked_during_a_bulk_send_sends_its_own_batches(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app, gateway = holding_site(make_app, sqlite, in_flight=2)
+    send(app, numbers(10))
+    queue = state_of(app).queues[1]
+    gateway.is_released.set()
+    with queue._write._lock, queue._claiming, queue._lock:  # as other threads hold them
+        queue._held.add("a claim of the parent")
+        child = os.fork()
+        if child == 0:
+            status = 2
+            try:
+                has_claims = bool(queue._held)
+                status = int(has_claims or queue.send_due(threading.Event()) != 10)
+            finally:
+                os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0
 
 
 def attempts(app: Flask) -> list[Attempt]:

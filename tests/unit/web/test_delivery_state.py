@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,7 @@ class Asked(Memory):
         super().__init__(name="asked")
         self.asked: list[list[str]] = []
         self.fails = False
+        self.answer = DeliveryState.DELIVERED
         self.held: threading.Event | None = None
         self.is_asked = threading.Event()
 
@@ -42,7 +44,7 @@ class Asked(Memory):
             self.held.wait()
         if self.fails:
             raise Unavailable(self.name, "no answer")
-        return dict.fromkeys(ids, DeliveryState.DELIVERED)
+        return dict.fromkeys(ids, self.answer)
 
 
 @pytest.fixture
@@ -76,6 +78,41 @@ def test_a_poll_ten_seconds_after_the_send_asks_the_gateway_once(
     set_time(site, start, seconds=11)
     assert poll(site, client) == "delivered"
     assert gateway.asked == [["1"]]
+
+
+def test_after_the_question_a_poll_reads_once(site: Flask, gateway: Asked) -> None:
+    client, start = browser(site), datetime.now(UTC)
+    set_time(site, start)
+    api(client, SEND)
+    gateway.answer = DeliveryState.SENT
+    set_time(site, start, seconds=11)
+    assert poll(site, client) == "sent"
+    with statements(site) as seen:
+        assert poll(site, client) == "sent"
+    assert len(seen) == 2, "one for each poll"
+    assert len(gateway.asked) == 1
+
+
+@pytest.mark.parametrize("place", ["submit", "context"])
+def test_a_question_that_cannot_begin_fails_no_poll_and_stops_no_later_one(
+    site: Flask, gateway: Asked, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    client, start = browser(site), datetime.now(UTC)
+    set_time(site, start)
+    api(client, SEND)
+    set_time(site, start, seconds=11)
+    workers = state_of(site).workers
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, {"submit": "submit", "context": "_context"}[place], fail)
+        assert client.get(STATUS).status_code == 200
+        workers.wait()
+    assert gateway.asked == []
+    later = time.monotonic() + 61
+    monkeypatch.setattr(state_of(site).first_checks, "_monotonic", lambda: later)
+    assert poll(site, client) == "delivered"
 
 
 def test_a_gateway_that_fails_is_left_to_the_next_sync(

@@ -11,6 +11,7 @@ import pytest
 from conftest import MakeApp
 from flask import Flask
 from flask.testing import FlaskClient
+from flows import Native
 from hostapp import User, db
 from jinja2 import DictLoader
 from sqlalchemy import event
@@ -40,6 +41,7 @@ from visiting import (
 )
 from werkzeug.test import TestResponse
 
+from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Unavailable, Unknown
 
 ENGLISH = {"Accept-Language": "en", "Accept": "text/html"}
@@ -251,6 +253,23 @@ def test_a_notice_confirms_each_resend_once(
         assert (notice_of(shown), error_of(shown)) == (notice, None)
         assert notice_of(page(client)) is None
         forget_limits(app)
+
+
+def test_after_a_failover_from_a_native_gateway_the_notice_says_that_the_code_is_new(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_RESEND="new")
+    native = Native(name="native")
+    senders = {"native": native, "memory": phone(app)}
+    app.extensions["smsverify"].delivery.use_routes(Routes(senders, {}))
+    client = browser(app)
+    for _ in range(2):
+        native.sending.append(Unavailable("native", "the service failed"))
+        client.post(SEND)
+        shown = page(client)
+        forget_limits(app)
+    assert len({message.code for message in phone(app).messages}) == 2
+    assert notice_of(shown) == "We sent a new code. The previous code no longer works."
 
 
 def test_an_error_replaces_the_notice(app: Flask, client: FlaskClient) -> None:
