@@ -62,6 +62,7 @@ from .operations import (
 from .problems import Problem, problem_from_error
 from .redirects import safe_target
 from .responses import fail, json_response, status_json, succeed, to_page
+from .returns import may_return
 from .view_models import (
     Target,
     is_complete,
@@ -92,7 +93,7 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     notice = pop_notice(visitor.id)
     target = read_target(visitor, read_query())
     wanted = safe_target(read_query().get("next"))
-    if wanted and problem is None and is_complete(visitor, target):
+    if wanted and problem is None and is_complete(visitor, target) and may_return():
         return redirect(wanted)
     view = page_view(visitor, target)
     if view.state == "unsent" and view.mobile is None and not view.guess_in:
