@@ -42,7 +42,7 @@ class LimitAlerts:
         self._announcer.notify(
             "limit.reached",
             mobile=None,
-            limit_name=f"{scope} (open part)" if part == "open" else scope,
+            limit_name=f"{scope}/open" if part == "open" else scope,
             percent="50" if part == "half" else "100",
         )
 

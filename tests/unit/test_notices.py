@@ -116,6 +116,26 @@ def test_the_staff_get_one_notice_a_day_at_the_half_and_at_the_end_of_the_sites_
         assert len([message for message in box.messages if not message.code]) == 4
 
 
+def test_staff_are_told_when_the_open_part_of_the_sites_limit_is_used(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        users=1,
+        SMSVERIFY_LIMITS={"site": "4/day"},
+        SMSVERIFY_SITE_RESERVED=0.5,
+        SMSVERIFY_NETWORK_SHARE=1,
+        SMSVERIFY_STAFF_MOBILES=["09121110000"],
+    )
+    verifier = app.extensions["smsverify"].verifier
+    with app.app_context(), outbox(app) as box:
+        for number in (1, 2):
+            verifier.start_for(f"0935111000{number}", purpose="sign_up", ip=f"192.0.2.{number}")
+            app.extensions["smsverify"].wait()
+        texts = [message.text for message in box.messages if not message.code]
+    assert any("۱۰۰ درصد از سقف site/open" in text for text in texts), texts
+
+
 def test_a_notice_is_in_persian_if_the_locale_getter_fails(make_app: MakeApp, sqlite: str) -> None:
     """A locale_getter that needs a request fails in a worker thread."""
     app = make_app(
