@@ -254,14 +254,16 @@ class CodeIssuer:
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
             self._refuse_used_up(session, row, decided, now)
+            written: list[Base] = []
             if subject.user_id is not None and standing is None and row["claim"] is None:
-                session.add(new_standing(subject.user_id, streak, now))
+                written.append(new_standing(subject.user_id, streak, now))
             challenge = self._challenge_for(session, current, subject, channel, now)
             challenge.channel = channel
             challenge.sends += 1
             challenge.resend_at = now + timedelta(seconds=self._limits.log.next_delay(row))
             message = _new_message(challenge, now)
-            written: list[Base] = [] if challenge is current else [challenge]
+            if challenge is not current:
+                written.append(challenge)
             job, attempt = None, None
             if self._challenges.is_test_number(subject.mobile):
                 challenge.own_sent = True
@@ -270,6 +272,7 @@ class CodeIssuer:
                 attempt = job.carry(session, challenge, message, sender) if sender else None
                 written += [message, attempt] if attempt else [message]
             insert_rows(session, written)
+            session.flush()  # the rows of this user, before the row that all sends share
             counted = self._limits.record(session, row, decided, now, challenge.id)
             return Opened(challenge, counted, job, attempt)
 
