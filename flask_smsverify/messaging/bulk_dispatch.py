@@ -53,7 +53,7 @@ _SLOT_SECONDS = 30.0
 _MAX_WRITE = 5000
 #: From so many calls in flight on, a write waits for others for so many seconds: with more outcomes
 #: in one transaction, the processor does less.
-_MANY_CALLS, _WRITE_PAUSE = 16, 0.02
+_MANY_CALLS, _WRITE_PAUSE = 16, 0.005
 #: How long to wait while every sender of texts is skipped by its breaker.
 _BLOCKED = timedelta(seconds=10)
 _BLACKLISTED = "the number is on the operator's blacklist"
