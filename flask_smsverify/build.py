@@ -62,7 +62,7 @@ from .messaging.tracking import Tracker
 from .messaging.worker import InlineWorker, Queue
 from .senders.base import Capability, Sender
 from .senders.registry import build as build_sender
-from .senders.registry import find_gateway
+from .senders.registry import find_gateway, low_credits
 from .settings import Limit, Settings
 from .settings.checks import MAX_APP_ID
 from .settings.quiet_hours import QuietHours, check_quiet_hours
@@ -363,7 +363,9 @@ def build_state(
         workers=workers,
         delivery=delivery,
         event_texts=event_texts,
-        health=HealthChecks(min(settings.send_deadline, _HEALTH_SECONDS)),
+        health=HealthChecks(
+            min(settings.send_deadline, _HEALTH_SECONDS), low_credit=low_credits(settings.senders)
+        ),
         setting_store=SettingStore(
             ledger, live, is_used=lambda: callbacks.staff_required is not None
         ),

@@ -178,21 +178,29 @@ def _bars(days: Sequence[Day], direction: str) -> list[Bar]:
 # --- attention ---------------------------------------------------------------------------------
 
 
-def _attention(state: AppState, ui: Interface) -> list[Attention]:
-    now = state.clock()
-    t, n = ui.t, functools.partial(_counted, ui)
-    found: list[Attention] = []
+def _senders_attention(state: AppState, ui: Interface) -> list[Attention]:
+    t = ui.t
+    found = []
     for name in state.delivery.routes.senders:
         health = state.health.latest(name)
         if state.delivery.breakers.state(name) != "closed":
             text = t("The sender %(sender)s is failing and is skipped for now.", sender=name)
-        elif health is not None and health.state == "no_credit":
-            text = t("The sender %(sender)s has no credit.", sender=name)
-        elif health is not None and health.state not in ("ok", "unchecked"):
-            text = t("The last check of the sender %(sender)s failed.", sender=name)
-        else:
+        elif health is None or health.state in ("ok", "unchecked"):
             continue
+        elif health.state == "no_credit":
+            text = t("The sender %(sender)s has no credit.", sender=name)
+        elif health.state == "low_credit":
+            text = t("The sender %(sender)s is running out of credit.", sender=name)
+        else:
+            text = t("The last check of the sender %(sender)s failed.", sender=name)
         found.append(Attention(text, url_for("smsverify_admin.senders")))
+    return found
+
+
+def _attention(state: AppState, ui: Interface) -> list[Attention]:
+    now = state.clock()
+    t, n = ui.t, functools.partial(_counted, ui)
+    found = _senders_attention(state, ui)
 
     def work(session: Session) -> tuple[list[str], list[int]]:
         alerts = select(Alert.name).where(Alert.until > now, Alert.name.startswith("limit "))

@@ -163,6 +163,7 @@ def _states(ui: Interface) -> dict[str, tuple[str, str]]:
     t = ui.t
     return {
         "ok": (t("Works"), "good"),
+        "low_credit": (t("Low credit"), "wait"),
         "no_credit": (t("No credit"), "bad"),
         "unreachable": (t("Not reachable"), "bad"),
         "refused": (t("Refuses requests"), "bad"),

@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from decimal import Decimal
 
 import click
 
 from ..errors import Misconfigured, SenderError, Unavailable
 from ..senders.base import Capability, Sender
 from ..senders.deadline import deadline
+from ..senders.registry import low_credits
 from ..state import AppState, get_state
 from .group import smsverify
 from .output import format_amount, print_lines
@@ -57,16 +59,17 @@ def senders(context: click.Context) -> None:
 def check_all(state: AppState) -> list[tuple[Sender, Health]]:
     """Ask every sender for its credit, all at once."""
     configured = list(state.delivery.routes.senders.values())
+    low = low_credits(state.settings.senders)
 
     def check(sender: Sender) -> Health:
         with deadline(state.settings.send_deadline):
-            return _check(sender)
+            return _check(sender, low.get(sender.name, Decimal(0)))
 
     with ThreadPoolExecutor(len(configured) or 1) as threads:
         return list(zip(configured, threads.map(check, configured), strict=True))
 
 
-def _check(sender: Sender) -> Health:
+def _check(sender: Sender, low: Decimal) -> Health:
     if Capability.CREDIT not in sender.capabilities:
         return Health(True, "not checked: it does not report credit")
     started = time.monotonic()
@@ -81,6 +84,8 @@ def _check(sender: Sender) -> Health:
     if credit.amount <= 0:
         # Some gateways answer unknown credentials with a credit of 0.
         return Health(False, "no credit left; if that is wrong, check the credentials", left)
+    if credit.amount < low:
+        return Health(True, f"credit is low: less than {format_amount(low)}", left)
     return Health(True, f"ok, responded in {milliseconds:.0f} ms", left)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from ..errors import Misconfigured, SenderError, Unavailable, locate
@@ -22,7 +23,15 @@ from ..senders.deadline import deadline
 log = logging.getLogger(__name__)
 
 State = Literal[
-    "ok", "no_credit", "unreachable", "refused", "misconfigured", "unclear", "broken", "unchecked"
+    "ok",
+    "low_credit",
+    "no_credit",
+    "unreachable",
+    "refused",
+    "misconfigured",
+    "unclear",
+    "broken",
+    "unchecked",
 ]
 
 #: Seconds for which a result is shown again.
@@ -35,9 +44,9 @@ _MAX_THREADS = 8
 class Health:
     """What a sender answered when it was asked for its credit.
 
-    :param state: `ok`; `no_credit`; `unreachable`: no answer came; `refused`: an error came;
-        `misconfigured`; `unclear`: an answer that the sender cannot read; `broken`: the sender's
-        code raised something else; `unchecked`: it does not report credit.
+    :param state: `ok`; `low_credit`; `no_credit`; `unreachable`: no answer came; `refused`: an
+        error came; `misconfigured`; `unclear`: an answer that the sender cannot read; `broken`: the
+        sender's code raised something else; `unchecked`: it does not report credit.
     :param reason: what the error says; empty without one.
     :param advice: what to do about it.
     """
@@ -56,10 +65,11 @@ class Health:
         return self.state != "unreachable"
 
 
-def check(sender: Sender, seconds: float) -> Health:
+def check(sender: Sender, seconds: float, *, low_credit: Decimal = Decimal(0)) -> Health:
     """Ask a sender for its credit.
 
     :param seconds: the deadline.
+    :param low_credit: less than this is `low_credit`.
     """
     if Capability.CREDIT not in sender.capabilities:
         return Health("unchecked")
@@ -79,7 +89,9 @@ def check(sender: Sender, seconds: float) -> Health:
         )
         return Health("broken", reason=type(error).__name__)
     took = time.monotonic() - started
-    return Health("ok" if credit.amount > 0 else "no_credit", credit, took)
+    if credit.amount <= 0:
+        return Health("no_credit", credit, took)
+    return Health("ok" if credit.amount >= low_credit else "low_credit", credit, took)
 
 
 def _state_of(error: SenderError) -> State:
@@ -94,10 +106,18 @@ class HealthChecks:
     """Checks senders at the same time, and keeps each result for a minute. Thread-safe.
 
     :param seconds: the deadline of a check.
+    :param low_credit: sender → the credit below which it is `low_credit`.
     """
 
-    def __init__(self, seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        low_credit: Mapping[str, Decimal],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._seconds = seconds
+        self._low_credit = low_credit
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._results: dict[str, tuple[float, Health]] = {}
@@ -118,10 +138,14 @@ class HealthChecks:
             due = [sender for sender in senders if again or self._is_due(sender.name, now)]
             if due:
                 with ThreadPoolExecutor(min(len(due), _MAX_THREADS)) as threads:
-                    results = list(threads.map(lambda sender: check(sender, self._seconds), due))
+                    results = list(threads.map(self._check, due))
                 for sender, health in zip(due, results, strict=True):
                     self._results[sender.name] = (self._monotonic(), health)
             return {sender.name: self._results[sender.name][1] for sender in senders}
+
+    def _check(self, sender: Sender) -> Health:
+        low_credit = self._low_credit.get(sender.name, Decimal(0))
+        return check(sender, self._seconds, low_credit=low_credit)
 
     def _is_due(self, name: str, now: float) -> bool:
         found = self._results.get(name)

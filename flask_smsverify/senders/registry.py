@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
+from decimal import Decimal
 from importlib import import_module
 
 from ..errors import ConfigurationError
@@ -35,7 +36,7 @@ SIMULATED_PATHS: Mapping[str, str] = {
 }
 
 #: Options that every sender may have and that its class does not get.
-GENERAL_OPTIONS = frozenset({"gateway", "quiet_hours"})
+GENERAL_OPTIONS = frozenset({"gateway", "quiet_hours", "low_credit"})
 
 #: Parameters that are not options: tests give them, or `build` does.
 _NOT_OPTIONS = frozenset({"name", "http_client", "enabled"})
@@ -130,3 +131,21 @@ def _check_arguments(name: str, cls: type[Sender], arguments: Mapping[str, objec
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in arguments and key != "name":
             raise ConfigurationError(f"SMSVERIFY_SENDERS[{name!r}]: the option {key!r} is missing")
+
+
+def low_credits(senders: Mapping[str, Mapping[str, object]]) -> dict[str, Decimal]:
+    """Return sender → the credit below which it is low, from the option `low_credit`.
+
+    :param senders: `SMSVERIFY_SENDERS`.
+    :raises ConfigurationError: a value is no number or negative.
+    """
+    found = {}
+    for name, options in senders.items():
+        value = options.get("low_credit", 0)
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value < 0:
+            raise ConfigurationError(
+                f"SMSVERIFY_SENDERS[{name!r}]: low_credit must be a number of at least 0, in the "
+                f"unit in which the gateway reports its credit, not {value!r}"
+            )
+        found[name] = Decimal(str(value))
+    return found

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,11 @@ class Odd(Sender):
     gateway = "odd"
     asked: threading.Barrier | None = None
 
-    def __init__(self, *, can: bool = True, fails: bool = False, name: str) -> None:
+    def __init__(
+        self, *, can: bool = True, fails: bool = False, left: int | None = None, name: str
+    ) -> None:
         super().__init__(name=name)
-        self._can, self._fails = can, fails
+        self._can, self._fails, self._left = can, fails, left
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -160,7 +163,8 @@ class Odd(Sender):
             self.asked.wait(10)
         if self._fails:
             raise KeyError("open-sesame")
-        raise AssertionError
+        assert self._left is not None
+        return Credit(Decimal(self._left), "IRR")
 
 
 @pytest.fixture
@@ -201,6 +205,24 @@ def test_a_sender_that_reports_no_credit_is_not_checked(
     said = block(run(odd_shop(mute={"can": False}), "senders"), "mute")
     assert said["state"] == "not checked: it does not report credit"
     assert said["routes"] == "none, so it is not used"
+
+
+def test_a_sender_whose_credit_is_low_can_send_and_is_reported(
+    odd_shop: Callable[..., Flask],
+) -> None:
+    app = odd_shop(
+        few={"left": 4999, "low_credit": 5000}, enough={"left": 5000, "low_credit": 5000}
+    )
+    output = run(app, "senders")
+    assert block(output, "few")["state"] == "credit is low: less than 5,000"
+    assert block(output, "few")["credit"] == "4,999 IRR"
+    assert block(output, "enough")["state"].startswith("ok, ")
+
+
+@pytest.mark.parametrize("value", ["5000", -1, True, None])
+def test_low_credit_must_be_a_number(odd_shop: Callable[..., Flask], value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"SENDERS\['few'\]: low_credit must be a number"):
+        odd_shop(few={"left": 1, "low_credit": value})
 
 
 # --- simulator --------------------------------------------------------------------------------

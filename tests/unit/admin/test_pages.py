@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -83,8 +84,6 @@ def test_a_sender_is_shown_with_its_state_credit_and_errors(
     asked = []
 
     def credit(_sender: Memory) -> Credit:
-        from decimal import Decimal
-
         asked.append(1)
         return Credit(Decimal("1250000.50"), "IRR")
 
@@ -97,6 +96,11 @@ def test_a_sender_is_shown_with_its_state_credit_and_errors(
     assert (item["state"], item["reachable"], item["credit"]) == ("ok", True, "1250000.50")
     assert "1,250,000.5 rials" in client.get(f"{ADMIN}/senders").text
     assert len(asked) == 1, "a result is kept for a minute"
+    health = app.extensions["smsverify"].health
+    monkeypatch.setattr(health, "_low_credit", {"memory": Decimal("1250001")})
+    [item] = client.get(f"{ADMIN}/senders?check=1", headers=JSON).json["items"]
+    assert (item["state"], item["reachable"]) == ("low_credit", True)
+    assert "The sender memory is running out of credit." in client.get(f"{ADMIN}/").text
 
     def fail(sender: Memory) -> Credit:
         raise sender.make_error(Unavailable, "connection refused", written=False)
