@@ -301,7 +301,10 @@ def visit(browser: Browser, open_shop: OpenShop) -> Iterator[Visit]:
     visitors: list[Visitor] = []
 
     def visit(shop: Shop, **options: Any) -> Visitor:
-        context = browser.new_context(viewport=PHONE_SIZE, locale="fa-IR", **options)
+        # Without transitions: colours are checked, and one on its way to another is none of ours.
+        context = browser.new_context(
+            viewport=PHONE_SIZE, locale="fa-IR", **{"reduced_motion": "reduce", **options}
+        )
         visitors.append(Visitor(context, shop))
         return visitors[-1]
 

@@ -355,6 +355,7 @@ SIZES = """
 def look(page: Page, picture: Path) -> None:
     """Keep pictures of a page on which nothing sticks out and every target is large enough."""
     page.bring_to_front()
+    page.wait_for_load_state("load")  # the stylesheet
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.screenshot(path=f"{picture}-{scheme}.png", animations="disabled")

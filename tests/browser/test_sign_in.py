@@ -67,6 +67,7 @@ def customers(shop: Any) -> int:
 
 def fits(page: Page, name: str) -> None:
     """Check a page with axe-core and its width, and take a screenshot if asked."""
+    page.wait_for_load_state("load")  # the stylesheet
     wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     assert not wide, name
     small = page.evaluate(
