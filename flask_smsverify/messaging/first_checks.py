@@ -1,7 +1,7 @@
 """The first question about a code's delivery, while its page waits.
 
-`flask smsverify sync` asks every few minutes. A visitor who waits for a code wants to know within
-seconds, so a poll of the page lets the gateway be asked once.
+`flask smsverify sync` asks every few minutes, which is too late for a visitor on the page. So a
+poll of the page lets the gateway be asked once, ten seconds after the send.
 """
 
 from __future__ import annotations
