@@ -223,7 +223,12 @@ class Visitor:
         self.page.get_by_role(
             "button", name=re.compile("ارسال کد با پیامک|code by text message")
         ).click()
+        self.wait_for_code_page()
+
+    def wait_for_code_page(self) -> None:
+        """Wait until the code can be entered and the page's scripts have run."""
         expect(self.code_field).to_be_focused()
+        self.page.wait_for_load_state("load")
 
     @property
     def code_field(self) -> Locator:

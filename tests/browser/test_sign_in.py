@@ -158,6 +158,7 @@ def test_a_code_from_a_call_signs_in(visit, open_shop):
     visitor = visit(shop)
     visitor.go("/verify-mobile/sign-in")
     visitor.give_mobile(NUMBER)
+    visitor.wait_for_code_page()
     visitor.page.get_by_role("button", name="دریافت کد با تماس").click()
     expect(visitor.page.get_by_role("heading", level=1)).to_have_text(
         "کدی را که در تماس شنیدید وارد کنید"
@@ -180,7 +181,7 @@ def test_the_browser_reads_the_code_from_the_text_message(visitor, shop):
     )
     visitor.go("/verify-mobile/sign-in?next=/profile")
     visitor.give_mobile(NUMBER)
-    expect(visitor.code_field).to_be_focused()
+    visitor.wait_for_code_page()
     visitor.page.evaluate("code => window.giveCode(code)", newest_code(shop))
     expect(visitor.page).to_have_url(f"{shop.url}/profile")
 
