@@ -13,7 +13,11 @@ _signals = Namespace()
 
 #: A code was sent. `challenge_id`, `user_id` (or None), `mobile`, `channel`, `sender_name`.
 code_sent = _signals.signal("code-sent")
-#: A mobile was proved. `user_id` (or None), `mobile`, `channel`, `purpose`.
+#: A mobile was proved. `user_id` (or None), `mobile`, `channel`, `purpose`. The channel is `sms` or
+#: `voice`, or `staff` where a staff member marked the user as verified. A proof without an account
+#: is signalled twice: when the code was right, with the user id None, and with the user's id when
+#: the host has committed the claim of its token. Then the channel is None if the challenge was
+#: erased meanwhile. The purpose is `change` where the new number of a change replaced the old one.
 mobile_verified = _signals.signal("mobile-verified")
 #: A user signed in with a mobile. `user_id`, `mobile`, `is_new` (the account was created).
 signed_in = _signals.signal("signed-in")

@@ -64,9 +64,11 @@ class Verification(Base):
     verified_at: Mapped[datetime | None]
     #: When this row got the proof: later than `verified_at` where a proof token was claimed.
     granted_at: Mapped[datetime | None]
-    #: `sms` or `voice`; `staff` where a staff member marked the user as verified.
+    #: `sms` or `voice`; `staff` where a staff member marked the user as verified. None where the
+    #: challenge was erased before its proof token was claimed.
     channel: Mapped[str | None] = mapped_column(ascii_text(8))
-    #: The name of the sender of the code, or of the staff member.
+    #: The name of the sender of the code, or of the staff member. None for a test number, and where
+    #: the channel is unknown.
     sender: Mapped[str | None] = mapped_column(exact_text(191))
     revoked_at: Mapped[datetime | None]
     #: From when on `within` counts this proof; None where it always has.

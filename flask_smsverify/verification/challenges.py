@@ -7,11 +7,11 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, select
 from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
-from ..db.models import Challenge
+from ..db.models import Attempt, Challenge, Message
 from ..errors import NoChallenge
 from ..keyring import Keyring
 from .rules import CLOCK_SKEW, Rules
@@ -32,6 +32,17 @@ class Subject:
     user_mobile: str | None = field(repr=False)
     mobile: str = field(repr=False)
     purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodePath:
+    """How the code of a challenge reached the phone.
+
+    :param sender: the sender that carried the code last; None for a test number.
+    """
+
+    channel: str
+    sender: str | None
 
 
 class Challenges:
@@ -139,6 +150,27 @@ def latest_challenge(
         .order_by(Challenge.created_at.desc())
         .limit(1)
     ).one_or_none()
+
+
+def last_carrier() -> ScalarSelect[str]:
+    """Return an SQL expression: the sender that carried the last code of the outer challenge."""
+    return (
+        select(Attempt.sender)
+        .join(Message, Message.id == Attempt.message_id)
+        .where(Message.challenge_id == Challenge.id, Attempt.state != Attempt.FAILED)
+        .order_by(Attempt.created_at.desc())
+        .limit(1)
+        .correlate(Challenge)
+        .scalar_subquery()
+    )
+
+
+def code_path(session: Session, challenge_id: str) -> CodePath | None:
+    """Return how the code of a challenge reached the phone; None for an erased challenge."""
+    row = session.execute(
+        select(Challenge.channel, last_carrier()).where(Challenge.id == challenge_id)
+    ).one_or_none()
+    return None if row is None else CodePath(*row)
 
 
 def is_void(challenge: Challenge, user_mobile: str | None) -> bool:

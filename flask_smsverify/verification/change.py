@@ -39,8 +39,8 @@ from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel
 from ..settings import Limit
-from .challenges import Subject
-from .check import CodeChecker, Proof, carrier_of
+from .challenges import Subject, code_path
+from .check import CodeChecker, Proof
 from .issue import CodeIssuer, Sent
 from .open_changes import is_due, is_proved, is_valid, open_change_key
 from .overview import Overview, Overviews
@@ -149,14 +149,16 @@ class MobileChanges:
                 _close(session, earlier, MobileChange.CANCELLED, now)
                 session.flush()  # frees the unique key before the new change takes it
             self._counters.reserve_locked(session, charges, now)
-            proved = session.get_one(Challenge, proof.challenge_id)
+            path = code_path(session, proof.challenge_id)
+            if path is None:
+                raise NoChallenge("the challenge was erased meanwhile")
             change = MobileChange(
                 id=secrets.token_hex(16),
                 user_id=user_id,
                 old_mobile=standing.mobile,
                 new_mobile=proof.mobile,
-                channel=proved.channel,
-                sender=carrier_of(session, proved.id),
+                channel=path.channel,
+                sender=path.sender,
                 state=MobileChange.CONFIRMING,
                 proved_at=proof.proved_at,
                 open_key=self._open_key(user_id),

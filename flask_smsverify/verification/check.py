@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, aliased
 from .. import signals
 from ..db.ledger import Ledger
 from ..db.locks import SITE_GUESSES, Held, Locks, claim_id, claimed
-from ..db.models import Attempt, Challenge, Message, Streak, Verification
+from ..db.models import Challenge, Streak, Verification
 from ..db.prepared import PreparedSelect, RowValues
 from ..db.rows import from_row, labelled
 from ..db.types import to_ms
@@ -42,7 +42,7 @@ from ..limits.usage import GuessLog, Overrun, Recorded, SendLog
 from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts
-from .challenges import Challenges, is_expired, is_void
+from .challenges import Challenges, is_expired, is_void, last_carrier
 from .native import NativeCodes
 from .ownership import Claimant, Granted, Ownership
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
@@ -325,19 +325,11 @@ class CodeChecker:
             .where(func.coalesce(other.user_id != bindparam("user_id"), true()))
             .scalar_subquery()
         )
-        carrier = (
-            select(Attempt.sender)
-            .join(Message, Message.id == Attempt.message_id)
-            .where(Message.challenge_id == Challenge.id, Attempt.state != Attempt.FAILED)
-            .order_by(Attempt.created_at.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
         is_account = Verification.user_id == bindparam("user_id") if has_account else false()
         statement = select(
             *counts.columns,
             others.label("others"),
-            carrier.label("carrier"),
+            last_carrier().label("carrier"),
             claimed("mobile_claim").label("mobile_claim"),
             claimed("account_claim").label("account_claim"),
             *labelled(Challenge, "challenge_"),
@@ -606,14 +598,3 @@ class CodeChecker:
         except BaseException:
             self._ownership.undo(granted)
             raise
-
-
-def carrier_of(session: Session, challenge_id: str) -> str | None:
-    """Return the sender that carried a challenge's last code."""
-    return session.scalars(
-        select(Attempt.sender)
-        .join(Message, Message.id == Attempt.message_id)
-        .where(Message.challenge_id == challenge_id, Attempt.state != Attempt.FAILED)
-        .order_by(Attempt.created_at.desc())
-        .limit(1)
-    ).one_or_none()

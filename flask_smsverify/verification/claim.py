@@ -69,7 +69,11 @@ class TokenClaim:
             if standing.revoked_at is not None and standing.revoked_at >= content.proved_at:
                 raise InvalidToken("the user's verification was revoked after this proof")
             granted = self._ownership.prove_in_host_transaction(
-                session, claimant, now, proved_at=content.proved_at
+                session,
+                claimant,
+                now,
+                challenge_id=content.challenge_id,
+                proved_at=content.proved_at,
             )
             if granted is not None:
                 self._use_up(session, content, now, max_age)
@@ -120,6 +124,6 @@ class TokenClaim:
             signals.mobile_verified,
             user_id=user_id,
             mobile=mask(granted.mobile),
-            channel="sms",
+            channel=granted.verification.channel,
             purpose=purpose,
         )

@@ -24,6 +24,7 @@ from ..db.models import Challenge, Lock, UsedToken, Verification
 from ..keyring import Keyring
 from ..limits.policy import LimitPolicy
 from ..phone import mask
+from .challenges import code_path
 from .policy import Policy
 from .rules import Announcer, Rules, Users
 
@@ -208,7 +209,7 @@ class Ownership:
         others: Sequence[Verification],
         now: datetime,
         *,
-        channel: str,
+        channel: str | None,
         sender: str | None,
         proved_at: datetime | None = None,
         is_confirmed: bool = False,
@@ -216,7 +217,7 @@ class Ownership:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
         :param others: what `other_proofs` returned.
-        :param channel: `sms`, `voice` or `staff`.
+        :param channel: `sms`, `voice` or `staff`; None if it is no longer known.
         :param sender: the sender that carried the code, or who vouched.
         :param proved_at: when the code was right, if that was before now.
         :param is_confirmed: whether the mobile that this one replaces confirmed the change.
@@ -243,17 +244,27 @@ class Ownership:
         return not limit or len(holders) < limit or self._rules.mobile_policy == "transfer"
 
     def prove_in_host_transaction(
-        self, session: Session, claimant: Claimant, now: datetime, *, proved_at: datetime
+        self,
+        session: Session,
+        claimant: Claimant,
+        now: datetime,
+        *,
+        challenge_id: str,
+        proved_at: datetime,
     ) -> Granted | None:
         """Grant the claimant the verification in the host's transaction.
 
         At REPEATABLE READ, PostgreSQL hides rows committed after the transaction's first query,
         even from a locking query. Hidden proofs are read beside it. They hold the mobile, and this
         transaction cannot revoke them.
+
+        :param challenge_id: the challenge that was proved. It may be erased by now, and then the
+            channel and the sender of its code are unknown.
         """
-        others = self._ledger.read(
-            lambda beside: self._other_proofs(
-                beside, claimant.mobile, claimant.user_id, now, lock=False
+        others, path = self._ledger.read(
+            lambda beside: (
+                self._other_proofs(beside, claimant.mobile, claimant.user_id, now, lock=False),
+                code_path(beside, challenge_id),
             )
         )
         hidden, visible = 0, []
@@ -268,7 +279,13 @@ class Ownership:
         if limit and hidden and len(holders) + hidden >= limit:
             return None
         return self._grant(
-            session, claimant, now, holders, channel="sms", sender="proof", proved_at=proved_at
+            session,
+            claimant,
+            now,
+            holders,
+            channel=path.channel if path else None,
+            sender=path.sender if path else None,
+            proved_at=proved_at,
         )
 
     def _other_proofs(
@@ -314,7 +331,7 @@ class Ownership:
         now: datetime,
         holders: Sequence[Verification],
         *,
-        channel: str,
+        channel: str | None,
         sender: str | None,
         proved_at: datetime | None,
         is_confirmed: bool = False,

@@ -24,12 +24,14 @@ class TokenContent:
     """A valid token.
 
     :param mobile: E.164.
+    :param challenge_id: the challenge that was proved.
     :param proved_at: when the code was right.
     :param digests: what is recorded when the token is used: one digest per key, the current key's
         first, so that a change of keys makes no token usable again.
     """
 
     mobile: str = field(repr=False)
+    challenge_id: str
     proved_at: datetime
     digests: tuple[str, ...]
 
@@ -63,7 +65,8 @@ class ProofTokens:
         except (BadSignature, ValueError, TypeError):
             raise InvalidToken("this proof token is forged, expired or for another use") from None
         digests = self._keyring.digests("token", purpose, challenge_id)
-        return TokenContent(mobile, datetime.fromtimestamp(proved, UTC), tuple(digests))
+        proved_at = datetime.fromtimestamp(proved, UTC)
+        return TokenContent(mobile, challenge_id, proved_at, tuple(digests))
 
 
 def _proof_salt(purpose: str) -> str:

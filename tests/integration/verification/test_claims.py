@@ -12,7 +12,7 @@ import pytest
 from conftest import database_params
 from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
-from flows import NO_LIMITS, Flow
+from flows import NO_LIMITS, Flow, Native
 from hostapp import User, create_app, db
 from parallel import race
 from sqlalchemy import String
@@ -20,6 +20,7 @@ from sqlalchemy import String
 from flask_smsverify import signals
 from flask_smsverify.errors import AccountLocked, InvalidToken, MobileTaken, WrongCode
 from flask_smsverify.keyring import Keyring
+from flask_smsverify.senders.memory import Memory
 from flask_smsverify.testing import outbox
 from flask_smsverify.users import HostUsers
 
@@ -89,6 +90,71 @@ def test_a_claim_is_announced_after_the_hosts_commit_and_not_after_a_rollback(
     assert announced == [str(newcomer.id)]
     flow.state.workers.wait()
     assert not flow.memory.last.code
+
+
+@pytest.mark.parametrize("channel", ["sms", "voice"])
+def test_a_claimed_proof_keeps_the_channel_and_the_sender_of_its_code(
+    make_flow: MakeFlow, database: str, channel: str
+) -> None:
+    flow = make_flow(database)
+    flow.route(Memory(name="first"), Memory(name="second"), sms=["first"], voice=["second"])
+    challenge = flow.sign_up(MOBILE, channel=channel)
+    token = flow.verifier.proof_token(flow.check(challenge, flow.code(challenge)))
+    announced: list[dict[str, Any]] = []
+
+    def receive(_app: Any, **values: Any) -> None:
+        announced.append(values)
+
+    with signals.mobile_verified.connected_to(receive, flow.app):
+        flow.verifier.claim(token, flow.user(), purpose="sign-up")
+        db.session.commit()
+    verification = flow.verification()
+    assert verification is not None
+    sender = "first" if channel == "sms" else "second"
+    assert (verification.channel, verification.sender) == (channel, sender)
+    assert [values["channel"] for values in announced] == [channel]
+
+
+def test_a_native_code_that_is_claimed_keeps_its_sender(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite)
+    native = Native(also_own=False)
+    flow.route(native)
+    challenge = flow.sign_up(MOBILE)
+    token = flow.verifier.proof_token(flow.check(challenge, native.sent[-1][1]))
+    verification = flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.commit()
+    assert (verification.channel, verification.sender) == ("sms", "native")
+
+
+def test_a_proof_can_be_claimed_after_its_challenge_was_erased(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """`forget` erases the challenges about a mobile that its user had proved."""
+    flow = make_flow(sqlite, users=2)
+    flow.set_mobile(2, MOBILE)
+    flow.prove(2)
+    token = token_for(flow, MOBILE)
+    flow.verifier.forget(flow.user(2))
+    verification = flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    db.session.commit()
+    assert (verification.channel, verification.sender) == (None, None)
+    assert flow.state_of(1) == "verified"
+
+
+def test_a_proof_without_an_account_is_announced_again_when_it_is_claimed(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite)
+    announced: list[str | None] = []
+
+    def receive(_app: Any, **values: Any) -> None:
+        announced.append(values["user_id"])
+
+    with signals.mobile_verified.connected_to(receive, flow.app):
+        token = token_for(flow, MOBILE)
+        flow.verifier.claim(token, flow.user(), purpose="sign-up")
+        db.session.commit()
+    assert announced == [None, "1"]
 
 
 def test_a_claim_is_not_announced_after_its_session_was_closed(
