@@ -140,7 +140,8 @@ def build_state(
     )
     app_id = _app_id(app, settings)
     keyring = Keyring(secret_keys(app), app_id=app_id)
-    policy = Policy(live)
+    rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))
+    policy = Policy(live, rules)
     users = HostUsers(
         db,
         user_model,
@@ -232,7 +233,6 @@ def build_state(
     )
 
     # Verification
-    rules = _rules(settings, _test_numbers(app, settings, parse_mobile, clock))
     alerts = LimitAlerts(ledger, announcer)
     foreign = settings.limits["foreign"]
     sends = SendLimits(
@@ -296,7 +296,7 @@ def build_state(
         announcer=announcer,
     )
     overviews = Overviews(
-        ledger, rules, policy, keys=keys, keyring=keyring, guesses=guess_log, users=users
+        ledger, policy, keys=keys, keyring=keyring, guesses=guess_log, users=users
     )
     verifier = Verifier(
         ledger,

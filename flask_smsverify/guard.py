@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from flask import Blueprint, Flask, current_app, request, session
 from flask.typing import ResponseReturnValue
-from sqlalchemy import Select, bindparam, exists, select
+from sqlalchemy import Select, bindparam, exists, func, or_, select
 
 from . import request_cache
 from .db.errors import explain_missing_tables
@@ -32,6 +32,7 @@ from .open_endpoints import is_login_or_logout, is_own, is_static, matches
 from .state import AppState, get_state
 from .users import current_user, is_logged_in
 from .verification.policy import Decision, Status
+from .verification.rules import CLOCK_SKEW
 
 F = TypeVar("F", bound=Callable[..., Any])
 Answer = Literal["auto", "json"]
@@ -67,16 +68,18 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
         decision = state.policy.decide(stamped, now, area=area, within=within)
         if decision.allowed:
             return decision  # a refusal is looked up: the user may have proved since the stamp
-    status = state.policy.status(_look_up(state, user_id, now), mobile, now)
+    row = _look_up(state, user_id, mobile, now)
+    status = state.policy.status(row, mobile, now)
     decision = state.policy.decide(status, now, area=area, within=within)
     if not decision.allowed:
         # The page reads the ledger. If the host's replica lags or its snapshot is old, the page and
         # this guard would redirect to each other.
-        status = state.policy.status(_read_again(state, user_id, now), mobile, now)
+        row = _read_again(state, user_id, mobile, now)
+        status = state.policy.status(row, mobile, now)
         decision = state.policy.decide(status, now, area=area, within=within)
     if state.settings.recheck_seconds and status.state == "verified":
         _write_stamp(state, user_id, status, now)
-    return decision
+    return replace(decision, status=_with_challenge(status, row))
 
 
 def current_status(user: object) -> Status:
@@ -89,27 +92,36 @@ def current_status(user: object) -> Status:
         return Status("exempt", state.users.mobile_of(user), exempt=True)
     now = state.clock()
     mobile = state.users.mobile_of(user)
-    row = _look_up(state, state.users.id_of(user), now)
-    status = state.policy.status(row, mobile, now)
-    has_open_challenge = row is not None and row.has_open_challenge
-    if has_open_challenge and status.state != "verified":
-        return replace(status, state="pending")
-    return status
+    row = _look_up(state, state.users.id_of(user), mobile, now)
+    return _with_challenge(state.policy.status(row, mobile, now), row)
+
+
+def _with_challenge(status: Status, row: Any) -> Status:
+    """Return the status as `Verifier.status` does, from a row that was looked up."""
+    return status.with_open_challenge() if row is not None and row.has_open_challenge else status
 
 
 def _lookup_query() -> Select[Any]:
     verification, challenge = Verification.__table__.c, Challenge.__table__.c
+    # `verification.challenges.is_open` in SQL.
     open_challenge = exists().where(
         challenge.user_id == verification.user_id,
         challenge.purpose == "verify",
         challenge.state == Challenge.PENDING,
         challenge.expires_at > bindparam("now"),
+        challenge.created_at <= bindparam("created_before"),
+        or_(
+            challenge.mobile == bindparam("mobile"),
+            func.coalesce(challenge.user_mobile, "") == bindparam("mobile"),
+        ),
     )
     return select(
         verification.mobile,
         verification.verified_at,
         verification.revoked_at,
         verification.settled_at,
+        verification.failures,
+        verification.locked_at,
         open_challenge.label("has_open_challenge"),
     ).where(verification.user_id == bindparam("user_id"))
 
@@ -117,31 +129,40 @@ def _lookup_query() -> Select[Any]:
 _LOOKUP = _lookup_query()
 
 
-def _look_up(state: AppState, user_id: str, now: datetime) -> Any:
+def _parameters(user_id: str, mobile: str | None, now: datetime) -> dict[str, Any]:
+    return {
+        "user_id": user_id,
+        "mobile": mobile or "",
+        "now": now,
+        "created_before": now + CLOCK_SKEW,
+    }
+
+
+def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -> Any:
     """Return the user's row, from this request's cache if it is there."""
     rows = request_cache.cached_rows()
-    if user_id in rows:
-        return rows[user_id]
+    if (user_id, mobile) in rows:
+        return rows[user_id, mobile]
     if request_cache.has_changed():
         # The snapshot of the host's transaction may be older than the change.
-        return _read_again(state, user_id, now)
+        return _read_again(state, user_id, mobile, now)
     # A Core statement on tables, so that it does not flush the host's pending changes.
     schema_map = state.ledger.schema_map
     options = {"schema_translate_map": schema_map} if schema_map else {}
     state.ledger.find_identity()  # the rows may be another app's
     with explain_missing_tables():
         row = state.db.session.execute(
-            _LOOKUP, {"user_id": user_id, "now": now}, execution_options=options
+            _LOOKUP, _parameters(user_id, mobile, now), execution_options=options
         ).one_or_none()
-    rows[user_id] = row
+    rows[user_id, mobile] = row
     return row
 
 
-def _read_again(state: AppState, user_id: str, now: datetime) -> Any:
+def _read_again(state: AppState, user_id: str, mobile: str | None, now: datetime) -> Any:
     """Return the user's row from the ledger, which sees every committed row."""
-    parameters = {"user_id": user_id, "now": now}
+    parameters = _parameters(user_id, mobile, now)
     row = state.ledger.read(lambda session: session.execute(_LOOKUP, parameters).one_or_none())
-    request_cache.cached_rows()[user_id] = row
+    request_cache.cached_rows()[user_id, mobile] = row
     return row
 
 

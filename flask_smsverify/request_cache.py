@@ -15,11 +15,11 @@ _CHANGED = "smsverify.changed"
 _JSON = "smsverify.json"
 
 
-def cached_rows() -> dict[str, Any]:
-    """Return the looked-up rows of this request by user id; outside a request a new dict."""
+def cached_rows() -> dict[tuple[str, str | None], Any]:
+    """Return the looked-up rows of this request by user id and mobile; without one a new dict."""
     if not has_request_context():
         return {}
-    rows: dict[str, Any] = request.environ.setdefault(_ROWS, {})
+    rows: dict[tuple[str, str | None], Any] = request.environ.setdefault(_ROWS, {})
     return rows
 
 

@@ -15,6 +15,7 @@ from ..db.models import Challenge, Message, Verification
 from ..errors import InvalidRequest, MobileError, NotFound
 from ..phone import ascii_digits
 from ..state import AppState, get_state
+from ..verification.challenges import is_open
 from ..verification.rules import CLOCK_SKEW
 from ..web.fields import read_fields
 from ..web.interface import Interface, current_ui
@@ -206,14 +207,16 @@ def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
     mobiles = {user_id: state.users.mobile_of(user) for user_id, user in users.items()}
     now = state.clock()
 
-    def work(session: Session) -> tuple[dict[str, Verification], set[str], dict[str, Message]]:
+    def work(
+        session: Session,
+    ) -> tuple[dict[str, Verification], dict[str, Challenge], dict[str, Message]]:
         found = select(Verification).where(Verification.user_id.in_(user_ids))
         rows = {row.user_id: row for row in session.scalars(found)}
-        pending = select(Challenge.user_id).where(
-            Challenge.user_id.in_(user_ids),
-            Challenge.purpose == "verify",
-            Challenge.state == Challenge.PENDING,
-            Challenge.expires_at > now,
+        pending = (
+            select(Challenge)
+            .where(Challenge.user_id.in_(user_ids), Challenge.purpose == "verify")
+            .where(Challenge.state == Challenge.PENDING)
+            .order_by(Challenge.created_at)
         )
         recipients = {mobile for mobile in mobiles.values() if mobile}
         recipients |= {row.mobile for row in rows.values() if row.mobile}
@@ -224,7 +227,7 @@ def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
             .order_by(Message.created_at)
         )
         last = {message.recipient: message for message in session.scalars(sent)}
-        return rows, {str(key) for key in session.scalars(pending)}, last
+        return rows, {str(found.user_id): found for found in session.scalars(pending)}, last
 
     rows, pending, last = state.ledger.read(work)
     items = [
@@ -234,7 +237,7 @@ def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
             users.get(user_id),
             rows.get(user_id),
             now,
-            is_pending=user_id in pending,
+            challenge=pending.get(user_id),
             last=last,
         )
         for user_id in user_ids
@@ -278,12 +281,13 @@ def _item(
     row: Verification | None,
     now: datetime,
     *,
-    is_pending: bool,
+    challenge: Challenge | None,
     last: Mapping[str, Message],
 ) -> Item:
     """Return the item of one user.
 
     :param user: None where the host has deleted the user.
+    :param challenge: the user's pending challenge for `verify`.
     :param last: the last code message by recipient.
     """
     own = state.users.mobile_of(user) if user is not None else None
@@ -292,11 +296,8 @@ def _item(
     shown = status.state
     if user is not None and state.users.is_exempt(user):
         shown = "exempt"
-    elif is_pending and shown != "verified":
-        shown = "pending"
-    is_locked = row is not None and (
-        row.locked_at is not None or row.failures >= state.settings.consecutive_failures
-    )
+    elif challenge is not None and is_open(challenge, own, now):
+        shown = status.with_open_challenge().state
     message = last.get(mobile or "")
     return {
         "user_id": user_id,
@@ -307,11 +308,11 @@ def _item(
         "expires_at": status.expires_at,
         "channel": row.channel if row is not None and status.verified_at else None,
         "sender": row.sender if row is not None and status.verified_at else None,
-        "locked": is_locked,
+        "locked": status.locked,
         "revoked_at": row.revoked_at if row is not None else None,
         "last_sent_at": message.created_at if message is not None else None,
         "delivery": message.state if message is not None else None,
-        "_badge": "locked" if is_locked else shown,
+        "_badge": "locked" if status.locked else shown,
     }
 
 

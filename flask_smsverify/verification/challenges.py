@@ -180,6 +180,12 @@ def is_void(challenge: Challenge, user_mobile: str | None) -> bool:
     return user_mobile not in (challenge.user_mobile, challenge.mobile)
 
 
+def is_open(challenge: Challenge, user_mobile: str | None, now: datetime) -> bool:
+    """Return whether a code of the challenge can be right."""
+    is_pending = challenge.state == Challenge.PENDING
+    return is_pending and not is_expired(challenge, now) and not is_void(challenge, user_mobile)
+
+
 def is_expired(challenge: Challenge, now: datetime) -> bool:
     """Return whether the lifetime is over, or the clock was set back to before the challenge."""
     return now >= challenge.expires_at or now < challenge.created_at - CLOCK_SKEW

@@ -22,11 +22,11 @@ from ..db.types import to_ms
 from ..keyring import Keyring
 from ..limits.policy import LimitPolicy
 from ..limits.usage import GuessLog
-from .challenges import is_expired, is_void
+from .challenges import is_open
 from .issue import Sent
 from .open_changes import is_valid, open_change_key
 from .policy import Policy, Status
-from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules, Users
+from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,6 @@ class Overviews:
     def __init__(
         self,
         ledger: Ledger,
-        rules: Rules,
         policy: Policy,
         *,
         keys: LimitPolicy,
@@ -80,7 +79,6 @@ class Overviews:
         users: Users,
     ) -> None:
         self._ledger = ledger
-        self._rules = rules
         self._policy = policy
         self._keys = keys
         self._keyring = keyring
@@ -131,8 +129,7 @@ class Overviews:
             return replace(before, to_new=challenge, deliveries=deliveries)
         status = before.status
         if not status.exempt:
-            now = self._ledger.clock()
-            status = _with_challenge(status, challenge, now, is_locked=before.is_locked)
+            status = _with_challenge(status, challenge, self._ledger.clock())
         return replace(before, status=status, latest=challenge, deliveries=deliveries)
 
     def after_proof(self, before: Overview, user: object, proof: Verification) -> Overview:
@@ -151,7 +148,7 @@ class Overviews:
             change=before.change if is_change_valid else None,
             to_old=before.to_old if is_change_valid else None,
             proved_at=status.verified_at,
-            is_locked=self._rules.is_locked(proof),
+            is_locked=status.locked,
         )
 
     def _overview(
@@ -179,17 +176,14 @@ class Overviews:
             if challenge is not None
         }
         status = self._policy.status(standing, mobile, now)
-        is_locked = standing is not None and self._rules.is_locked(standing)
         return Overview(
-            status=_exempt(mobile)
-            if is_exempt
-            else _with_challenge(status, latest, now, is_locked=is_locked),
+            status=_exempt(mobile) if is_exempt else _with_challenge(status, latest, now),
             latest=latest,
             to_new=to_new,
             change=change,
             to_old=to_old,
             proved_at=status.verified_at,
-            is_locked=is_locked,
+            is_locked=status.locked,
             guess_wait=guess_wait,
             deliveries=deliveries,
         )
@@ -199,22 +193,12 @@ def _exempt(mobile: str | None) -> Status:
     return Status("exempt", mobile, exempt=True)
 
 
-def _with_challenge(
-    status: Status, latest: Challenge | None, now: datetime, *, is_locked: bool
-) -> Status:
+def _with_challenge(status: Status, latest: Challenge | None, now: datetime) -> Status:
     """Return a status with the latest challenge, which makes it `pending` if it is open."""
     status = replace(status, latest=latest)
-    if is_locked:
-        return replace(status, locked=True)
-    if latest is None or not _is_open(latest, status.mobile, now):
+    if latest is None or status.locked or not is_open(latest, status.mobile, now):
         return status
-    state = status.state if status.state == "verified" else "pending"
-    return replace(status, state=state, challenge=latest)
-
-
-def _is_open(challenge: Challenge, mobile: str | None, now: datetime) -> bool:
-    is_pending = challenge.state == Challenge.PENDING
-    return is_pending and not is_expired(challenge, now) and not is_void(challenge, mobile)
+    return replace(status.with_open_challenge(), challenge=latest)
 
 
 def _build_statement(guesses: GuessLog) -> PreparedSelect:

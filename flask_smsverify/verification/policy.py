@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from ..db.models import Challenge
 from ..phone import mask
 from ..settings.runtime import LiveSettings
-from .rules import CLOCK_SKEW
+from .rules import CLOCK_SKEW, FailureColumns, Rules
 
 State = Literal["verified", "unverified", "expired", "pending", "exempt"]
 
 
-class VerificationColumns(Protocol):
+class VerificationColumns(FailureColumns, Protocol):
     """The columns of a verification that the policy reads."""
 
     @property
@@ -33,11 +33,13 @@ class VerificationColumns(Protocol):
 class Status:
     """A user's verification status.
 
+    :param state: `verified`, `unverified`, `expired`, `exempt`, or `pending` where no proof is
+        valid and a code is open.
     :param mobile: the user's mobile in E.164; None where it is missing or invalid.
     :param verified_at: when the mobile was proved; None if it is not.
     :param expires_at: when the proof expires; None if it never does.
     :param challenge: the open challenge, if the caller looked for one.
-    :param locked: whether only staff can unlock the account.
+    :param locked: whether only staff can unlock the account; False for an exempt user.
     :param settled_at: from when on `within` counts the proof; None if it always did.
     :param latest: the latest challenge in any state, where `challenge` was looked for.
     """
@@ -55,6 +57,12 @@ class Status:
     def __repr__(self) -> str:
         return f"<Status {self.state} {mask(self.mobile) if self.mobile else 'without mobile'}>"
 
+    def with_open_challenge(self) -> Status:
+        """Return the status of a user with an open challenge. A locked one can enter no code."""
+        if self.locked or self.state == "verified":
+            return self
+        return replace(self, state="pending")
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -63,6 +71,9 @@ class Decision:
     :param reason: the view runs for `off`, `exempt` and `verified`. `too_old` means that the proof
         is valid but older than `within`, `unsettled` that the mobile replaced a proved one less
         than `SMSVERIFY_MOBILE_SETTLED` ago, which `within` does not count.
+    :param status: what `Verifier.status` returns, without the challenge and without the mobile of
+        an exempt user; None where the area is off. `locked` and `settled_at` are not read again
+        within `SMSVERIFY_RECHECK_SECONDS`.
     """
 
     reason: Literal["off", "exempt", "verified", "unverified", "expired", "too_old", "unsettled"]
@@ -77,10 +88,11 @@ class Decision:
 
 
 class Policy:
-    """The rules, read from the run-time settings at each call."""
+    """The rules. Those that staff can change are read from the run-time settings at each call."""
 
-    def __init__(self, live: LiveSettings) -> None:
+    def __init__(self, live: LiveSettings, rules: Rules) -> None:
         self._live = live
+        self._rules = rules
 
     def is_on(self, area: str | None) -> bool:
         """Return whether an area demands verification. An area that is not listed does."""
@@ -118,11 +130,17 @@ class Policy:
 
     def status(self, row: VerificationColumns | None, mobile: str | None, now: datetime) -> Status:
         """Return a user's status from their row and the mobile that the host has today."""
+        locked = row is not None and self._rules.is_locked(row)
         if row is None or row.verified_at is None or row.revoked_at or row.mobile != mobile:
-            return Status("unverified", mobile)
-        state: State = "verified" if self.is_proof(row, now) else "expired"
-        expires_at = self.expiry(row.verified_at)
-        return Status(state, mobile, row.verified_at, expires_at, settled_at=row.settled_at)
+            return Status("unverified", mobile, locked=locked)
+        return Status(
+            "verified" if self.is_proof(row, now) else "expired",
+            mobile,
+            row.verified_at,
+            self.expiry(row.verified_at),
+            locked=locked,
+            settled_at=row.settled_at,
+        )
 
     def decide(
         self, status: Status, now: datetime, *, area: str | None, within: timedelta | None

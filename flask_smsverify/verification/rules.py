@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from sqlalchemy import Connection
 
-from ..db.models import Streak, Verification
+from ..db.models import Verification
 
 #: A proof or challenge dated further ahead than this was written by a wrong clock.
 CLOCK_SKEW = timedelta(minutes=1)
@@ -17,6 +17,15 @@ CLOCK_SKEW = timedelta(minutes=1)
 #: The purposes of challenges about a change of mobile. Their right codes are steps of the change
 #: and grant no verification.
 NEW_NUMBER, OLD_NUMBER = "smsverify.new_number", "smsverify.old_number"
+
+
+class FailureColumns(Protocol):
+    """The columns of a verification or a streak that count the wrong guesses in a row."""
+
+    @property
+    def failures(self) -> int: ...
+    @property
+    def locked_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +47,9 @@ class Rules:
     #: E.164 → fixed code. Nothing is sent to these mobiles.
     test_numbers: Mapping[str, str] = field(repr=False)
 
-    def is_locked(self, standing: Verification | Streak) -> bool:
+    def is_locked(self, counted: FailureColumns) -> bool:
         """Return whether an account, or a mobile without one, had too many failures in a row."""
-        return standing.locked_at is not None or standing.failures >= self.consecutive_failures
+        return counted.locked_at is not None or counted.failures >= self.consecutive_failures
 
 
 class Users(Protocol):
