@@ -7,6 +7,7 @@ import ipaddress
 import click
 
 from ..limits.counters import Usage
+from ..limits.report import Scope
 from ..state import get_state
 from .group import smsverify
 from .output import format_wait, format_window, print_table
@@ -24,10 +25,22 @@ def _parse_ip(_context: click.Context, _option: click.Parameter, value: str | No
 @click.option("--mobile", help="Show the limits of this mobile.")
 @click.option("--user", "user_key", metavar="USER", help="Show the limits of this user.")
 @click.option("--ip", callback=_parse_ip, help="Show the limits of this address.")
-@click.option("--reset", is_flag=True, help="Reset the limits that are shown.")
+@click.option(
+    "--scope", "names", multiple=True, metavar="SCOPE", help="Show only this limit. Repeatable."
+)
+@click.option(
+    "--reset",
+    is_flag=True,
+    help="Reset the limits that are shown, and no other. The site's limits need --scope.",
+)
 @click.option("--yes", is_flag=True, help="Reset without asking.")
 def limits(
-    mobile: str | None, user_key: str | None, ip: str | None, reset: bool, yes: bool
+    mobile: str | None,
+    user_key: str | None,
+    ip: str | None,
+    names: tuple[str, ...],
+    reset: bool,
+    yes: bool,
 ) -> None:
     """Show what is used and what is left of the site's limits, or of those that are named."""
     state = get_state()
@@ -37,12 +50,33 @@ def limits(
     if not scopes:
         click.echo("SMSVERIFY_LIMITS sets no such limit")
         return
+    if reset and not (names or mobile or user_key or ip):
+        raise click.UsageError(
+            "Name each limit of the site that --reset resets, such as --scope "
+            f"{scopes[-1].name}. The limits are {_names(scopes)}."
+        )
+    scopes = _named(scopes, names)
     rows = [("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT")]
     rows += [_row(usage) for usage in state.limits.usage(scopes, state.clock())]
     print_table(rows)
     if reset and (yes or click.confirm("Reset these limits?")):
         state.limits.reset(scopes)
         click.echo("reset")
+
+
+def _named(scopes: list[Scope], names: tuple[str, ...]) -> list[Scope]:
+    """Return the scopes with these names, or all if there are no names."""
+    for name in names:
+        if name not in {scope.name for scope in scopes}:
+            raise click.BadParameter(
+                f"there is no limit {name} here. The limits are {_names(scopes)}.",
+                param_hint="--scope",
+            )
+    return [scope for scope in scopes if not names or scope.name in names]
+
+
+def _names(scopes: list[Scope]) -> str:
+    return ", ".join(dict.fromkeys(scope.name for scope in scopes))
 
 
 def _row(usage: Usage) -> tuple[str, str, str, str, str]:

@@ -428,7 +428,8 @@ class UsageSend(Base):
     #: In the order in which the site's limit counts.
     id: Mapped[int] = mapped_column(SerialKey, primary_key=True)
     at: Mapped[int] = mapped_column(BigInteger)
-    #: Like `at`, but never before that of an earlier row.
+    #: Like `at`, but never before that of an earlier row. A reset of the site's limit moves it into
+    #: the past.
     site_at: Mapped[int] = mapped_column(BigInteger)
     #: How many sends the site has counted, this one included.
     site_count: Mapped[int] = mapped_column(BigInteger)
@@ -456,11 +457,14 @@ class UsageGuess(Base):
         Index("ix_smsverify_usage_guess_subject", "subject", "at"),
         Index("ix_smsverify_usage_guess_ip", "ip", "at"),
         Index("ix_smsverify_usage_guess_network", "network", "at"),
-        Index("ix_smsverify_usage_guess_at", "at"),
+        Index("ix_smsverify_usage_guess_site_at", "site_at"),
     )
 
     id: Mapped[int] = mapped_column(SerialKey, primary_key=True)
     at: Mapped[int] = mapped_column(BigInteger)
+    #: Like `at`. A reset of the site's limit moves it into the past. The default is for rows that
+    #: are older than the column.
+    site_at: Mapped[int] = mapped_column(BigInteger, server_default="0")
     #: The account, or the mobile where there is none.
     subject: Mapped[int | None] = mapped_column(BigInteger)
     ip: Mapped[int | None] = mapped_column(BigInteger)

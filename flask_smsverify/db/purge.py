@@ -100,7 +100,8 @@ def _conditions(
 def _usage_conditions(before_ms: int) -> list[tuple[Any, ColumnElement[bool]]]:
     """Return what is deleted of the usage log.
 
-    The newest of the old sends is kept: the site's windows are counted from it on.
+    The newest of the old sends is kept: the site's windows are counted from it on. A reset of the
+    site's limits makes rows old for the site alone, so both times count.
     """
     newest_old = (
         select(UsageSend.id)
@@ -110,8 +111,15 @@ def _usage_conditions(before_ms: int) -> list[tuple[Any, ColumnElement[bool]]]:
         .scalar_subquery()
     )
     return [
-        (UsageSend, and_(UsageSend.site_at < before_ms, UsageSend.id < newest_old)),
-        (UsageGuess, UsageGuess.at < before_ms),
+        (
+            UsageSend,
+            and_(
+                UsageSend.site_at < before_ms,
+                UsageSend.at < before_ms,
+                UsageSend.id < newest_old,
+            ),
+        ),
+        (UsageGuess, and_(UsageGuess.site_at < before_ms, UsageGuess.at < before_ms)),
         (UsageEvent, UsageEvent.at < before_ms),
     ]
 

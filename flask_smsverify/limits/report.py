@@ -11,14 +11,14 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..db.ledger import Ledger
-from ..db.locks import SITE_SENDS, Locks
+from ..db.locks import SITE_GUESSES, SITE_SENDS, Locks
 from ..db.models import Streak, UsageEvent, UsageGuess, UsageSend
 from ..db.types import to_ms
 from ..settings import Limit
 from .addresses import parse_address
 from .counters import Charge, Counters, Usage
 from .policy import LimitPolicy
-from .usage import Limits
+from .usage import Limits, reset_site
 from .windows import seconds_left
 
 Column = InstrumentedAttribute[Any]
@@ -31,13 +31,14 @@ _COUNTED_SITE_SCOPES = ("foreign", "messages", "unsolved")
 class Scope:
     """One scope for one key.
 
+    :param name: its name in `SMSVERIFY_LIMITS`.
     :param usage: returns its usage at a time, given in milliseconds.
-    :param reset: resets it.
+    :param reset: resets it at a time.
     """
 
     name: str
     usage: Callable[[Session, int], list[Usage]]
-    reset: Callable[[Session], None]
+    reset: Callable[[Session, int], None]
 
 
 class LimitReport:
@@ -85,14 +86,20 @@ class LimitReport:
         )
 
     def reset(self, scopes: Sequence[Scope]) -> None:
-        """Reset the usage of these scopes."""
+        """Reset the usage of these scopes, and of no other.
+
+        The limits of an account, a number or an address that the same sends and guesses count
+        against still count them, and so does a network's share of the site's limit.
+        """
 
         def work(session: Session) -> None:
-            self._locks.lock_site(session, SITE_SENDS)
+            self._locks.lock_rows(session, [SITE_SENDS, SITE_GUESSES])
+            now_ms = to_ms(self._ledger.clock())
             for scope in scopes:
-                scope.reset(session)
+                scope.reset(session, now_ms)
 
-        self._ledger.run(work)
+        # Without keys, but it creates the rows that `work` locks.
+        self._locks.run([], lambda session, _: work(session))
 
     def reset_all(self) -> None:
         """Reset all usage, cooldowns and streaks of mobiles, for tests."""
@@ -114,7 +121,12 @@ class LimitReport:
         )
         if unproven:
             yield self._counted(
-                "mobile (unproven)", unproven, UsageSend.mobile, key, UsageSend.by_owner.is_(False)
+                "mobile",
+                unproven,
+                UsageSend.mobile,
+                key,
+                UsageSend.by_owner.is_(False),
+                shown_as="mobile (unproven)",
             )
         yield from self._keyed("failures", UsageGuess.subject, self._keys.guesses(mobile, None))
         yield from self._event_scopes(mobile, ("notices", "unproved_events"))
@@ -153,16 +165,17 @@ class LimitReport:
         column: Column,
         key: int,
         condition: Any = None,
+        shown_as: str | None = None,
     ) -> Scope:
         model = column.class_
 
         def usage(session: Session, now_ms: int) -> list[Usage]:
             return [
-                self._usage(session, name, limit, column, key, condition, now_ms)
+                self._usage(session, shown_as or name, limit, column, key, condition, now_ms)
                 for limit in limits
             ]
 
-        def reset(session: Session) -> None:
+        def reset(session: Session, _now_ms: int) -> None:
             cleared = {column.key: None}
             if column is UsageSend.mobile:
                 cleared |= {"pace": None}
@@ -210,7 +223,7 @@ class LimitReport:
                 found.append(Usage("mobiles_per_user", limit, len(times), wait))
             return found
 
-        def reset(session: Session) -> None:
+        def reset(session: Session, _now_ms: int) -> None:
             session.execute(
                 update(UsageSend).where(UsageSend.account == key).values(account_mobile=None)
             )
@@ -219,13 +232,13 @@ class LimitReport:
 
     def _site_scopes(self) -> Iterator[Scope]:
         if self._limits["site"]:
-            yield Scope("site", self._site_usage, _reset_site)
+            yield Scope("site", self._site_usage, self._reset_site("site", UsageSend.site_at))
         if self._limits["site_failures"]:
-            yield Scope(
-                "site_failures",
-                self._site_failures,
-                lambda session: _run(session, delete(UsageGuess)),
-            )
+            reset = self._reset_site("site_failures", UsageGuess.site_at)
+            yield Scope("site_failures", self._site_failures, reset)
+
+    def _reset_site(self, scope: str, site_at: Column) -> Callable[[Session, int], None]:
+        return lambda session, now_ms: reset_site(session, site_at, self._limits[scope], now_ms)
 
     def _site_usage(self, session: Session, now_ms: int) -> list[Usage]:
         last = session.execute(
@@ -255,9 +268,9 @@ class LimitReport:
         found = []
         for limit in self._limits["site_failures"]:
             times = session.scalars(
-                select(UsageGuess.at)
-                .where(UsageGuess.at > now_ms - limit.seconds * 1000)
-                .order_by(UsageGuess.at.desc())
+                select(UsageGuess.site_at)
+                .where(UsageGuess.site_at > now_ms - limit.seconds * 1000)
+                .order_by(UsageGuess.site_at.desc())
                 .limit(limit.amount)
             ).all()
             wait = 0
@@ -276,14 +289,7 @@ class LimitReport:
                 lambda session, now_ms, charge=charge: self._counters.usage_in(  # type: ignore[misc]  # the default binds the loop's value
                     session, [charge], now_ms
                 ),
-                lambda session, charge=charge: self._counters.reset_in(session, [charge]),  # type: ignore[misc]  # likewise
+                lambda session, _now_ms, charge=charge: self._counters.reset_in(  # type: ignore[misc]  # likewise
+                    session, [charge]
+                ),
             )
-
-
-def _reset_site(session: Session) -> None:
-    """Number the sends from zero again, so that no window holds one."""
-    _run(session, update(UsageSend).values(site_count=0, open_count=0))
-
-
-def _run(session: Session, statement: Any) -> None:
-    session.execute(statement)

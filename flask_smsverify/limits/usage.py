@@ -10,6 +10,8 @@ that no hour holds more than 5.
 - The site's limit may be a million, so its rows are not counted but numbered: each row holds how
   many sends the site has counted so far. The number in a window is the difference of two rows, and
   a refund lowers the numbers of the later rows.
+- For the windows of the whole site, each row has a time of its own, `site_at`. A reset moves it
+  into the past, and every other scope still counts the row.
 
 `verification` adds these columns to its own, so that one SELECT reads all that a decision needs.
 Everything here runs in a transaction of the caller that holds the locks of the keys (`db.locks`).
@@ -52,9 +54,9 @@ Column = InstrumentedAttribute[Any]
 WEIGHT = 10
 #: Seconds without a send after which the cooldown starts at the shortest again, at least.
 COOLDOWN_MEMORY = 3600
-#: A send dated further ahead than this many seconds was written by a wrong clock and starts no
-#: cooldown. The limits still count it.
-COOLDOWN_SKEW = 60
+#: Seconds by which the clocks of two processes may differ. A send dated further ahead was written
+#: by a wrong clock and starts no cooldown. The limits still count it.
+CLOCK_SKEW = 60
 
 _NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
 
@@ -237,7 +239,7 @@ class SendLog:
                 func.coalesce(func.max(UsageSend.at), 0).label("pace_last"),
             )
             .where(UsageSend.pace == bindparam("pace", type_=BigInteger))
-            .where(UsageSend.at > _NOW - memory, UsageSend.at <= _NOW + COOLDOWN_SKEW * 1000)
+            .where(UsageSend.at > _NOW - memory, UsageSend.at <= _NOW + CLOCK_SKEW * 1000)
             .subquery()
         )
 
@@ -523,8 +525,8 @@ class GuessLog:
     def _site_table(self, limit: Limit) -> FromClause:
         rows = (
             select(UsageGuess.id)
-            .where(UsageGuess.at > _NOW - limit.seconds * 1000)
-            .order_by(UsageGuess.at.desc())
+            .where(UsageGuess.site_at > _NOW - limit.seconds * 1000)
+            .order_by(UsageGuess.site_at.desc())
             .limit(limit.amount)
             .subquery(f"site_rows_{limit.seconds}")
         )
@@ -558,8 +560,8 @@ class GuessLog:
             if row[f"site_failures_{limit.seconds}"] < limit.amount:
                 continue
             nth = (
-                select(UsageGuess.at)
-                .order_by(UsageGuess.at.desc())
+                select(UsageGuess.site_at)
+                .order_by(UsageGuess.site_at.desc())
                 .limit(1)
                 .offset(limit.amount - 1)
             )
@@ -581,7 +583,13 @@ class GuessLog:
 
         :param site: what `read_site` returned under the lock of the site's guesses.
         """
-        values = {"at": now_ms, "subject": guesses, "ip": ip, "network": network}
+        values = {
+            "at": now_ms,
+            "site_at": now_ms,
+            "subject": guesses,
+            "ip": ip,
+            "network": network,
+        }
         guess_id = insert_numbered(session, _INSERT_GUESS, values)
         reached = []
         for limit in self._limits["site_failures"]:
@@ -595,6 +603,20 @@ class GuessLog:
     def refund(self, session: Session, recorded: Recorded) -> None:
         """Remove a guess from the log: it was right, or it revealed nothing."""
         session.connection().execute(_DELETE_GUESS, {"guess_id": recorded.id})
+
+
+def reset_site(session: Session, site_at: Column, limits: Sequence[Limit], now_ms: int) -> None:
+    """Move every row out of the windows of the whole site. Every other scope still counts it.
+
+    The rows keep their order and numbers, so a later refund lowers the right ones. The caller holds
+    the lock of the site's sends or guesses.
+
+    :param site_at: the column of the log.
+    """
+    longest = max(limit.seconds for limit in limits)
+    before = now_ms - (longest + CLOCK_SKEW) * 1000
+    moved = update(site_at.class_).where(site_at > before).values({site_at.key: before})
+    session.connection().execute(moved)
 
 
 def _join(tables: Sequence[FromClause]) -> Counts:

@@ -79,7 +79,10 @@ FILL = (
     SELECT {AT_MS}, {AT_MS}, (:rows - n) * 10, n, n, false, n, n % 1000, n % 100, md5(n::text)
     FROM generate_series(CAST(:rows AS int), 1, -1) n
     """,  # noqa: S608 -- constants of this module
-    f"INSERT INTO smsverify_usage_guess (at, subject, ip) SELECT {AT_MS}, n, n % 1000 {ROWS}",
+    f"""
+    INSERT INTO smsverify_usage_guess (at, site_at, subject, ip)
+    SELECT {AT_MS}, {AT_MS}, n, n % 1000 {ROWS}
+    """,
 )
 
 

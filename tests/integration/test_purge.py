@@ -92,6 +92,26 @@ def test_purge_keeps_limits_cooldowns_open_challenges_and_locks(
     assert left == [0, 0, 2]
 
 
+def test_purge_after_a_reset_of_the_site_keeps_the_limits_of_accounts(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, users=2, SMSVERIFY_SENDERS=MEMORY)
+    with app.app_context():
+        flow = flow_of(app)
+        for number in (1, 2):
+            challenge = flow.start(number)
+            with pytest.raises(WrongCode):
+                flow.check(challenge, flow.wrong(challenge))
+        flow.reset("site", "site_failures")
+        flow.clock.advance(days=200)
+        purge(flow.state.ledger, timedelta(days=2), longest_limit=timedelta(days=150))
+        assert counts(app)["smsverify_usage_send"] == counts(app)["smsverify_usage_guess"] == 2
+        flow.clock.advance(days=101)
+        purge(flow.state.ledger, timedelta(days=2), longest_limit=timedelta(days=150))
+        assert counts(app)["smsverify_usage_send"] == 1
+        assert counts(app)["smsverify_usage_guess"] == 0
+
+
 def test_the_command_lists_what_it_deleted_and_refuses_short_ages(app: Flask) -> None:
     run = app.test_cli_runner().invoke
     assert "smsverify_challenge" in run(args=["smsverify", "purge"]).output

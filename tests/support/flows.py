@@ -188,6 +188,11 @@ class Flow:
         usages = self.state.limits.usage(scopes, self.clock())
         return [usage for usage in usages if usage.scope == scope][-1].used
 
+    def reset(self, *names: str, **named: str) -> None:
+        """Reset limits of the site, or those of a mobile, a user or an address, by their names."""
+        scopes = self.state.limits.scopes(**named)
+        self.state.limits.reset([scope for scope in scopes if not names or scope.name in names])
+
 
 def flow_of(app: Flask, clock: Clock | None = None) -> Flow:
     """Return a flow of an app, and make the app use the clock."""

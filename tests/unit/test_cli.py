@@ -487,8 +487,31 @@ def test_reset_asks_and_resets_the_shown_limits_only(app: Flask) -> None:
     assert table(run(app, "limits"))["site 1000 in day"][0] == "1", (
         "the limit of the site is not reset"
     )
-    run(app, "limits", "--reset", "--yes")
+    run(app, "limits", "--scope", "site", "--reset", "--yes")
     assert table(run(app, "limits"))["site 1000 in day"][0] == "0"
+
+
+def test_a_reset_of_the_sites_limits_must_name_them(app: Flask) -> None:
+    """A reset after an attack on guesses does not allow a second day's codes."""
+    send(app)
+    refused = run(app, "limits", "--reset", "--yes", ends=2)
+    assert "--scope" in refused
+    assert "site, site_failures, foreign" in refused
+    run(app, "limits", "--scope", "site_failures", "--scope", "foreign", "--reset", "--yes")
+    assert table(run(app, "limits"))["site 1000 in day"][0] == "1"
+
+
+def test_limits_shows_and_resets_only_the_scopes_that_are_named(app: Flask) -> None:
+    send(app)
+    mobile = ["limits", "--mobile", "09123450001", "--user", "1"]
+    rows = table(run(app, *mobile, "--scope", "mobile"))
+    assert {row.split()[0] for row in rows} == {"mobile"}
+    assert len(rows) == 4, "the part without a proof too"
+    run(app, *mobile, "--scope", "mobile", "--reset", "--yes")
+    rows = table(run(app, *mobile))
+    assert rows["mobile 5 in hour"][0] == "0"
+    assert rows["user 5 in hour"][0] == "1"
+    assert "there is no limit ip here" in run(app, *mobile, "--scope", "ip", ends=2)
 
 
 def test_limits_refuses_an_invalid_address_mobile_or_user(app: Flask) -> None:

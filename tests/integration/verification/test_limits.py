@@ -12,7 +12,7 @@ import pytest
 from flows import NO_LIMITS, Flow, Native
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parallel import outcome, race
+from parallel import guess, outcome, race, send_to
 from sqlalchemy import event, select, text
 
 from flask_smsverify import keyring, signals
@@ -21,7 +21,7 @@ from flask_smsverify.db.prepared import PreparedSelect
 from flask_smsverify.errors import NotCarried, RateLimited, TooSoon, Unavailable
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.policy import LimitPolicy
-from flask_smsverify.limits.usage import Overrun, Recorded, SendLog
+from flask_smsverify.limits.usage import Overrun, Recorded, SendLog, reset_site
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.settings.limits_notation import parse_limits
 
@@ -111,6 +111,117 @@ def test_the_site_failure_limit_refuses_second_guesses_until_it_is_reset(
     assert outcome(lambda: flow.check(other, flow.code(other))) == "TooManyAttempts"
     flow.state.limits.reset(flow.state.limits.scopes())
     assert flow.check(other, flow.code(other)).verified_at
+
+
+def test_a_reset_of_the_sites_failures_gives_nobody_new_guesses(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """An attack on the site and its reset leave an attacker with the guesses of the day."""
+    flow = make_flow(
+        database,
+        users=2,
+        SMSVERIFY_LIMITS={"failures": "4/day", "failures_ip": "4/hour", "site_failures": "4/hour"},
+    )
+    ip = "192.0.2.1"
+    attacked, other = flow.start(1), flow.start(2)
+    for _ in range(4):
+        assert outcome(lambda: flow.check(attacked, flow.wrong(attacked), ip=ip)) == "WrongCode"
+    assert outcome(lambda: flow.check(other, flow.wrong(other))) == "WrongCode"
+    assert flow.used("site_failures") == 4
+    assert outcome(lambda: flow.check(other, flow.wrong(other))) == "TooManyAttempts"
+
+    flow.reset("site_failures")
+    assert flow.used("site_failures") == 0
+    assert flow.used("failures", "user 1") == flow.used("failures_ip", ip) == 4
+    assert flow.used("failures_network", ip) == 4
+    assert flow.verification(1).failures == 4
+    assert outcome(lambda: flow.check(attacked, flow.code(attacked))) == "TooManyAttempts"
+    with pytest.raises(RateLimited) as caught:
+        flow.sign_up("09120000001", ip=ip)
+    assert caught.value.scope == "failures_ip"
+    assert outcome(lambda: flow.check(other, flow.wrong(other))) == "WrongCode"
+    assert flow.used("site_failures") == 1
+    assert flow.used("failures", "user 2") == 2
+
+
+def test_a_reset_of_the_sites_sends_forgets_no_other_count(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """The cooldown and a network's share of the site's limit stay too."""
+    flow = make_flow(database, users=2, SMSVERIFY_LIMITS={"site": "60/day"})
+    ip, neighbour = "192.0.2.1", "192.0.2.2"
+    flow.start(1, ip=ip)
+    assert flow.sign_up("09120000001", ip=ip).sends == 1
+    assert flow.sign_up("09120000002", ip=neighbour).sends == 1
+    assert outcome(lambda: flow.sign_up("09120000003", ip=neighbour)) == "RateLimited"
+    flow.reset("site")
+    assert flow.used("site") == 0
+    assert flow.used("ip", ip) == 2
+    assert flow.used("wide", ip) == 3
+    assert flow.used("mobile", "+989123450001") == flow.used("user", "1") == 1
+    assert outcome(lambda: flow.start(1, ip=ip)) == "TooSoon"
+    assert outcome(lambda: flow.sign_up("09120000003", ip=neighbour)) == "RateLimited"
+    assert flow.sign_up("09120000003", ip="198.51.100.1").sends == 1
+    assert flow.used("site") == 1
+
+
+def test_a_reset_of_a_user_forgets_nothing_of_the_site_and_of_addresses(flow: Flow) -> None:
+    ip = "192.0.2.1"
+    challenge = flow.start(1, ip=ip)
+    other = flow.start(2, ip=ip)
+    for guessed in (challenge, other):
+        assert outcome(lambda c=guessed: flow.check(c, flow.wrong(c), ip=ip)) == "WrongCode"
+    flow.reset(user_id="1")
+    assert flow.used("user", "1") == flow.used("failures", "user 1") == 0
+    assert flow.used("user", "2") == flow.used("failures", "user 2") == 1
+    assert flow.used("site") == flow.used("ip", ip) == 2
+    assert flow.used("site_failures") == flow.used("failures_ip", ip) == 2
+    assert flow.used("mobile", "+989123450001") == 1
+    assert flow.verification(1).failures == 1
+
+
+def test_a_reset_works_before_the_first_code_was_sent(make_flow: MakeFlow, database: str) -> None:
+    flow = make_flow(database)
+    flow.reset("site", "site_failures", "foreign")
+    assert flow.start(1).sends == 1
+    assert flow.used("site") == 1
+
+
+@pytest.mark.race
+def test_sends_and_guesses_at_the_time_of_a_reset_are_counted_once(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Each counts before the reset or after it."""
+    flow = make_flow(
+        database,
+        users=24,
+        SMSVERIFY_LIMITS={"site": "10/day", "site_failures": "10/hour"},
+        SMSVERIFY_SITE_RESERVED=0,
+    )
+    app = flow.app
+    challenges = [flow.start(number) for number in range(1, 7)]
+    wrong = [(challenge.id, flow.wrong(challenge)) for challenge in challenges]
+
+    def act(number: int) -> None:
+        if number == 0:
+            with app.app_context():
+                flow.reset("site", "site_failures")
+        elif number <= 18:
+            send_to(app, 6 + number, None)
+        else:
+            guess(app, *wrong[number - 19])
+
+    ends = race(25, act)
+    assert ends["WrongCode"] == 6
+    assert set(ends) == {"ok", "RateLimited", "WrongCode"}
+    after = flow.used("site")
+    assert after <= 10
+    assert 6 + (ends["ok"] - 1) - after <= 10, "not more before the reset"
+    assert flow.used("site_failures") <= 6
+    assert all(flow.used("failures", f"user {number}") == 1 for number in range(1, 7))
+    for number in range(10 - after):
+        assert flow.sign_up(f"0912000{number:04}").sends == 1
+    assert outcome(lambda: flow.sign_up("09120001111")) == "RateLimited"
 
 
 def test_failures_at_a_mobile_without_an_account_are_counted_by_mobile(
@@ -390,6 +501,56 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
             )
         else:
             model.sends.append({"at": now, **named})
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 2000), st.sampled_from(["send", "send", "refund", "reset"])),
+        max_size=40,
+    )
+)
+def test_a_reset_of_the_site_is_exact_amid_sends_and_late_refunds(flow: Flow, steps: Any) -> None:
+    flow.state.limits.reset_all()
+    limits = parse_limits("3/hour;5/day")
+    parsed = {**dict.fromkeys(NO_LIMITS, ()), "site": limits}
+    log = SendLog(parsed, delays=(0,), reserved=0, network_share=1)
+    run, now = flow.state.ledger.run, 1_000_000
+    keys = LimitPolicy(flow.state.keyring).for_send("mobile", None, None, purpose="verify")
+    #: The times of the sends that count, and what may be refunded, with its time.
+    counted: list[int] = []
+    sent: list[tuple[int, Recorded]] = []
+    for seconds, action in steps:
+        now += seconds
+        if action == "reset":
+            run(lambda session, at=now: reset_site(session, UsageSend.site_at, limits, at * 1000))
+            counted = []
+        elif action == "refund" and sent:
+            at, recorded = sent.pop(0)
+            run(lambda session, r=recorded: log.refund(session, r, keys, is_refused=False))
+            if at in counted:
+                counted.remove(at)
+        elif action == "send":
+            decided = run(
+                lambda session, at=now: log.record(
+                    session,
+                    None,
+                    keys,
+                    at * 1000,
+                    challenge_id="c",
+                    is_owner=True,
+                    has_evidence=False,
+                )
+            )
+            is_allowed = all(
+                sum(at > now - limit.seconds for at in counted) < limit.amount for limit in limits
+            )
+            assert isinstance(decided, Recorded) == is_allowed, (now, counted, decided)
+            if is_allowed:
+                counted.append(now)
+                sent.append((now, decided))
 
 
 @pytest.mark.race
