@@ -225,7 +225,7 @@ def build_state(
         texts=event_texts,
         opt_outs=opt_outs,
         limits=TextLimits(ledger, counters, settings.limits, clock),
-        quiet_until=_quiet_until(settings, live, clock),
+        live=live,
         own_sender=partial(_own_sender, settings, gateways, is_development),
         sync=StateSync(ledger, delivery, attempts, tracker),
         locale=locale,
@@ -419,7 +419,7 @@ def _build_messages(
     texts: EventTexts,
     opt_outs: OptOuts,
     limits: TextLimits,
-    quiet_until: Callable[[str], datetime | None],
+    live: LiveSettings,
     own_sender: Callable[[Sender], Sender],
     sync: StateSync,
     locale: Callable[[], str],
@@ -427,6 +427,11 @@ def _build_messages(
 ) -> _Messages:
     """Build the outbox, and the workers that empty it."""
     clock = ledger.clock
+    quiet_until = _quiet_until(settings, live, clock)
+
+    def quiet_hours() -> QuietHours | None:
+        return live.current.quiet_hours
+
     outbox = Outbox(ledger, claim_seconds=settings.send_deadline + _CLAIM_MARGIN)
     event_dispatcher = EventDispatcher(
         outbox,
@@ -438,7 +443,7 @@ def _build_messages(
         # The other calls in flight are left to codes.
         threads=max(1, settings.sends_in_flight // 2),
     )
-    event_worker = InlineWorker(event_dispatcher, clock=clock)
+    event_worker = InlineWorker(event_dispatcher, clock=clock, held_by=quiet_hours)
     app_locale = default_locale(settings.default_region)
     event_queue = EventQueue(
         outbox,
@@ -471,7 +476,7 @@ def _build_messages(
         own_sender=own_sender,
         in_flight=settings.sends_in_flight,
     )
-    bulk_worker = InlineWorker(bulk_dispatcher, clock=clock)
+    bulk_worker = InlineWorker(bulk_dispatcher, clock=clock, held_by=quiet_hours)
     celery: CeleryQueue | None = None
     if settings.queue == "celery":
         celery = CeleryQueue(

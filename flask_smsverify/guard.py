@@ -433,7 +433,7 @@ def guard_patterns(app: Flask) -> None:
 
 def _is_left_open(state: AppState, area: str, endpoint: str) -> bool:
     """Return whether a pattern with `*` leaves an endpoint open, such as the login view."""
-    patterns = state.live.current.areas[area]
+    patterns = state.live.current.areas.get(area, True)  # staff may have changed it meanwhile
     if not isinstance(patterns, bool) and endpoint in patterns:
         return False  # the endpoint is named
     return matches(endpoint, state.settings.open_endpoints) or is_login_or_logout(

@@ -41,4 +41,5 @@ def register(app: Flask) -> None:
     )
     app.register_blueprint(blueprint, url_prefix=url, **options)
     app.after_request(functools.partial(no_store_below, url))
+    state.setting_store.start()
     appcontext_pushed.connect(state.setting_store.on_context, app)

@@ -48,6 +48,12 @@ _CLOCK_OF = {
 T = TypeVar("T")
 
 
+class _ThreadState(threading.local):
+    """What the ledger knows of the calling thread."""
+
+    is_running = False
+
+
 def _is_host_idle() -> bool:
     return False
 
@@ -82,6 +88,7 @@ class Ledger:
         self._is_host_writing = is_host_writing
         # SQLite makes writers poll for its lock, so one of many threads can starve.
         self._write_lock = threading.Lock()
+        self._thread = _ThreadState()
         after_fork(self._reset_after_fork)
 
     @property
@@ -98,6 +105,11 @@ class Ledger:
     def is_joined(self) -> bool:
         """Whether a test has replaced the host's engine by a connection, which the ledger joins."""
         return self._database.joined is not None
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether the calling thread is in a transaction of the ledger, or about to begin one."""
+        return self._thread.is_running
 
     @property
     def schema_map(self) -> Mapping[str | None, str | None]:
@@ -232,6 +244,14 @@ class Ledger:
     # --- one transaction -------------------------------------------------------------------------
 
     def _run(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+        was_running, self._thread.is_running = self._thread.is_running, True
+        try:
+            return self._run_again(work, read_only=read_only)
+        finally:
+            self._thread.is_running = was_running
+
+    def _run_again(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+        """Run a function in a transaction, which is repeated where that may help."""
         was_lost = False
         for run in range(1, _MAX_RUNS + 1):
             is_committing = False

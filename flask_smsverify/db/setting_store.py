@@ -1,15 +1,15 @@
 """The settings that staff have changed: the table `smsverify_setting`.
 
-Each process reads the table again when it begins something new, at most every half second, and
-puts the values into `LiveSettings`. So a change is in force everywhere within a second, and no
-request waits for a query of its own.
+A process reads the table again, at most every half second, when an app context begins and when
+`LiveSettings.current` is read, and puts the values into `LiveSettings`. So every decision uses
+values that are less than a second old, also in threads without an app context. At most one request
+per process and half second waits for this query.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -18,16 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError, StoreUnavailable
-from ..forks import after_fork
 from ..log_events import log_event
 from ..settings.runtime import LiveSettings
 from .ledger import Ledger
 from .models import Setting
+from .rereading import Rereading
 
 log = logging.getLogger(__name__)
-
-#: Seconds for which a process uses what it has read.
-_MAX_AGE = 0.5
 
 #: Called in the transaction of a change with the key, the value before and the value after.
 Record = Callable[[Session, str, object, object], None]
@@ -51,22 +48,21 @@ class SettingStore:
         self._ledger = ledger
         self._live = live
         self._is_used = is_used
-        self._monotonic = monotonic
-        self._read_at: float | None = None
         self._seen: Mapping[str, str] = {}
-        self._lock = threading.Lock()
-        after_fork(self._reset_after_fork)
+        self._rereading = Rereading(ledger, self._read, monotonic=monotonic)
+
+    def start(self) -> None:
+        """Read the table from now on. The host's tables may not exist before the first request."""
+        self._live.refresh_by(self.refresh)
 
     def on_context(self, _app: object, **_: object) -> None:
         """Read the table if it is due. A receiver of Flask's signal `appcontext_pushed`."""
-        if not (self._is_used() and self._is_due()):
-            return
-        # One thread reads; the others go on with what they have.
-        if self._lock.acquire(blocking=False):
-            try:
-                self._refresh()
-            finally:
-                self._lock.release()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the table if it is due."""
+        if self._is_used():
+            self._rereading.if_due()
 
     def save(self, changes: Mapping[str, object], record: Record) -> None:
         """Write changed settings and put them in force in this process.
@@ -96,13 +92,9 @@ class SettingStore:
                 row.updated_at = now
 
         self._ledger.run(work)
-        with self._lock:
-            self._refresh()
+        self._rereading.now()
 
-    def _is_due(self) -> bool:
-        return self._read_at is None or self._monotonic() - self._read_at >= _MAX_AGE
-
-    def _refresh(self) -> None:
+    def _read(self) -> bool:
         try:
             seen = self._ledger.read(_read_all)
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError) as error:
@@ -113,14 +105,11 @@ class SettingStore:
                 type(error).__name__,
                 extra=log_event("stored_settings_not_read"),
             )
-        else:
-            if seen != self._seen:
-                self._live.overlay({name: json.loads(value) for name, value in seen.items()})
-                self._seen = seen
-        self._read_at = self._monotonic()
-
-    def _reset_after_fork(self) -> None:
-        self._lock = threading.Lock()
+            return False
+        if seen != self._seen:
+            self._live.overlay({name: json.loads(value) for name, value in seen.items()})
+            self._seen = seen
+        return True
 
 
 #: The value of a row without a change.

@@ -68,6 +68,9 @@ class Job(Protocol):
     def message(self) -> Message:
         """The message, as stored or about to be stored by `open_attempt`."""
 
+    def can_use(self, sender: Sender) -> bool:
+        """Return whether a sender may be tried now. Called outside of transactions."""
+
     def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
         """Add the next attempt to the session; return None to skip this sender."""
 
@@ -238,7 +241,7 @@ class Delivery:
             error = first.make_error(Unavailable, "skipped until it recovers", written=False)
             self._attempts.record_failure(job.message, opened, first, error)
             job.attempt_failed(opened)
-        return self._open_attempt(job, sender)
+        return self._open_attempt(job, sender) if job.can_use(sender) else None
 
     def _open_attempt(self, job: Job, sender: Sender) -> Attempt | None:
         def work(session: Session) -> Attempt | None:
@@ -292,7 +295,7 @@ class Delivery:
         """
         job = _TextJob(text, self._attempts, event, patterns)
         route = self.routes.route(job.route) if sender is None else [sender]
-        if not any(map(job.is_sent_by, route)):
+        if not any(map(job.can_use, route)):
             raise ChannelUnavailable("text")
         progress = _Progress()
         delivered = self._deliver(job, progress, route)
@@ -335,13 +338,10 @@ class _TextJob:
         assert self._message is not None  # noqa: S101 -- set by the first attempt
         return self._message
 
-    def is_sent_by(self, sender: Sender) -> bool:
-        """Return whether a sender can send the text, or has a pattern for it."""
+    def can_use(self, sender: Sender) -> bool:
         return sender.name in self._patterns or Capability.TEXT in sender.capabilities
 
-    def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
-        if not self.is_sent_by(sender):
-            return None
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt:
         message_id = self._message.id if self._message else secrets.token_hex(16)
         attempt = self._attempts.new(message_id, sender)
         if self._message is None:

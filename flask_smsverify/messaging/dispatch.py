@@ -93,7 +93,8 @@ class EventDispatcher:
 
         :returns: how many texts were claimed.
         """
-        due = self._outbox.count_due(Message.EVENT, self._threads * _CLAIM_SIZE)
+        is_quiet = self.quiet_until() is not None
+        due = 0 if is_quiet else self._outbox.count_due(Message.EVENT, self._threads * _CLAIM_SIZE)
         if not due:
             return 0
         # Each thread has its share of few texts, so that they do not wait for one another.
@@ -238,9 +239,10 @@ class _EventJob:
         """Return whether a sender can send the text, or has a pattern for it."""
         return sender.name in self._patterns or Capability.TEXT in sender.capabilities
 
-    def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
-        if not self.is_sent_by(sender) or self._quiet_until(sender.name) is not None:
-            return None
+    def can_use(self, sender: Sender) -> bool:
+        return self.is_sent_by(sender) and self._quiet_until(sender.name) is None
+
+    def open_attempt(self, session: Session, sender: Sender) -> Attempt:
         self._outbox.hold(session, self.message.id, self._token)
         return self._attempts.new(self.message.id, sender)
 

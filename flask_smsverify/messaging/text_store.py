@@ -1,14 +1,13 @@
 """What staff changed of the events' texts: the table `smsverify_template`.
 
 `TextStore` reads the whole table at once and keeps it as a snapshot, so `notify()` needs no query
-for it. A snapshot is at most a second old.
+for it. A snapshot is less than a second old.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,14 +19,11 @@ from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
 from ..db.models import Template
+from ..db.rereading import Rereading
 from ..errors import ConfigurationError, StoreUnavailable
-from ..forks import after_fork
 from ..log_events import log_event
 
 log = logging.getLogger(__name__)
-
-#: Seconds for which a snapshot is used.
-_MAX_AGE = 1.0
 
 _ALL_LANGUAGES = ""
 
@@ -54,39 +50,20 @@ _Snapshot = Mapping[tuple[str, str], Edits]
 
 
 class TextStore:
-    """Reads and writes edits. Thread-safe. `EventTexts` checks them before they are written.
+    """Reads and writes edits. Thread-safe. `EventTexts` checks them before they are written."""
 
-    :param max_age: seconds for which a snapshot is used.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        max_age: float = _MAX_AGE,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, ledger: Ledger, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
-        self._max_age = max_age
-        self._monotonic = monotonic
         self._snapshot: _Snapshot = {}
-        self._read_at: float | None = None
         self._has_failed = False
-        self._lock = threading.Lock()
-        after_fork(self._reset_after_fork)
+        self._rereading = Rereading(ledger, self._read, monotonic=monotonic)
 
     def get(self, event: str, audience: str) -> Edits:
         """Return what staff changed. Do not call it within a transaction of the ledger.
 
         If the database does not answer, the last snapshot is used.
         """
-        # One thread reads. The others use the snapshot that they have, but wait for the first one.
-        if self._is_old() and self._lock.acquire(blocking=self._read_at is None):
-            try:
-                if self._is_old():
-                    self._refresh()
-            finally:
-                self._lock.release()
+        self._rereading.if_due()
         return self._snapshot.get((event, audience), _NO_EDITS)
 
     def save(
@@ -148,19 +125,14 @@ class TextStore:
 
     # --- the snapshot -----------------------------------------------------------------------------
 
-    def _is_old(self) -> bool:
-        return self._read_at is None or self._monotonic() - self._read_at >= self._max_age
-
     def _reread(self, event: str, audience: str) -> Edits:
         """Read what was just written, so that this process does not use the old text."""
-        with self._lock:
-            self._refresh()
+        self._rereading.now()
         return self._snapshot.get((event, audience), _NO_EDITS)
 
-    def _refresh(self) -> None:
+    def _read(self) -> bool:
         try:
             self._snapshot = self._ledger.read(_read_all)
-            self._has_failed = False
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError, ValueError) as error:
             # A message must not fail because of this. The default text is better than none.
             if not self._has_failed:  # once, and not each second while the database is down
@@ -170,10 +142,9 @@ class TextStore:
                     extra=log_event("edited_texts_not_read"),
                 )
             self._has_failed = True
-        self._read_at = self._monotonic()
-
-    def _reset_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        else:
+            self._has_failed = False
+        return not self._has_failed
 
 
 def _delete_rows(event: str, audience: str) -> Delete:

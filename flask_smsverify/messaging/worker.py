@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -27,6 +28,8 @@ STOP_SECONDS = 4.0
 _AFTER_FAILURE = 5.0
 #: The longest time in seconds between two looks while something waits for later.
 _LONGEST_WAIT = 60.0
+#: Seconds between two looks at what holds texts back.
+_LOOK_SECONDS = 0.5
 
 
 class Queue(Protocol):
@@ -91,11 +94,21 @@ class InlineWorker:
 
     The thread starts with the first `wake`, and ends when nothing waits any more. A forked process
     starts its own.
+
+    :param held_by: returns what holds back texts that are due, such as quiet hours; None where
+        nothing does. A change of it, also by another process, ends the thread's wait.
     """
 
-    def __init__(self, queue: Queue, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        clock: Callable[[], datetime],
+        held_by: Callable[[], object] = lambda: None,
+    ) -> None:
         self._queue = queue
         self._clock = clock
+        self._held_by = held_by
         self._is_suspended = False
         self._reset()
         after_fork(self._reset)
@@ -153,6 +166,7 @@ class InlineWorker:
         while True:
             with self._changed:
                 self._has_work = False
+            held_by = self._held_by()
             wait = self._send(stop)
             with self._changed:
                 if stop.is_set():
@@ -166,8 +180,20 @@ class InlineWorker:
                 if wait is None:
                     self._thread = None
                     return
-                self._changed.wait_for(lambda: self._has_work or stop.is_set(), wait)
+            self._wait(wait, stop, held_by)
+            with self._changed:
                 self._is_idle = False
+
+    def _wait(self, seconds: float, stop: threading.Event, held_by: object) -> None:
+        """Wait for work, for the stop, for so long, or until texts are held by something else."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            look = left if held_by is None else min(left, _LOOK_SECONDS)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._has_work or stop.is_set(), look):
+                    return
+            if self._held_by() != held_by:
+                return
 
     def _send(self, stop: threading.Event) -> float | None:
         """Send what is due, and return for how many seconds to wait; None: until `wake`."""

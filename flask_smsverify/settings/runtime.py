@@ -1,7 +1,8 @@
 """The settings that staff can change while the app runs, as one versioned snapshot.
 
 A rule that needs one of these settings reads `LiveSettings.current` when it runs, and keeps no
-copy. A snapshot is immutable, so all values that are read from one belong together.
+copy. A snapshot is immutable, so all values that are read from one belong together. Reading it
+looks for changes by other processes, so a loop that runs for hours also uses the newest values.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class LiveSettings:
         self._default_site_name = default_site_name
         self._complete_texts = complete_texts
         self._parse_mobile = parse_mobile
+        self._refresh: Callable[[], None] = _do_nothing
         self._lock = threading.Lock()
         initial = {name: getattr(settings, name) for name in RUNTIME_NAMES}
         self._initial = self._complete(initial)
@@ -88,8 +90,13 @@ class LiveSettings:
 
     @property
     def current(self) -> RuntimeSettings:
-        """The newest version."""
+        """The newest version. Within a transaction of the ledger, the one known before it."""
+        self._refresh()
         return self._current
+
+    def refresh_by(self, refresh: Callable[[], None]) -> None:
+        """Call a function before each reading of `current`, which may call `overlay`."""
+        self._refresh = refresh
 
     def update(self, **changes: object) -> RuntimeSettings:
         """Replace some settings, checked as at start, and return the new version.
@@ -175,6 +182,10 @@ class LiveSettings:
                     f"{PREFIX}STAFF_MOBILES: number {number}: {error}"
                 ) from None
         return tuple(parsed)
+
+
+def _do_nothing() -> None:
+    return None
 
 
 def _overlay_areas(

@@ -53,6 +53,9 @@ class CodeJob:
     def route(self) -> str:
         return self._code.channel
 
+    def can_use(self, sender: Sender) -> bool:  # noqa: ARG002 -- `carry` decides, with the challenge
+        return True
+
     def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
         challenge = lock_challenge(session, self._challenge.id)
         message = session.get(Message, self.message.id, with_for_update=True)

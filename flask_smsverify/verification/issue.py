@@ -43,7 +43,7 @@ from ..limits.policy import LimitPolicy
 from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel, CodeMessage, Sender
-from ..settings.runtime import LiveSettings
+from ..settings.runtime import LiveSettings, RuntimeSettings
 from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob
 from .devices import DeviceTokens
@@ -104,7 +104,7 @@ class CodeDispatcher:
         self._delivery = delivery
         self._attempts = attempts
         self._texts = texts
-        self._live = live
+        self.live = live
         self._challenges = challenges
         self._native = native
         self._limits = limits
@@ -120,10 +120,20 @@ class CodeDispatcher:
         """Return the sender that would be tried first now."""
         return self._delivery.first_sender(channel)
 
-    def prepare(self, challenge: Challenge, message: Message, send: Send, locale: str) -> CodeJob:
-        """Return the delivery job of a challenge's current code."""
+    def prepare(
+        self,
+        challenge: Challenge,
+        message: Message,
+        send: Send,
+        *,
+        locale: str,
+        settings: RuntimeSettings,
+    ) -> CodeJob:
+        """Return the delivery job of a challenge's current code.
+
+        :param settings: the site's name and the signature.
+        """
         code = self._challenges.own_code(challenge)
-        settings = self._live.current
         code_message = CodeMessage(
             to=challenge.mobile,
             code=code,
@@ -242,6 +252,7 @@ class CodeIssuer:
         )
         send = Send(keys, subject.mobile)
         sender = self._dispatcher.first_sender(channel)
+        settings = self._dispatcher.live.current  # within the transaction it may be an old one
 
         def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
@@ -268,7 +279,9 @@ class CodeIssuer:
             if self._challenges.is_test_number(subject.mobile):
                 challenge.own_sent = True
             else:
-                job = self._dispatcher.prepare(challenge, message, decided, locale)
+                job = self._dispatcher.prepare(
+                    challenge, message, decided, locale=locale, settings=settings
+                )
                 attempt = job.carry(session, challenge, message, sender) if sender else None
                 written += [message, attempt] if attempt else [message]
             insert_rows(session, written)

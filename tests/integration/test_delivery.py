@@ -159,6 +159,9 @@ class FakeJob:
             updated_at=now,
         )
 
+    def can_use(self, sender: Sender) -> bool:
+        return True
+
     def open_attempt(self, session: Session, sender: Sender) -> Attempt | None:
         if sender.name in self._skipped:
             return None

@@ -89,7 +89,8 @@ def test_another_process_takes_a_change_over_within_a_second(
 
 def test_requests_do_not_ask_for_the_settings_each_time(app: Flask, client: FlaskClient) -> None:
     store = app.extensions["smsverify"].setting_store
-    store._monotonic, store._read_at = lambda: 100.0, None
+    rereading = store._rereading
+    rereading._monotonic, rereading._read_at = lambda: 100.0, None
     client.get("/open")
     reads = []
     read = store._ledger.read
@@ -97,7 +98,7 @@ def test_requests_do_not_ask_for_the_settings_each_time(app: Flask, client: Flas
     for _ in range(20):
         client.get("/open")
     assert reads == []
-    store._monotonic = lambda: 100.5
+    rereading._monotonic = lambda: 100.5
     for _ in range(20):
         client.get("/open")
     assert len(reads) == 1
@@ -130,7 +131,7 @@ def test_a_stored_value_that_is_no_longer_valid_is_left_out(
     state = app.extensions["smsverify"]
     stored = Setting(key="revalidation_days", value=json.dumps("x"), updated_at=state.clock())
     state.ledger.run(lambda session: session.add(stored))
-    state.setting_store._refresh()
+    state.setting_store._rereading.now()
     assert state.live.current.revalidation_days == 90
     assert set(state.live.current.signature.values()) == {"Chenar"}
     assert "SMSVERIFY_REVALIDATION_DAYS" in caplog.text

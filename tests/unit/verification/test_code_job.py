@@ -97,7 +97,9 @@ def test_the_repr_of_a_job_contains_no_code_and_no_mobile(flow: Flow) -> None:
     dispatcher = flow.verifier._issuer._dispatcher
     message = Message(id="m" * 32, channel="sms")
     send = Send(SendKeys(mobile=1, pace=2, guesses=3), challenge.mobile)
-    job = dispatcher.prepare(challenge, message, send, "en")
+    job = dispatcher.prepare(
+        challenge, message, send, locale="en", settings=flow.state.live.current
+    )
     assert isinstance(job, CodeJob)
     assert flow.code(challenge) not in repr(job)
     assert challenge.mobile not in repr(job) + repr(send)
