@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from ..db.models import Audit
 from ..errors import RateLimited, SMSVerifyError
 from ..state import get_state
+from ..web.times import seconds_until
 from .blueprint import staff_id
 
 _MAX_SUBJECT = 191
@@ -75,7 +76,7 @@ def record_limited(action: str, subject: str, *, limit: int, window: timedelta) 
         session.execute(delete(Audit).where(Audit.id == audit_id))
         oldest = select(Audit.at).where(*mine).order_by(Audit.at.desc()).offset(limit - 1).limit(1)
         freed_at = (session.scalar(oldest) or now) + window
-        return max(1, -int(-(freed_at - now).total_seconds() // 1))
+        return max(1, seconds_until(freed_at, now))
 
     retry_after = state.ledger.run(work)
     if retry_after is not None:

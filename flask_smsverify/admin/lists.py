@@ -16,6 +16,7 @@ from ..i18n.formats import FIRST_GREGORIAN_YEAR, PersianCalendarMissing, parse_s
 from ..phone import ascii_digits
 from ..web.interface import Interface, current_ui
 from ..web.negotiation import wants_json
+from ..web.times import latest
 from .blueprint import is_read_only
 from .csv_export import csv_response
 from .keyset import MAX_PAGE_SIZE, PAGE_SIZE, Key, Page, Source, all_rows, dump_key, load_key
@@ -256,14 +257,9 @@ def as_json(items: Iterable[Item]) -> list[Item]:
     """Return items whose times are text in ISO 8601."""
     return [
         {
-            name: iso(value) if isinstance(value, datetime) else value
+            name: latest(value) if isinstance(value, datetime) else value
             for name, value in item.items()
             if not name.startswith("_")
         }
         for item in items
     ]
-
-
-def iso(moment: datetime | None) -> str | None:
-    """Return a time as JSON has it."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,7 +26,7 @@ from . import audit_log
 from .actions import answer
 from .blueprint import blueprint, is_read_only, staff_id
 from .keyset import Key, Page, newest_first
-from .lists import Column, Item, ListView, read_query, respond
+from .lists import Column, Item, ListView, as_json, read_query, respond
 from .rendering import render
 
 #: Between two numbers, unless they are parts of one number.
@@ -253,9 +253,7 @@ def send_one(id: str) -> ResponseReturnValue:  # noqa: A002 -- the name in the p
     batch = _find(id)
     item = _item(batch)
     if wants_json():
-        item["at"] = batch.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        shown = {name: value for name, value in item.items() if not name.startswith("_")}
-        return current_app.json.response(shown)
+        return current_app.json.response(*as_json([item]))
     return render(
         "send_progress.html",
         sv_batch=item,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NotRequired, TypedDict
 
 from ..db.models import Challenge, MobileChange
 from ..phone import mask
 from ..state import get_state
 from .bodies import Change
+from .times import earliest, latest, seconds_until
 from .visitor import Visitor
 
 
@@ -66,7 +67,7 @@ def _view(change: MobileChange, code: Challenge | None) -> ChangeView:
         code_expires_at=shown.expires_at if shown else None,
         attempts_left=max(0, state.settings.max_attempts - shown.attempts) if shown else None,
         resend_at=resend_at,
-        resend_in=max(0, -int(-(resend_at - now).total_seconds() // 1)) if resend_at else 0,
+        resend_in=seconds_until(resend_at, now),
         can_sms=state.delivery.routes.can("sms"),
         can_voice=state.delivery.routes.can("voice"),
     )
@@ -88,16 +89,9 @@ def change_members(visitor: Visitor) -> ChangeMembers:
             "state": view.state,
             "old_mobile": view.old_mobile,
             "new_mobile": view.new_mobile,
-            "applies_at": _iso(view.applies_at),
-            "code_expires_at": _iso(view.code_expires_at),
+            "applies_at": earliest(view.applies_at),
+            "code_expires_at": latest(view.code_expires_at),
             "attempts_left": view.attempts_left,
-            "resend_at": _iso(view.resend_at),
+            "resend_at": earliest(view.resend_at),
         }
     }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    """Write a time, rounded up so that a client that returns at that time is not early."""
-    if moment is None:
-        return None
-    return (moment + timedelta(microseconds=999_999)).strftime("%Y-%m-%dT%H:%M:%SZ")

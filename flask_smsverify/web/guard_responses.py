@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from urllib.parse import urljoin
 
@@ -20,6 +19,7 @@ from .interface import Interface
 from .negotiation import adapt_redirect, is_htmx, wants_json
 from .problems import problem_from_error, problem_json
 from .redirects import requested_url, safe_target, visible_url
+from .times import seconds_until
 
 
 def _settled_in(decision: Decision) -> int | None:
@@ -27,7 +27,7 @@ def _settled_in(decision: Decision) -> int | None:
     settled_at = decision.status.settled_at if decision.status is not None else None
     if decision.reason != "unsettled" or settled_at is None:
         return None
-    return max(1, math.ceil((settled_at - get_state().clock()).total_seconds()))
+    return max(1, seconds_until(settled_at, get_state().clock()))
 
 
 class GuardResponses:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ..db.models import Challenge
 from ..phone import mask, national
 from ..state import get_state
 from .bodies import SignIn
+from .times import earliest, latest, seconds_left, seconds_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ def sign_in_view(
         state = "code" if is_open(challenge) else "closed"
     resend_at = challenge.resend_at if challenge and challenge.resend_at > now else None
     is_code_open = state == "code" and challenge is not None
+    expires_at = challenge.expires_at if challenge and is_code_open else None
     return SignInView(
         state=state,
         mobile=national(challenge.mobile) if challenge else "",
@@ -64,10 +65,10 @@ def sign_in_view(
         can_sms=app.delivery.routes.can("sms"),
         can_voice=app.delivery.routes.can("voice"),
         can_sign_up=app.sign_in.can_sign_up,
-        expires_at=challenge.expires_at if challenge and is_code_open else None,
-        expires_in=_seconds_until(challenge.expires_at, now) if challenge and is_code_open else 0,
+        expires_at=expires_at,
+        expires_in=seconds_left(expires_at, now),
         resend_at=resend_at,
-        resend_in=_seconds_until(resend_at, now) if resend_at else 0,
+        resend_in=seconds_until(resend_at, now),
         attempts_left=attempts_left(challenge) if challenge and is_code_open else None,
         code_length=(
             challenge.code_length
@@ -104,9 +105,8 @@ def sign_in_json(challenge: Challenge | None, *, next_url: str, just_sent: bool 
         "state": "pending" if has_code else "signed_out",
         "mobile": mask(challenge.mobile),
         "channel": challenge.channel,
-        "expires_at": _iso(challenge.expires_at) if has_code else None,
-        # Rounded up, so that a client that returns at that time is not early.
-        "resend_at": _iso(resend_at + timedelta(microseconds=999_999)) if resend_at else None,
+        "expires_at": latest(challenge.expires_at) if has_code else None,
+        "resend_at": earliest(resend_at),
         "attempts_left": attempts_left(challenge) if has_code else None,
         "delivery": "queued" if just_sent else _delivery(challenge) or None,
         "next": next_url,
@@ -118,11 +118,3 @@ def _delivery(challenge: Challenge) -> str:
     if message is None:
         return ""
     return {"sending": "queued", "failed": "rejected"}.get(message.state, message.state)
-
-
-def _seconds_until(moment: datetime, now: datetime) -> int:
-    return max(0, math.ceil((moment - now).total_seconds()))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,6 +23,7 @@ from .interface import Interface
 from .problems import Problem, problem_view
 from .redirects import next_url
 from .security_headers import render_own_template
+from .times import earliest, latest, seconds_left, seconds_until
 from .visitor import Visitor
 
 #: Delivery states after which the visitor may never get the message.
@@ -137,9 +138,9 @@ def page_view(visitor: Visitor, target: Target) -> PageView:
         can_voice=app.delivery.routes.can("voice"),
         can_change_mobile=not visitor.is_login_pending or status.verified_at is None,
         expires_at=expires_at,
-        expires_in=_seconds_until(expires_at, now),
+        expires_in=seconds_left(expires_at, now),
         resend_at=resend_at,
-        resend_in=_seconds_until(resend_at, now),
+        resend_in=seconds_until(resend_at, now),
         guess_in=visitor.overview.guess_wait if is_waiting else 0,
         verified_at=status.verified_at if complete else None,
         settled_at=status.settled_at if state == "unsettled" else None,
@@ -203,13 +204,6 @@ def is_on_its_way(state: str | None) -> bool:
     return state in ("queued", "sent")
 
 
-def _seconds_until(moment: datetime | None, now: datetime) -> int:
-    """Return whole seconds, rounded up; 0 for None and for the past."""
-    if moment is None:
-        return 0
-    return max(0, -int(-(moment - now).total_seconds() // 1))
-
-
 def as_json(visitor: Visitor, target: Target) -> Verification:
     """Return the JSON object of a visitor's verification."""
     status, view = visitor.status, page_view(visitor, target)
@@ -221,32 +215,23 @@ def as_json(visitor: Visitor, target: Target) -> Verification:
         state = "expired"  # also for a valid proof that is older than `within`
     else:
         state = "unverified"
-    # Rounded up to the second, so that a client that returns at that time is not early.
-    resend_at = view.resend_at and view.resend_at + timedelta(microseconds=999_999)
     body: Verification = {
         "state": state,
         "mobile": view.mobile,
         "verified_mobile": view.present if status.state == "verified" else None,
         "channel": view.channel if view.state == "pending" else None,
-        "verified_at": _iso(view.verified_at),
-        "expires_at": _iso(view.expires_at),
-        "resend_at": _iso(resend_at),
+        "verified_at": latest(view.verified_at),
+        "expires_at": latest(view.expires_at),
+        "resend_at": earliest(view.resend_at),
         "attempts_left": view.attempts_left,
         "delivery": view.delivery,
         "exempt": status.exempt,
         "next": view.next,
     }
-    if view.settled_at is not None:
-        body["settled_at"] = _written(view.settled_at)
+    settled_at = earliest(view.settled_at)
+    if settled_at is not None:
+        body["settled_at"] = settled_at
     return body
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else _written(moment)
-
-
-def _written(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def render_page(
