@@ -50,7 +50,8 @@ _LAST_CHECKS = "smsverify.checks"
 def decide(user: object, *, area: str | None = None, within: timedelta | None = None) -> Decision:
     """Return a guard's decision about a user.
 
-    It makes at most one SELECT per request where the view runs, and one more before a refusal.
+    It makes one SELECT, which the other guards and the widgets of a request use as well. Before a
+    refusal it makes another one in the ledger, which can still let the view run.
 
     :param area: the area of the view; a view without one is always guarded.
     :param within: the maximal age of the proof.

@@ -54,7 +54,15 @@ class Procedures:
 
 
 class Verifier:
-    """Starts challenges, checks codes and returns who is verified."""
+    """Starts challenges, checks codes and returns who is verified: the public API of verification.
+
+    Many methods only pass their arguments on to the object that does the work, so that hosts, pages
+    and commands have one object with one documentation.
+
+    A method that takes a user raises `TypeError` for what stands for no instance of the user model,
+    and `ValueError` for a user without a primary key. Every method that uses the database raises
+    `StoreUnavailable` if it does not respond.
+    """
 
     def __init__(
         self,
@@ -104,7 +112,8 @@ class Verifier:
         """Send a code to a user: a new challenge, or the open one again.
 
         :param mobile: the number to prove, in any spelling; by default the user's own.
-        :param purpose: what the proof is for: one line of at most 64 characters.
+        :param purpose: what the code is for: one line of at most 64 characters. A right code
+            verifies the user whatever its purpose.
         :param ip: the address of the request, for the limits of addresses; None skips them.
         :raises MobileError: no number, or one that codes may not be sent to.
         :raises TooSoon: the cooldown since the last send is not over.
@@ -235,7 +244,11 @@ class Verifier:
         :raises NoChallenge: no challenge is open.
         :raises MobileTaken: the code was right, but other accounts hold the mobile.
         :raises CheckFailed: the gateway that generated the code gave no verdict.
-        :raises StoreUnavailable: the database did not take the guess. Nothing was compared.
+        :raises StoreUnavailable: the database did not take the guess, and nothing was compared; or
+            it did not take the gateway's verdict.
+        :raises TypeError: neither a challenge nor an instance of the user model.
+        :raises ValueError: a user without a primary key.
+        :raises Exception: what `store` raises.
         """
         return self._checker.check(challenge_or_user, code, ip=ip, purpose=purpose, store=store)
 

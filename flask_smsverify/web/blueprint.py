@@ -47,7 +47,11 @@ def serve(rule: str, endpoint: str, **operations: Operation) -> Callable[[View],
 
 
 def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
-    """Call a view with its visitor. Refuse anonymous visitors and invalid requests."""
+    """Call a view with its visitor, after a change of the number that is due was applied.
+
+    Invalid requests and anonymous visitors are refused, and so is a pending login whose first
+    number nobody has vouched for. An exempt user of another class is sent to `next`.
+    """
 
     @functools.wraps(view)
     def wrapped(**values: str) -> ResponseReturnValue:

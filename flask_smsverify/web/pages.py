@@ -1,9 +1,9 @@
 """The pages for entering and resending a code, for browsers and for programs.
 
 A view checks the shape of the form, calls the verifier, and translates the result. A POST from a
-browser ends in a redirect, so a reload repeats nothing. A GET sends no code and changes nothing,
-except that a change of number whose delay is over is applied. The rules of verification are not
-here.
+browser ends in a redirect, so a reload repeats nothing. A GET sends no code and uses nothing up. It
+applies a change of number whose delay is over, and a GET of the status may let a gateway be asked
+for the delivery state. The rules of verification are not here.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Problem:
 
     @property
     def field(self) -> str | None:
-        """The form field that the problem is about: `code`, `mobile` or None."""
+        """The form field that the problem is about: `code`, `mobile`, `text` or None."""
         return self.error.form_field
 
 

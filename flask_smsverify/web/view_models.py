@@ -34,7 +34,7 @@ _DOUBTFUL = ("unknown", "undelivered", "rejected")
 class Target:
     """Where the visitor goes afterwards.
 
-    :param url: a path of this site.
+    :param url: a path of this site, or a URL on another host of the app.
     :param demand: the signed demand for a recent proof; empty without one.
     :param within: the maximal age of the proof that it demands.
     """

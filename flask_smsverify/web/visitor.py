@@ -134,7 +134,7 @@ def _host_database(state: AppState) -> Iterator[None]:
 
 
 def client_address() -> str | None:
-    """Return the address whose limits an anonymous request counts against, as the host gives it."""
+    """Return the address whose limits this request counts against; None if it is unknown."""
     getter = get_state().callbacks.address_getter
     return request.remote_addr if getter is None else getter()
 

@@ -30,6 +30,23 @@ def test_a_used_code_is_refused_for_this_and_for_another_purpose(flow: Flow) -> 
         flow.verifier.check(flow.user(), code, purpose="payment")
 
 
+def test_a_right_code_verifies_the_user_whatever_its_purpose(flow: Flow) -> None:
+    challenge = flow.start(purpose="payment")
+    assert flow.state_of(1) == "unverified"
+    verification = flow.verifier.check(flow.user(), flow.code(challenge), purpose="payment")
+    assert verification.mobile == challenge.mobile
+    assert flow.state_of(1) == "verified"
+
+
+def test_a_proof_of_another_number_counts_when_the_host_has_written_it(flow: Flow) -> None:
+    flow.prove()
+    challenge = flow.start(mobile="+989351112233", purpose="payment")
+    flow.verifier.check(flow.user(), flow.code(challenge), purpose="payment")
+    assert flow.state_of(1) == "unverified"
+    flow.set_mobile(1, "+989351112233")
+    assert flow.state_of(1) == "verified"
+
+
 def test_a_code_expires_exactly_at_the_end_of_its_lifetime(
     make_flow: MakeFlow, database: str
 ) -> None:
