@@ -265,8 +265,10 @@ class RateLimited(LimitError):
     """A rate limit is used up.
 
     :param retry_after: whole seconds until the limit allows one more, at least 1.
-    :param scope: the limit's name in `SMSVERIFY_LIMITS`, or `changes` (of a number) or
-        `staff_search`, which have fixed limits.
+    :param scope: the limit's name in `SMSVERIFY_LIMITS`. For `site` and `mobile`, the part that is
+        open to this request may be used up, and not the whole. `network_share` is
+        `SMSVERIFY_NETWORK_SHARE` of `site`. `changes` and `change_notices` (of a number) and
+        `staff_search` have fixed limits.
     """
 
     code = "rate_limited"
@@ -309,7 +311,8 @@ class RateLimited(LimitError):
 class TooManyAttempts(LimitError):
     """No guess is left for this challenge, this account or the whole site.
 
-    :param retry_after: whole seconds until a new challenge can be tried.
+    :param retry_after: whole seconds until a guess is accepted again, in a new challenge if this
+        one is exhausted.
     """
 
     code = "too_many_attempts"

@@ -38,6 +38,7 @@ opted_out = _signals.signal("opted-out")
 #: A message from a phone arrived. `incoming_id`, `sender_name`, `mobile`.
 message_received = _signals.signal("message-received")
 #: A limit of codes or wrong guesses is used up (`limit` is `whole`). For `site`, `foreign` and
-#: `site_failures` also at its half (`half`), and for `site` when the part for requests without
-#: evidence is used up (`open`). `scope`, `limit`.
+#: `site_failures` also at its half (`half`), for `site` when the part for requests without evidence
+#: is used up, and for `mobile` the part that is not reserved for its owner (`open`). `scope`,
+#: `limit`.
 limit_reached = _signals.signal("limit-reached")

@@ -93,6 +93,7 @@ class Window(NamedTuple):
     :param column: the column that holds the scope's keys.
     :param key: the field of `SendKeys` that is counted.
     :param condition: which rows count.
+    :param is_open: whether it is the part of a mobile's limit that is not reserved for its owner.
     """
 
     scope: str
@@ -100,11 +101,13 @@ class Window(NamedTuple):
     column: Column
     key: str
     condition: ColumnElement[bool] | None = None
+    is_open: bool = False
 
     @property
     def label(self) -> str:
         """The label of the count in a row of the SELECT."""
-        return f"{self.scope}_{self.limit.seconds}"
+        name = f"{self.scope}_open" if self.is_open else self.scope
+        return f"{name}_{self.limit.seconds}"
 
 
 class Counts(NamedTuple):
@@ -131,7 +134,8 @@ class Overrun(NamedTuple):
 class Reached(NamedTuple):
     """A limit that a unit has brought to its half or its end.
 
-    :param part: `half`, `open` (the part of the site's limit without evidence) or `whole`.
+    :param part: `half`, `whole`, or `open`: the part of the site's limit without evidence, or of a
+        mobile's that is not reserved for its owner.
     :param seconds: the window.
     """
 
@@ -198,20 +202,22 @@ class SendLog:
             for scope, column, key in scopes
             for limit in self._limits[scope]
         ]
-        return windows + self.unproven_windows
+        return windows + self._open_windows
 
     @cached_property
-    def unproven_windows(self) -> list[Window]:
-        """The half of a mobile's limits that is open to sends without a proof of it."""
+    def _open_windows(self) -> list[Window]:
+        """The part of a mobile's limits that is not reserved for its owner."""
         return [
             Window(
-                "unproven",
+                "mobile",
                 Limit(limit.amount - limit.amount // 2, limit.seconds),
                 UsageSend.mobile,
                 "mobile",
                 UsageSend.by_owner.is_(False),
+                is_open=True,
             )
             for limit in self._limits["mobile"]
+            if limit.amount > 1  # half of one, rounded down, is nothing to reserve
         ]
 
     def _tables(self, *, has_account: bool, has_address: bool) -> Iterator[FromClause]:
@@ -280,11 +286,10 @@ class SendLog:
             has_account=keys.account is not None, has_address=keys.ip is not None
         )
         for window in windows:
-            if window.scope == "unproven" and is_owner:
+            if window.is_open and is_owner:
                 continue
             if counts[window.label] >= window.limit.amount:
-                scope = "mobile" if window.scope == "unproven" else window.scope
-                found.append(Overrun(scope, _wait(session, window, keys, now_ms)))
+                found.append(Overrun(window.scope, _wait(session, window, keys, now_ms)))
         if keys.account is not None and keys.account_mobile is not None:
             for limit in self._limits["mobiles_per_user"]:
                 if counts[f"same_mobile_{limit.seconds}"]:
@@ -419,8 +424,8 @@ class SendLog:
             own = row[f"share_{limit.seconds}"]
             free = open_amount - used_open
             if own and own >= share_of(free + own, self._network_share):
-                window = Window("network", Limit(own, limit.seconds), UsageSend.wide, "wide")
-                return Overrun("network", _wait(session, window, keys, now_ms))
+                window = Window("network_share", Limit(own, limit.seconds), UsageSend.wide, "wide")
+                return Overrun(window.scope, _wait(session, window, keys, now_ms))
         return None
 
     def _reached(
@@ -448,11 +453,11 @@ class SendLog:
         ):
             if window.column.class_ is UsageGuess or window.scope.startswith("tries"):
                 continue
-            if window.scope == "unproven" and is_owner:
+            if window.is_open and is_owner:
                 continue
             if row[window.label] + 1 == window.limit.amount:
-                scope = "mobile" if window.scope == "unproven" else window.scope
-                yield Reached(scope, "whole", window.limit.seconds)
+                part = "open" if window.is_open else "whole"
+                yield Reached(window.scope, part, window.limit.seconds)
 
     # --- refund and weigh -------------------------------------------------------------------------
 

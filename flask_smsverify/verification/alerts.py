@@ -32,7 +32,7 @@ class LimitAlerts:
         """Report what a unit has brought to its half or its end. The unit stands if this fails."""
         for scope, part, seconds in reached:
             if scope not in SHARED_SCOPES:
-                if part == "whole":
+                if part != "half":
                     self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
             elif self._is_first(scope, part, seconds):
                 self._announcer.emit(signals.limit_reached, scope=scope, limit=part)

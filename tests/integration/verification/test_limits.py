@@ -294,6 +294,32 @@ def test_erasing_a_user_ends_no_streak_and_no_limit(flow: Flow) -> None:
     assert flow.verification().failures == 4
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("5/day", [("mobile", "open"), ("mobile", "whole")]),
+        ("1/day", [("mobile", "whole")]),
+    ],
+    ids=["three of five are open", "one of one is open"],
+)
+def test_the_end_of_a_mobiles_open_part_is_not_reported_as_its_end(
+    make_flow: MakeFlow, sqlite: str, limit: str, expected: list[tuple[str, str]]
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"mobile": limit}, SMSVERIFY_RESEND_DELAYS=(0,))
+    reports: list[tuple[str, str]] = []
+
+    def receive(_app: object, *, scope: str, limit: str) -> None:
+        reports.append((scope, limit))
+
+    with signals.limit_reached.connected_to(receive):
+        strangers = [outcome(lambda: flow.sign_up("09123450001")) for _ in range(4)]
+        owners = [outcome(lambda: flow.start(1)) for _ in range(3)]
+    is_shared = limit == "5/day"
+    assert strangers.count("ok") == (3 if is_shared else 1)
+    assert owners.count("ok") == (2 if is_shared else 0)
+    assert reports == expected
+
+
 # --- addresses ------------------------------------------------------------------------------------
 
 
@@ -323,6 +349,9 @@ def test_one_wide_network_takes_at_most_a_tenth_of_the_open_share(
         for n in range(80)
     )
     assert sent == 60
+    with pytest.raises(RateLimited) as caught:
+        flow.sign_up("09120001111", ip="2001:db8:0:99::1")
+    assert caught.value.scope == "network_share"
 
 
 def test_seventeen_networks_leave_a_sixth_of_the_open_share(
