@@ -436,7 +436,8 @@ class UsageSend(Base):
     #: The same of sends without evidence.
     open_count: Mapped[int] = mapped_column(BigInteger)
     mobile: Mapped[int | None] = mapped_column(BigInteger)
-    #: Whether the account or the device had proved the mobile last.
+    #: Whether the reserved half of the mobile's limit was open to it: the account or the device had
+    #: proved the mobile last, or nobody had and an account requested the code.
     by_owner: Mapped[bool]
     account: Mapped[int | None] = mapped_column(BigInteger)
     #: The mobile, where it counts as one of the account's different ones.
@@ -472,7 +473,7 @@ class UsageGuess(Base):
 
 
 class UsageEvent(Base):
-    """One unit of a limit that is neither a send nor a guess, such as a notice."""
+    """One unit of a limit of `limits.counters`, such as a notice or a code to a foreign number."""
 
     __tablename__ = "smsverify_usage_event"
     __table_args__ = (

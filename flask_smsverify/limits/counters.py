@@ -1,4 +1,8 @@
-"""Limits of events that are neither sends nor guesses: notices, changes of a mobile, searches."""
+"""Limits that have one key: of notices, event texts and changes of a number, and of some sends.
+
+The sends are codes to foreign numbers, and codes without a solution of the proof of work. They count
+here as well as in the usage log.
+"""
 
 from __future__ import annotations
 

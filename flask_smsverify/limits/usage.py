@@ -6,7 +6,7 @@ that no hour holds more than 5.
 
 - A refund sets a row's keys to NULL.
 - In the three scopes of addresses, a send weighs a tenth once its challenge is proved, or if it
-  came with evidence (`LimitPolicy`): its keys are set to NULL, except in every tenth row.
+  came with evidence, as the caller decides: its keys are NULL, except in every tenth row.
 - The site's limit may be a million, so its rows are not counted but numbered: each row holds how
   many sends the site has counted so far. The number in a window is the difference of two rows, and
   a refund lowers the numbers of the later rows.
@@ -145,9 +145,9 @@ class Reached(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A send in the log.
+    """A send or a guess in the log.
 
-    :param is_open: whether it came without evidence.
+    :param is_open: whether it is a send without evidence.
     """
 
     id: int

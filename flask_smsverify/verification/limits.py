@@ -1,4 +1,4 @@
-"""The limits of sends and of guesses, as `issue` and `check` use them."""
+"""The limits of sends, as `issue` and second copies use them."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def test_failures_at_a_mobile_without_an_account_are_counted_by_mobile(
     )
 
 
-def test_failures_of_an_address_close_new_anonymous_challenges_and_no_guess(
+def test_failures_of_an_address_refuse_new_anonymous_challenges_and_no_guess(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
     """Case 75: nobody's failure refuses a guess at a code that was sent to somebody else."""
