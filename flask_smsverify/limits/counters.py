@@ -1,7 +1,7 @@
 """Limits that have one key: of notices, event texts and changes of a number, and of some sends.
 
-The sends are codes to foreign numbers, and codes without a solution of the proof of work. They count
-here as well as in the usage log.
+The sends are codes to foreign numbers, and codes without a solution of the proof of work. They
+count here as well as in the usage log.
 """
 
 from __future__ import annotations
