@@ -2,8 +2,9 @@
 
 Each call has a sender, and so connections, of its own: one shared HTTP client reaches a fifth of
 the throughput with many calls in flight. For two calls in flight there are three threads, so that
-some write to the database while the others wait for gateways. What the threads write goes into
-shared transactions, so a gateway that takes one text a call costs no transaction per text.
+some write to the database while the others wait for gateways. The threads share what they claim
+(`ClaimPool`) and the transactions in which they write (`GroupCommit`), so a gateway that takes one
+text a call costs no transaction per text.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
 from .call_slots import CallSlots, NoSlot
+from .claim_pool import ClaimPool
 from .dispatch import MAX_RETRIES, QuietUntil, may_retry_help, retry_wait
 from .outbox import Claim, Outbox
 from .worker import run_in_threads
@@ -43,10 +45,10 @@ log = logging.getLogger(__name__)
 
 #: The most texts of one call. Raygan takes 50,000, but a lost answer leaves all of them unknown.
 MAX_CALL = 1000
-#: Rows that a thread claims where the gateway takes few texts a call: as many as it sends in
-#: `_CLAIM_SECONDS`, by the time of its calls before. All must be sent before the claim ends.
-_MIN_CLAIM, _MAX_CLAIM = 10, 100
-_CLAIM_SECONDS = 10.0
+#: Rows that a thread takes at first, and at most, where the gateway takes few texts a call. Then it
+#: takes as many as it sends in `_PORTION_SECONDS`, because all must be sent before the claim ends.
+_FIRST_PORTION, _MAX_PORTION = 3, 100
+_PORTION_SECONDS = 10.0
 #: Seconds that a prepared call waits for a slot. With the call, it must end before the claim does.
 _SLOT_SECONDS = 30.0
 #: The most messages of one transaction: databases limit the parameters of a statement.
@@ -58,6 +60,9 @@ _MANY_CALLS, _WRITE_PAUSE = 16, 0.005
 _BLOCKED = timedelta(seconds=10)
 _BLACKLISTED = "the number is on the operator's blacklist"
 _MAX_CAUSE = 191
+
+_RECORD_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key"))
+_CLOSE_MESSAGES = update(MESSAGES).where(MESSAGES.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +146,7 @@ class BulkDispatcher:
 
     def _reset(self) -> None:
         """Start without claims and threads, as a forked process does."""
-        self._claiming = threading.Lock()
-        self._lock = threading.Lock()
-        self._held: set[str] = set()
+        self._pool: ClaimPool | None = None
         self._write = GroupCommit(
             self._write_steps,
             largest=_MAX_WRITE,
@@ -189,9 +192,8 @@ class BulkDispatcher:
 
     def abandon(self) -> int:
         """Record what threads that cannot be waited for leave behind."""
-        with self._lock:
-            held = list(self._held)
-        return sum(map(self._outbox.abandon, held))
+        pool = self._pool
+        return sum(map(self._outbox.abandon, pool.tokens())) if pool is not None else 0
 
     def _is_blocked(self) -> bool:
         """Return whether every sender of texts is skipped by its breaker."""
@@ -232,42 +234,44 @@ class BulkDispatcher:
     def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
         """Send messages of a batch until none is due."""
         slots = CallSlots(self._in_flight, self._own_sender)
+        self._pool = pool = ClaimPool(
+            partial(self._claim, batch_id),
+            lambda claim: self._outbox.release(claim, claim.messages),
+            threads=self._threads,
+            largest=MAX_CALL,
+        )
         try:
-            return run_in_threads(self._threads, partial(self._send_claims, batch_id, slots, stop))
+            return run_in_threads(self._threads, partial(self._send_portions, pool, slots, stop))
         finally:
+            pool.close()
             slots.close()
 
     # --- one thread ------------------------------------------------------------------------------
 
-    def _send_claims(self, batch_id: str, slots: CallSlots, stop: threading.Event) -> int:
-        count, size = 0, _MIN_CLAIM
+    def _send_portions(self, pool: ClaimPool, slots: CallSlots, stop: threading.Event) -> int:
+        count, size = 0, _FIRST_PORTION
+        limits = [sender.batch_limit for sender in self._delivery.routes.route("text")]
+        call = min(MAX_CALL, max(limits, default=1))
         while not stop.is_set() and not self._is_blocked():
-            claim = self._claim(batch_id, size)
-            if claim is None or not claim.found:
+            portion = pool.take(max(size, call))
+            if portion is None:
                 break
-            count += len(claim.messages)
-            with self._lock:
-                self._held.add(claim.token)
+            count += len(portion.messages)
             begin = time.monotonic()
-            try:
-                self._send_claim(claim, slots, stop)
-                each = (time.monotonic() - begin) / max(1, len(claim.messages))
-                size = max(_MIN_CLAIM, min(_MAX_CLAIM, int(_CLAIM_SECONDS / max(each, 1e-3))))
-            finally:
-                with self._lock:
-                    self._held.discard(claim.token)
+            self._send_claim(portion, slots, stop)
+            each = (time.monotonic() - begin) / len(portion.messages)
+            size = max(1, min(_MAX_PORTION, int(_PORTION_SECONDS / max(each, 1e-3))))
+            pool.done(portion)
         return count
 
     def _claim(self, batch_id: str, size: int) -> Claim | None:
-        limits = [sender.batch_limit for sender in self._delivery.routes.route("text")]
-        size = max(size, min(MAX_CALL, max(limits, default=1)))
-        with self._claiming:  # one thread at a time, so that threads do not wait for rows' locks
-            state = self._ledger.read(
-                lambda session: session.scalar(select(Batch.state).where(Batch.id == batch_id))
-            )
-            if state not in ACTIVE:
-                return None
-            return self._outbox.claim(Message.BULK, size, batch_id=batch_id)
+        """Claim rows of a batch; return None where it is paused, stopped or closed."""
+        state = self._ledger.read(
+            lambda session: session.scalar(select(Batch.state).where(Batch.id == batch_id))
+        )
+        if state not in ACTIVE:
+            return None
+        return self._outbox.claim(Message.BULK, size, batch_id=batch_id)
 
     def _send_claim(self, claim: Claim, slots: CallSlots, stop: threading.Event) -> None:
         waiting = list(claim.messages)
@@ -443,9 +447,13 @@ class BulkDispatcher:
         """
         outcomes = [outcome for step in steps for outcome in step.outcomes]
         calls = [step.call for step in steps if step.call is not None]
+        ids = [message.id for call in calls for message in call.messages]
+        ids += [outcome.message.id for outcome in outcomes]
 
         def work(session: Session) -> list[list[tuple[Message, Attempt]]]:
-            opened = iter(self._open_attempts(session, calls) if calls else ())
+            # The lock also orders the outcomes after a delivery report.
+            tokens = self._outbox.lock(session, ids)
+            opened = iter(self._open_attempts(session, calls, tokens) if calls else ())
             if outcomes:  # last, because it locks the batch
                 self._record_outcomes(session, outcomes)
             return [next(opened) if step.call is not None else [] for step in steps]
@@ -453,40 +461,30 @@ class BulkDispatcher:
         return self._ledger.run(work)
 
     def _open_attempts(
-        self, session: Session, calls: Sequence[_Call]
+        self, session: Session, calls: Sequence[_Call], tokens: Mapping[str, str | None]
     ) -> list[list[tuple[Message, Attempt]]]:
         """Write the attempts of several calls, for the messages whose claims still hold."""
         opened = []
-        attempts = []
-        held = self._outbox.hold_all(
-            session, {message.id: call.token for call in calls for message in call.messages}
-        )
         for call in calls:
             reference = secrets.token_hex(16)
             pairs = []
             for message in call.messages:
-                if message.id in held:
+                if tokens.get(message.id) == call.token:
                     attempt = self._attempts.new(message.id, call.sender)
                     attempt.call_reference = reference
                     pairs.append((message, attempt))
-                    attempts.append(attempt)
             opened.append(pairs)
-        insert_all(session, attempts)
+        self._outbox.renew(session, [message for pairs in opened for message, _ in pairs])
+        insert_all(session, [attempt for pairs in opened for _, attempt in pairs])
         return opened
 
     def _record_outcomes(self, session: Session, outcomes: Sequence[_Outcome]) -> None:
         """Write the outcomes of several calls, and count them in their batches."""
         attempts = [outcome for outcome in outcomes if outcome.attempt is not None]
-        now, connection = self._ledger.clock(), session.connection()
-        connection.execute(  # the lock orders this after a delivery report
-            select(MESSAGES.c.id)
-            .where(MESSAGES.c.id.in_([outcome.message.id for outcome in outcomes]))
-            .order_by(MESSAGES.c.id)
-            .with_for_update()
-        ).all()
+        now = self._ledger.clock()
         if attempts:
-            connection.execute(
-                update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key")),
+            session.connection().execute(
+                _RECORD_ATTEMPT,
                 [
                     {
                         "key": outcome.attempt.id,  # type: ignore[union-attr]  # see above
@@ -524,8 +522,7 @@ class BulkDispatcher:
                 counts.setdefault(message.batch_id, Counter())[COUNT_OF[state]] += 1
         for values, ids in same.items():
             session.connection().execute(
-                update(MESSAGES).where(MESSAGES.c.id.in_(ids)),
-                dict(values) | {"claim": None, "updated_at": now},
+                _CLOSE_MESSAGES, dict(values) | {"ids": ids, "claim": None, "updated_at": now}
             )
         add_counts(session, counts, now)
 

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from ..db.inserts import insert_absent
@@ -43,7 +43,23 @@ RESENDABLE = (
 WORKER_DIED = "the worker stopped before the gateway's answer was recorded"
 OPTED_OUT = "the number opted out"
 
+#: The age at which a claim is renewed for a call. Until then, what is left of it must be longer
+#: than a call that was prepared may take.
+RENEWED_AFTER = timedelta(seconds=10)
+
 _MAX_CAUSE = 191
+
+_LOCK = (
+    select(MESSAGES.c.id, MESSAGES.c.claim)
+    .where(MESSAGES.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(MESSAGES.c.id)
+    .with_for_update()
+)
+_RENEW = (
+    update(MESSAGES)
+    .where(MESSAGES.c.id.in_(bindparam("ids", expanding=True)))
+    .values(next_try_at=bindparam("until"))
+)
 
 
 class ClaimLostError(SMSVerifyError):
@@ -89,8 +105,8 @@ class Claim:
 class Outbox:
     """Adds, claims and closes outbox rows.
 
-    :param claim_seconds: how long a claim lasts. It is renewed with each attempt, and must be
-        longer than the deadline of a route.
+    :param claim_seconds: how long a claim lasts. It is renewed for an attempt, and must be longer
+        than the deadline of a route.
     """
 
     def __init__(self, ledger: Ledger, *, claim_seconds: float) -> None:
@@ -233,19 +249,25 @@ class Outbox:
         if result.rowcount != 1:
             raise ClaimLostError("another worker has taken the message")
 
-    def hold_all(self, session: Session, tokens: Mapping[str, str]) -> set[str]:
-        """Renew the claims of several rows, and return the ids of those that are still held.
+    def lock(self, session: Session, ids: Sequence[str]) -> Mapping[str, str | None]:
+        """Lock rows until the end of the transaction, in the order in which all lock them.
 
-        :param tokens: id of a row → the token under which it was claimed.
+        :returns: id of a row → the token under which it is claimed.
         """
-        until = self._ledger.clock() + self._claim_duration
-        connection, row = session.connection(), MESSAGES.c
-        connection.execute(
-            update(MESSAGES).where(row.id.in_(tokens), row.claim.in_(set(tokens.values()))),
-            {"next_try_at": until},
-        )
-        held = connection.execute(select(row.id, row.claim).where(row.id.in_(tokens)))
-        return {found.id for found in held if found.claim == tokens[found.id]}
+        rows = session.connection().execute(_LOCK, {"ids": ids})
+        return {row.id: row.claim for row in rows}
+
+    def renew(self, session: Session, messages: Iterable[Message]) -> None:
+        """Renew the claims of locked rows that were claimed more than `RENEWED_AFTER` ago."""
+        now = self._ledger.clock()
+        latest = now + self._claim_duration - RENEWED_AFTER
+        old = [
+            message.id
+            for message in messages
+            if message.next_try_at is None or message.next_try_at < latest
+        ]
+        if old:
+            session.connection().execute(_RENEW, {"ids": old, "until": now + self._claim_duration})
 
     def release(self, claim: Claim, messages: Iterable[Message]) -> None:
         """Give back rows that were claimed and not sent."""

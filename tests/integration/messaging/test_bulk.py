@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,9 +30,11 @@ from parallel import race
 from sqlalchemy import select
 
 from flask_smsverify import signals
-from flask_smsverify.db.models import Attempt, Batch
+from flask_smsverify.db.models import Attempt, Batch, Message
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Rejected, TextRefused, Unavailable, Unknown
+from flask_smsverify.messaging.claim_pool import ClaimPool
+from flask_smsverify.messaging.outbox import Claim
 from flask_smsverify.senders.base import (
     Capability,
     DeliveryReport,
@@ -366,7 +368,7 @@ def test_a_worker_that_is_stopped_while_its_gateway_hangs_gives_back_what_was_no
         wait_until(lambda: len(attempts(app)) == 3)
         stop.set()
         # The texts of the third thread are free before the others are abandoned.
-        wait_until(lambda: Counter(m.state for m in messages(app))["waiting"] > 0)
+        wait_until(lambda: "waiting" in states_of_failed_attempts(app))
         assert queue.abandon() == 2
     assert failed == [], "nothing has failed"
     assert Counter(m.state for m in messages(app)) == {"waiting": 28, "unknown": 2}
@@ -419,18 +421,72 @@ def test_a_process_that_is_forked_during_a_bulk_send_sends_its_own_batches(
     send(app, numbers(10))
     queue = state_of(app).queues[1]
     gateway.is_released.set()
-    with queue._write._lock, queue._claiming, queue._lock:  # as other threads hold them
-        queue._held.add("a claim of the parent")
+    queue._pool = pool = ClaimPool(
+        lambda _size: Claim("of the parent", 1, [Message(id="1")]),
+        lambda _claim: None,
+        threads=1,
+        largest=1,
+    )
+    pool.take(1)
+    with queue._write._lock, pool._lock:  # as other threads hold them
         child = os.fork()
         if child == 0:
             status = 2
             try:
-                has_claims = bool(queue._held)
+                has_claims = queue._pool is not None
                 status = int(has_claims or queue.send_due(threading.Event()) != 10)
             finally:
                 os._exit(status)
     _, ended = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(ended) == 0
+
+
+def test_a_claim_is_renewed_for_a_call_when_ten_seconds_are_over(app: Flask) -> None:
+    start = datetime.now(UTC)
+    set_time(app, start)
+    batch = send(app, numbers(1))
+    state = state_of(app)
+    [claimed] = state.outbox.claim(Message.BULK, 1, batch_id=batch.id).messages
+
+    def end_of_claim(seconds: int) -> datetime | None:
+        set_time(app, start, seconds=seconds)
+        state.ledger.run(lambda session: state.outbox.renew(session, [claimed]))
+        [message] = messages(app)
+        return message.next_try_at
+
+    assert end_of_claim(9) == claimed.next_try_at
+    assert end_of_claim(11) == claimed.next_try_at + timedelta(seconds=11)
+
+
+def test_a_worker_whose_claims_have_ended_sends_only_what_it_is_sending(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    slow, gateway = holding_site(make_app, sqlite, in_flight=1)
+    start = datetime.now(UTC)
+    set_time(slow, start)
+    batch = send(slow, numbers(12))
+    worker = threading.Thread(target=state_of(slow).queues[1].send_due, args=(threading.Event(),))
+    worker.start()
+    assert gateway.called.acquire(timeout=60)
+    wait_until(lambda: len(attempts(slow)) == 2)  # the other thread has prepared its call
+    other = make_app(sqlite, SMSVERIFY_SENDERS=MEMORY)
+    without_inline_workers(other)
+    set_time(other, start, minutes=2)
+    run_due(other)
+    taken = {message.to for message in memory_of(other).messages}
+    gateway.is_released.set()
+    worker.join(60)
+    assert len(taken) == 10
+    assert {message.to for message in gateway.messages}.isdisjoint(taken)
+    assert len(gateway.messages) == 2
+    assert Counter(message.state for message in messages(other)) == {"sent": 12}
+    assert reload(other, batch).sent == 12
+
+
+def states_of_failed_attempts(app: Flask) -> set[str]:
+    """Return the states of the messages with a failed attempt."""
+    failed = {attempt.message_id for attempt in attempts(app) if attempt.state == Attempt.FAILED}
+    return {message.state for message in messages(app) if message.id in failed}
 
 
 def attempts(app: Flask) -> list[Attempt]:

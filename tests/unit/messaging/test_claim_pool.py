@@ -1,0 +1,136 @@
+"""Rows that one worker claims for several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from flask_smsverify.db.models import Message
+from flask_smsverify.messaging.claim_pool import ClaimPool
+from flask_smsverify.messaging.outbox import Claim
+
+#: Seconds for what always comes, however slow the machine is.
+PATIENCE = 60
+
+
+class Table:
+    """Rows that are claimed in order, up to `largest` by one claim.
+
+    :param closed: rows that a claim finds and closes.
+    """
+
+    def __init__(self, rows: int, closed: Iterable[int] = ()) -> None:
+        self.left = [Message(id=str(number)) for number in range(rows)]
+        self.closed = {str(number) for number in closed}
+        self.sizes: list[int] = []
+        self.released: list[str] = []
+        self.is_paused = False
+
+    def claim(self, size: int) -> Claim | None:
+        self.sizes.append(size)
+        if self.is_paused:
+            return None
+        found, self.left = self.left[:size], self.left[size:]
+        kept = [message for message in found if message.id not in self.closed]
+        return Claim(f"claim {len(self.sizes)}", len(found), kept)
+
+    def release(self, claim: Claim) -> None:
+        self.released += ids(claim)
+
+
+def pool_of(table: Table, *, threads: int = 4, largest: int = 100) -> ClaimPool:
+    return ClaimPool(table.claim, table.release, threads=threads, largest=largest)
+
+
+def ids(claim: Claim | None) -> Sequence[str]:
+    assert claim is not None
+    return [message.id for message in claim.messages]
+
+
+def test_one_claim_has_rows_for_every_thread() -> None:
+    table = Table(40)
+    pool = pool_of(table)
+    assert ids(pool.take(5)) == ["0", "1", "2", "3", "4"]
+    assert ids(pool.take(5)) == ["5", "6", "7", "8", "9"]
+    assert table.sizes == [20]
+
+
+def test_a_claim_is_not_larger_than_allowed_unless_one_portion_is() -> None:
+    table = Table(1000)
+    pool = pool_of(table, largest=100)
+    assert len(ids(pool.take(60))) == 60
+    assert len(ids(pool.take(300))) == 40
+    assert len(ids(pool.take(300))) == 300
+    assert table.sizes[0] == 100
+    assert set(table.sizes[1:]) == {300}
+
+
+def test_every_row_is_handed_out_once_and_then_there_are_no_more() -> None:
+    table = Table(23)
+    pool = pool_of(table)
+    taken: list[str] = []
+    while (portion := pool.take(3)) is not None:
+        taken += ids(portion)
+    assert taken == [str(number) for number in range(23)]
+    calls = len(table.sizes)
+    assert pool.take(3) is None
+    assert len(table.sizes) == calls
+
+
+def test_rows_that_a_claim_closes_do_not_end_the_batch() -> None:
+    pool = pool_of(Table(9, closed=range(4)), threads=1)
+    assert ids(pool.take(4)) == ["4", "5", "6", "7"]
+
+
+def test_the_next_rows_are_claimed_while_other_threads_take_what_is_left() -> None:
+    table = Table(40)
+    pool = pool_of(table)
+    for _ in range(2):
+        pool.take(5)  # ten of twenty are left
+    may_claim, has_begun = threading.Event(), threading.Event()
+    claim = table.claim
+
+    def wait(size: int) -> Claim | None:
+        has_begun.set()
+        assert may_claim.wait(PATIENCE)
+        return claim(size)
+
+    pool._claim = wait
+    results: list[Sequence[str]] = []
+    claiming = threading.Thread(target=lambda: results.append(ids(pool.take(5))))
+    claiming.start()
+    assert has_begun.wait(PATIENCE)
+    assert ids(pool.take(5)) == ["15", "16", "17", "18", "19"]
+    waiting = threading.Thread(target=lambda: results.append(ids(pool.take(5))))
+    waiting.start()
+    may_claim.set()
+    for thread in (claiming, waiting):
+        thread.join(PATIENCE)
+    assert sorted(results) == [
+        ["10", "11", "12", "13", "14"],
+        ["20", "21", "22", "23", "24"],
+    ]
+
+
+def test_where_a_batch_is_paused_the_rows_that_wait_are_given_back() -> None:
+    table = Table(60)
+    pool = pool_of(table)
+    pool.take(5)
+    table.is_paused = True
+    pool.take(5)
+    assert ids(pool.take(5)) == ["10", "11", "12", "13", "14"]
+    assert table.released == ["15", "16", "17", "18", "19"]
+    assert pool.take(5) is None
+
+
+def test_closing_gives_back_what_no_thread_has_taken() -> None:
+    table = Table(40)
+    pool = pool_of(table)
+    portion = pool.take(5)
+    pool.close()
+    assert table.released == [str(number) for number in range(5, 20)]
+    assert pool.take(5) is None
+    assert portion is not None
+    assert pool.tokens() == [portion.token]
+    pool.done(portion)
+    assert pool.tokens() == []
