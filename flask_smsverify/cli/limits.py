@@ -56,9 +56,8 @@ def limits(
             f"{scopes[-1].name}. The limits are {_names(scopes)}."
         )
     scopes = _named(scopes, names)
-    rows = [("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT")]
-    rows += [_row(usage) for usage in state.limits.usage(scopes, state.clock())]
-    print_table(rows)
+    rows = map(_row, state.limits.usage(scopes, state.clock()))
+    print_table(("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT"), rows)
     if reset and (yes or click.confirm("Reset these limits?")):
         state.limits.reset(scopes)
         click.echo("reset")

@@ -15,7 +15,7 @@ WIDTH = 80
 
 def print_lines(*lines: tuple[str, str], indent: int = 0) -> None:
     """Print names and values below each other, wrapped."""
-    width = max(len(name) for name, _ in lines) + 2
+    width = max((len(name) for name, _ in lines), default=0) + 2
     for name, value in lines:
         head = " " * indent + f"{name}:".ljust(width)
         text = textwrap.fill(
@@ -28,10 +28,10 @@ def print_lines(*lines: tuple[str, str], indent: int = 0) -> None:
         click.echo(text)
 
 
-def print_table(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows with aligned columns."""
-    table = list(rows)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows with aligned columns below their names."""
+    table = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())

@@ -37,4 +37,4 @@ def purge_command(older_than: timedelta) -> None:
     windows = [limit.seconds for limits in state.settings.limits.values() for limit in limits]
     longest = timedelta(seconds=max(windows, default=0))
     deleted = purge(state.ledger, older_than, longest_limit=longest)
-    print_table([("TABLE", "DELETED"), *((name, str(count)) for name, count in deleted.items())])
+    print_table(("TABLE", "DELETED"), ((name, str(count)) for name, count in deleted.items()))

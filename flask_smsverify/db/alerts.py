@@ -10,12 +10,13 @@ from .ledger import Ledger
 from .models import Alert
 
 
-def claim_alert(ledger: Ledger, name: str, repeat_after: timedelta) -> bool:
-    """Return whether an alert is due, and record that it is sent now.
+def take_alert(ledger: Ledger, name: str, repeat_after: timedelta) -> bool:
+    """Return whether an alert is due, and record it, so that it is not due again for some time.
 
-    Of several processes that claim the same alert at once, one gets `True`.
+    Of several processes that ask for the same alert at once, one gets `True`.
 
     :param name: at most 64 ASCII characters.
+    :param repeat_after: for how long the alert is not due again.
     :raises StoreUnavailable: nothing was recorded.
     """
 

@@ -121,7 +121,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def read_refusal(error: Exception) -> Refusal:
-    """Return what a database error about a row says.
+    """Return why the database refused a row.
 
     PostgreSQL has fields for it. The texts of SQLite and MariaDB are stable and documented.
     """

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from ..db.alerts import claim_alert
+from ..db.alerts import take_alert
 from ..db.ledger import Ledger
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
@@ -89,7 +89,7 @@ class Notifier:
         self._background.submit(self._report_failed_text, event)
 
     def _report_failed_text(self, event: str) -> None:
-        if claim_alert(self._ledger, f"text {event}", _REPEAT_FAILED_TEXT):
+        if take_alert(self._ledger, f"text {event}", _REPEAT_FAILED_TEXT):
             self._notify_staff("text.failed", {"text_name": event})
 
     def _notify_staff(self, event: str, values: dict[str, str]) -> None:

@@ -33,18 +33,24 @@ _LOOK_SECONDS = 0.5
 
 
 class Queue(Protocol):
-    """One kind of messages in the outbox."""
+    """What a worker empties: one kind of messages in the outbox, or tasks for a broker."""
 
     name: str
 
     def send_due(self, stop: threading.Event) -> int:
-        """Send what is due, until nothing is or the event is set."""
+        """Send what is due, until nothing is or the event is set.
+
+        :returns: how many messages were taken.
+        """
 
     def next_due(self) -> datetime | None:
         """Return when to look again; None where nothing waits."""
 
     def abandon(self) -> int:
-        """Record what threads that cannot be waited for leave behind."""
+        """Record what threads that cannot be waited for leave behind.
+
+        :returns: of how many messages it is unknown whether they were sent.
+        """
 
 
 def run_in_threads(count: int, work: Callable[[], int]) -> int:

@@ -322,7 +322,7 @@ class Sender:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What this sender supports with its options."""
+        """What this sender supports with its options. The routes read it once, at start."""
         return frozenset()
 
     # --- sending ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ class SentMessage:
     """A message that was sent.
 
     :param to: E.164.
-    :param text: the whole text, also of a call, which would read out the code alone.
+    :param text: the whole text, for a call too, although a real one reads out the code only.
     :param code: None for an ordinary text.
     """
 

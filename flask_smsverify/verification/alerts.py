@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from .. import signals
-from ..db.alerts import claim_alert
+from ..db.alerts import take_alert
 from ..db.ledger import Ledger
 from ..errors import StoreUnavailable
 from ..limits.usage import Reached
@@ -49,7 +49,7 @@ class LimitAlerts:
     def _is_first(self, scope: str, part: str, seconds: int) -> bool:
         name = f"limit {scope} {part} {seconds}"
         try:
-            return claim_alert(self._ledger, name, timedelta(seconds=seconds))
+            return take_alert(self._ledger, name, timedelta(seconds=seconds))
         except StoreUnavailable:
             log.exception(
                 "it is unknown whether the limit %r was reported before",

@@ -26,6 +26,7 @@ from hostapp import TextUser, UuidUser, db
 from sqlalchemy import String
 
 import flask_smsverify
+from flask_smsverify.cli.output import print_lines, print_table
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.senders.base import Capability, Credit, Sender
 from flask_smsverify.simulator import Simulator, running
@@ -223,6 +224,18 @@ def test_a_sender_whose_credit_is_low_can_send_and_is_reported(
 def test_low_credit_must_be_a_number(odd_shop: Callable[..., Flask], value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"SENDERS\['few'\]: low_credit must be a number"):
         odd_shop(few={"left": 1, "low_credit": value})
+
+
+# --- output -----------------------------------------------------------------------------------
+
+
+def test_a_table_without_rows_is_its_head(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("TABLE", "DELETED"), [])
+    print_table(("TABLE", "DELETED"), [("smsverify_challenge", "12")])
+    print_lines()
+    assert capsys.readouterr().out == (
+        "TABLE  DELETED\nTABLE                DELETED\nsmsverify_challenge  12\n"
+    )
 
 
 # --- simulator --------------------------------------------------------------------------------

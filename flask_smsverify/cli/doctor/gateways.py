@@ -1,4 +1,4 @@
-"""Checks of the senders: does each gateway answer, and is there credit?"""
+"""Checks of the senders: credentials, credit and webhooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .finding import Check, Finding
 
 
 def check_gateways(state: AppState) -> Iterator[Finding]:
-    """Ask every sender for its credit. Nothing is sent."""
+    """Senders that report credit are asked for it. Gateways that call a webhook need one."""
     for sender, health in check_all(state):
         text = f"{sender.name} ({sender.gateway}): {health.state}"
         yield Finding("ok" if health.is_ok else "error", "sender", text)

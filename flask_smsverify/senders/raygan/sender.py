@@ -204,7 +204,10 @@ class Raygan(Sender):
         return Receipt(to, DeliveryState.SENT, f"code:{number}")
 
     def check_native_code(self, to: str, code: str) -> bool:
-        """Return Raygan's verdict. Raygan knows no purpose, and may accept a code twice."""
+        """Return whether Raygan accepts the code. It knows no purpose, and may accept a code twice.
+
+        :raises SenderError: Raygan gave no answer.
+        """
         self._require_native_codes()
         return self.client.check_send_code(to, code)
 

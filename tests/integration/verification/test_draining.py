@@ -416,7 +416,7 @@ def test_a_send_succeeds_even_if_the_staff_cannot_be_notified(
     def down(*_: object) -> bool:
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(alerts, "claim_alert", down)
+    monkeypatch.setattr(alerts, "take_alert", down)
     challenge = flow.start()
     assert flow.check(challenge, flow.memory.last.code or "").verified_at
 
