@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fnmatch
 import functools
 import inspect
 from collections.abc import Callable, Iterable
@@ -28,7 +27,7 @@ from . import request_cache
 from .db.errors import explain_missing_tables
 from .db.models import Challenge, Verification
 from .errors import ConfigurationError
-from .open_endpoints import is_login_or_logout, is_own, is_static, matches
+from .open_endpoints import is_login_or_logout, is_own, is_static, matches, unmatched
 from .state import AppState, get_state
 from .users import current_user, is_logged_in
 from .verification.policy import Decision, Status
@@ -448,11 +447,11 @@ def _refuse_unmatched_patterns(app: Flask, state: AppState) -> None:
     :raises ConfigurationError: at every request, until the pattern matches.
     """
     for area, patterns in state.live.current.areas.items():
-        for pattern in () if isinstance(patterns, bool) else patterns:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in app.view_functions):
-                near = difflib.get_close_matches(pattern, app.view_functions, n=1, cutoff=0.5)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigurationError(
-                    f"SMSVERIFY_AREAS[{area!r}]: no endpoint matches {pattern!r}.{hint} A view of "
-                    "a nested blueprint has the names of both, as in 'parent.child.view'."
-                )
+        named = () if isinstance(patterns, bool) else patterns
+        for pattern in unmatched(named, app.view_functions):
+            near = difflib.get_close_matches(pattern, app.view_functions, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigurationError(
+                f"SMSVERIFY_AREAS[{area!r}]: no endpoint matches {pattern!r}.{hint} A view of "
+                "a nested blueprint has the names of both, as in 'parent.child.view'."
+            )

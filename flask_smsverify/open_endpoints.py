@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
 from flask import Flask, request
@@ -40,6 +40,15 @@ def is_static(app: Flask, endpoint: str) -> bool:
 def matches(endpoint: str, patterns: Iterable[str]) -> bool:
     """Return whether an endpoint is one of these, in which `*` matches any text."""
     return any(fnmatch.fnmatchcase(endpoint, pattern) for pattern in patterns)
+
+
+def unmatched(patterns: Iterable[str], endpoints: Collection[str]) -> list[str]:
+    """Return the patterns that match no endpoint."""
+    return [
+        pattern
+        for pattern in patterns
+        if not any(fnmatch.fnmatchcase(endpoint, pattern) for endpoint in endpoints)
+    ]
 
 
 def is_login_or_logout(app: Flask, endpoint: str) -> bool:

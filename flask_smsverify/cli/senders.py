@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from decimal import Decimal
 
 import click
 
-from ..errors import Misconfigured, SenderError, Unavailable
-from ..senders.base import Capability, Sender
-from ..senders.deadline import deadline
+from ..delivery.health import Health, check_all
+from ..senders.base import Capability, Credit, Sender
 from ..senders.registry import low_credits
 from ..state import AppState, get_state
 from .group import smsverify
@@ -30,15 +25,6 @@ _CAPABILITIES: Mapping[Capability, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What a sender answered when it was asked for its credit."""
-
-    is_ok: bool
-    state: str
-    credit: str = "unknown"
-
-
 @smsverify.command("senders")
 @click.pass_context
 def senders(context: click.Context) -> None:
@@ -49,54 +35,38 @@ def senders(context: click.Context) -> None:
     state = get_state()
     if state.settings.simulator_url:
         click.echo(f"SMSVERIFY_SIMULATOR_URL is set: checking {state.settings.simulator_url}\n")
-    results = check_all(state)
+    results = check_senders(state)
     for sender, health in results:
         _print(state, sender, health)
-    if not all(health.is_ok for _, health in results):
+    if not all(health.can_send for _, health in results):
         context.exit(1)
 
 
-def check_all(state: AppState) -> list[tuple[Sender, Health]]:
+def check_senders(state: AppState) -> list[tuple[Sender, Health]]:
     """Ask every sender for its credit, all at once."""
-    configured = list(state.delivery.routes.senders.values())
+    senders = list(state.delivery.routes.senders.values())
     low = low_credits(state.settings.senders)
-
-    def check(sender: Sender) -> Health:
-        with deadline(state.settings.send_deadline):
-            return _check(sender, low.get(sender.name, Decimal(0)))
-
-    with ThreadPoolExecutor(len(configured) or 1) as threads:
-        return list(zip(configured, threads.map(check, configured), strict=True))
+    results = check_all(senders, state.settings.send_deadline, low_credit=low)
+    return list(zip(senders, results, strict=True))
 
 
-def _check(sender: Sender, low: Decimal) -> Health:
-    if Capability.CREDIT not in sender.capabilities:
-        return Health(True, "not checked: it does not report credit")
-    started = time.monotonic()
-    try:
-        credit = sender.credit()
-    except SenderError as error:
-        return Health(False, _describe_error(error))
-    except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
-        return Health(False, f"its code raised {type(error).__name__}")
-    milliseconds = (time.monotonic() - started) * 1000
-    left = f"{format_amount(credit.amount)} {credit.currency or ''}".strip()
-    if credit.amount <= 0:
-        # Some gateways answer unknown credentials with a credit of 0.
-        return Health(False, "no credit left; if that is wrong, check the credentials", left)
-    if credit.amount < low:
-        return Health(True, f"credit is low: less than {format_amount(low)}", left)
-    return Health(True, f"ok, responded in {milliseconds:.0f} ms", left)
-
-
-def _describe_error(error: SenderError) -> str:
-    if isinstance(error, Misconfigured):
-        kind = "misconfigured"
-    elif not isinstance(error, Unavailable):
-        kind = "unclear"
-    else:
-        kind = "refused" if error.written else "not reachable"
-    return f"{kind}: {error.reason}" + (f" (code {error.code})" if error.code else "")
+def describe(state: AppState, sender: Sender, health: Health) -> str:
+    """Return the result of a check in words."""
+    match health.state:
+        case "ok":
+            return f"ok, responded in {health.seconds * 1000:.0f} ms"
+        case "low_credit":
+            least = low_credits(state.settings.senders)[sender.name]
+            return f"credit is low: less than {format_amount(least)}"
+        case "no_credit":
+            # Some gateways answer unknown credentials with a credit of 0.
+            return "no credit left; if that is wrong, check the credentials"
+        case "unchecked":
+            return "not checked: it does not report credit"
+        case "broken":
+            return f"its code raised {health.reason}"
+    kind = "not reachable" if health.state == "unreachable" else health.state
+    return f"{kind}: {health.reason}" + (f" (code {health.code})" if health.code else "")
 
 
 def _print(state: AppState, sender: Sender, health: Health) -> None:
@@ -109,13 +79,20 @@ def _print(state: AppState, sender: Sender, health: Health) -> None:
     can = [label for key, label in _CAPABILITIES.items() if key in sender.capabilities]
     click.echo(f"{sender.name} ({sender.gateway})")
     print_lines(
-        ("state", health.state),
-        ("credit", health.credit),
+        ("state", describe(state, sender, health)),
+        *([("advice", health.advice)] if health.advice else []),
+        ("credit", _describe_credit(health.credit)),
         ("routes", ", ".join(positions) or "none, so it is not used"),
         ("can", ", ".join(can)),
         *([("webhook", _webhook(state, sender))] if sender.push_methods else []),
         indent=2,
     )
+
+
+def _describe_credit(credit: Credit | None) -> str:
+    if credit is None:
+        return "unknown"
+    return f"{format_amount(credit.amount)} {credit.currency or ''}".strip()
 
 
 def _webhook(state: AppState, sender: Sender) -> str:

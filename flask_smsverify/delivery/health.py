@@ -47,15 +47,23 @@ class Health:
     :param state: `ok`; `low_credit`; `no_credit`; `unreachable`: no answer came; `refused`: an
         error came; `misconfigured`; `unclear`: an answer that the sender cannot read; `broken`: the
         sender's code raised something else; `unchecked`: it does not report credit.
+    :param seconds: how long the answer took.
     :param reason: what the error says; empty without one.
+    :param code: the gateway's code of the error.
     :param advice: what to do about it.
     """
 
     state: State
     credit: Credit | None = None
-    seconds: float | None = None
+    seconds: float = 0.0
     reason: str = ""
+    code: str | None = None
     advice: str = ""
+
+    @property
+    def can_send(self) -> bool:
+        """Whether nothing is known that keeps the sender from sending."""
+        return self.state in ("ok", "low_credit", "unchecked")
 
     @property
     def is_reachable(self) -> bool | None:
@@ -78,7 +86,9 @@ def check(sender: Sender, seconds: float, *, low_credit: Decimal = Decimal(0)) -
         with deadline(seconds):
             credit = sender.credit()
     except SenderError as error:
-        return Health(_state_of(error), reason=error.reason, advice=error.advice or "")
+        return Health(
+            _state_of(error), reason=error.reason, code=error.code, advice=error.advice or ""
+        )
     except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
         # Without the message, which may hold anything.
         log.error(  # noqa: TRY400 -- see above
@@ -92,6 +102,24 @@ def check(sender: Sender, seconds: float, *, low_credit: Decimal = Decimal(0)) -
     if credit.amount <= 0:
         return Health("no_credit", credit, took)
     return Health("ok" if credit.amount >= low_credit else "low_credit", credit, took)
+
+
+def check_all(
+    senders: Sequence[Sender], seconds: float, *, low_credit: Mapping[str, Decimal]
+) -> list[Health]:
+    """Ask senders for their credit at the same time.
+
+    :param seconds: the deadline of each check.
+    :param low_credit: sender → the credit below which it is `low_credit`.
+    """
+    if not senders:
+        return []
+
+    def check_one(sender: Sender) -> Health:
+        return check(sender, seconds, low_credit=low_credit.get(sender.name, Decimal(0)))
+
+    with ThreadPoolExecutor(min(len(senders), _MAX_THREADS)) as threads:
+        return list(threads.map(check_one, senders))
 
 
 def _state_of(error: SenderError) -> State:
@@ -136,16 +164,10 @@ class HealthChecks:
         with self._lock:  # a second reader waits for the answers instead of asking as well
             now = self._monotonic()
             due = [sender for sender in senders if again or self._is_due(sender.name, now)]
-            if due:
-                with ThreadPoolExecutor(min(len(due), _MAX_THREADS)) as threads:
-                    results = list(threads.map(self._check, due))
-                for sender, health in zip(due, results, strict=True):
-                    self._results[sender.name] = (self._monotonic(), health)
+            results = check_all(due, self._seconds, low_credit=self._low_credit)
+            for sender, health in zip(due, results, strict=True):
+                self._results[sender.name] = (self._monotonic(), health)
             return {sender.name: self._results[sender.name][1] for sender in senders}
-
-    def _check(self, sender: Sender) -> Health:
-        low_credit = self._low_credit.get(sender.name, Decimal(0))
-        return check(sender, self._seconds, low_credit=low_credit)
 
     def _is_due(self, name: str, now: float) -> bool:
         found = self._results.get(name)

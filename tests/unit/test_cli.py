@@ -117,6 +117,8 @@ def test_senders_names_the_fault_and_exits_with_1(shop: Flask, simulator: Simula
         simulator.fault(gateway, fault)
         output = run(shop, "senders", ends=1)
         assert state in block(output, name)["state"], (gateway, fault)
+        is_error = "no credit" not in state and state != "check the credentials"
+        assert ("advice" in block(output, name)) is is_error, (gateway, fault)
         others = [sender for sender in SENDERS if sender != name]
         assert all(block(output, other)["state"].startswith("ok") for other in others)
 
@@ -218,6 +220,9 @@ def test_a_sender_whose_credit_is_low_can_send_and_is_reported(
     assert block(output, "few")["state"] == "credit is low: less than 5,000"
     assert block(output, "few")["credit"] == "4,999 IRR"
     assert block(output, "enough")["state"].startswith("ok, ")
+    found = run(app, "doctor", ends=1)  # no sender sends codes
+    assert "warning  sender: few (odd): credit is low: less than 5,000\n" in found
+    assert "ok       sender: enough (odd): ok, " in found
 
 
 @pytest.mark.parametrize("value", ["5000", -1, True, None])

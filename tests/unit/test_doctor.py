@@ -92,20 +92,26 @@ def test_an_app_that_is_ready_for_production_has_no_problem(
     [
         ({"SECRET_KEY": "change-me-please-change-me"}, ["error SECRET_KEY"]),
         ({"SECRET_KEY": "short"}, ["error SECRET_KEY"]),
-        ({"SMSVERIFY_SENDERS": {}}, ["error SENDERS: is empty"]),
+        ({"SMSVERIFY_SENDERS": {}}, ["error SMSVERIFY_SENDERS: is empty"]),
         (
             {"SMSVERIFY_SENDERS": {**SENDERS, "log": {"gateway": "console"}}},
-            ["error SENDERS: 'log' only"],
+            ["error SMSVERIFY_SENDERS: 'log' only"],
         ),
-        ({"SMSVERIFY_SENDERS": {"main": SENDERS["main"]}}, ["warning ROUTES: one sender"]),
-        ({"SMSVERIFY_SIMULATOR_URL": "http://127.0.0.1:9"}, ["error SIMULATOR_URL"]),
-        ({"SMSVERIFY_TEST_NUMBERS": {"09120000000": "123456"}}, ["error TEST_NUMBERS"]),
-        ({"SMSVERIFY_SITE_NAME": None}, ["warning SITE_NAME: is not set"]),
+        (
+            {"SMSVERIFY_SENDERS": {"main": SENDERS["main"]}},
+            ["warning SMSVERIFY_ROUTES: one sender"],
+        ),
+        ({"SMSVERIFY_SIMULATOR_URL": "http://127.0.0.1:9"}, ["error SMSVERIFY_SIMULATOR_URL"]),
+        ({"SMSVERIFY_TEST_NUMBERS": {"09120000000": "123456"}}, ["error SMSVERIFY_TEST_NUMBERS"]),
+        ({"SMSVERIFY_SITE_NAME": None}, ["warning SMSVERIFY_SITE_NAME: is not set"]),
         ({"SERVER_NAME": None}, ["warning host: none is configured"]),
-        ({"SMSVERIFY_LIMITS": {"site": None}}, ["warning LIMITS: no limit for site"]),
-        ({"SMSVERIFY_AREAS": {"a": ["shop.*"]}}, ["error AREAS: 'a': no endpoint matches"]),
-        ({"SMSVERIFY_AREAS": {"a": False}}, ["warning AREAS: 'a' is off"]),
-        ({"SMSVERIFY_OPEN_ENDPOINTS": ["hlep"]}, ["warning OPEN_ENDPOINTS: no endpoint"]),
+        ({"SMSVERIFY_LIMITS": {"site": None}}, ["warning SMSVERIFY_LIMITS: no limit for site"]),
+        (
+            {"SMSVERIFY_AREAS": {"a": ["shop.*"]}},
+            ["error SMSVERIFY_AREAS: 'a': no endpoint matches"],
+        ),
+        ({"SMSVERIFY_AREAS": {"a": False}}, ["warning SMSVERIFY_AREAS: 'a' is off"]),
+        ({"SMSVERIFY_OPEN_ENDPOINTS": ["hlep"]}, ["warning SMSVERIFY_OPEN_ENDPOINTS: no endpoint"]),
         ({"WTF_CSRF_ENABLED": False}, ["error csrf"]),
         ({"LOGIN_DISABLED": True}, ["error LOGIN_DISABLED"]),
         ({"SESSION_COOKIE_SECURE": False}, ["warning session: set SESSION_COOKIE_SECURE"]),
@@ -303,7 +309,7 @@ def test_the_command_prints_a_line_each_and_exits_with_1_for_an_error(
 ) -> None:
     app = make_host(SMSVERIFY_SIMULATOR_URL=simulator.url)
     output = run(app, ends=1)
-    assert "error    SIMULATOR_URL: is set" in output
+    assert "error    SMSVERIFY_SIMULATOR_URL: is set" in output
     assert "ok       sender: main (raygan): ok, responded in" in output
     assert "ok       sender: second (melipayamak): ok, responded in" in output
     simulator.fault("raygan", "no_credit")

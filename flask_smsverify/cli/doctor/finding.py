@@ -8,6 +8,8 @@ from typing import Literal
 
 from ...state import AppState
 
+Level = Literal["ok", "warning", "error"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -18,7 +20,7 @@ class Finding:
     :param text: what was found and, unless it is good, what to do about it.
     """
 
-    level: Literal["ok", "warning", "error"]
+    level: Level
     subject: str
     text: str
 

@@ -12,7 +12,7 @@ from flask_wtf import CSRFProtect
 from jinja2 import Environment, TemplateError, nodes
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ...open_endpoints import matches
+from ...open_endpoints import unmatched
 from ...state import AppState
 from .finding import Check, Finding
 
@@ -55,11 +55,7 @@ def check_exceptions(state: AppState) -> Iterator[Finding]:
     for owner, functions in state.app.before_request_funcs.items():
         inner = {name.removeprefix(f"{owner}.") for name in names} if owner else set()
         for function in functions:
-            unknown = [
-                pattern
-                for pattern in getattr(function, "smsverify_except", ())
-                if not any(matches(name, [pattern]) for name in names | inner)
-            ]
+            unknown = unmatched(getattr(function, "smsverify_except", ()), names | inner)
             if unknown:
                 yield Finding(
                     "warning",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...open_endpoints import is_named_login_or_logout, is_own, matches
+from ...open_endpoints import is_named_login_or_logout, is_own, unmatched
 from ...state import AppState
 from .finding import Check, Finding
 
@@ -40,23 +40,26 @@ def check_development_settings(state: AppState) -> Iterator[Finding]:
     if settings.simulator_url and not settings.senders:
         yield Finding(
             "error",
-            "SIMULATOR_URL",
-            "has no effect, because SENDERS is empty: codes are printed to the console",
+            "SMSVERIFY_SIMULATOR_URL",
+            "has no effect, because SMSVERIFY_SENDERS is empty: codes are printed to the console",
         )
     if settings.simulator_url:
         yield Finding(
-            "error", "SIMULATOR_URL", "is set: the app does not start in production. Remove it"
+            "error",
+            "SMSVERIFY_SIMULATOR_URL",
+            "is set: the app does not start in production. Remove it",
         )
     if settings.test_numbers and settings.test_numbers_until is None:
         yield Finding(
             "error",
-            "TEST_NUMBERS",
-            "is set: the app does not start in production. Remove it, or set TEST_NUMBERS_UNTIL",
+            "SMSVERIFY_TEST_NUMBERS",
+            "is set: the app does not start in production. Remove it, or set "
+            "SMSVERIFY_TEST_NUMBERS_UNTIL",
         )
     elif settings.test_numbers:
         yield Finding(
             "warning",
-            "TEST_NUMBERS",
+            "SMSVERIFY_TEST_NUMBERS",
             f"anybody can prove these numbers until {settings.test_numbers_until}",
         )
     if config.get("LOGIN_DISABLED"):
@@ -69,12 +72,12 @@ def check_texts(state: AppState) -> Iterator[Finding]:
     if settings.site_name is None:
         yield Finding(
             "warning",
-            "SITE_NAME",
+            "SMSVERIFY_SITE_NAME",
             f"is not set: texts and pages call the site {app.name!r}, the app's import name",
         )
     else:
         names = dict.fromkeys(state.live.current.site_name.values())
-        yield Finding("ok", "SITE_NAME", f"is {', '.join(map(repr, names))}")
+        yield Finding("ok", "SMSVERIFY_SITE_NAME", f"is {', '.join(map(repr, names))}")
     host = settings.pages_host(app.config.get("SERVER_NAME")) or settings.webotp_host
     if host is None:
         yield Finding(
@@ -97,11 +100,11 @@ def check_limits(state: AppState) -> Iterator[Finding]:
     if lifted:
         yield Finding(
             "warning",
-            "LIMITS",
+            "SMSVERIFY_LIMITS",
             f"no limit for {', '.join(lifted)}: attackers can cause costs or guess without end",
         )
     else:
-        yield Finding("ok", "LIMITS", "codes and guesses are limited")
+        yield Finding("ok", "SMSVERIFY_LIMITS", "codes and guesses are limited")
 
 
 def check_areas(state: AppState) -> Iterator[Finding]:
@@ -109,13 +112,14 @@ def check_areas(state: AppState) -> Iterator[Finding]:
     views = state.app.view_functions
     for area, patterns in state.live.current.areas.items():
         if patterns is False:
-            yield Finding("warning", "AREAS", f"{area!r} is off: its views are not guarded")
-        for pattern in () if isinstance(patterns, bool) else patterns:
-            if not any(matches(name, [pattern]) for name in views):
-                yield Finding("error", "AREAS", f"{area!r}: no endpoint matches {pattern!r}")
-    for pattern in state.settings.open_endpoints:
-        if not any(matches(name, [pattern]) for name in views):
-            yield Finding("warning", "OPEN_ENDPOINTS", f"no endpoint matches {pattern!r}")
+            yield Finding(
+                "warning", "SMSVERIFY_AREAS", f"{area!r} is off: its views are not guarded"
+            )
+        for pattern in unmatched(() if isinstance(patterns, bool) else patterns, views):
+            text = f"{area!r}: no endpoint matches {pattern!r}"
+            yield Finding("error", "SMSVERIFY_AREAS", text)
+    for pattern in unmatched(state.settings.open_endpoints, views):
+        yield Finding("warning", "SMSVERIFY_OPEN_ENDPOINTS", f"no endpoint matches {pattern!r}")
     own = sorted(name for name in views if _is_way_out(state, name) and not is_own(name))
     yield Finding(
         "ok",
@@ -136,21 +140,27 @@ def check_senders_are_real(state: AppState) -> Iterator[Finding]:
     senders = state.settings.senders
     if not senders:
         yield Finding(
-            "error", "SENDERS", "is empty: the app does not start in production. Configure a sender"
+            "error",
+            "SMSVERIFY_SENDERS",
+            "is empty: the app does not start in production. Configure a sender",
         )
         return
     for name, options in senders.items():
         if options["gateway"] in _LOCAL_GATEWAYS:
-            yield Finding("error", "SENDERS", f"{name!r} only keeps or prints messages. Remove it")
+            yield Finding(
+                "error", "SMSVERIFY_SENDERS", f"{name!r} only keeps or prints messages. Remove it"
+            )
     if not state.delivery.routes.can("sms"):
-        yield Finding("error", "ROUTES", "no sender sends codes by SMS")
+        yield Finding("error", "SMSVERIFY_ROUTES", "no sender sends codes by SMS")
     elif len(state.delivery.routes.route("sms")) == 1:
         yield Finding(
-            "warning", "ROUTES", "one sender sends codes: none arrive when its gateway is down"
+            "warning",
+            "SMSVERIFY_ROUTES",
+            "one sender sends codes: none arrive when its gateway is down",
         )
     else:
         count = len(state.delivery.routes.route("sms"))
-        yield Finding("ok", "ROUTES", f"{count} senders send codes by SMS")
+        yield Finding("ok", "SMSVERIFY_ROUTES", f"{count} senders send codes by SMS")
 
 
 CHECKS: tuple[Check, ...] = (
