@@ -139,8 +139,8 @@ class MobileChanges:
 
         def work(session: Session, others: list[Verification]) -> MobileChange:
             now = self._ledger.clock()
-            standing = session.get(Verification, user_id, with_for_update=True)
-            if standing is None or not is_proved(standing) or standing.mobile != own:
+            verification = session.get(Verification, user_id, with_for_update=True)
+            if verification is None or not is_proved(verification) or verification.mobile != own:
                 raise NoChallenge("the old number is no longer proved")
             if not self._ownership.has_room_for(claimant, others):
                 raise MobileTaken
@@ -155,7 +155,7 @@ class MobileChanges:
             change = MobileChange(
                 id=secrets.token_hex(16),
                 user_id=user_id,
-                old_mobile=standing.mobile,
+                old_mobile=verification.mobile,
                 new_mobile=proof.mobile,
                 channel=path.channel,
                 sender=path.sender,
@@ -421,11 +421,11 @@ class MobileChanges:
         :raises NoChallenge: the change is no longer open.
         :raises AccountLocked: staff must unlock the account.
         """
-        standing = session.get(Verification, change.user_id, with_for_update=True)
+        verification = session.get(Verification, change.user_id, with_for_update=True)
         locked = session.get(MobileChange, change.id, with_for_update=True)
-        if locked is None or not is_valid(locked, standing, own, now):
+        if locked is None or not is_valid(locked, verification, own, now):
             raise NoChallenge("the change is no longer open")
-        if standing is not None and self._rules.is_locked(standing):
+        if verification is not None and self._rules.is_locked(verification):
             raise AccountLocked
         return locked
 

@@ -46,7 +46,7 @@ from .challenges import Challenges, is_expired, is_void, last_carrier
 from .native import NativeCodes
 from .ownership import Claimant, Granted, Ownership
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
-from .streaks import new_standing
+from .streaks import new_verification
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Guess:
     """A guess within its transaction.
 
     :param key: whose guesses it counts among.
-    :param standing: the account's verification; None without one.
+    :param verification: the account's verification; None without one.
     :param streak: what counts the failures where there is no account.
     """
 
@@ -96,7 +96,7 @@ class Guess:
     typed: str = field(repr=False)
     target: Target
     key: int
-    standing: Verification | None
+    verification: Verification | None
     streak: Streak | None
     row: RowValues = field(repr=False)
 
@@ -297,7 +297,7 @@ class CodeChecker:
             typed,
             target,
             keys.guesses,
-            from_row(session, Verification, row, "standing_"),
+            from_row(session, Verification, row, "verification_"),
             from_row(session, Streak, row, "streak_"),
             row,
         )
@@ -333,7 +333,7 @@ class CodeChecker:
             claimed("mobile_claim").label("mobile_claim"),
             claimed("account_claim").label("account_claim"),
             *labelled(Challenge, "challenge_"),
-            *labelled(Verification, "standing_"),
+            *labelled(Verification, "verification_"),
             *labelled(Streak, "streak_"),
         ).select_from(
             counts.source.outerjoin(Challenge, is_challenge)
@@ -354,7 +354,7 @@ class CodeChecker:
             raise CodeExpired("the user's mobile changed after the code was sent")
         if challenge.state in (Challenge.VERIFIED, Challenge.SUPERSEDED, Challenge.CANCELLED):
             raise NoChallenge("the challenge is no longer open")
-        counted = guess.standing or guess.streak
+        counted = guess.verification or guess.streak
         if counted is not None and self._rules.is_locked(counted):
             raise AccountLocked
         exhausted = challenge.attempts >= self._rules.max_attempts
@@ -433,10 +433,10 @@ class CodeChecker:
         """Return the row that counts the failures in a row, creating it if needed."""
         user_id = guess.challenge.user_id
         if user_id is not None:
-            if guess.standing is None:
-                guess.standing = new_standing(user_id, guess.streak, now)
-                session.add(guess.standing)
-            return guess.standing
+            if guess.verification is None:
+                guess.verification = new_verification(user_id, guess.streak, now)
+                session.add(guess.verification)
+            return guess.verification
         if guess.streak is None:
             guess.streak = Streak(subject=guess.key, failures=0)
             session.add(guess.streak)
@@ -445,7 +445,7 @@ class CodeChecker:
 
     def _close_exhausted(self, guess: Guess, now: datetime) -> None:
         """Close an exhausted challenge, and lock an account after too many failures."""
-        counted = guess.standing if guess.challenge.user_id is not None else guess.streak
+        counted = guess.verification if guess.challenge.user_id is not None else guess.streak
         if counted is not None and not counted.locked_at and self._rules.is_locked(counted):
             counted.locked_at = now
         is_exhausted = guess.challenge.attempts >= self._rules.max_attempts
@@ -479,15 +479,15 @@ class CodeChecker:
         pace = self._keys.pace(challenge.mobile, challenge.user_id, challenge.purpose)
         self._sends.weigh_proved(session, challenge.id, pace)
         # A number that was never the account's ends no streak of failures.
-        if guess.standing is not None and challenge.purpose != NEW_NUMBER:
-            guess.standing.failures = 0
+        if guess.verification is not None and challenge.purpose != NEW_NUMBER:
+            guess.verification.failures = 0
         if guess.streak is not None and challenge.user_id is None:
             guess.streak.failures = 0
         if is_step:
             return Proved(challenge, Proof(challenge.mobile, challenge.purpose, challenge.id, now))
-        if guess.standing is None and challenge.user_id is not None:
-            guess.standing = new_standing(challenge.user_id, None, now)
-            session.add(guess.standing)
+        if guess.verification is None and challenge.user_id is not None:
+            guess.verification = new_verification(challenge.user_id, None, now)
+            session.add(guess.verification)
         sender = challenge.native_sender if is_native else guess.row["carrier"]
         granted = self._ownership.prove(
             session,
@@ -520,13 +520,13 @@ class CodeChecker:
             if not is_right:
                 self._close_exhausted(guess, now)
                 return Wrong(guess.challenge, asked.recorded)
-            if guess.standing is not None and guess.standing.locked_at is not None:
+            if guess.verification is not None and guess.verification.locked_at is not None:
                 raise AccountLocked("the account was locked meanwhile")
             # A concurrent wrong guess may have used up the attempts; this one was counted before.
             if guess.challenge.state not in (Challenge.PENDING, Challenge.EXHAUSTED):
                 raise NoChallenge("the challenge is no longer open")
-            if guess.standing is not None and challenge.purpose == NEW_NUMBER:
-                guess.standing.failures -= 1  # the streak stays, without this guess
+            if guess.verification is not None and challenge.purpose == NEW_NUMBER:
+                guess.verification.failures -= 1  # the streak stays, without this guess
             self._guesses.refund(session, asked.recorded)
             return self._prove(session, guess, claimant, now, is_native=True)
 
@@ -550,7 +550,7 @@ class CodeChecker:
 
         def refund(session: Session, guess: Guess, _claimant: Claimant | None) -> None:
             guess.challenge.attempts -= 1
-            counted = guess.standing if guess.challenge.user_id is not None else guess.streak
+            counted = guess.verification if guess.challenge.user_id is not None else guess.streak
             if counted is not None and counted.failures:
                 counted.failures -= 1
             self._guesses.refund(session, asked.recorded)

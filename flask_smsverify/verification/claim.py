@@ -63,10 +63,10 @@ class TokenClaim:
             self._refuse_used(session, content, now)
             for key in keys:
                 self._ownership.lock_claim(session, key)
-            standing = self._locked_standing(session, user_id, now)
-            if self._rules.is_locked(standing):
+            verification = self._locked_verification(session, user_id, now)
+            if self._rules.is_locked(verification):
                 raise AccountLocked
-            if standing.revoked_at is not None and standing.revoked_at >= content.proved_at:
+            if verification.revoked_at is not None and verification.revoked_at >= content.proved_at:
                 raise InvalidToken("the user's verification was revoked after this proof")
             granted = self._ownership.prove_in_host_transaction(
                 session,
@@ -98,7 +98,7 @@ class TokenClaim:
             if not self._ledger.insert_if_absent(session, UsedToken, values):
                 raise InvalidToken("this proof token was used before")
 
-    def _locked_standing(self, session: Session, user_id: str, now: datetime) -> Verification:
+    def _locked_verification(self, session: Session, user_id: str, now: datetime) -> Verification:
         """Return the user's verification, locked, creating it if needed.
 
         It is created before it is locked: at REPEATABLE READ, MariaDB locks the gap of a missing

@@ -50,7 +50,7 @@ from .devices import DeviceTokens
 from .limits import Send, SendLimits
 from .native import NativeCodes
 from .rules import OLD_NUMBER, Announcer, Rules
-from .streaks import new_standing
+from .streaks import new_verification
 
 log = logging.getLogger(__name__)
 
@@ -257,17 +257,17 @@ class CodeIssuer:
         def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
             row = self._read(session, subject, send, resend_of, now)
-            standing = from_row(session, Verification, row, "standing_")
+            verification = from_row(session, Verification, row, "verification_")
             streak = from_row(session, Streak, row, "streak_")
-            decided = self._with_evidence(send, subject, row, standing, device)
-            self._refuse_locked(standing, streak)
+            decided = self._with_evidence(send, subject, row, verification, device)
+            self._refuse_locked(verification, streak)
             current = from_row(session, Challenge, row, "challenge_")
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
             self._refuse_used_up(session, row, decided, now)
             written: list[Base] = []
-            if subject.user_id is not None and standing is None and row["claim"] is None:
-                written.append(new_standing(subject.user_id, streak, now))
+            if subject.user_id is not None and verification is None and row["claim"] is None:
+                written.append(new_verification(subject.user_id, streak, now))
             challenge = self._challenge_for(session, current, subject, channel, now)
             challenge.channel = channel
             challenge.sends += 1
@@ -330,7 +330,7 @@ class CodeIssuer:
             *counts.columns,
             holder.label("holder"),
             claimed("claim_id").label("claim"),
-            *labelled(Verification, "standing_"),
+            *labelled(Verification, "verification_"),
             *labelled(Streak, "streak_"),
             *labelled(Challenge, "challenge_"),
         ).select_from(
@@ -345,7 +345,7 @@ class CodeIssuer:
         send: Send,
         subject: Subject,
         row: RowValues,
-        standing: Verification | None,
+        verification: Verification | None,
         device: str | None,
     ) -> Send:
         """Return the send with its evidence.
@@ -358,15 +358,15 @@ class CodeIssuer:
         if subject.user_id is None:
             return replace(send, is_owner=is_device, has_evidence=is_device)
         is_proved = (
-            standing is not None
-            and standing.verified_at is not None
-            and standing.revoked_at is None
+            verification is not None
+            and verification.verified_at is not None
+            and verification.revoked_at is None
         )
         is_owner = row["holder"] is None or row["holder"] == subject.user_id
         return replace(send, is_owner=is_owner or is_device, has_evidence=is_proved or is_device)
 
-    def _refuse_locked(self, standing: Verification | None, streak: Streak | None) -> None:
-        counted = standing or streak
+    def _refuse_locked(self, verification: Verification | None, streak: Streak | None) -> None:
+        counted = verification or streak
         if counted is not None and self._rules.is_locked(counted):
             raise AccountLocked
 
@@ -380,8 +380,8 @@ class CodeIssuer:
         if waits:
             raise TooManyAttempts(max(waits))
         self._limits.refuse(overruns)
-        if pause := self._limits.cooldown(row, now):
-            raise TooSoon(pause)
+        if cooldown := self._limits.cooldown(row, now):
+            raise TooSoon(cooldown)
 
     def _challenge_for(
         self,

@@ -19,13 +19,13 @@ def open_change_key(keyring: Keyring, user_id: str) -> str:
     return keyring.digest("mobile change", user_id)
 
 
-def is_proved(standing: Verification) -> bool:
+def is_proved(verification: Verification) -> bool:
     """Return whether the mobile counts as proved. An aged proof does, a revoked one does not."""
-    return standing.verified_at is not None and standing.revoked_at is None
+    return verification.verified_at is not None and verification.revoked_at is None
 
 
 def is_valid(
-    change: MobileChange, standing: Verification | None, own: str | None, now: datetime
+    change: MobileChange, verification: Verification | None, own: str | None, now: datetime
 ) -> bool:
     """Return whether a change can still be applied.
 
@@ -34,11 +34,11 @@ def is_valid(
 
     :param own: the user's mobile today.
     """
-    if not change.is_open or standing is None or not is_proved(standing):
+    if not change.is_open or verification is None or not is_proved(verification):
         return False
-    if not change.old_mobile == standing.mobile == own:
+    if not change.old_mobile == verification.mobile == own:
         return False
-    if standing.granted_at is not None and standing.granted_at > change.proved_at:
+    if verification.granted_at is not None and verification.granted_at > change.proved_at:
         return False
     if change.applies_at is None:
         return now < change.proved_at + _CONFIRM_WITHIN

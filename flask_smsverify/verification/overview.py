@@ -162,11 +162,11 @@ class Overviews:
         *,
         is_exempt: bool,
     ) -> Overview:
-        standing = from_row(session, Verification, row, "standing_")
+        verification = from_row(session, Verification, row, "verification_")
         to_new = from_row(session, Challenge, row, "to_new_")
         to_old = from_row(session, Challenge, row, "to_old_")
         change = from_row(session, MobileChange, row, "change_")
-        if change is not None and not is_valid(change, standing, mobile, now):
+        if change is not None and not is_valid(change, verification, mobile, now):
             change = None
         if change is None or (to_old is not None and to_old.created_at < change.proved_at):
             to_old = None  # of an earlier change
@@ -175,7 +175,7 @@ class Overviews:
             for challenge, label in ((latest, "latest_delivery"), (to_new, "to_new_delivery"))
             if challenge is not None
         }
-        status = self._policy.status(standing, mobile, now)
+        status = self._policy.status(verification, mobile, now)
         return Overview(
             status=_exempt(mobile) if is_exempt else _with_challenge(status, latest, now),
             latest=latest,
@@ -208,7 +208,7 @@ def _build_statement(guesses: GuessLog) -> PreparedSelect:
     counts = guesses.counts
     statement = select(
         *counts.columns,
-        *labelled(Verification, "standing_"),
+        *labelled(Verification, "verification_"),
         *labelled(MobileChange, "change_"),
         *labelled(latest, "latest_"),
         *labelled(to_new, "to_new_"),

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from ..db.models import Streak, Verification
 
 
-def new_standing(user_id: str, streak: Streak | None, now: datetime) -> Verification:
+def new_verification(user_id: str, streak: Streak | None, now: datetime) -> Verification:
     """Return a new verification row, with the streak that an earlier one had when it was erased."""
     return Verification(
         user_id=user_id,
@@ -23,14 +23,14 @@ def new_standing(user_id: str, streak: Streak | None, now: datetime) -> Verifica
     )
 
 
-def keep_streak(session: Session, subject: int, standing: Verification, now: datetime) -> None:
+def keep_streak(session: Session, subject: int, verification: Verification, now: datetime) -> None:
     """Keep the streak of a verification that is erased."""
-    if standing.failures or standing.locked_at:
+    if verification.failures or verification.locked_at:
         session.merge(
             Streak(
                 subject=subject,
-                failures=standing.failures,
-                locked_at=standing.locked_at,
+                failures=verification.failures,
+                locked_at=verification.locked_at,
                 updated_at=now,
             )
         )

@@ -380,10 +380,10 @@ def test_parallel_right_and_wrong_codes_either_verify_or_lock_the_account(
     for _ in range(2):
         assert outcome(lambda: flow.check(challenge, wrong)) == "WrongCode"
     outcomes = race(10, lambda at: guess(flow.app, challenge.id, wrong if at % 2 else right))
-    standing = flow.verification(1)
+    verification = flow.verification(1)
     assert outcomes["ok"] + outcomes["WrongCode"] == 1
-    assert (standing.verified_at is not None) is (outcomes["ok"] == 1)
-    assert (standing.locked_at is not None) is (outcomes["WrongCode"] == 1)
+    assert (verification.verified_at is not None) is (outcomes["ok"] == 1)
+    assert (verification.locked_at is not None) is (outcomes["WrongCode"] == 1)
 
 
 def test_proofs_of_an_attacker_refund_no_guess_at_another_account(

@@ -124,8 +124,8 @@ def test_a_right_code_to_the_old_number_applies_the_change(
         assert repr(change).endswith("confirming>")
         changing.confirm()
         assert changing.mobile == NEW
-        standing = changing.flow.verification()
-        assert (standing.mobile, standing.channel, standing.sender) == (NEW, "sms", "memory")
+        found = changing.flow.verification()
+        assert (found.mobile, found.channel, found.sender) == (NEW, "sms", "memory")
         assert changing.decide(within=WITHIN) == "verified"
         assert changing.changes.current(changing.user) is None
         app.extensions["smsverify"].workers.wait()
