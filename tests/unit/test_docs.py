@@ -135,6 +135,14 @@ def test_the_architecture_page_has_every_module_and_table() -> None:
     assert documented == set(models.Base.metadata.tables)
 
 
+def test_the_architecture_page_names_files_that_exist() -> None:
+    package = Path(flask_smsverify.__file__).parent
+    files = [path.relative_to(package).as_posix() for path in package.rglob("*.py")]
+    named = re.findall(r"`([\w/]+\.py)`", read("architecture.md"))
+    missing = [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)]
+    assert missing == []
+
+
 # --- examples -----------------------------------------------------------------------------------
 
 
