@@ -206,11 +206,21 @@ class MobileTaken(MobileError):
     detail = (_("Use a different number. If this number is yours, contact support."),)
 
 
+_NO_SENDER = "; see SMSVERIFY_SENDERS and SMSVERIFY_ROUTES"
+
+
 class ChannelUnavailable(ProblemError):
-    """No configured sender serves this channel.
+    """No configured sender serves this channel: `sms`, `voice`, or `text` for ordinary texts.
 
     An unknown channel is not repeated in the message, because it could hold anything.
     """
+
+    _messages: ClassVar[Mapping[str, str]] = {
+        "sms": f"no sender sends codes by SMS{_NO_SENDER}",
+        "voice": f"no sender sends codes by phone call{_NO_SENDER}",
+        "text": f"no sender sends ordinary texts{_NO_SENDER}",
+        "unknown": "the channel must be 'sms' or 'voice'",
+    }
 
     code = "channel_unavailable"
     status = 422
@@ -221,7 +231,7 @@ class ChannelUnavailable(ProblemError):
 
     def __init__(self, channel: object) -> None:
         self.channel = str(channel) if channel in ("sms", "voice", "text") else "unknown"
-        super().__init__(f"no sender serves the channel {self.channel!r}")
+        super().__init__(self._messages[self.channel])
 
     @classmethod
     def describe(cls, values: Mapping[str, object]) -> Description:

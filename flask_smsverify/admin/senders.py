@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from ..db.models import Attempt
 from ..delivery.health import Health
 from ..errors import (
-    ChannelUnavailable,
     InvalidMobile,
     InvalidValues,
     MobileError,
@@ -75,7 +74,7 @@ def senders_test(name: str) -> ResponseReturnValue:
     if sender is None:
         raise NotFound
     if Capability.TEXT not in sender.capabilities:
-        raise ChannelUnavailable("text")
+        raise InvalidValues({"mobile": t("This sender cannot send texts.")})
     typed = read_fields().get("mobile")
     try:
         mobile = state.parse_mobile(typed)
@@ -142,9 +141,9 @@ def _item(
         "attempts_today": counts[1],
         "can": sorted(str(capability) for capability in sender.capabilities),
         "routes": {
-            job: routes.route(job).index(sender) + 1
-            for job in ("sms", "voice", "text")
-            if sender in routes.route(job)
+            kind: routes.route(kind).index(sender) + 1
+            for kind in ("sms", "voice", "text")
+            if sender in routes.route(kind)
         },
     }
 

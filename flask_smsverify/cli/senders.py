@@ -72,9 +72,9 @@ def describe(state: AppState, sender: Sender, health: Health) -> str:
 def _print(state: AppState, sender: Sender, health: Health) -> None:
     routes = state.delivery.routes
     positions = [
-        f"{job} ({routes.route(job).index(sender) + 1} of {len(routes.route(job))})"
-        for job in ("sms", "voice", "text")
-        if sender in routes.route(job)
+        f"{kind} ({routes.route(kind).index(sender) + 1} of {len(routes.route(kind))})"
+        for kind in ("sms", "voice", "text")
+        if sender in routes.route(kind)
     ]
     can = [label for key, label in _CAPABILITIES.items() if key in sender.capabilities]
     click.echo(f"{sender.name} ({sender.gateway})")

@@ -61,8 +61,8 @@ class Job(Protocol):
     """A message to deliver, and how far failover may go for it."""
 
     @property
-    def route(self) -> str:
-        """`sms`, `voice`, `text` or `event`."""
+    def kind(self) -> str:
+        """What its senders must be able to send: `sms`, `voice`, `text` or `event`."""
 
     @property
     def message(self) -> Message:
@@ -155,9 +155,9 @@ class Delivery:
         """Close the connections of every sender."""
         self.routes.close()
 
-    def first_sender(self, route: str) -> Sender | None:
+    def first_sender(self, kind: str) -> Sender | None:
         """Return the sender that would be tried first now; None for an empty route."""
-        senders = self.routes.route(route)
+        senders = self.routes.route(kind)
         admitted = (sender for sender in senders if self.breakers.would_admit(sender.name))
         return next(admitted, senders[0] if senders else None)
 
@@ -177,9 +177,9 @@ class Delivery:
         self, job: Job, progress: _Progress, route: Sequence[Sender] | None = None
     ) -> Delivered:
         if route is None:
-            route = self.routes.route(job.route)
+            route = self.routes.route(job.kind)
         if not route:
-            raise ChannelUnavailable(job.route)
+            raise ChannelUnavailable("text" if job.kind == "event" else job.kind)
         with deadline(self._seconds), contextlib.closing(self._in_order(route)) as turns:
             for sender, is_admitted in turns:
                 if progress.causes and (remaining() or 0) < _MIN_SECONDS:
@@ -294,7 +294,7 @@ class Delivery:
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         """
         job = _TextJob(text, self._attempts, event, patterns)
-        route = self.routes.route(job.route) if sender is None else [sender]
+        route = self.routes.route(job.kind) if sender is None else [sender]
         if not any(map(job.can_use, route)):
             raise ChannelUnavailable("text")
         progress = _Progress()
@@ -318,7 +318,7 @@ class Delivery:
 class _TextJob:
     """An ordinary text or its pattern: one message, and no second copy after `Unknown`."""
 
-    route = "event"
+    kind = "event"
 
     def __init__(
         self,

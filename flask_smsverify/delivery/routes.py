@@ -1,4 +1,4 @@
-"""Routes: the ordered senders of each job."""
+"""Routes: the ordered senders of each kind of message: `sms`, `voice`, `text` and `event`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Routes:
     """The configured senders and their order.
 
     :param senders: sender name → sender, in the order of the configuration.
-    :param order: `sms`, `voice` and `text` → sender names, as in `SMSVERIFY_ROUTES`. A job that is
+    :param order: `sms`, `voice` and `text` → sender names, as in `SMSVERIFY_ROUTES`. A kind that is
         missing gets every capable sender. The order of `text` is also that of `event`, to which
         senders belong that can only send patterns.
-    :raises ConfigurationError: a route names a sender that is not capable of its job.
+    :raises ConfigurationError: a route names a sender that cannot send its kind.
     """
 
     _CAPABILITIES: ClassVar[Mapping[str, frozenset[Capability]]] = {
@@ -28,11 +28,11 @@ class Routes:
     def __init__(self, senders: Mapping[str, Sender], order: Mapping[str, Sequence[str]]) -> None:
         self.senders = dict(senders)
         self._routes: dict[str, list[Sender]] = {}
-        for job, needed in self._CAPABILITIES.items():
+        for kind, needed in self._CAPABILITIES.items():
             capable = [sender for sender in senders.values() if sender.capabilities & needed]
-            key = "text" if job == "event" else job
+            key = "text" if kind == "event" else kind
             if key not in order:
-                self._routes[job] = capable
+                self._routes[kind] = capable
                 continue
             route = [senders[name] for name in dict.fromkeys(order[key])]
             for sender in route:
@@ -41,18 +41,18 @@ class Routes:
                         f"SMSVERIFY_ROUTES[{key!r}] names {sender.name!r}, whose gateway or "
                         "options cannot do that"
                     )
-            self._routes[job] = route
+            self._routes[kind] = route
         self._routes["text"] = [
             sender for sender in self._routes["event"] if Capability.TEXT in sender.capabilities
         ]
 
-    def route(self, job: str) -> list[Sender]:
+    def route(self, kind: str) -> list[Sender]:
         """Return the senders for `sms`, `voice`, `text` or `event`, in order; possibly none."""
-        return self._routes[job]
+        return self._routes[kind]
 
-    def can(self, job: str) -> bool:
-        """Return whether any sender can do the job."""
-        return bool(self._routes[job])
+    def can(self, kind: str) -> bool:
+        """Return whether there is a sender for `sms`, `voice`, `text` or `event`."""
+        return bool(self._routes[kind])
 
     def close(self) -> None:
         """Close the connections of every sender."""

@@ -162,7 +162,7 @@ class EventDispatcher:
             self._limited(message, token, error)
             return
         job = _EventJob(message, token, self._outbox, self._attempts, self._quiet_until)
-        if not any(map(job.is_sent_by, self._delivery.routes.route(job.route))):
+        if not any(map(job.is_sent_by, self._delivery.routes.route(job.kind))):
             cause = str(ChannelUnavailable("text"))
             self._outbox.close(message, token, Attempt.FAILED, cause, tries=message.tries + 1)
             return
@@ -218,7 +218,7 @@ def may_retry_help(causes: Sequence[SenderError]) -> bool:
 class _EventJob:
     """An event text, as `delivery` sees it. It never goes out twice."""
 
-    route = "event"
+    kind = "event"
 
     def __init__(
         self,

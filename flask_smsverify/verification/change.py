@@ -25,6 +25,7 @@ from ..db.ledger import Ledger
 from ..db.models import Challenge, MobileChange, Verification
 from ..errors import (
     AccountLocked,
+    ChannelUnavailable,
     InvalidLink,
     MobileTaken,
     NoChallenge,
@@ -231,7 +232,6 @@ class MobileChanges:
         :raises AccountLocked: staff must unlock the account.
         :raises RateLimited: too many notices were sent.
         :raises NoticeFailed: no sender accepted the notice, or it is unknown whether one did.
-        :raises ChannelUnavailable: no sender can send texts.
         """
         overview = overview or self._overviews.read(user)
         change = _require(overview)
@@ -251,6 +251,8 @@ class MobileChanges:
             )
         except SendFailed as error:
             raise NoticeFailed(error.causes) from error
+        except ChannelUnavailable as error:
+            raise NoticeFailed(()) from error
 
         def work(session: Session) -> MobileChange:
             now = self._ledger.clock()

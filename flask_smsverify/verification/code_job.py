@@ -50,7 +50,7 @@ class CodeJob:
         return f"<CodeJob for challenge {self._challenge.id[:8]}…>"
 
     @property
-    def route(self) -> str:
+    def kind(self) -> str:
         return self._code.channel
 
     def can_use(self, sender: Sender) -> bool:  # noqa: ARG002 -- `carry` decides, with the challenge

@@ -433,7 +433,7 @@ class CodeIssuer:
             challenge_id=challenge.id,
             user_id=challenge.user_id,
             mobile=mask(challenge.mobile),
-            channel=job.route,
+            channel=job.kind,
             sender_name=delivered.sender,
         )
         if opened.attempt is None or delivered.sender != opened.attempt.sender:

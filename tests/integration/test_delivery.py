@@ -138,7 +138,7 @@ class FakeJob:
         allows_second_copy: bool = True,
         skipped: frozenset[str] = frozenset(),
     ) -> None:
-        self.route = channel
+        self.kind = channel
         self.second_copies_reserved = 0
         self.second_copies_refunded = 0
         self.undone: list[str] = []

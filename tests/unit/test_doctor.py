@@ -101,6 +101,13 @@ def test_an_app_that_is_ready_for_production_has_no_problem(
             {"SMSVERIFY_SENDERS": {"main": SENDERS["main"]}},
             ["warning SMSVERIFY_ROUTES: one sender"],
         ),
+        (
+            {"SMSVERIFY_SENDERS": {"main": {"gateway": "wikipayam", "token": "open-sesame"}}},
+            [
+                "warning SMSVERIFY_ROUTES: no sender sends texts: users are not notified",
+                "error SMSVERIFY_ROUTES: no sender sends codes by SMS",
+            ],
+        ),
         ({"SMSVERIFY_SIMULATOR_URL": "http://127.0.0.1:9"}, ["error SMSVERIFY_SIMULATOR_URL"]),
         ({"SMSVERIFY_TEST_NUMBERS": {"09120000000": "123456"}}, ["error SMSVERIFY_TEST_NUMBERS"]),
         ({"SMSVERIFY_SITE_NAME": None}, ["warning SMSVERIFY_SITE_NAME: is not set"]),

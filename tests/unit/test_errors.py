@@ -24,6 +24,26 @@ ERRORS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("channel", "message"),
+    [
+        ("sms", "no sender sends codes by SMS"),
+        (
+            "voice",
+            "no sender sends codes by phone call; see SMSVERIFY_SENDERS and SMSVERIFY_ROUTES",
+        ),
+        ("text", "no sender sends ordinary texts"),
+        ("fax", "the channel must be 'sms' or 'voice'"),
+        ([], "the channel must be 'sms' or 'voice'"),
+    ],
+)
+def test_a_channel_that_is_not_available_says_what_is_missing(
+    channel: object, message: str
+) -> None:
+    where = "; see SMSVERIFY_SENDERS and SMSVERIFY_ROUTES"
+    assert str(errors.ChannelUnavailable(channel)).removesuffix(where) == message
+
+
 def pickled(error: Exception) -> object:
     return pickle.loads(pickle.dumps(error))  # noqa: S301 -- what was pickled a moment ago
 

@@ -150,6 +150,13 @@ def check_senders_are_real(state: AppState) -> Iterator[Finding]:
             yield Finding(
                 "error", "SMSVERIFY_SENDERS", f"{name!r} only keeps or prints messages. Remove it"
             )
+    if not state.delivery.routes.can("event"):
+        yield Finding(
+            "warning",
+            "SMSVERIFY_ROUTES",
+            "no sender sends texts: users are not notified when their number is changed, and a "
+            "number whose owner cannot confirm it cannot be changed",
+        )
     if not state.delivery.routes.can("sms"):
         yield Finding("error", "SMSVERIFY_ROUTES", "no sender sends codes by SMS")
     elif len(state.delivery.routes.route("sms")) == 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flows import MEMORY, NO_LIMITS, Flow, flow_of
+from flows import MEMORY, NO_LIMITS, Flow, Native, flow_of
 from hostapp import User, db
 from sqlalchemy import select
 
@@ -349,6 +349,14 @@ def test_the_delay_starts_only_when_a_sender_has_accepted_the_notice(changing: C
     changing.delay()
     started = changing.flow.clock()
     assert changing.changes.current(changing.user).applies_at == started + timedelta(days=1)
+
+
+def test_the_delay_does_not_start_where_no_sender_sends_texts(changing: Changing) -> None:
+    changing.prove_new()
+    changing.flow.route(Native(also_own=False))
+    with pytest.raises(NoticeFailed, match="no sender was available"):
+        changing.changes.delay(changing.user, link=str)
+    assert changing.changes.current(changing.user).applies_at is None
 
 
 def test_a_delay_that_runs_sends_no_second_notice_and_is_not_shortened(changing: Changing) -> None:

@@ -122,6 +122,19 @@ def test_a_test_message_goes_out_by_the_chosen_sender(app: Flask, client: FlaskC
     assert len(audited(app)) == 1
 
 
+def test_no_test_message_goes_out_by_a_sender_that_sends_no_texts(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Memory.capabilities.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Memory, "capabilities", property(lambda self: own(self) - {Capability.TEXT})
+    )
+    wrong = client.post(f"{ADMIN}/senders/memory/test", json={"mobile": "09123456789"})
+    assert (wrong.status_code, wrong.json["code"]) == (422, "invalid_values")
+    assert wrong.json["errors"] == {"mobile": "This sender cannot send texts."}
+    assert audited(app) == []
+
+
 # --- messages from phones ----------------------------------------------------------------------
 
 
