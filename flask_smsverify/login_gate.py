@@ -18,7 +18,7 @@ from .errors import TooSoon
 from .guard import decide
 from .session_renewal import drop_own_keys, renew_session
 from .state import AppState, get_state
-from .users import current_user, is_active, is_logged_in, unwrap
+from .users import current_user, is_active, is_logged_in, without_proxy
 from .verification.policy import Status
 from .verification.rules import CLOCK_SKEW
 
@@ -34,7 +34,7 @@ _LINK_SALT = "flask_smsverify.first_proof"
 def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
     """Log a user in, or keep the login pending. `SMSVerify.login_user` documents the result."""
     state = get_state()
-    user = unwrap(user)
+    user = without_proxy(user)
     if state.settings.login_gate and is_active(user):
         # The code of this login must go to the number that is proved, which a change may replace.
         state.verifier.changes.apply_due(user)
@@ -77,7 +77,7 @@ def _flask_login_user(state: AppState, user: Any, pending: dict[str, Any]) -> An
     if state.callbacks.user_getter is None:
         return user
     loader = current_app.login_manager._user_callback  # type: ignore[attr-defined]  # the user_loader
-    found = unwrap(loader(pending.get("login")))
+    found = without_proxy(loader(pending.get("login")))
     is_same = found is not None and state.users.id_of(found) == pending["user"]
     return found if is_same else None
 

@@ -194,15 +194,15 @@ class HostUsers:
         That is `current_user` without its proxy, or what `user_getter` returns for it. An object
         that stands for no user of the model is returned as it is.
         """
-        user = unwrap(user)
+        user = without_proxy(user)
         getter = self._callbacks.user_getter
         if getter is None or isinstance(user, self.model):
             return user
-        found = unwrap(getter(user))
+        found = without_proxy(getter(user))
         return user if found is None else found
 
-    def knows(self, user: object) -> bool:
-        """Return whether an object is, or stands for, an instance of the user model."""
+    def stands_for_user(self, user: object) -> bool:
+        """Return whether what is logged in is, or stands for, an instance of the user model."""
         return isinstance(self.unwrap(user), self.model)
 
     def _attached(self, user: object) -> Any:
@@ -491,7 +491,7 @@ class HostUsers:
         groups: Any
         if self._callbacks.groups_getter is not None:
             groups = self._callbacks.groups_getter(self.unwrap(user))
-        elif not self.knows(user):
+        elif not self.stands_for_user(user):
             return []  # a user of another class, whom only `exempt_when` can exempt
         else:
             groups = self._attribute(
@@ -554,7 +554,7 @@ class HostUsers:
     def custom_look_up(self) -> Callable[[str], object | None] | None:
         """The host's `user_by_mobile`; None if it has none."""
         look_up = self._callbacks.user_by_mobile
-        return None if look_up is None else lambda mobile: unwrap(look_up(mobile))
+        return None if look_up is None else lambda mobile: without_proxy(look_up(mobile))
 
     @property
     def can_create(self) -> bool:
@@ -572,7 +572,7 @@ class HostUsers:
         :raises ConfigurationError: the factory returned no user.
         """
         factory = self._callbacks.user_factory
-        user = None if factory is None else unwrap(factory(mobile))
+        user = None if factory is None else without_proxy(factory(mobile))
         if not isinstance(user, self.model):
             raise ConfigurationError(
                 f"user_factory must return a {self.model.__name__}, and returned "
@@ -623,7 +623,7 @@ class HostUsers:
         """Return the connection of the host's current transaction."""
         return self._db.session.connection()
 
-    def key_of(self, user: object) -> str:
+    def id_after_flush(self, user: object) -> str:
         """Return the primary key as text, after a flush if the user has none yet."""
         try:
             return self.id_of(user)
@@ -632,8 +632,11 @@ class HostUsers:
             return self.id_of(user)
 
     def is_user(self, item: object) -> bool:
-        """Return whether an object is a user of the host."""
-        return isinstance(unwrap(item), self.model)
+        """Return whether a recipient is a user of the host.
+
+        Unlike `stands_for_user`, it does not call `user_getter`: a recipient may be a number.
+        """
+        return isinstance(without_proxy(item), self.model)
 
     def recipients(self, group: str | None) -> Iterable[Any]:
         """Yield the users of a group, or all users, without loading all at once.
@@ -672,7 +675,7 @@ class HostUsers:
     def locale_of(self, user: object) -> str | None:
         """Return the language of texts to a user, by `user_locale_getter`; None without one."""
         getter = self._callbacks.user_locale_getter
-        return None if getter is None else getter(unwrap(user))
+        return None if getter is None else getter(self.unwrap(user))
 
     def is_writing(self) -> bool:
         """Return whether the host's SQLite session holds uncommitted writes.
@@ -735,11 +738,11 @@ def _bool_of(user: Any, name: str) -> bool:
     value: object = getattr(user, name)
     if callable(value):
         raise ConfigurationError(
-            f"{type(unwrap(user)).__name__}.{name} is a method; make it a property"
+            f"{type(without_proxy(user)).__name__}.{name} is a method; make it a property"
         )
     return bool(value)
 
 
-def unwrap(user: object) -> Any:
+def without_proxy(user: object) -> Any:
     """Return the user behind Flask-Login's `current_user` proxy."""
     return user._get_current_object() if isinstance(user, LocalProxy) else user

@@ -25,7 +25,7 @@ from ..errors import (
     StaffRequired,
 )
 from ..state import get_state
-from ..users import current_user, is_logged_in, unwrap
+from ..users import current_user, is_logged_in, without_proxy
 from ..web.csrf import csrf_headers, is_csrf_valid
 from ..web.hosts import HostBlueprint
 from ..web.interface import current_ui
@@ -50,7 +50,7 @@ def is_read_only() -> bool:
 
 def staff_id() -> str:
     """Return the id of the current staff member, by Flask-Login's `get_id`."""
-    return str(unwrap(current_user()).get_id())
+    return str(without_proxy(current_user()).get_id())
 
 
 def may_enter() -> bool:

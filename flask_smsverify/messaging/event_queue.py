@@ -29,7 +29,7 @@ class EventHost(Protocol):
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back when the host's outermost transaction has committed."""
 
-    def key_of(self, user: object) -> str:
+    def id_after_flush(self, user: object) -> str:
         """Return the user's primary key as text, after a flush if it has none yet."""
 
     def mobile_of(self, user: object) -> str | None:
@@ -144,12 +144,12 @@ class EventQueue:
             elif (mobile := self._host.mobile_of(user)) is None:
                 reason = "no_mobile"
             elif self._must_be_proved is not None and not self._must_be_proved(
-                self._host.key_of(user), mobile
+                self._host.id_after_flush(user), mobile
             ):
                 reason = "unverified"
             else:
                 locale = self._host.locale_of(user) or self._locale()
-                draft(audience, [mobile], locale, self._host.key_of(user))
+                draft(audience, [mobile], locale, self._host.id_after_flush(user))
             if reason is not None:
                 skipped.append(Skipped(audience, reason))
         ids: list[str] = []

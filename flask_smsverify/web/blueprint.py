@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from ..errors import FirstProofRequired, InvalidRequest, LoginRequired, StoreUnavailable
 from ..login_gate import is_vouched_for
 from ..state import get_state
-from .bodies import Verification
+from .bodies import VerificationBody
 from .csrf import csrf_token, is_csrf_valid, take_over
 from .fields import page_target
 from .hosts import HostBlueprint
@@ -88,7 +88,7 @@ def _answer_exempt() -> ResponseReturnValue:
     """Let a visitor pass who has nothing to verify and no row in the user model's table."""
     target = next_url(page_target())
     if is_for_program():
-        body = Verification(
+        body = VerificationBody(
             state="exempt",
             mobile=None,
             verified_mobile=None,

@@ -1,4 +1,7 @@
-"""The bodies of JSON responses. The type checker compares them with what the views return."""
+"""The bodies of JSON responses. The type checker compares them with what the views return.
+
+A schema of the OpenAPI document has the name of its class without `Body`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _RESEND_AT = "When the next send is allowed; null if now."
 _ATTEMPTS_LEFT = "How many guesses the open code takes; null without one."
 
 
-class Change(TypedDict):
+class ChangeBody(TypedDict):
     """An open change of a verified number."""
 
     state: Annotated[
@@ -40,7 +43,7 @@ class Change(TypedDict):
     resend_at: Annotated[Time | None, _RESEND_AT]
 
 
-class Verification(TypedDict):
+class VerificationBody(TypedDict):
     """The state of the user's verification."""
 
     state: Annotated[str, one_of("unverified", "pending", "verified", "expired", "exempt")]
@@ -57,18 +60,18 @@ class Verification(TypedDict):
     settled_at: NotRequired[
         Annotated[Time, "When a number that was changed counts for a demand of a recent proof."]
     ]
-    change: NotRequired[Change]
+    change: NotRequired[ChangeBody]
     csrf_token: NotRequired[Annotated[str, _CSRF_TOKEN]]
 
 
-class LoginDiscarded(TypedDict):
+class LoginDiscardedBody(TypedDict):
     """A login that waited for a code was discarded."""
 
     state: Annotated[str, one_of("signed_out")]
     next: Annotated[Url, _NEXT]
 
 
-class UndoLink(TypedDict):
+class UndoLinkBody(TypedDict):
     """The change that a link stops."""
 
     state: Annotated[
@@ -78,33 +81,33 @@ class UndoLink(TypedDict):
     csrf_token: Annotated[str, _CSRF_TOKEN]
 
 
-class ChangeUndone(TypedDict):
+class ChangeUndoneBody(TypedDict):
     """The change was stopped."""
 
     state: Annotated[str, one_of(MobileChange.UNDONE)]
 
 
-class FirstProof(TypedDict):
+class FirstProofBody(TypedDict):
     """What must come before the first number of an account."""
 
     state: Annotated[str, one_of("email", "staff"), "Who vouches for the account."]
     csrf_token: NotRequired[Annotated[str, _CSRF_TOKEN]]
 
 
-class FirstProofLink(TypedDict):
+class FirstProofLinkBody(TypedDict):
     """A link that confirms an account when it is posted to."""
 
     state: Annotated[str, one_of("link")]
     csrf_token: Annotated[str, _CSRF_TOKEN]
 
 
-class FirstProofConfirmed(TypedDict):
+class FirstProofConfirmedBody(TypedDict):
     """The account is confirmed, and its number can be entered."""
 
     state: Annotated[str, one_of("confirmed")]
 
 
-class Puzzle(TypedDict):
+class PuzzleBody(TypedDict):
     """A proof of work. The documentation of the sign-in says how to solve it."""
 
     seed: str
@@ -112,7 +115,7 @@ class Puzzle(TypedDict):
     bits: Annotated[int, "How many leading bits of each hash are zero."]
 
 
-class SignIn(TypedDict):
+class SignInBody(TypedDict):
     """The state of a sign-in with a mobile. Without a number, only `next` is known."""
 
     state: Annotated[str, one_of("signed_out", "pending")]
@@ -123,11 +126,11 @@ class SignIn(TypedDict):
     attempts_left: NotRequired[Annotated[Count | None, _ATTEMPTS_LEFT]]
     delivery: NotRequired[Annotated[Delivery | None, "What is known of the message."]]
     next: Annotated[Url, _NEXT]
-    proof_of_work: NotRequired[Puzzle]
+    proof_of_work: NotRequired[PuzzleBody]
     csrf_token: NotRequired[Annotated[str, _CSRF_TOKEN]]
 
 
-class SignedIn(TypedDict):
+class SignedInBody(TypedDict):
     """The user is signed in."""
 
     state: Annotated[str, one_of("signed_in")]
@@ -135,7 +138,7 @@ class SignedIn(TypedDict):
     csrf_token: Annotated[str, _CSRF_TOKEN]
 
 
-class Proved(TypedDict):
+class ProvedBody(TypedDict):
     """The number is proved, and the app decides what follows."""
 
     state: Annotated[str, one_of("proved")]
@@ -144,16 +147,16 @@ class Proved(TypedDict):
 
 
 Body = (
-    Verification
-    | LoginDiscarded
-    | UndoLink
-    | ChangeUndone
-    | FirstProof
-    | FirstProofLink
-    | FirstProofConfirmed
-    | SignIn
-    | SignedIn
-    | Proved
+    VerificationBody
+    | LoginDiscardedBody
+    | UndoLinkBody
+    | ChangeUndoneBody
+    | FirstProofBody
+    | FirstProofLinkBody
+    | FirstProofConfirmedBody
+    | SignInBody
+    | SignedInBody
+    | ProvedBody
 )
 
 
@@ -171,7 +174,7 @@ class VerificationRequiredMembers(TypedDict):
 class SendRefusedMembers(TypedDict):
     """What must be solved before the send."""
 
-    proof_of_work: NotRequired[Puzzle]
+    proof_of_work: NotRequired[PuzzleBody]
 
 
 ProblemMembers = VerificationRequiredMembers | SendRefusedMembers

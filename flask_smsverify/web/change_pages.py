@@ -25,7 +25,7 @@ from ..errors import (
 from ..phone import mask
 from ..state import get_state
 from .blueprint import for_visitors, serve
-from .bodies import ChangeUndone, UndoLink, Verification
+from .bodies import ChangeUndoneBody, UndoLinkBody, VerificationBody
 from .change_view import change_view
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
 from .fields import is_set, read_body, read_channel, read_query
@@ -61,12 +61,12 @@ log = logging.getLogger(__name__)
     "confirm",
     GET=Operation(
         summary="Get the status, with the open change",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(NEXT, DEMAND),
     ),
     POST=Operation(
         summary="Confirm the change with the old number's code, or send that code",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(DEMAND,),
         body=(
             Field("code", str, "The code of the old number. Without it, a code is sent."),
@@ -153,7 +153,7 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
     "cancel",
     POST=Operation(
         summary="Cancel the open change",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(DEMAND,),
         body=(NEXT, DEMAND),
         errors=(FreshLoginRequired,),
@@ -187,13 +187,13 @@ def _undo_url(token: str) -> str:
     "undo",
     GET=Operation(
         summary="Get the change that a link stops",
-        returns=(UndoLink,),
+        returns=(UndoLinkBody,),
         errors=(InvalidLink,),
         access=EVERYBODY,
     ),
     POST=Operation(
         summary="Stop the change that a link belongs to",
-        returns=(ChangeUndone,),
+        returns=(ChangeUndoneBody,),
         errors=(InvalidLink,),
         access=EVERYBODY,
     ),
@@ -218,14 +218,14 @@ def _undo(token: str) -> ResponseReturnValue:
             raise
     # A second click ends here as well. The page shows whether the link has stopped the change.
     if wants_json():
-        return json_response(ChangeUndone(state=MobileChange.UNDONE))
+        return json_response(ChangeUndoneBody(state=MobileChange.UNDONE))
     return redirect(url_for("smsverify.undo", token=token), 303)
 
 
 def _show_undo(token: str) -> ResponseReturnValue:
     change = get_state().verifier.changes.find(token)
     if wants_json():
-        body = UndoLink(
+        body = UndoLinkBody(
             state=change.state, new_mobile=mask(change.new_mobile), csrf_token=csrf_token()
         )
         return json_response(body)

@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 from ..db.models import Challenge, MobileChange
 from ..phone import mask
 from ..state import get_state
-from .bodies import Change
+from .bodies import ChangeBody
 from .times import earliest, latest, seconds_until
 from .visitor import Visitor
 
@@ -76,7 +76,7 @@ def _view(change: MobileChange, code: Challenge | None) -> ChangeView:
 class ChangeMembers(TypedDict):
     """What a response has besides the state of the verification."""
 
-    change: NotRequired[Change]
+    change: NotRequired[ChangeBody]
 
 
 def change_members(visitor: Visitor) -> ChangeMembers:

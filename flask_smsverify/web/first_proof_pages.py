@@ -15,7 +15,7 @@ from ..login_gate import accept_email_link, is_vouched_for, send_email_link
 from ..settings import Settings
 from ..state import get_state
 from .blueprint import for_visitors, serve
-from .bodies import FirstProof, FirstProofConfirmed, FirstProofLink, Verification
+from .bodies import FirstProofBody, FirstProofConfirmedBody, FirstProofLinkBody, VerificationBody
 from .csrf import csrf_field_name, csrf_token
 from .fields import page_target, read_body, read_query
 from .flash import flash_notice, flash_problem, notice_text, pop_notice, pop_problem
@@ -42,13 +42,13 @@ def _is_link_offered(settings: Settings) -> bool:
     "first_proof",
     GET=Operation(
         summary="Get what must come before the first number",
-        returns=(FirstProof, Verification),
+        returns=(FirstProofBody, VerificationBody),
         query=(NEXT, DEMAND),
         is_offered=_is_offered,
     ),
     POST=Operation(
         summary="Send the link that confirms the account",
-        returns=(FirstProof,),
+        returns=(FirstProofBody,),
         body=(NEXT,),
         errors=(TooSoon,),
         is_offered=_is_offered,
@@ -67,7 +67,7 @@ def first_proof(visitor: Visitor) -> ResponseReturnValue:
         return redirect(url_for("smsverify.page", next=target))
     mode = state.settings.login_gate_first_proof
     if wants_json():
-        return json_response(FirstProof(state=mode, csrf_token=csrf_token()))
+        return json_response(FirstProofBody(state=mode, csrf_token=csrf_token()))
     problem, _ = pop_problem(visitor.id)
     return _render(visitor, mode, target, problem=problem)
 
@@ -93,7 +93,7 @@ def _send_link(visitor: Visitor) -> ResponseReturnValue:
         else:
             flash_notice("email_sent", visitor.id)
     if wants_json():
-        return json_response(FirstProof(state=state.settings.login_gate_first_proof))
+        return json_response(FirstProofBody(state=state.settings.login_gate_first_proof))
     return redirect(url_for("smsverify.first_proof", next=target), 303)
 
 
@@ -102,12 +102,12 @@ def _send_link(visitor: Visitor) -> ResponseReturnValue:
     "first_proof_link",
     GET=Operation(
         summary="Get the token to accept the link with",
-        returns=(FirstProofLink,),
+        returns=(FirstProofLinkBody,),
         is_offered=_is_link_offered,
     ),
     POST=Operation(
         summary="Confirm the account with the link",
-        returns=(FirstProofConfirmed,),
+        returns=(FirstProofConfirmedBody,),
         errors=(InvalidToken,),
         is_offered=_is_link_offered,
     ),
@@ -118,14 +118,14 @@ def first_proof_link(visitor: Visitor, token: str) -> ResponseReturnValue:
     target = next_url(page_target())
     if request.method == "GET":
         if wants_json():
-            return json_response(FirstProofLink(state="link", csrf_token=csrf_token()))
+            return json_response(FirstProofLinkBody(state="link", csrf_token=csrf_token()))
         return _render(visitor, "link", target, link=request.full_path)
     if not accept_email_link(get_state(), visitor.user, token):
         if wants_json():
             return problem_json(problem_from_error(InvalidToken()), current_ui())
         return _render(visitor, "invalid", target)
     if wants_json():
-        return json_response(FirstProofConfirmed(state="confirmed"))
+        return json_response(FirstProofConfirmedBody(state="confirmed"))
     return redirect(url_for("smsverify.page", next=target), 303)
 
 

@@ -34,7 +34,7 @@ from ..verification.check import Proof
 from ..verification.issue import Sent
 from ..verification.rules import NEW_NUMBER
 from .blueprint import for_visitors, serve
-from .bodies import LoginDiscarded, Verification
+from .bodies import LoginDiscardedBody, VerificationBody
 from .change_view import change_view
 from .device import remember_device
 from .fields import is_set, read_body, read_channel, read_query
@@ -82,7 +82,7 @@ from .visitor import Visitor, client_address
 @serve(
     "/",
     "page",
-    GET=Operation(summary="Get the status", returns=(Verification,), query=(NEXT, DEMAND)),
+    GET=Operation(summary="Get the status", returns=(VerificationBody,), query=(NEXT, DEMAND)),
 )
 @for_visitors
 def page(visitor: Visitor) -> ResponseReturnValue:
@@ -118,7 +118,7 @@ def page(visitor: Visitor) -> ResponseReturnValue:
     "send",
     POST=Operation(
         summary="Send a code, or send it again",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(DEMAND,),
         body=(CHANNEL, NEXT, DEMAND),
         errors=(*SEND_ERRORS, SendFailed, FreshLoginRequired),
@@ -162,7 +162,7 @@ def _start(visitor: Visitor, *, channel: Channel = "sms") -> Sent:
     "check",
     POST=Operation(
         summary="Check a code",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(DEMAND,),
         body=(CODE, NEXT, DEMAND),
         errors=(*CHECK_ERRORS, RateLimited, FreshLoginRequired),
@@ -261,7 +261,7 @@ def _is_second_click(visitor: Visitor, target: Target) -> bool:
     "leave",
     POST=Operation(
         summary="Discard a login that waits for a code",
-        returns=(LoginDiscarded, Verification),
+        returns=(LoginDiscardedBody, VerificationBody),
         query=(DEMAND,),
         body=(NEXT, DEMAND),
         is_offered=lambda settings: settings.login_gate,
@@ -275,7 +275,7 @@ def leave(visitor: Visitor) -> ResponseReturnValue:
         return succeed(visitor, target, is_done=False)
     discard_login()
     if wants_json():
-        return json_response(LoginDiscarded(state="signed_out", next=target.url))
+        return json_response(LoginDiscardedBody(state="signed_out", next=target.url))
     view = current_app.login_manager.login_view  # type: ignore[attr-defined]  # Flask-Login sets it
     return redirect(flask_login.login_url(view, next_url=target.url) if view else target.url, 303)
 
@@ -285,7 +285,7 @@ def leave(visitor: Visitor) -> ResponseReturnValue:
     "status",
     GET=Operation(
         summary="Get the status, and a CSRF token",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(NEXT, DEMAND),
     ),
 )
@@ -304,10 +304,10 @@ def status(visitor: Visitor) -> ResponseReturnValue:
 @serve(
     "/mobile",
     "mobile",
-    GET=Operation(summary="Get the status", returns=(Verification,), query=(NEXT, DEMAND)),
+    GET=Operation(summary="Get the status", returns=(VerificationBody,), query=(NEXT, DEMAND)),
     POST=Operation(
         summary="Enter a number, or change it",
-        returns=(Verification,),
+        returns=(VerificationBody,),
         query=(DEMAND,),
         body=(
             MOBILE,

@@ -61,7 +61,7 @@ class Schemas:
         return schema
 
     def _reference(self, cls: type) -> Schema:
-        name = cls.__name__
+        name = cls.__name__.removesuffix("Body")
         if name not in self.components:
             self.components[name] = {}  # ends a recursion
             self.components[name] = self._object(cls)

@@ -32,18 +32,18 @@ from ..errors import (
 from ..login_gate import log_in
 from ..settings import Settings
 from ..state import get_state
-from ..users import current_user, is_logged_in, unwrap
+from ..users import current_user, is_logged_in, without_proxy
 from ..verification.check import Proof
 from ..verification.proof_of_work import BITS, PUZZLES
 from ..verification.sign_in import SIGN_IN
 from .blueprint import serve
 from .bodies import (
     ChannelName,
-    Proved,
-    Puzzle,
+    ProvedBody,
+    PuzzleBody,
     SendRefusedMembers,
-    SignedIn,
-    SignIn,
+    SignedInBody,
+    SignInBody,
 )
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
 from .device import device_token, remember_device
@@ -129,7 +129,7 @@ def _is_on(settings: Settings) -> bool:
     "sign_in",
     GET=Operation(
         summary="Get the state of the sign-in, and a CSRF token",
-        returns=(SignIn, SignedIn),
+        returns=(SignInBody, SignedInBody),
         query=(
             NEXT,
             Field("change", str, "For browsers: whether the page asks for another number."),
@@ -139,7 +139,7 @@ def _is_on(settings: Settings) -> bool:
     ),
     POST=Operation(
         summary="Send a code to a number, or send it again",
-        returns=(SignIn,),
+        returns=(SignInBody,),
         body=(
             Field("mobile", str, "A mobile number in any spelling. Without it, send again."),
             Field("channel", ChannelName, "How to send the code: by default `sms`, or as before."),
@@ -287,7 +287,7 @@ def _puzzle_member() -> SendRefusedMembers:
     puzzle = _puzzle(None)
     if puzzle is None:
         return {}
-    shown = Puzzle(seed=puzzle.seed, puzzles=puzzle.puzzles, bits=puzzle.bits)
+    shown = PuzzleBody(seed=puzzle.seed, puzzles=puzzle.puzzles, bits=puzzle.bits)
     return {"proof_of_work": shown}
 
 
@@ -307,7 +307,7 @@ def _check_work(form: Mapping[str, Any], subject: str) -> None:
     "sign_in_check",
     POST=Operation(
         summary="Check the code, and sign in or up",
-        returns=(SignedIn, Proved),
+        returns=(SignedInBody, ProvedBody),
         body=(CODE, NEXT),
         errors=(*CHECK_ERRORS, NoAccount),
         access=EVERYBODY,
@@ -367,7 +367,7 @@ def _state_of(challenge: Challenge) -> str:
 def _leave_other_account(user: Any) -> None:
     """Empty a session in which another user is logged in: its values are that user's."""
     present = current_user()
-    if is_logged_in(present) and unwrap(present) != user:
+    if is_logged_in(present) and without_proxy(present) != user:
         flask_login.logout_user()
         session.clear()
 
@@ -387,18 +387,18 @@ def _to_host_page(proof: Proof, target: str) -> ResponseReturnValue:
     url = request.script_root + str(state.settings.sign_up_url)
     url += ("&" if "?" in url else "?") + urlencode({"next": target})
     if wants_json():
-        return json_response(Proved(state="proved", proof_token=token, next=url))
+        return json_response(ProvedBody(state="proved", proof_token=token, next=url))
     return redirect(url, 303)
 
 
 def _signed_in(target: str) -> ResponseReturnValue:
-    return json_response(SignedIn(state="signed_in", next=target, csrf_token=csrf_token()))
+    return json_response(SignedInBody(state="signed_in", next=target, csrf_token=csrf_token()))
 
 
 def _proved(proof: Proof, target: str) -> ResponseReturnValue:
     """Respond with a proof token, which the host exchanges for its own."""
     token = get_state().verifier.proof_token(proof)
-    return json_response(Proved(state="proved", proof_token=token, next=target))
+    return json_response(ProvedBody(state="proved", proof_token=token, next=target))
 
 
 # --- the session, fields, responses -------------------------------------------------------------

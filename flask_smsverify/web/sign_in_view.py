@@ -8,7 +8,7 @@ from datetime import datetime
 from ..db.models import Challenge
 from ..phone import mask, national
 from ..state import get_state
-from .bodies import SignIn
+from .bodies import SignInBody
 from .times import earliest, latest, seconds_left, seconds_until
 
 
@@ -91,7 +91,9 @@ def attempts_left(challenge: Challenge) -> int:
     return max(0, get_state().settings.max_attempts - challenge.attempts)
 
 
-def sign_in_json(challenge: Challenge | None, *, next_url: str, just_sent: bool = False) -> SignIn:
+def sign_in_json(
+    challenge: Challenge | None, *, next_url: str, just_sent: bool = False
+) -> SignInBody:
     """Return the JSON object of a sign-in.
 
     :param just_sent: whether the code was sent by this request. Its delivery runs in the

@@ -14,7 +14,7 @@ from ..phone import mask
 from ..state import get_state
 from ..verification.issue import Sent
 from ..verification.rules import NEW_NUMBER
-from .bodies import Verification
+from .bodies import VerificationBody
 from .csrf import csrf_field_name, csrf_token
 from .demands import load_demand
 from .fields import read_query
@@ -204,7 +204,7 @@ def is_on_its_way(state: str | None) -> bool:
     return state in ("queued", "sent")
 
 
-def as_json(visitor: Visitor, target: Target) -> Verification:
+def as_json(visitor: Visitor, target: Target) -> VerificationBody:
     """Return the JSON object of a visitor's verification."""
     status, view = visitor.status, page_view(visitor, target)
     if view.state in ("pending", "verified", "exempt"):
@@ -215,7 +215,7 @@ def as_json(visitor: Visitor, target: Target) -> Verification:
         state = "expired"  # also for a valid proof that is older than `within`
     else:
         state = "unverified"
-    body: Verification = {
+    body: VerificationBody = {
         "state": state,
         "mobile": view.mobile,
         "verified_mobile": view.present if status.state == "verified" else None,

@@ -105,7 +105,7 @@ def current_visitor() -> Visitor | None:
             user, is_login_pending = pending_user(state), True
     if user is None:
         return None
-    if not state.users.knows(user) and state.users.is_exempt(user):
+    if not state.users.stands_for_user(user) and state.users.is_exempt(user):
         raise ExemptVisitor
     user_id = state.users.id_of(user)
     visitor = Visitor(user, user_id, _new_mobile_of(user_id), is_login_pending)

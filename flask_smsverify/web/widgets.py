@@ -10,7 +10,7 @@ from flask_wtf.csrf import generate_csrf
 from ..guard import current_status
 from ..phone import mask
 from ..state import get_state
-from ..users import current_user, is_logged_in, unwrap
+from ..users import current_user, is_logged_in
 from ..verification.policy import Status
 from .csrf import csrf_field_name
 
@@ -43,8 +43,8 @@ def card_actions(user: object) -> CardActions:
     if not is_logged_in(user) or not is_logged_in(viewer):
         return CardActions(is_own=True, send_url=None, fields={})
     state = get_state()
-    user_id = state.users.id_of(unwrap(user))
-    if user_id == state.users.id_of(unwrap(viewer)):
+    user_id = state.users.id_of(user)
+    if user_id == state.users.id_of(viewer):
         channel = "sms" if state.delivery.routes.can("sms") else "voice"
         fields = {"channel": channel, "next": request.full_path.rstrip("?")} | _csrf_field()
         return CardActions(is_own=True, send_url=url_for("smsverify.send"), fields=fields)

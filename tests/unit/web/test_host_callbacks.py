@@ -130,3 +130,22 @@ def test_a_user_behind_a_wrapper_is_verified(sqlite: str, gate: bool) -> None:
         assert client.get("/guarded").text == "guarded"
         with app.app_context():
             assert db.session.get(model, 1).mobile == OTHER
+
+
+def test_the_locale_getter_of_users_gets_the_user_behind_a_wrapper(sqlite: str) -> None:
+    asked: list[Any] = []
+
+    def prepare_with_locale(smsverify: SMSVerify) -> None:
+        prepare(smsverify)
+        smsverify.user_locale_getter(lambda user: asked.append(user) or "en")
+
+    config = {"loader": load, "prepare": prepare_with_locale}
+    with host(sqlite, define, **config) as (app, db, model), app.app_context():
+        user = model(id=1, mobile=OTHER)
+        db.session.add(user)
+        db.session.commit()
+        smsverify = app.extensions["test_smsverify"]
+        values = dict.fromkeys(smsverify.events["invoice.paid"].values, "1")
+        smsverify.notify("invoice.paid", Wrapped(user), **values)
+        assert asked == [user]
+        db.session.rollback()
