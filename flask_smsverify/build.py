@@ -37,10 +37,10 @@ from .i18n.catalogue import default_locale
 from .i18n.code_text import CodeTexts, code_templates
 from .i18n.locales import load_timezone
 from .keyring import Keyring
-from .limits.counters import Charge, Counters
-from .limits.policy import LimitPolicy
+from .limits.keys import UsageKeys
+from .limits.other_counts import Charge, Counters
 from .limits.report import LimitReport
-from .limits.usage import GuessLog, SendLog
+from .limits.sends_and_guesses import GuessLog, SendLog
 from .log_events import log_event
 from .messaging.bulk import BulkSends
 from .messaging.bulk_dispatch import BulkDispatcher
@@ -78,7 +78,6 @@ from .verification.check import CodeChecker
 from .verification.claim import TokenClaim
 from .verification.devices import DeviceTokens
 from .verification.issue import CodeDispatcher, CodeIssuer
-from .verification.limits import SendLimits
 from .verification.native import NativeCodes
 from .verification.overview import Overviews
 from .verification.ownership import Ownership
@@ -86,6 +85,7 @@ from .verification.policy import Policy
 from .verification.pressure import SendPressure
 from .verification.proof_of_work import ProofOfWork
 from .verification.rules import Rules
+from .verification.send_limits import SendLimits
 from .verification.sign_in import SignIn
 from .verification.tokens import ProofTokens, UndoTokens
 from .verification.verifier import Procedures, Verifier
@@ -183,7 +183,7 @@ def build_state(
         is_inline=lambda: ledger.is_joined,
     )
     locks = Locks(ledger)
-    keys = LimitPolicy(keyring)
+    keys = UsageKeys(keyring)
     counters = Counters(ledger, locks, keyring)
     send_log = SendLog(
         settings.limits,
@@ -359,7 +359,7 @@ def build_state(
         signing=signing,
         ledger=ledger,
         counters=counters,
-        limits=report,
+        limit_report=report,
         workers=workers,
         delivery=delivery,
         event_texts=event_texts,

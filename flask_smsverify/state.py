@@ -18,7 +18,7 @@ from .delivery.background import BackgroundWorkers
 from .delivery.health import HealthChecks
 from .errors import ConfigurationError
 from .keyring import Keyring
-from .limits.counters import Counters
+from .limits.other_counts import Counters
 from .limits.report import LimitReport
 from .messaging.bulk import BulkSends
 from .messaging.event_queue import EventQueue
@@ -68,7 +68,7 @@ class AppState:
     signing: TokenSigning
     ledger: Ledger
     counters: Counters
-    limits: LimitReport
+    limit_report: LimitReport
     workers: BackgroundWorkers
     delivery: Delivery
     event_texts: EventTexts

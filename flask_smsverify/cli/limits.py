@@ -6,7 +6,7 @@ import ipaddress
 
 import click
 
-from ..limits.counters import Usage
+from ..limits.other_counts import Usage
 from ..limits.report import Scope
 from ..state import get_state
 from .group import smsverify
@@ -46,7 +46,7 @@ def limits(
     state = get_state()
     parsed = state.parse_mobile(mobile) if mobile else None
     user_id = state.users.id_of(find_user(user_key)) if user_key else None
-    scopes = state.limits.scopes(mobile=parsed, user_id=user_id, ip=ip)
+    scopes = state.limit_report.scopes(mobile=parsed, user_id=user_id, ip=ip)
     if not scopes:
         click.echo("SMSVERIFY_LIMITS sets no such limit")
         return
@@ -56,10 +56,10 @@ def limits(
             f"{scopes[-1].name}. The limits are {_names(scopes)}."
         )
     scopes = _named(scopes, names)
-    rows = map(_row, state.limits.usage(scopes, state.clock()))
+    rows = map(_row, state.limit_report.usage(scopes, state.clock()))
     print_table(("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT"), rows)
     if reset and (yes or click.confirm("Reset these limits?")):
-        state.limits.reset(scopes)
+        state.limit_report.reset(scopes)
         click.echo("reset")
 
 

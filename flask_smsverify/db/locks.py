@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class ClaimInProgress(Exception):
-    """Rows of claims must be locked first.
+    """Restarts a transaction that found claim rows which it has not locked.
 
     :param ids: the ids of these rows.
     """

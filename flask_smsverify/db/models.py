@@ -408,8 +408,8 @@ class UsageSend(Base):
     """One copy of a code that was handed to a sender, and what it counts against.
 
     A key is a digest of 64 bits (`Keyring.key`). It is NULL where the send does not count, or does
-    not count any more. Times are milliseconds since 1970. `limits.usage` explains how limits are
-    read from these rows.
+    not count any more. Times are milliseconds since 1970. `limits.sends_and_guesses` explains how
+    limits are read from these rows.
     """
 
     __tablename__ = "smsverify_usage_send"
@@ -473,7 +473,7 @@ class UsageGuess(Base):
 
 
 class UsageEvent(Base):
-    """One unit of a limit of `limits.counters`, such as a notice or a code to a foreign number."""
+    """One unit of a limit in `limits.other_counts`, such as a notice or a foreign code."""
 
     __tablename__ = "smsverify_usage_event"
     __table_args__ = (

@@ -16,9 +16,9 @@ from ..db.models import Streak, UsageEvent, UsageGuess, UsageSend
 from ..db.types import to_ms
 from ..settings import Limit
 from .addresses import parse_address
-from .counters import Charge, Counters, Usage
-from .policy import LimitPolicy
-from .usage import Limits, reset_site
+from .keys import UsageKeys
+from .other_counts import Charge, Counters, Usage
+from .sends_and_guesses import Limits, reset_site
 from .windows import seconds_left
 
 Column = InstrumentedAttribute[Any]
@@ -50,7 +50,7 @@ class LimitReport:
         locks: Locks,
         limits: Limits,
         *,
-        keys: LimitPolicy,
+        keys: UsageKeys,
         counters: Counters,
     ) -> None:
         self._ledger = ledger

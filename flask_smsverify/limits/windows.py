@@ -1,4 +1,4 @@
-"""Sliding windows: pure arithmetic on milliseconds."""
+"""Sliding windows, and the cooldown between sends: pure arithmetic on milliseconds."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select
 
 from ..db.ledger import Ledger
 from ..db.models import Message, Verification
-from ..limits.counters import Charge, Counters
+from ..limits.other_counts import Charge, Counters
 from ..settings import Limit
 
 _ALL = "messages"

@@ -75,7 +75,7 @@ def outbox(app: Flask) -> Iterator[Outbox]:
     source = state.clock.source
     state.wait()
     with app.app_context():
-        state.limits.reset_all()
+        state.limit_report.reset_all()
     with state.delivery.rerouted(Routes({"outbox": memory}, {})):
         try:
             yield Outbox(state, memory)
@@ -83,5 +83,5 @@ def outbox(app: Flask) -> Iterator[Outbox]:
             state.wait()
             state.clock.source = source
             with app.app_context():
-                state.limits.reset_all()
+                state.limit_report.reset_all()
     state.workers.raise_error()

@@ -12,7 +12,7 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Challenge, Incoming, Message, MobileChange, Streak, Verification
 from ..errors import MobileTaken
-from ..limits.policy import LimitPolicy
+from ..limits.keys import UsageKeys
 from ..phone import mask
 from ..settings import is_printable
 from .native import NativeCodes
@@ -35,7 +35,7 @@ class Accounts:
         users: Users,
         ownership: Ownership,
         native: NativeCodes,
-        keys: LimitPolicy,
+        keys: UsageKeys,
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger

@@ -10,7 +10,7 @@ from .. import signals
 from ..db.alerts import take_alert
 from ..db.ledger import Ledger
 from ..errors import StoreUnavailable
-from ..limits.usage import Reached
+from ..limits.sends_and_guesses import Reached
 from ..log_events import log_event
 from .rules import Announcer
 

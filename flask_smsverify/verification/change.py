@@ -35,7 +35,7 @@ from ..errors import (
     StoreUnavailable,
 )
 from ..keyring import Keyring
-from ..limits.counters import Charge, Counters
+from ..limits.other_counts import Charge, Counters
 from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel

@@ -37,8 +37,8 @@ from ..errors import (
     WrongCode,
 )
 from ..limits.addresses import parse_address
-from ..limits.policy import LimitPolicy
-from ..limits.usage import GuessLog, Overrun, Recorded, SendLog
+from ..limits.keys import UsageKeys
+from ..limits.sends_and_guesses import GuessLog, Overrun, Recorded, SendLog
 from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts
@@ -162,7 +162,7 @@ class CodeChecker:
         rules: Rules,
         challenges: Challenges,
         *,
-        keys: LimitPolicy,
+        keys: UsageKeys,
         guesses: GuessLog,
         sends: SendLog,
         alerts: LimitAlerts,

@@ -13,8 +13,8 @@ from ..i18n.segments import count_segments
 from ..log_events import log_event
 from ..senders.base import Capability, CodeMessage, Receipt, Sender
 from .challenges import lock_challenge
-from .limits import Send, SendLimits
 from .native import NativeCodes
+from .send_limits import Send, SendLimits
 
 log = logging.getLogger(__name__)
 

@@ -34,12 +34,10 @@ from ..errors import (
     NoChallenge,
     SendFailed,
     StoreUnavailable,
-    TooManyAttempts,
-    TooSoon,
 )
 from ..i18n.code_text import CodeTexts
 from ..limits.addresses import Address, parse_address
-from ..limits.policy import LimitPolicy
+from ..limits.keys import UsageKeys
 from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel, CodeMessage, Sender
@@ -47,9 +45,9 @@ from ..settings.runtime import LiveSettings, RuntimeSettings
 from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob
 from .devices import DeviceTokens
-from .limits import Send, SendLimits
 from .native import NativeCodes
 from .rules import OLD_NUMBER, Announcer, Rules
+from .send_limits import Send, SendLimits
 from .streaks import new_verification
 
 log = logging.getLogger(__name__)
@@ -177,7 +175,7 @@ class CodeIssuer:
         rules: Rules,
         challenges: Challenges,
         *,
-        keys: LimitPolicy,
+        keys: UsageKeys,
         limits: SendLimits,
         devices: DeviceTokens,
         dispatcher: CodeDispatcher,
@@ -264,14 +262,15 @@ class CodeIssuer:
             current = from_row(session, Challenge, row, "challenge_")
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
-            self._refuse_used_up(session, row, decided, now)
+            # A code is not sent if no guess is left for it, so the limit of guesses refuses it too.
+            self._limits.refuse(session, row, decided, now)
             written: list[Base] = []
             if subject.user_id is not None and verification is None and row["claim"] is None:
                 written.append(new_verification(subject.user_id, streak, now))
             challenge = self._challenge_for(session, current, subject, channel, now)
             challenge.channel = channel
             challenge.sends += 1
-            challenge.resend_at = now + timedelta(seconds=self._limits.log.next_delay(row))
+            challenge.resend_at = self._limits.resend_at(row, now)
             message = _new_message(challenge, now)
             if challenge is not current:
                 written.append(challenge)
@@ -316,7 +315,7 @@ class CodeIssuer:
     def _build_statement(
         self, *, has_account: bool, has_address: bool, by: str | None
     ) -> PreparedSelect:
-        counts = self._limits.log.counts(has_account=has_account, has_address=has_address)
+        counts = self._limits.counts(has_account=has_account, has_address=has_address)
         holder = (
             select(Verification.user_id)
             .where(Verification.mobile == bindparam("holder_mobile"))
@@ -369,19 +368,6 @@ class CodeIssuer:
         counted = verification or streak
         if counted is not None and self._rules.is_locked(counted):
             raise AccountLocked
-
-    def _refuse_used_up(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
-        """Raise if a limit is used up or the cooldown is not over.
-
-        A code is not sent if no guess is left for it, so the limit of guesses counts too.
-        """
-        overruns = self._limits.overruns(session, row, send, now)
-        waits = [overrun.wait for overrun in overruns if overrun.scope == "failures"]
-        if waits:
-            raise TooManyAttempts(max(waits))
-        self._limits.refuse(overruns)
-        if cooldown := self._limits.cooldown(row, now):
-            raise TooSoon(cooldown)
 
     def _challenge_for(
         self,

@@ -20,8 +20,8 @@ from ..db.prepared import PreparedSelect, RowValues
 from ..db.rows import from_row, labelled
 from ..db.types import to_ms
 from ..keyring import Keyring
-from ..limits.policy import LimitPolicy
-from ..limits.usage import GuessLog
+from ..limits.keys import UsageKeys
+from ..limits.sends_and_guesses import GuessLog
 from .challenges import is_open
 from .issue import Sent
 from .open_changes import is_valid, open_change_key
@@ -73,7 +73,7 @@ class Overviews:
         ledger: Ledger,
         policy: Policy,
         *,
-        keys: LimitPolicy,
+        keys: UsageKeys,
         keyring: Keyring,
         guesses: GuessLog,
         users: Users,

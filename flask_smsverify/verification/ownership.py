@@ -22,7 +22,7 @@ from ..db.ledger import Ledger
 from ..db.locks import Held, Locks, claim_id
 from ..db.models import Challenge, Lock, UsedToken, Verification
 from ..keyring import Keyring
-from ..limits.policy import LimitPolicy
+from ..limits.keys import UsageKeys
 from ..phone import mask
 from .challenges import code_path
 from .policy import Policy
@@ -88,7 +88,7 @@ class Ownership:
         ledger: Ledger,
         locks: Locks,
         *,
-        keys: LimitPolicy,
+        keys: UsageKeys,
         keyring: Keyring,
         rules: Rules,
         policy: Policy,

@@ -25,9 +25,9 @@ _USUAL_CONVERSION = 1 / 3
 class SendPressure:
     """Compares the sends without an account with what is usual."""
 
-    def __init__(self, ledger: Ledger, limits: LimitReport) -> None:
+    def __init__(self, ledger: Ledger, report: LimitReport) -> None:
         self._ledger = ledger
-        self._limits = limits
+        self._report = report
         self._lock = threading.Lock()
         self._answer = False
         self._until = 0.0
@@ -38,8 +38,8 @@ class SendPressure:
 
     def _is_half_used(self) -> bool:
         # Sends without a solution are counted while there is pressure, and must not prolong it.
-        scopes = [scope for scope in self._limits.scopes() if scope.name != "unsolved"]
-        usages = self._limits.usage(scopes, self._ledger.clock())
+        scopes = [scope for scope in self._report.scopes() if scope.name != "unsolved"]
+        usages = self._report.usage(scopes, self._ledger.clock())
         return any(2 * usage.used >= usage.limit.amount for usage in usages)
 
     def _is_conversion_low(self) -> bool:

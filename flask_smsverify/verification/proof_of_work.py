@@ -31,7 +31,7 @@ from ..db.models import UsedToken
 from ..errors import RateLimited, SendRefused
 from ..keyring import Keyring
 from ..limits.addresses import parse_address
-from ..limits.counters import Charge, Counters
+from ..limits.other_counts import Charge, Counters
 from ..settings import Limit
 from ..signing import TokenSigning
 

@@ -143,7 +143,7 @@ def sign_in_again(visitor: Any, language: str) -> None:
     """Sign in without the cookies of the first time."""
     shop, page, texts = visitor.shop, visitor.page, TEXTS[language]
     visitor.context.clear_cookies()
-    shop.app.extensions["smsverify"].limits.reset_all()
+    shop.app.extensions["smsverify"].limit_report.reset_all()
     visitor.speaks(language)
     visitor.go("/verify-mobile/sign-in?next=/profile")
     page.get_by_label(texts["label"]).fill(NUMBER)

@@ -184,14 +184,16 @@ class Flow:
         kinds = {"mobile": "mobile", "user": "user_id", "mobiles_per_user": "user_id"}
         kind, _, rest = key.partition(" ")
         named = {kinds[kind]: rest} if scope == "failures" else {kinds.get(scope, "ip"): key}
-        scopes = self.state.limits.scopes(**(named if key else {}))
-        usages = self.state.limits.usage(scopes, self.clock())
+        scopes = self.state.limit_report.scopes(**(named if key else {}))
+        usages = self.state.limit_report.usage(scopes, self.clock())
         return [usage for usage in usages if usage.scope == scope][-1].used
 
     def reset(self, *names: str, **named: str) -> None:
         """Reset limits of the site, or those of a mobile, a user or an address, by their names."""
-        scopes = self.state.limits.scopes(**named)
-        self.state.limits.reset([scope for scope in scopes if not names or scope.name in names])
+        scopes = self.state.limit_report.scopes(**named)
+        self.state.limit_report.reset(
+            [scope for scope in scopes if not names or scope.name in names]
+        )
 
 
 def flow_of(app: Flask, clock: Clock | None = None) -> Flow:

@@ -92,7 +92,7 @@ def expire_codes(app: Flask) -> None:
 
 def forget_limits(app: Flask) -> None:
     """Reset all rate limits and cooldowns."""
-    app.extensions["smsverify"].limits.reset_all()
+    app.extensions["smsverify"].limit_report.reset_all()
 
 
 def set_user(app: Flask, number: int = 1, **values: Any) -> None:

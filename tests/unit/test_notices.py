@@ -109,7 +109,7 @@ def test_the_staff_get_one_notice_a_day_at_the_half_and_at_the_end_of_the_sites_
         for text, percent in zip(texts, ("۵۰", "۱۰۰"), strict=True):
             assert f"{percent} درصد از سقف site" in text
         # The limit is reset and used up again on the same day.
-        state.limits.reset(state.limits.scopes())
+        state.limit_report.reset(state.limit_report.scopes())
         for number in (3, 4):
             state.verifier.start(db.session.get(User, number))
         assert reached == ["site half", "site whole"]
@@ -178,7 +178,7 @@ def test_a_notice_that_fails_does_not_affect_the_proof(
             verifier.check(challenge, memory.last.code)
             if mobile is None:
                 memory.clear()
-                limits = app.extensions["smsverify"].limits
+                limits = app.extensions["smsverify"].limit_report
                 limits.reset(limits.scopes(user_id="1"))
         app.extensions["smsverify"].workers.wait()
         assert verifier.latest(user).state == "verified"

@@ -60,7 +60,7 @@ def test_a_guess_beyond_a_limit_is_refused_and_changes_nothing(
     challenges = [flow.start(), flow.sign_up("09123450007", ip=ip)]
     flow.state.workers.wait()
     for challenge in challenges:
-        flow.state.limits.reset(flow.state.limits.scopes())
+        flow.state.limit_report.reset(flow.state.limit_report.scopes())
         for _ in range(5):
             with pytest.raises(WrongCode):
                 flow.check(challenge, flow.wrong(challenge), ip=ip)

@@ -20,8 +20,8 @@ from flask_smsverify.db.models import UsageSend
 from flask_smsverify.db.prepared import PreparedSelect
 from flask_smsverify.errors import NotCarried, RateLimited, TooSoon, Unavailable
 from flask_smsverify.limits.addresses import parse_address
-from flask_smsverify.limits.policy import LimitPolicy
-from flask_smsverify.limits.usage import Overrun, Recorded, SendLog, reset_site
+from flask_smsverify.limits.keys import UsageKeys
+from flask_smsverify.limits.sends_and_guesses import Overrun, Recorded, SendLog, reset_site
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.settings.limits_notation import parse_limits
 
@@ -87,12 +87,12 @@ def test_refused_guesses_do_not_count_against_the_site_failure_limit(
     for _ in range(20):
         outcome(lambda: flow.check(failed, flow.wrong(failed)))
     assert flow.used("site_failures") == 3
-    flow.state.limits.reset(flow.state.limits.scopes(user_id="1"))
+    flow.state.limit_report.reset(flow.state.limit_report.scopes(user_id="1"))
     for _ in range(20):
         outcome(lambda: flow.check(exhausted, flow.wrong(exhausted)))
     assert flow.used("site_failures") == 6
     for _ in range(2):
-        flow.state.limits.reset(flow.state.limits.scopes(user_id="2"))
+        flow.state.limit_report.reset(flow.state.limit_report.scopes(user_id="2"))
         for _ in range(20):
             outcome(lambda: flow.check(exhausted, flow.wrong(exhausted)))
     assert flow.used("site_failures") == 8
@@ -109,7 +109,7 @@ def test_the_site_failure_limit_refuses_second_guesses_until_it_is_reset(
     assert flow.check(mine, flow.code(mine)).verified_at
     assert outcome(lambda: flow.check(other, flow.wrong(other))) == "WrongCode"
     assert outcome(lambda: flow.check(other, flow.code(other))) == "TooManyAttempts"
-    flow.state.limits.reset(flow.state.limits.scopes())
+    flow.state.limit_report.reset(flow.state.limit_report.scopes())
     assert flow.check(other, flow.code(other)).verified_at
 
 
@@ -486,9 +486,9 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
     """With refunds, and with waits after which exactly the next send is allowed."""
     limits = {**dict.fromkeys(NO_LIMITS), **Model.LIMITS}
     parsed = {scope: parse_limits(text) if text else () for scope, text in limits.items()}
-    flow.state.limits.reset_all()
+    flow.state.limit_report.reset_all()
     log = SendLog(parsed, delays=(0,), reserved=0, network_share=1)
-    model, keys_of, now = Model(), LimitPolicy(flow.state.keyring), 1_000_000
+    model, keys_of, now = Model(), UsageKeys(flow.state.keyring), 1_000_000
     for seconds, mobile, ip, has_account, is_refunded in steps:
         now += seconds
         address = parse_address(f"192.0.2.{ip}") if ip else None
@@ -542,12 +542,12 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
     )
 )
 def test_a_reset_of_the_site_is_exact_amid_sends_and_late_refunds(flow: Flow, steps: Any) -> None:
-    flow.state.limits.reset_all()
+    flow.state.limit_report.reset_all()
     limits = parse_limits("3/hour;5/day")
     parsed = {**dict.fromkeys(NO_LIMITS, ()), "site": limits}
     log = SendLog(parsed, delays=(0,), reserved=0, network_share=1)
     run, now = flow.state.ledger.run, 1_000_000
-    keys = LimitPolicy(flow.state.keyring).for_send("mobile", None, None, purpose="verify")
+    keys = UsageKeys(flow.state.keyring).for_send("mobile", None, None, purpose="verify")
     #: The times of the sends that count, and what may be refunded, with its time.
     counted: list[int] = []
     sent: list[tuple[int, Recorded]] = []

@@ -30,7 +30,7 @@ from flask_smsverify.errors import (
     WrongCode,
 )
 from flask_smsverify.guard import decide
-from flask_smsverify.limits.counters import Charge
+from flask_smsverify.limits.other_counts import Charge
 from flask_smsverify.settings import Limit
 from flask_smsverify.verification.change import MobileChanges
 

@@ -24,7 +24,7 @@ from flask_smsverify import signals
 from flask_smsverify.db.models import Base, Verification
 from flask_smsverify.errors import SMSVerifyError, Unavailable, Unknown
 from flask_smsverify.keyring import Keyring
-from flask_smsverify.limits.counters import Charge
+from flask_smsverify.limits.other_counts import Charge
 from flask_smsverify.settings.schema import Limit
 from flask_smsverify.verification import challenges, check, ownership, policy
 from flask_smsverify.web.visitor import Visitor

@@ -43,7 +43,7 @@ def waiting_clients(app: Flask, mobile: str, count: int) -> list[tuple[FlaskClie
         state.workers.wait()
         found.append((client, memory.last.code))
         with app.app_context():
-            state.limits.reset_all()  # the cooldown
+            state.limit_report.reset_all()  # the cooldown
     return found
 
 
@@ -253,7 +253,7 @@ def test_a_sign_in_does_not_reveal_whether_an_account_exists(accounts: Flow) -> 
     expected = attempts(flow, UNKNOWN, "192.0.2.1")
     for at, (kind, mobile) in enumerate(ACCOUNTS.items(), start=2):
         flow.clock.now = began
-        flow.state.limits.reset_all()
+        flow.state.limit_report.reset_all()
         flow.memory.clear()
         seen = attempts(flow, mobile, f"192.0.2.{at}")
         for step, (one, other) in enumerate(zip(seen, expected, strict=True)):

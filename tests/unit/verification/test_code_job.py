@@ -14,10 +14,10 @@ from flask_smsverify.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from flask_smsverify.limits.usage import SendKeys
+from flask_smsverify.limits.sends_and_guesses import SendKeys
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification.code_job import CodeJob
-from flask_smsverify.verification.limits import Send
+from flask_smsverify.verification.send_limits import Send
 
 
 def test_a_native_code_is_assigned_to_its_challenge_and_has_no_segments(

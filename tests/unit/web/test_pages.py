@@ -627,8 +627,8 @@ def test_a_used_up_limit_of_failures_shows_the_wait_and_no_form(
     with app.app_context():
         state = app.extensions["smsverify"]
         assert state.verifier.guess_wait(db.session.get(User, 1)) >= 86_300
-        state.limits.reset(state.limits.scopes(user_id="1"))
-        state.limits.reset(state.limits.scopes())
+        state.limit_report.reset(state.limit_report.scopes(user_id="1"))
+        state.limit_report.reset(state.limit_report.scopes())
         assert state.verifier.guess_wait(db.session.get(User, 1)) == 0
     assert 'name="code"' in page(client).text
 

@@ -1,4 +1,4 @@
-"""The usage log: what every rate limit of sends and guesses is counted from.
+"""The log of sends and guesses, from which their rate limits and the cooldown are counted.
 
 One row is one send or one guess. It holds keyed digests of what it counts against, and the indexes
 on `(key, at)` make a count as cheap as the limit is small. Windows slide exactly: "5 an hour" means

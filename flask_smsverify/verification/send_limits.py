@@ -1,11 +1,14 @@
-"""The limits of sends, as `issue` and second copies use them."""
+"""What refuses a send, and when the next is allowed: the rate limits and the cooldown of sends.
+
+`issue` and second copies use them. `limits.sends_and_guesses` counts.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -15,9 +18,9 @@ from ..db.ledger import Ledger
 from ..db.locks import SITE_SENDS, Held, Locks
 from ..db.prepared import PreparedSelect, RowValues
 from ..db.types import to_ms
-from ..errors import RateLimited, StoreUnavailable
-from ..limits.counters import Charge, Counters, Reservation
-from ..limits.usage import Overrun, Reached, Recorded, SendKeys, SendLog
+from ..errors import RateLimited, StoreUnavailable, TooManyAttempts, TooSoon
+from ..limits.other_counts import Charge, Counters, Reservation
+from ..limits.sends_and_guesses import Counts, Overrun, Reached, Recorded, SendKeys, SendLog
 from ..log_events import log_event
 from ..phone import region_of
 from .alerts import LimitAlerts
@@ -69,7 +72,7 @@ class SendLimits:
     ) -> None:
         self._ledger = ledger
         self._locks = locks
-        self.log = log
+        self._log = log
         self._counters = counters
         self._foreign = foreign
         self._default_region = default_region
@@ -81,40 +84,48 @@ class SendLimits:
         """Return the keys to lock before the decision."""
         return send.keys.locks + self._counters.keys_of(self._charges(send))
 
+    def counts(self, *, has_account: bool, has_address: bool) -> Counts:
+        """Return what a decision on a send counts, to be selected with columns of the caller."""
+        return self._log.counts(has_account=has_account, has_address=has_address)
+
     def parameters(self, keys: SendKeys, now: datetime) -> dict[str, Any]:
-        """Return the parameters of the log's counts."""
+        """Return the parameters of `counts`."""
         return {"now": to_ms(now), **asdict(keys)}
 
-    def overruns(
-        self, session: Session, row: RowValues, send: Send, now: datetime
-    ) -> list[Overrun]:
-        """Return the limits that refuse a send, except those of the whole site.
+    def refuse(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
+        """Raise what refuses a send, except a limit of the whole site.
 
-        :param row: a row of the log's counts.
+        :param row: a row of `counts`.
+        :raises TooManyAttempts: no guess is left for the code.
+        :raises RateLimited: a limit is used up. It names the one with the longest wait.
+        :raises TooSoon: the cooldown is not over.
         """
-        return self.log.overruns(session, row, send.keys, to_ms(now), is_owner=send.is_owner)
+        overruns = self._overruns(session, row, send, now)
+        waits = [overrun.wait for overrun in overruns if overrun.scope == "failures"]
+        if waits:
+            raise TooManyAttempts(max(waits))
+        _refuse_used_up(overruns)
+        if cooldown := self._log.cooldown(row, to_ms(now)):
+            raise TooSoon(cooldown)
 
-    def refuse(self, overruns: Sequence[Overrun]) -> None:
-        """Raise `RateLimited` if a limit is used up. It names the one with the longest wait."""
-        if overruns:
-            wait, scope = max((overrun.wait, overrun.scope) for overrun in overruns)
-            raise RateLimited(wait, scope)
+    def resend_at(self, row: RowValues, now: datetime) -> datetime:
+        """Return when the cooldown is over that a send starts.
 
-    def cooldown(self, row: RowValues, now: datetime) -> int:
-        """Return whole seconds until the cooldown is over; 0 if a send is allowed now."""
-        return self.log.cooldown(row, to_ms(now))
+        :param row: a row of `counts`.
+        """
+        return now + timedelta(seconds=self._log.next_delay(row))
 
     def record(
         self, session: Session, row: RowValues | None, send: Send, now: datetime, challenge_id: str
     ) -> Send:
         """Count a send, unless a limit of the whole site refuses it.
 
-        :param row: a row of the log's counts; None for a second copy.
+        :param row: a row of `counts`; None for a second copy.
         :raises RateLimited: a limit of the site is used up.
         """
         foreign = self._counters.reserve_locked(session, self._charges(send), now)
         self._locks.lock_site(session, SITE_SENDS)
-        recorded = self.log.record(
+        recorded = self._log.record(
             session,
             row,
             send.keys,
@@ -132,7 +143,7 @@ class SendLimits:
         if send.recorded is not None:
             self._counters.refund(session, send.foreign)
             self._locks.lock_site(session, SITE_SENDS)
-            self.log.refund(session, send.recorded, send.keys, is_refused=is_refused)
+            self._log.refund(session, send.recorded, send.keys, is_refused=is_refused)
 
     def report(self, send: Send) -> None:
         """Report limits that a send has brought to their half or their end."""
@@ -153,7 +164,7 @@ class SendLimits:
         def work(session: Session, _held: Held) -> Send:
             now = self._ledger.clock()
             row = self._copy_counts.one(session, self.parameters(keys, now))
-            self.refuse(self.overruns(session, row, copy, now))
+            _refuse_used_up(self._overruns(session, row, copy, now))
             return self.record(session, None, copy, now, "")
 
         try:
@@ -172,6 +183,17 @@ class SendLimits:
                 "a second copy that failed could not be refunded", extra=log_event("refund_failed")
             )
 
+    def _overruns(
+        self, session: Session, row: RowValues, send: Send, now: datetime
+    ) -> list[Overrun]:
+        return self._log.overruns(session, row, send.keys, to_ms(now), is_owner=send.is_owner)
+
     def _charges(self, send: Send) -> list[Charge]:
         is_foreign = region_of(send.mobile) != self._default_region
         return [self._foreign] if is_foreign and self._foreign is not None else []
+
+
+def _refuse_used_up(overruns: Sequence[Overrun]) -> None:
+    if overruns:
+        wait, scope = max((overrun.wait, overrun.scope) for overrun in overruns)
+        raise RateLimited(wait, scope)

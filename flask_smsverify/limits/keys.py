@@ -1,14 +1,14 @@
-"""Which keys a send or a guess counts against."""
+"""The keys of sends and guesses: what each of them counts against."""
 
 from __future__ import annotations
 
 from ..keyring import Keyring
 from .addresses import Address
-from .usage import SendKeys
+from .sends_and_guesses import SendKeys
 
 
-class LimitPolicy:
-    """Makes the keys of the usage log: digests, because they outlive the users they are about."""
+class UsageKeys:
+    """Makes the keys of the log: digests, because they outlive the users they are about."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring

@@ -1,4 +1,4 @@
-"""Limits that have one key: of notices, event texts and changes of a number, and of some sends.
+"""The other limits, which have one key: of notices, event texts, changes of a number, some sends.
 
 The sends are codes to foreign numbers, and codes without a solution of the proof of work. They
 count here as well as in the usage log.
