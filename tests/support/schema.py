@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from sqlite3 import Connection, connect
 
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Dialect, MetaData, inspect
@@ -21,8 +22,14 @@ def create_tables(database: SQLAlchemy) -> None:
     if not is_plain or inspect(engine).get_table_names():
         database.create_all()
         return
+    key = _Key(engine.dialect)
+    if key.is_sqlite:
+        template = _sqlite_template(metadata, tuple(metadata.tables), key)
+        with engine.connect() as connection:
+            template.backup(connection.connection.driver_connection)
+        return
     with engine.begin() as connection:
-        for statement in _ddl(metadata, tuple(metadata.tables), _Key(engine.dialect)):
+        for statement in _ddl(metadata, tuple(metadata.tables), key):
             connection.exec_driver_sql(statement)
 
 
@@ -33,12 +40,22 @@ class _Key:
         self.dialect = dialect
         is_mariadb = isinstance(dialect, MySQLDialect) and dialect.is_mariadb
         self._name = (dialect.name, dialect.driver, is_mariadb)
+        self.is_sqlite = dialect.name == "sqlite"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self._name == other._name
 
     def __hash__(self) -> int:
         return hash(self._name)
+
+
+@cache
+def _sqlite_template(metadata: MetaData, tables: tuple[str, ...], key: _Key) -> Connection:
+    """Return a database with the tables. Copying its pages is faster than creating the tables."""
+    template = connect(":memory:", check_same_thread=False)
+    for statement in _ddl(metadata, tables, key):
+        template.execute(statement)
+    return template
 
 
 @cache
