@@ -182,7 +182,7 @@ def _senders_attention(state: AppState, ui: Interface) -> list[Attention]:
     t = ui.t
     found = []
     for name in state.delivery.routes.senders:
-        health = state.health.latest(name)
+        health, tone = state.health.latest(name), "bad"
         if state.delivery.breakers.state(name) != "closed":
             text = t("The sender %(sender)s is failing and is skipped for now.", sender=name)
         elif health is None or health.state in ("ok", "unchecked"):
@@ -191,9 +191,10 @@ def _senders_attention(state: AppState, ui: Interface) -> list[Attention]:
             text = t("The sender %(sender)s has no credit.", sender=name)
         elif health.state == "low_credit":
             text = t("The sender %(sender)s is running out of credit.", sender=name)
+            tone = "wait"
         else:
             text = t("The last check of the sender %(sender)s failed.", sender=name)
-        found.append(Attention(text, url_for("smsverify_admin.senders")))
+        found.append(Attention(text, url_for("smsverify_admin.senders"), tone))
     return found
 
 

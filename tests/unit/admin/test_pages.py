@@ -100,7 +100,8 @@ def test_a_sender_is_shown_with_its_state_credit_and_errors(
     monkeypatch.setattr(health, "_low_credit", {"memory": Decimal("1250001")})
     [item] = client.get(f"{ADMIN}/senders?check=1", headers=JSON).json["items"]
     assert (item["state"], item["reachable"]) == ("low_credit", True)
-    assert "The sender memory is running out of credit." in client.get(f"{ADMIN}/").text
+    overview = client.get(f"{ADMIN}/").text
+    assert re.search('sv-alert-wait"><a href="[^"]*">The sender memory is running out', overview)
 
     def fail(sender: Memory) -> Credit:
         raise sender.make_error(Unavailable, "connection refused", written=False)
