@@ -79,7 +79,6 @@ from .verification.claim import TokenClaim
 from .verification.devices import DeviceTokens
 from .verification.issue import CodeDispatcher, CodeIssuer
 from .verification.native import NativeCodes
-from .verification.overview import Overviews
 from .verification.ownership import Ownership
 from .verification.policy import Policy
 from .verification.pressure import SendPressure
@@ -88,6 +87,7 @@ from .verification.rules import Rules
 from .verification.send_limits import SendLimits
 from .verification.sign_in import SignIn
 from .verification.tokens import ProofTokens, UndoTokens
+from .verification.user_records import UserRecords
 from .verification.verifier import Procedures, Verifier
 
 log = logging.getLogger(__name__)
@@ -295,7 +295,7 @@ def build_state(
         delivery=delivery,
         announcer=announcer,
     )
-    overviews = Overviews(
+    records = UserRecords(
         ledger, policy, keys=keys, keyring=keyring, guesses=guess_log, users=users
     )
     verifier = Verifier(
@@ -319,7 +319,7 @@ def build_state(
                 ledger,
                 rules,
                 CodeFlow(issuer=issuer, checker=checker),
-                overviews=overviews,
+                records=records,
                 ownership=ownership,
                 counters=counters,
                 keyring=keyring,
@@ -331,7 +331,7 @@ def build_state(
         challenges=challenges,
         tokens=tokens,
         devices=devices,
-        overviews=overviews,
+        records=records,
         policy=policy,
         rules=rules,
         users=users,

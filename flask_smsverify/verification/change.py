@@ -44,10 +44,10 @@ from .challenges import Subject, code_path
 from .check import CodeChecker, Proof
 from .issue import CodeIssuer, Sent
 from .open_changes import is_due, is_proved, is_valid, open_change_key
-from .overview import Overview, Overviews
 from .ownership import Granted, Ownership
 from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
 from .tokens import UndoTokens
+from .user_records import UserRecord, UserRecords
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class MobileChanges:
         rules: Rules,
         codes: CodeFlow,
         *,
-        overviews: Overviews,
+        records: UserRecords,
         ownership: Ownership,
         counters: Counters,
         keyring: Keyring,
@@ -87,7 +87,7 @@ class MobileChanges:
         self._ledger = ledger
         self._rules = rules
         self._codes = codes
-        self._overviews = overviews
+        self._records = records
         self._ownership = ownership
         self._counters = counters
         self._keyring = keyring
@@ -97,7 +97,7 @@ class MobileChanges:
 
     def current(self, user: object) -> MobileChange | None:
         """Return the user's open change; None without one."""
-        return self._overviews.read(user).change
+        return self._records.read(user).change
 
     def has_just_changed(self, user: object) -> bool:
         """Return whether a change of the user was applied within the last minute."""
@@ -182,15 +182,15 @@ class MobileChanges:
         *,
         channel: Channel = "sms",
         ip: str | None = None,
-        overview: Overview | None = None,
+        record: UserRecord | None = None,
     ) -> Sent:
         """Send a code to the old number.
 
-        :param overview: the user's, if the caller has read it.
+        :param record: the user's, if the caller has read it.
         :raises NoChallenge: no change is open.
         :raises: what `Verifier.start` raises.
         """
-        change = _require(overview or self._overviews.read(user))
+        change = _require(record or self._records.read(user))
         subject = Subject(change.user_id, change.old_mobile, change.old_mobile, OLD_NUMBER)
         return self._codes.issuer.issue(subject, channel, ip)
 
@@ -200,18 +200,18 @@ class MobileChanges:
         code: object,
         *,
         ip: str | None = None,
-        overview: Overview | None = None,
+        record: UserRecord | None = None,
     ) -> Verification:
         """Check the code that was sent to the old number, and apply the change.
 
-        :param overview: the user's, if the caller has read it.
+        :param record: the user's, if the caller has read it.
         :raises NoChallenge: no change is open, or no code was sent.
         :raises MobileTaken: other accounts hold the new number by now.
         :raises: what `Verifier.check` raises.
         """
-        overview = overview or self._overviews.read(user)
-        change = _require(overview)
-        if overview.to_old is None:
+        record = record or self._records.read(user)
+        change = _require(record)
+        if record.to_old is None:
             raise NoChallenge("no code was sent to the old number")
         self._check(user, code, ip, OLD_NUMBER)
         return self._apply(user, change, is_confirmed=True)
@@ -219,7 +219,7 @@ class MobileChanges:
     # --- 2b: or wait ----------------------------------------------------------------------------
 
     def delay(
-        self, user: object, *, link: Callable[[str], str], overview: Overview | None = None
+        self, user: object, *, link: Callable[[str], str], record: UserRecord | None = None
     ) -> MobileChange:
         """Let the change wait, because the old number cannot confirm it.
 
@@ -227,18 +227,18 @@ class MobileChanges:
         if it has started already.
 
         :param link: returns the address that undoes the change, from its token.
-        :param overview: the user's, if the caller has read it.
+        :param record: the user's, if the caller has read it.
         :raises NoChallenge: no change is open.
         :raises AccountLocked: staff must unlock the account.
         :raises RateLimited: too many notices were sent.
         :raises NoticeFailed: no sender accepted the notice, or it is unknown whether one did.
         """
-        overview = overview or self._overviews.read(user)
-        change = _require(overview)
+        record = record or self._records.read(user)
+        change = _require(record)
         if change.state == MobileChange.DELAYED:
             return change
         own = self._users.mobile_of(user)
-        if overview.is_locked:
+        if record.is_locked:
             raise AccountLocked
         charge = Charge("change_notices", change.user_id, _NOTICES)
         self._counters.reserve([charge], self._ledger.clock())
@@ -266,20 +266,20 @@ class MobileChanges:
 
     # --- 3: apply -------------------------------------------------------------------------------
 
-    def is_due(self, overview: Overview) -> bool:
+    def is_due(self, record: UserRecord) -> bool:
         """Return whether the open change has waited long enough to be applied."""
-        change = overview.change
+        change = record.change
         return change is not None and is_due(change, self._ledger.clock())
 
-    def apply_due(self, user: object, *, overview: Overview | None = None) -> bool:
+    def apply_due(self, user: object, *, record: UserRecord | None = None) -> bool:
         """Apply a change whose delay is over. Errors are logged: the old number stays.
 
-        :param overview: the user's, if the caller has read it.
+        :param record: the user's, if the caller has read it.
         :returns: whether the user has the new number now.
         """
-        overview = overview or self._overviews.read(user)
-        change = overview.change
-        if change is None or not self.is_due(overview):
+        record = record or self._records.read(user)
+        change = record.change
+        if change is None or not self.is_due(record):
             return False
         try:
             self._apply(user, change, is_confirmed=False)
@@ -432,10 +432,10 @@ class MobileChanges:
         return locked
 
 
-def _require(overview: Overview) -> MobileChange:
-    if overview.change is None:
+def _require(record: UserRecord) -> MobileChange:
+    if record.change is None:
         raise NoChallenge("no change is open")
-    return overview.change
+    return record.change
 
 
 def _close(session: Session, change: MobileChange, state: str, now: datetime) -> None:

@@ -33,10 +33,10 @@ from .devices import DeviceTokens
 from .expiring import ExpiringProof, find_expiring
 from .issue import CodeIssuer, Sent
 from .native import is_token_used
-from .overview import Overviews
 from .policy import Policy, Status
 from .rules import CLOCK_SKEW, Rules, Users
 from .tokens import ProofTokens
+from .user_records import UserRecords
 
 #: Characters that are stored of a purpose.
 _MAX_PURPOSE = 64
@@ -72,7 +72,7 @@ class Verifier:
         challenges: Challenges,
         tokens: ProofTokens,
         devices: DeviceTokens,
-        overviews: Overviews,
+        records: UserRecords,
         policy: Policy,
         rules: Rules,
         users: Users,
@@ -92,7 +92,7 @@ class Verifier:
         #: The tokens of devices that have proved a mobile.
         self.devices = devices
         #: What the pages show, each read by one SELECT.
-        self.overviews = overviews
+        self.records = records
         self._policy = policy
         self._rules = rules
         self._users = users
@@ -295,7 +295,7 @@ class Verifier:
         """Return a user's status with the open challenge, if there is one. Reads the ledger."""
         if self._users.is_exempt(user):
             return Status("exempt", self._users.mobile_of(user), exempt=True)
-        return self.overviews.read(user).status
+        return self.records.read(user).status
 
     # --- staff ----------------------------------------------------------------------------------
 
@@ -389,4 +389,4 @@ class Verifier:
 
     def guess_wait(self, user: object) -> int:
         """Return whole seconds until this user may guess again; 0 if now."""
-        return self.overviews.read(user).guess_wait
+        return self.records.read(user).guess_wait

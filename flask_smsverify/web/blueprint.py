@@ -78,9 +78,9 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
 def _with_due_change(visitor: Visitor) -> Visitor:
     """Apply a change of the visitor's number whose delay is over."""
     changes = get_state().verifier.changes
-    if not changes.is_due(visitor.overview):
+    if not changes.is_due(visitor.record):
         return visitor
-    changes.apply_due(visitor.user, overview=visitor.overview)
+    changes.apply_due(visitor.user, record=visitor.record)
     return visitor.after_write()
 
 

@@ -110,22 +110,20 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
     changes = get_state().verifier.changes
     try:
         if is_set(form.get("lost")):
-            changes.delay(visitor.user, link=_undo_url, overview=visitor.overview)
+            changes.delay(visitor.user, link=_undo_url, record=visitor.record)
             visitor = visitor.after_write()
         elif "code" in form:
-            changes.confirm(
-                visitor.user, form["code"], ip=client_address(), overview=visitor.overview
-            )
+            changes.confirm(visitor.user, form["code"], ip=client_address(), record=visitor.record)
             if not wants_json():
                 flash_success()
             return succeed(visitor.after_write(), target, is_done=True)
         else:
-            before = visitor.overview.to_old
+            before = visitor.record.to_old
             sent = changes.send_to_old(
                 visitor.user,
                 channel=read_channel(form.get("channel", "sms")),
                 ip=client_address(),
-                overview=visitor.overview,
+                record=visitor.record,
             )
             is_again = before is not None and before.id == sent.challenge.id
             if is_again and not wants_json():
@@ -136,7 +134,7 @@ def _confirm(visitor: Visitor) -> ResponseReturnValue:
         problem = problem_from_error(error)
         if wants_json():
             return fail(visitor, problem, target)
-        is_open = visitor.after_write().overview.change is not None
+        is_open = visitor.after_write().record.change is not None
         is_closed = isinstance(error, NoChallenge) and not is_open
         if is_closed and changes.has_just_changed(visitor.user):
             return succeed(visitor, target, is_done=True)  # a second click on the right code

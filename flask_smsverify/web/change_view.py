@@ -46,8 +46,8 @@ def change_view(visitor: Visitor) -> ChangeView | None:
     """Return the visitor's open change; None without one, and for a login that is pending."""
     if visitor.is_login_pending:
         return None
-    overview = visitor.overview
-    return None if overview.change is None else _view(overview.change, overview.to_old)
+    record = visitor.record
+    return None if record.change is None else _view(record.change, record.to_old)
 
 
 def _view(change: MobileChange, code: Challenge | None) -> ChangeView:

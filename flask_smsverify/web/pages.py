@@ -179,7 +179,7 @@ def check(visitor: Visitor) -> ResponseReturnValue:
             return _check_new_number(visitor, form.get("code"), target)
         challenge = visitor.status.latest
         is_pending = challenge is not None and challenge.state == Challenge.PENDING
-        if visitor.overview.replaces_proved(challenge.mobile if challenge and is_pending else None):
+        if visitor.record.replaces_proved(challenge.mobile if challenge and is_pending else None):
             # Another mobile was proved since the code was sent.
             return fail(visitor, problem_from_error(NoChallenge()), target)
         verification = state.verifier.check(
@@ -220,15 +220,15 @@ def _check_new_number(visitor: Visitor, code: object, target: Target) -> Respons
     except NoChallenge:
         if wants_json():
             raise
-        overview = visitor.after_write().overview
-        is_proved = overview.to_new is not None and overview.to_new.state == Challenge.VERIFIED
-        if not is_proved or overview.change is None:
+        record = visitor.after_write().record
+        is_proved = record.to_new is not None and record.to_new.state == Challenge.VERIFIED
+        if not is_proved or record.change is None:
             raise
         return to_page(target, "confirm")  # a second click on the right code
-    overview = replace(visitor.overview, change=change, to_old=None)
+    record = replace(visitor.record, change=change, to_old=None)
     visitor = visitor.with_new_mobile(None).after_write()
     try:
-        changes.send_to_old(visitor.user, ip=client_address(), overview=overview)
+        changes.send_to_old(visitor.user, ip=client_address(), record=record)
     except SMSVerifyError as error:  # the page offers to send it
         if not wants_json():
             flash_problem(problem_from_error(error), visitor.id)
@@ -293,7 +293,7 @@ def leave(visitor: Visitor) -> ResponseReturnValue:
 def status(visitor: Visitor) -> ResponseReturnValue:
     """Return the status as JSON, with a CSRF token for the next POST."""
     waiting = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
-    if waiting is not None and is_on_its_way(visitor.overview.deliveries[waiting.id]):
+    if waiting is not None and is_on_its_way(visitor.record.deliveries[waiting.id]):
         get_state().first_checks.request(waiting)
     return status_json(visitor)
 
@@ -415,4 +415,4 @@ def _needs_fresh_login(visitor: Visitor, wanted: str | None) -> bool:
 
     :param wanted: the mobile to prove, in E.164; None if there is none.
     """
-    return not visitor.has_fresh_login and visitor.overview.replaces_proved(wanted)
+    return not visitor.has_fresh_login and visitor.record.replaces_proved(wanted)

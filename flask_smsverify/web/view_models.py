@@ -123,7 +123,7 @@ def page_view(visitor: Visitor, target: Target) -> PageView:
     pending = challenge if state == "pending" else None
     asked = pending.mobile if pending is not None else mobile
     expires_at = pending.expires_at if pending else status.expires_at if complete else None
-    delivery = visitor.overview.deliveries[pending.id] if pending else None
+    delivery = visitor.record.deliveries[pending.id] if pending else None
     resend_at = None if complete else _resend_at(visitor, pending, now)
     is_waiting = state in ("unsent", "pending")
     return PageView(
@@ -141,7 +141,7 @@ def page_view(visitor: Visitor, target: Target) -> PageView:
         expires_in=seconds_left(expires_at, now),
         resend_at=resend_at,
         resend_in=seconds_until(resend_at, now),
-        guess_in=visitor.overview.guess_wait if is_waiting else 0,
+        guess_in=visitor.record.guess_wait if is_waiting else 0,
         verified_at=status.verified_at if complete else None,
         settled_at=status.settled_at if state == "unsettled" else None,
         attempts_left=max(0, app.settings.max_attempts - pending.attempts) if pending else None,
@@ -171,13 +171,13 @@ def shown_challenge(visitor: Visitor, mobile: str | None) -> Challenge | None:
 
 def _latest(visitor: Visitor) -> Challenge | None:
     """Return the visitor's latest challenge, of the change if the visitor is changing a number."""
-    overview = visitor.overview
-    return overview.to_new if purpose_of(visitor) == NEW_NUMBER else overview.latest
+    record = visitor.record
+    return record.to_new if purpose_of(visitor) == NEW_NUMBER else record.latest
 
 
 def purpose_of(visitor: Visitor) -> str:
     """Return the purpose of the codes that the visitor gets."""
-    return NEW_NUMBER if visitor.overview.replaces_proved(visitor.new_mobile) else "verify"
+    return NEW_NUMBER if visitor.record.replaces_proved(visitor.new_mobile) else "verify"
 
 
 def _resend_at(visitor: Visitor, pending: Challenge | None, now: datetime) -> datetime | None:

@@ -17,8 +17,8 @@ from ..login_gate import pending_user
 from ..state import AppState, get_state
 from ..users import current_user, is_logged_in
 from ..verification.issue import Sent
-from ..verification.overview import Overview
 from ..verification.policy import Status
+from ..verification.user_records import UserRecord
 
 #: The session key of a mobile that was entered and is not proved yet.
 _NEW_MOBILE = "_smsverify_mobile"
@@ -37,41 +37,41 @@ class Visitor:
     id: str
     new_mobile: str | None = field(repr=False)
     is_login_pending: bool
-    _overview: Overview | None = field(default=None, repr=False, compare=False)
+    _record: UserRecord | None = field(default=None, repr=False, compare=False)
 
     @property
-    def overview(self) -> Overview:
+    def record(self) -> UserRecord:
         """What the ledger holds about the user. It is read once, at the first use.
 
         :raises StoreUnavailable: the database did not answer.
         """
-        if self._overview is None:
-            overview = get_state().verifier.overviews.read(self.user)
-            object.__setattr__(self, "_overview", overview)
-            return overview
-        return self._overview
+        if self._record is None:
+            record = get_state().verifier.records.read(self.user)
+            object.__setattr__(self, "_record", record)
+            return record
+        return self._record
 
     @property
     def status(self) -> Status:
         """The user's status."""
-        return self.overview.status
+        return self.record.status
 
     def after_write(self) -> Visitor:
         """Return the visitor after a write to the ledger. Where needed, it is read again."""
-        return replace(self, _overview=None)
+        return replace(self, _record=None)
 
     def after_send(self, sent: Sent) -> Visitor:
         """Return the visitor after a send, without a read: as it was when the code was sent."""
-        overviews = get_state().verifier.overviews
-        return replace(self, _overview=overviews.after_send(self.overview, sent))
+        records = get_state().verifier.records
+        return replace(self, _record=records.after_send(self.record, sent))
 
     def after_proof(self, proof: Verification) -> Visitor:
         """Return the visitor after a right code. Nothing has to be read again.
 
         :param proof: what the check of a challenge for `verify` returned.
         """
-        overviews = get_state().verifier.overviews
-        return replace(self, _overview=overviews.after_proof(self.overview, self.user, proof))
+        records = get_state().verifier.records
+        return replace(self, _record=records.after_proof(self.record, self.user, proof))
 
     @property
     def has_fresh_login(self) -> bool:
@@ -156,10 +156,10 @@ def _mobile_of_open_code(visitor: Visitor) -> str | None:
 
     A program without cookies has no session that would keep the mobile that it entered.
     """
-    overview = visitor.overview
-    codes = (overview.latest, overview.to_new)
+    record = visitor.record
+    codes = (record.latest, record.to_new)
     is_open = [code for code in codes if code and code.state == code.PENDING]
     newest = max(is_open, key=lambda code: code.created_at, default=None)
     if newest is None or get_state().clock() >= newest.expires_at:
         return None
-    return None if newest.mobile == overview.status.mobile else newest.mobile
+    return None if newest.mobile == record.status.mobile else newest.mobile

@@ -30,7 +30,7 @@ from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
+class UserRecord:
     """What the ledger held about a user when it was read.
 
     :param status: the user's status with the open challenge.
@@ -65,8 +65,8 @@ class Overview:
         return self.proved_at is not None
 
 
-class Overviews:
-    """Reads overviews."""
+class UserRecords:
+    """Reads the records of users."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class Overviews:
     def _statement(self) -> PreparedSelect:
         return _build_statement(self._guesses)
 
-    def read(self, user: object) -> Overview:
-        """Return a user's overview, in one transaction that only reads.
+    def read(self, user: object) -> UserRecord:
+        """Return a user's record, in one transaction that only reads.
 
         :raises StoreUnavailable: the database did not answer.
         """
@@ -106,20 +106,20 @@ class Overviews:
             "created_before": now + CLOCK_SKEW,
         }
 
-        def work(session: Session) -> Overview:
+        def work(session: Session) -> UserRecord:
             row = self._statement.one(session, parameters)
             latest = from_row(session, Challenge, row, "latest_")
             is_first = latest is None or latest.attempts == 0
             overruns = self._guesses.overruns(session, row, guesses, to_ms(now), is_first=is_first)
             wait = max((overrun.wait for overrun in overruns), default=0)
-            return self._overview(session, row, latest, mobile, now, wait, is_exempt=is_exempt)
+            return self._record(session, row, latest, mobile, now, wait, is_exempt=is_exempt)
 
         return self._ledger.read(work)
 
-    def after_send(self, before: Overview, sent: Sent) -> Overview:
-        """Return the overview after a send, without a read.
+    def after_send(self, before: UserRecord, sent: Sent) -> UserRecord:
+        """Return the record after a send, without a read.
 
-        :param before: the overview before the send.
+        :param before: the record before the send.
         """
         challenge = sent.challenge
         deliveries = {**before.deliveries, challenge.id: sent.delivery}
@@ -132,10 +132,10 @@ class Overviews:
             status = _with_challenge(status, challenge, self._ledger.clock())
         return replace(before, status=status, latest=challenge, deliveries=deliveries)
 
-    def after_proof(self, before: Overview, user: object, proof: Verification) -> Overview:
-        """Return the overview after the right code of a challenge for `verify`, without a read.
+    def after_proof(self, before: UserRecord, user: object, proof: Verification) -> UserRecord:
+        """Return the record after the right code of a challenge for `verify`, without a read.
 
-        :param before: the overview before the check.
+        :param before: the record before the check.
         :param proof: what the check returned.
         """
         mobile, now = self._users.mobile_of(user), self._ledger.clock()
@@ -151,7 +151,7 @@ class Overviews:
             is_locked=status.locked,
         )
 
-    def _overview(
+    def _record(
         self,
         session: Session,
         row: RowValues,
@@ -161,7 +161,7 @@ class Overviews:
         guess_wait: int,
         *,
         is_exempt: bool,
-    ) -> Overview:
+    ) -> UserRecord:
         verification = from_row(session, Verification, row, "verification_")
         to_new = from_row(session, Challenge, row, "to_new_")
         to_old = from_row(session, Challenge, row, "to_old_")
@@ -176,7 +176,7 @@ class Overviews:
             if challenge is not None
         }
         status = self._policy.status(verification, mobile, now)
-        return Overview(
+        return UserRecord(
             status=_exempt(mobile) if is_exempt else _with_challenge(status, latest, now),
             latest=latest,
             to_new=to_new,

@@ -1,4 +1,4 @@
-"""Overviews: one SELECT returns what the pages show of a user, on every database."""
+"""Records of users: one SELECT returns what the pages show of a user, on every database."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from visiting import CHECK, CONFIRM, MOBILE, OTHER, SEND, STATUS, api, browser, 
 from werkzeug.test import TestResponse
 
 from flask_smsverify.db.models import Challenge
-from flask_smsverify.verification.overview import Overview
 from flask_smsverify.verification.rules import NEW_NUMBER
+from flask_smsverify.verification.user_records import UserRecord
 
 MakeFlow = Callable[..., Flow]
 
 
-def read(flow: Flow, number: int = 1) -> Overview:
-    return flow.verifier.overviews.read(flow.user(number))
+def read(flow: Flow, number: int = 1) -> UserRecord:
+    return flow.verifier.records.read(flow.user(number))
 
 
 def same(one: Challenge | None, other: Challenge | None) -> bool:
@@ -31,19 +31,19 @@ def same(one: Challenge | None, other: Challenge | None) -> bool:
     return values[0] == values[1]
 
 
-def test_an_overview_holds_the_latest_challenges_and_their_deliveries(
+def test_a_record_of_a_user_holds_the_latest_challenges_and_their_deliveries(
     make_flow: MakeFlow, database: str
 ) -> None:
     flow = make_flow(database, users=2)
 
-    def compare() -> Overview:
-        overview, user = read(flow), flow.user()
-        assert same(overview.latest, flow.verifier.latest(user))
-        assert same(overview.to_new, flow.verifier.latest(user, purpose=NEW_NUMBER))
-        for challenge in filter(None, (overview.latest, overview.to_new)):
+    def compare() -> UserRecord:
+        record, user = read(flow), flow.user()
+        assert same(record.latest, flow.verifier.latest(user))
+        assert same(record.to_new, flow.verifier.latest(user, purpose=NEW_NUMBER))
+        for challenge in filter(None, (record.latest, record.to_new)):
             message = flow.verifier.last_message(challenge)
-            assert overview.deliveries[challenge.id] == (message and message.state)
-        return overview
+            assert record.deliveries[challenge.id] == (message and message.state)
+        return record
 
     assert compare().status.state == "unverified"
     flow.start(2)  # another user's rows do not count
@@ -84,21 +84,21 @@ def test_a_code_of_an_earlier_change_is_not_the_open_changes(
     assert read(flow).to_old is None
 
 
-def test_the_overview_of_an_exempt_user_shows_the_proof_and_the_challenge(
+def test_the_record_of_an_exempt_user_shows_the_proof_and_the_challenge(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
     flow = make_flow(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
     flow.prove(1)
     flow.user().group = "staff"
-    overview = read(flow)
-    assert overview.status.exempt
-    assert overview.status.verified_at is None
-    assert overview.latest is not None
-    assert overview.replaces_proved(OTHER)
-    assert not overview.replaces_proved(overview.status.mobile)
+    record = read(flow)
+    assert record.status.exempt
+    assert record.status.verified_at is None
+    assert record.latest is not None
+    assert record.replaces_proved(OTHER)
+    assert not record.replaces_proved(record.status.mobile)
 
 
-def test_the_overview_after_a_proof_is_the_one_that_is_read(
+def test_the_record_after_a_proof_is_the_one_that_is_read(
     make_flow: MakeFlow, database: str
 ) -> None:
     flow = make_flow(database)
@@ -106,7 +106,7 @@ def test_the_overview_after_a_proof_is_the_one_that_is_read(
     for _ in range(2):  # a first proof, and one that makes an open change void
         before = read(flow)
         verification = flow.verifier.check(flow.user(), flow.memory.last.code)
-        made = flow.verifier.overviews.after_proof(before, flow.user(), verification)
+        made = flow.verifier.records.after_proof(before, flow.user(), verification)
         found = read(flow)
         assert made.status == found.status
         for name in ("change", "to_old", "proved_at", "is_locked", "guess_wait"):
@@ -148,11 +148,11 @@ def test_a_due_change_is_applied_before_the_page_is_made(
     flow.prove(1)
     changes = flow.verifier.changes
     changes.prove_new(flow.user(), flow.code(changes.send_to_new(flow.user(), OTHER).challenge))
-    changes.delay(flow.user(), link=str, overview=read(flow))
+    changes.delay(flow.user(), link=str, record=read(flow))
     flow.clock.advance(timedelta(days=1).total_seconds())
-    overview = read(flow)
-    assert changes.is_due(overview)
-    assert changes.apply_due(flow.user(), overview=overview)
+    record = read(flow)
+    assert changes.is_due(record)
+    assert changes.apply_due(flow.user(), record=record)
     assert not changes.is_due(read(flow))
     assert read(flow).status.mobile == OTHER
     assert read(flow).status.state == "verified"
