@@ -115,24 +115,16 @@ class Counters:
         if reservation.ids:
             session.execute(delete(UsageEvent).where(UsageEvent.id.in_(reservation.ids)))
 
-    def usage(self, charges: Sequence[Charge], now: datetime) -> list[Usage]:
-        """Return the usage of every limit of these charges."""
-        return self._ledger.read(lambda session: self.usage_in(session, charges, to_ms(now)))
-
     def usage_in(self, session: Session, charges: Sequence[Charge], now_ms: int) -> list[Usage]:
-        """Return the usage in the caller's transaction."""
+        """Return the usage of every limit of these charges, in the caller's transaction."""
         return [
             self._usage(session, charge, limit, now_ms)
             for charge in charges
             for limit in charge.limits
         ]
 
-    def reset(self, charges: Sequence[Charge]) -> None:
-        """Reset the usage of these charges."""
-        self._ledger.run(lambda session: self.reset_in(session, charges))
-
     def reset_in(self, session: Session, charges: Sequence[Charge]) -> None:
-        """Reset the usage in the caller's transaction."""
+        """Reset the usage of these charges in the caller's transaction."""
         keys = self.keys_of(charges)
         session.execute(delete(UsageEvent).where(UsageEvent.subject.in_(keys)))
 

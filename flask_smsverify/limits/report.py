@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..db.ledger import Ledger
-from ..db.locks import SITE_GUESSES, SITE_SENDS, Locks
+from ..db.locks import SITE_GUESSES, SITE_SENDS, Held, Locks
 from ..db.models import Streak, UsageEvent, UsageGuess, UsageSend
 from ..db.types import to_ms
 from ..settings import Limit
@@ -92,14 +92,13 @@ class LimitReport:
         against still count them, and so does a network's share of the site's limit.
         """
 
-        def work(session: Session) -> None:
+        def work(session: Session, _held: Held) -> None:
             self._locks.lock_rows(session, [SITE_SENDS, SITE_GUESSES])
             now_ms = to_ms(self._ledger.clock())
             for scope in scopes:
                 scope.reset(session, now_ms)
 
-        # Without keys, but it creates the rows that `work` locks.
-        self._locks.run([], lambda session, _: work(session))
+        self._locks.run([], work)  # it creates the rows of the site, if they are missing
 
     def reset_all(self) -> None:
         """Reset all usage, cooldowns and streaks of mobiles, for tests."""
