@@ -304,7 +304,7 @@ def build_state(
             issuer=issuer,
             checker=checker,
             claims=TokenClaim(
-                ledger, rules, tokens, ownership=ownership, users=users, announcer=announcer
+                ledger, locks, rules, tokens, ownership=ownership, users=users, announcer=announcer
             ),
             accounts=Accounts(
                 ledger,
@@ -340,6 +340,7 @@ def build_state(
     )
     sign_in = SignIn(
         ledger,
+        locks,
         verifier,
         ownership,
         users=users,

@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -113,7 +113,8 @@ class Locks:
         after_fork(self._reset_after_fork)
 
     @property
-    def _is_needed(self) -> bool:
+    def is_needed(self) -> bool:
+        """Whether transactions have to lock rows."""
         return self._ledger.dialect != "sqlite"  # a host's tests may replace the database
 
     def run(self, keys: Iterable[int], work: Callable[[Session, Held], T]) -> T:
@@ -197,7 +198,7 @@ class Locks:
 
     def lock_rows(self, session: Session, ids: Sequence[int]) -> None:
         """Lock rows that exist from the start."""
-        if not self._is_needed or not ids:
+        if not self.is_needed or not ids:
             return
         numbers = ",".join(map(str, ids))
         table = self._table_name(session)
@@ -239,18 +240,17 @@ class Locks:
 
     # --- claims in the host's transaction --------------------------------------------------------
 
-    @property
-    def needs_claims(self) -> bool:
-        """Whether a host's transaction has to lock rows of its own."""
-        return self._is_needed
-
-    def announce_claim(self, key: int, now: datetime) -> None:
+    def open_claim(self, key: int) -> None:
         """Create or renew the row of a claimed key, when no transaction holds the key's stripe.
 
-        From then on, every transaction that locks the key finds the row.
+        From then on, every transaction that locks the key finds the row and waits for the host's
+        transaction that has locked it by `lock_claim`.
         """
+        if not self.is_needed:
+            return
 
         def work(session: Session, _held: Held) -> None:
+            now = self._ledger.clock()
             row = session.get(Lock, claim_id(key))
             if row is None:
                 session.add(Lock(id=claim_id(key), claimed_at=now))
@@ -261,11 +261,11 @@ class Locks:
         self.run([key], work)
 
     def lock_claim(self, session: Session, key: int) -> None:
-        """Lock the row of a claimed key in the host's transaction.
+        """Lock the row of a claimed key in the host's transaction, after `open_claim`.
 
         On SQLite there is no row, and the UPDATE takes the write lock of the database.
         """
-        if self._is_needed:
+        if self.is_needed:
             row = select(Lock.id).where(Lock.id == claim_id(key))
             session.execute(row.with_for_update()).all()
         else:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
+from ..db.locks import Locks
 from ..db.models import UsedToken, Verification
 from ..errors import AccountLocked, InvalidToken, MobileTaken
 from ..phone import mask
@@ -32,6 +33,7 @@ class TokenClaim:
     def __init__(
         self,
         ledger: Ledger,
+        locks: Locks,
         rules: Rules,
         tokens: ProofTokens,
         *,
@@ -40,6 +42,7 @@ class TokenClaim:
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger
+        self._locks = locks
         self._rules = rules
         self._tokens = tokens
         self._ownership = ownership
@@ -51,18 +54,18 @@ class TokenClaim:
         content = self._tokens.load(token, purpose, max_age)
         prepared = self._ownership.prepare(content.mobile, None)
         [mobile_key] = self._ownership.lock_keys(content.mobile, None)
-        self._ownership.announce_claim(mobile_key)
+        self._locks.open_claim(mobile_key)
         connection = self._users.join_transaction(user, content.mobile)
         user_id = self._users.id_of(user)  # a new user has a key only now
         claimant = replace(prepared, user_id=user_id)
         keys = self._ownership.lock_keys(content.mobile, user_id)
-        self._ownership.announce_claim(keys[-1])
+        self._locks.open_claim(keys[-1])
 
         def work(session: Session) -> Granted | None:
             now = self._ledger.clock()
             self._refuse_used(session, content, now)
             for key in keys:
-                self._ownership.lock_claim(session, key)
+                self._locks.lock_claim(session, key)
             verification = self._locked_verification(session, user_id, now)
             if self._rules.is_locked(verification):
                 raise AccountLocked

@@ -152,7 +152,7 @@ class Ownership:
 
     def require_claims(self, session: Session, held: Held, keys: Sequence[int]) -> None:
         """Restart the transaction if a host's transaction may be claiming one of these keys."""
-        if self._locks.needs_claims:
+        if self._locks.is_needed:
             ids = [claim_id(key) for key in keys]
             held.require(*session.scalars(select(Lock.id).where(Lock.id.in_(ids))))
 
@@ -161,15 +161,6 @@ class Ownership:
     ) -> list[Verification]:
         """Return the valid proofs of the mobile by other users, locked, oldest first."""
         return self._other_proofs(session, claimant.mobile, claimant.user_id, now, lock=True)
-
-    def announce_claim(self, key: int) -> None:
-        """Make other transactions wait for the host's transaction that claims this key."""
-        if self._locks.needs_claims:
-            self._locks.announce_claim(key, self._ledger.clock())
-
-    def lock_claim(self, session: Session, key: int) -> None:
-        """Lock a claimed key in the host's transaction, after `announce_claim`."""
-        self._locks.lock_claim(session, key)
 
     def _stale_proofs(self, mobile: str, user_id: str | None) -> frozenset[ProofKey]:
         """Return the proofs of this mobile whose users have another mobile by now."""

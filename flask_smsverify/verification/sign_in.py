@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
+from ..db.locks import Locks
 from ..db.models import Challenge, Verification
 from ..errors import NoAccount, StoreUnavailable
 from ..phone import mask
@@ -95,6 +96,7 @@ class SignIn:
     def __init__(
         self,
         ledger: Ledger,
+        locks: Locks,
         verifier: Verifier,
         ownership: Ownership,
         *,
@@ -103,6 +105,7 @@ class SignIn:
         may_sign_up: bool | None,
     ) -> None:
         self._ledger = ledger
+        self._locks = locks
         self._verifier = verifier
         self._ownership = ownership
         self._users = users
@@ -202,10 +205,8 @@ class SignIn:
             if not self.can_sign_up or not self._users.can_create:
                 raise NoAccount
             [key] = self._ownership.lock_keys(mobile, None)
-            self._ownership.announce_claim(key)
-            self._ledger.run_in(
-                connection, lambda session: self._ownership.lock_claim(session, key)
-            )
+            self._locks.open_claim(key)
+            self._ledger.run_in(connection, lambda session: self._locks.lock_claim(session, key))
             # A rival that had the lock before has committed by now. The host's own transaction may
             # be too old to see it.
             if self._holders(mobile) != before:

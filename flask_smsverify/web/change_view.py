@@ -51,8 +51,8 @@ def change_view(visitor: Visitor) -> ChangeView | None:
 
 
 def _view(change: MobileChange, code: Challenge | None) -> ChangeView:
-    state = get_state()
-    now = state.clock()
+    app = get_state()
+    now = app.clock()
     is_open = code is not None and code.state == Challenge.PENDING and now < code.expires_at
     shown = code if is_open else None
     resend_at = code.resend_at if code is not None and code.resend_at > now else None
@@ -65,11 +65,11 @@ def _view(change: MobileChange, code: Challenge | None) -> ChangeView:
         channel=shown.channel if shown else "sms",
         code_length=shown.code_length if shown and shown.native_sender is None else None,
         code_expires_at=shown.expires_at if shown else None,
-        attempts_left=max(0, state.settings.max_attempts - shown.attempts) if shown else None,
+        attempts_left=max(0, app.settings.max_attempts - shown.attempts) if shown else None,
         resend_at=resend_at,
         resend_in=seconds_until(resend_at, now),
-        can_sms=state.delivery.routes.can("sms"),
-        can_voice=state.delivery.routes.can("voice"),
+        can_sms=app.delivery.routes.can("sms"),
+        can_voice=app.delivery.routes.can("voice"),
     )
 
 

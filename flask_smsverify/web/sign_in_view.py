@@ -10,6 +10,7 @@ from ..phone import mask, national
 from ..state import get_state
 from .bodies import SignInBody
 from .times import earliest, latest, seconds_left, seconds_until
+from .view_models import shown_delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,4 @@ def sign_in_json(
 
 def _delivery(challenge: Challenge) -> str:
     message = get_state().verifier.last_message(challenge)
-    if message is None:
-        return ""
-    return {"sending": "queued", "failed": "rejected"}.get(message.state, message.state)
+    return "" if message is None else shown_delivery(message.state)

@@ -46,7 +46,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageView:
-    """What the templates know as `verify`.
+    """What the templates know as `verify`. Hosts replace the templates, so the names are public.
 
     :param state: `unsent`, `pending`, `verified`, `exempt`, `locked`, or `unsettled` where only
         time is missing: the mobile replaced a proved one recently, and a recent proof is demanded.
@@ -86,10 +86,10 @@ class PageView:
 
 def is_complete(visitor: Visitor, target: Target) -> bool:
     """Return whether this visitor has nothing left to prove."""
-    state = get_state()
-    return state.policy.is_complete(
+    app = get_state()
+    return app.policy.is_complete(
         visitor.status,
-        state.clock(),
+        app.clock(),
         within=target.within,
         new_mobile=visitor.new_mobile,
         is_login_pending=visitor.is_login_pending,
@@ -133,7 +133,7 @@ def page_view(visitor: Visitor, target: Target) -> PageView:
         given=_masked(visitor.new_mobile),
         entered=visitor.new_mobile,
         channel=pending.channel if pending else "sms",
-        delivery=_delivery(delivery) if delivery else None,
+        delivery=shown_delivery(delivery) if delivery else None,
         can_sms=app.delivery.routes.can("sms"),
         can_voice=app.delivery.routes.can("voice"),
         can_change_mobile=not visitor.is_login_pending or status.verified_at is None,
@@ -154,17 +154,16 @@ def page_view(visitor: Visitor, target: Target) -> PageView:
 
 def _is_unsettled(visitor: Visitor, target: Target) -> bool:
     """Return whether this visitor can only wait until a recent proof counts."""
-    state, status = get_state(), visitor.status
+    app, status = get_state(), visitor.status
     is_verified = status.state == "verified" and visitor.new_mobile is None
     is_demanded = target.within is not None and not visitor.is_login_pending
-    return is_verified and is_demanded and state.policy.is_unsettled(status, state.clock())
+    return is_verified and is_demanded and app.policy.is_unsettled(status, app.clock())
 
 
 def shown_challenge(visitor: Visitor, mobile: str | None) -> Challenge | None:
     """Return the challenge about this mobile that is open or exhausted; None without one."""
-    state = get_state()
-    challenge = _latest(visitor)
-    if challenge is None or challenge.mobile != mobile or state.clock() >= challenge.expires_at:
+    challenge, now = _latest(visitor), get_state().clock()
+    if challenge is None or challenge.mobile != mobile or now >= challenge.expires_at:
         return None
     return challenge if challenge.state in (Challenge.PENDING, Challenge.EXHAUSTED) else None
 
@@ -191,7 +190,7 @@ def _masked(mobile: str | None) -> str | None:
     return mask(mobile) if mobile else None
 
 
-def _delivery(state: str) -> str:
+def shown_delivery(state: str) -> str:
     """Return a message's state as a delivery state that visitors understand."""
     return {"sending": "queued", "failed": "rejected"}.get(state, state)
 
@@ -265,7 +264,7 @@ def sent_notice(sent: Sent, before: Challenge | None) -> str | None:
     :param before: the open challenge before the send.
     """
     challenge = sent.challenge
-    if challenge.sends <= 1 or sent.delivery is None or _delivery(sent.delivery) in _DOUBTFUL:
+    if challenge.sends <= 1 or sent.delivery is None or shown_delivery(sent.delivery) in _DOUBTFUL:
         return None
     # `RESEND` does not apply to native codes: the gateway decides.
     if get_state().settings.resend == "new" and challenge.native_sender is None:
