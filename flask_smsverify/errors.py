@@ -176,12 +176,29 @@ class MobileRequired(MobileError):
 
 
 class InvalidMobile(MobileError):
-    """Not a mobile number that can receive messages."""
+    """Not a mobile number that can receive messages.
+
+    :param problem: `"not_text"` where JSON holds no string; else empty.
+    """
 
     code = "invalid_mobile"
+    values = ("problem",)
     message = "this is not a mobile number"
     title = _("Enter a valid mobile number")
     detail = (_("Check the digits. The number must be a mobile, not a landline."),)
+
+    def __init__(self, message: str | None = None, *, problem: str = "") -> None:
+        super().__init__(message)
+        self.problem = problem
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if values.get("problem") == "not_text":  # for programs: a form has only texts
+            return Description(
+                _("The mobile number must be a string"),
+                (_("Send the number in quotes. A JSON number would lose the zero at its start."),),
+            )
+        return super().describe(values)
 
 
 class RegionNotAllowed(MobileError):

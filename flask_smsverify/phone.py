@@ -35,7 +35,9 @@ def parse(typed: object, *, default_region: str, allowed_regions: tuple[str, ...
     """
     if typed is None or typed == "":
         raise MobileRequired
-    if not isinstance(typed, str) or len(typed) > MAX_TYPED_LENGTH:
+    if not isinstance(typed, str):
+        raise InvalidMobile(f"a mobile must be a string, not {type(typed).__name__}")
+    if len(typed) > MAX_TYPED_LENGTH:
         raise InvalidMobile
     return _parse(typed, default_region, allowed_regions)
 

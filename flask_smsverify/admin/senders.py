@@ -24,7 +24,7 @@ from ..errors import (
 from ..i18n.numbers import format_amount
 from ..senders.base import Capability, Sender, Text
 from ..state import AppState, get_state
-from ..web.fields import read_fields
+from ..web.fields import read_fields, read_mobile
 from ..web.interface import Interface, current_ui
 from ..web.negotiation import wants_json
 from . import audit_log
@@ -75,12 +75,14 @@ def senders_test(name: str) -> ResponseReturnValue:
         raise NotFound
     if Capability.TEXT not in sender.capabilities:
         raise InvalidValues({"mobile": t("This sender cannot send texts.")})
-    typed = read_fields().get("mobile")
+    fields = read_fields()
     try:
-        mobile = state.parse_mobile(typed)
-    except MobileError as error:
-        reason = t(error.title) if isinstance(error, InvalidMobile) else t("Enter a mobile number.")
-        raise InvalidValues({"mobile": reason}) from None
+        mobile = state.parse_mobile(read_mobile(fields))
+    except InvalidMobile as error:
+        title = error.describe({"problem": error.problem}).title
+        raise InvalidValues({"mobile": t(title)}) from None
+    except MobileError:
+        raise InvalidValues({"mobile": t("Enter a mobile number.")}) from None
     text = t("Test message from %(site)s.", site=state.live.current.site_name[ui.translator.locale])
     with audit_log.recorded("test", name, mobile=mobile):
         try:

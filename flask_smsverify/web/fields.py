@@ -8,7 +8,7 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from ..errors import ChannelUnavailable, InvalidRequest
+from ..errors import ChannelUnavailable, InvalidMobile, InvalidRequest
 from ..senders.base import Channel
 from .operations import OPERATIONS, Fields
 
@@ -46,6 +46,17 @@ def read_query() -> Fields:
 def page_target() -> object:
     """Return the field `next` of a browser, also of a request that was refused unread."""
     return request.values.get("next")
+
+
+def read_mobile(fields: Mapping[str, Any]) -> str | None:
+    """Return the field `mobile` as it was typed; None where it is missing.
+
+    :raises InvalidMobile: it is no text, such as a number in JSON.
+    """
+    value = fields.get("mobile")
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidMobile("the field mobile must be a string", problem="not_text")
 
 
 def read_channel(value: object) -> Channel:

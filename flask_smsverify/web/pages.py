@@ -37,7 +37,7 @@ from .blueprint import for_visitors, serve
 from .bodies import LoginDiscardedBody, VerificationBody
 from .change_view import change_view
 from .device import remember_device
-from .fields import is_set, read_body, read_channel, read_query
+from .fields import is_set, read_body, read_channel, read_mobile, read_query
 from .flash import (
     MAX_SHOWN_INPUT,
     flash_problem,
@@ -367,7 +367,7 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
     typed = form.get("mobile")
     mobile_before = visitor.new_mobile
     try:
-        entered = state.parse_mobile(typed)
+        entered = state.parse_mobile(read_mobile(form))
         if _needs_fresh_login(visitor, entered):
             return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
         visitor = visitor.with_new_mobile(None if entered == visitor.status.mobile else entered)

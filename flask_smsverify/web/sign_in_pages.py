@@ -47,7 +47,7 @@ from .bodies import (
 )
 from .csrf import csrf_field_name, csrf_token, is_csrf_valid
 from .device import device_token, remember_device
-from .fields import is_set, read_body, read_channel, read_query
+from .fields import is_set, read_body, read_channel, read_mobile, read_query
 from .flash import (
     MAX_SHOWN_INPUT,
     flash_notice,
@@ -218,7 +218,7 @@ def _send() -> ResponseReturnValue:
 
 def _start(typed: Any, form: Mapping[str, Any]) -> Challenge:
     channel = read_channel(form.get("channel", "sms"))
-    get_state().parse_mobile(typed)  # an invalid number costs no work
+    get_state().parse_mobile(read_mobile(form))  # an invalid number costs no work
     _check_work(form, typed)
     return get_state().sign_in.start(
         typed, channel=channel, ip=client_address(), device=device_token()

@@ -94,6 +94,12 @@ def test_input_that_is_not_a_mobile_is_refused() -> None:
         assert "912" not in str(refused.value), ascii(typed)
 
 
+def test_a_value_that_is_no_string_is_refused_with_its_type() -> None:
+    for typed, name in ((9123456789, "int"), (9.1e9, "float"), (True, "bool"), ([MOBILE], "list")):
+        with pytest.raises(InvalidMobile, match=f"must be a string, not {name}"):
+            read(typed)
+
+
 def test_numbers_that_cannot_receive_messages_are_refused() -> None:
     """Case 23 of docs/safety.md."""
     for typed in (

@@ -119,6 +119,12 @@ def test_a_test_message_goes_out_by_the_chosen_sender(app: Flask, client: FlaskC
     assert audited(app) == [("1", "test", "memory")]
     wrong = client.post(url, json={"mobile": "12"})
     assert (wrong.status_code, list(wrong.json["errors"])) == (422, ["mobile"])
+    for typed, reason in (
+        ("12", "Enter a valid mobile number"),
+        ("", "Enter a mobile number."),
+        (9123456789, "The mobile number must be a string"),
+    ):
+        assert client.post(url, json={"mobile": typed}).json["errors"] == {"mobile": reason}
     assert client.post(f"{ADMIN}/senders/none/test", json={"mobile": "x"}).status_code == 404
     assert len(audited(app)) == 1
 

@@ -42,6 +42,7 @@ VALUES: dict[str, list[dict[str, object]]] = {
         {"problem": problem}
         for problem in ("empty", "not_text", "not_digits", "too_short", "too_long")
     ],
+    "invalid_mobile": [{"problem": "not_text"}],
     "wrong_code": [{"attempts_left": left} for left in (0, 1, 4)],
     "too_soon": [{"retry_after": wait} for wait in (1, 29, 60, 600, 7200, 400_000)],
     "rate_limited": [

@@ -227,6 +227,17 @@ def test_a_code_that_is_no_string_is_refused_with_the_type_that_is_needed(
     assert answer["detail"].startswith("Send the code in quotes.")
 
 
+@pytest.mark.parametrize("mobile", [9123450001, 1.5, True, ["09123450001"], {"to": "0912"}])
+def test_a_mobile_that_is_no_string_is_refused_with_the_type_that_is_needed(
+    client: FlaskClient, mobile: object
+) -> None:
+    english = {"Accept-Language": "en"}
+    answer = client.post(MOBILE, json={"mobile": mobile}, headers=english)
+    problem(answer, 422, "invalid_mobile")
+    assert answer.json["title"] == "The mobile number must be a string"
+    assert answer.json["detail"].startswith("Send the number in quotes.")
+
+
 def test_a_form_field_of_a_megabyte_is_an_invalid_code(client: FlaskClient) -> None:
     client.post(SEND)
     answer = client.post(CHECK, data={"code": "1" * 1_000_000}, headers=JSON)
