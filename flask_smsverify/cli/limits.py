@@ -31,7 +31,7 @@ def _parse_ip(_context: click.Context, _option: click.Parameter, value: str | No
 @click.option(
     "--reset",
     is_flag=True,
-    help="Reset the limits that are shown, and no other. The site's limits need --scope.",
+    help="Reset the limits that are shown, and no other.",
 )
 @click.option("--yes", is_flag=True, help="Reset without asking.")
 def limits(
@@ -50,11 +50,6 @@ def limits(
     if not scopes:
         click.echo("SMSVERIFY_LIMITS sets no such limit")
         return
-    if reset and not (names or mobile or user_key or ip):
-        raise click.UsageError(
-            "Name each limit of the site that --reset resets, such as --scope "
-            f"{scopes[-1].name}. The limits are {_names(scopes)}."
-        )
     scopes = _named(scopes, names)
     rows = map(_row, state.limit_report.usage(scopes, state.clock()))
     print_table(("SCOPE", "LIMIT", "USED", "LEFT", "NEXT UNIT"), rows)
