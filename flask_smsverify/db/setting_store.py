@@ -2,8 +2,9 @@
 
 A process reads the table again, at most every half second, when an app context begins and when
 `LiveSettings.current` is read, and puts the values into `LiveSettings`. So every decision uses
-values that are less than a second old, also in threads without an app context. At most one request
-per process and half second waits for this query.
+values that are less than a second old, also in threads without an app context. Where a process is
+busy, one request in each half second waits for this query. After an idle second, all requests that
+begin at once wait for one query.
 """
 
 from __future__ import annotations
