@@ -84,7 +84,7 @@ class SettingStore:
                 before = {"key": name, "value": _NOTHING, "updated_at": now}
                 self._ledger.insert_if_absent(session, Setting, before)
                 row = session.get_one(Setting, name, with_for_update=True)
-                stored = None if row.value == _NOTHING else json.loads(row.value)
+                stored = _parse(name, row.value)
                 merged = _merge_areas(stored, value) if name == "areas" else value
                 if merged == stored:
                     continue
@@ -108,7 +108,8 @@ class SettingStore:
             )
             return False
         if seen != self._seen:
-            self._live.overlay({name: json.loads(value) for name, value in seen.items()})
+            values = {name: _parse(name, text) for name, text in seen.items()}
+            self._live.overlay({name: value for name, value in values.items() if value is not None})
             self._seen = seen
         return True
 
@@ -120,6 +121,19 @@ _NOTHING = "null"
 def _read_all(session: Session) -> Mapping[str, str]:
     rows = session.execute(select(Setting.key, Setting.value).where(Setting.value != _NOTHING))
     return {str(key): str(value) for key, value in rows}
+
+
+def _parse(name: str, text: str) -> object:
+    """Return a stored value; None for no change, and for a row that somebody has edited wrongly."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        log.warning(
+            "the stored setting %s is not used: it is no JSON",
+            name,
+            extra=log_event("stored_setting_refused"),
+        )
+        return None
 
 
 def _merge_areas(stored: object, changes: object) -> object:

@@ -137,6 +137,23 @@ def test_a_stored_value_that_is_no_longer_valid_is_left_out(
     assert "SMSVERIFY_REVALIDATION_DAYS" in caplog.text
 
 
+def test_a_stored_value_that_is_no_json_is_left_out_and_can_be_replaced(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.post(URL, json={"revalidation_days": 30, "signature": "Chenar"})
+    state = app.extensions["smsverify"]
+
+    def edit(session: Any) -> None:
+        session.get(Setting, "revalidation_days").value = "30 days"
+
+    state.ledger.run(edit)
+    state.setting_store._rereading.now()
+    assert (state.live.current.revalidation_days, client.get("/open").status_code) == (90, 200)
+    assert set(state.live.current.signature.values()) == {"Chenar"}
+    assert "the stored setting revalidation_days is not used" in caplog.text
+    assert client.post(URL, json={"revalidation_days": 7}).json["revalidation_days"] == 7
+
+
 def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     app: Flask, client: FlaskClient
 ) -> None:
