@@ -76,8 +76,9 @@ from .verification.challenges import Challenges
 from .verification.change import CodeFlow, MobileChanges
 from .verification.check import CodeChecker
 from .verification.claim import TokenClaim
+from .verification.code_job import CodeJobs
 from .verification.devices import DeviceTokens
-from .verification.issue import CodeDispatcher, CodeIssuer
+from .verification.issue import CodeIssuer
 from .verification.native import NativeCodes
 from .verification.ownership import Ownership
 from .verification.policy import Policy
@@ -258,16 +259,8 @@ def build_state(
         users=users,
         announcer=announcer,
     )
-    dispatcher = CodeDispatcher(
-        delivery,
-        attempts,
-        workers,
-        texts=_code_texts(app, settings, live),
-        live=live,
-        locale=locale,
-        challenges=challenges,
-        native=native,
-        limits=sends,
+    jobs = CodeJobs(
+        attempts, native, sends, challenges=challenges, texts=_code_texts(app, settings, live)
     )
     issuer = CodeIssuer(
         ledger,
@@ -277,7 +270,11 @@ def build_state(
         keys=keys,
         limits=sends,
         devices=devices,
-        dispatcher=dispatcher,
+        jobs=jobs,
+        delivery=delivery,
+        workers=workers,
+        live=live,
+        locale=locale,
         announcer=announcer,
     )
     checker = CodeChecker(

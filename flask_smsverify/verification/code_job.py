@@ -1,4 +1,4 @@
-"""The delivery job of a challenge's code: which code each sender carries."""
+"""The delivery job of a challenge's code: its text, and which code each sender carries."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from sqlalchemy.orm import Session
 from ..db.models import Attempt, Challenge, Message
 from ..delivery.attempts import Attempts
 from ..errors import StoreUnavailable
+from ..i18n.code_text import CodeTexts
 from ..i18n.segments import count_segments
 from ..log_events import log_event
 from ..senders.base import Capability, CodeMessage, Receipt, Sender
-from .challenges import lock_challenge
+from ..settings.runtime import RuntimeSettings
+from .challenges import Challenges, lock_challenge
 from .native import NativeCodes
 from .send_limits import Send, SendLimits
 
@@ -124,3 +126,59 @@ class CodeJob:
                 attempt.sender,
                 extra=log_event("native_codes_not_released"),
             )
+
+
+class CodeJobs:
+    """Prepares the jobs of codes."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        native: NativeCodes,
+        limits: SendLimits,
+        *,
+        challenges: Challenges,
+        texts: CodeTexts,
+    ) -> None:
+        self._attempts = attempts
+        self._native = native
+        self._limits = limits
+        self._challenges = challenges
+        self._texts = texts
+
+    def prepare(
+        self,
+        challenge: Challenge,
+        message: Message,
+        send: Send,
+        *,
+        locale: str,
+        settings: RuntimeSettings,
+    ) -> CodeJob:
+        """Return the delivery job of a challenge's current code.
+
+        :param settings: the site's name and the signature.
+        """
+        code = self._challenges.own_code(challenge)
+        code_message = CodeMessage(
+            to=challenge.mobile,
+            code=code,
+            text=self._texts.compose(
+                code,
+                locale,
+                site=settings.site_name[locale],
+                signature=settings.signature[locale],
+            ),
+            channel=message.channel,  # type: ignore[arg-type]  # the column holds a channel
+            locale=locale,
+            reference=challenge.id,
+        )
+        return CodeJob(
+            challenge,
+            message,
+            code_message,
+            send,
+            attempts=self._attempts,
+            native=self._native,
+            limits=self._limits,
+        )

@@ -25,9 +25,8 @@ from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
 from ..db.prepared import PreparedSelect, RowValues
 from ..db.rows import from_row, insert_rows, labelled
-from ..delivery.attempts import Attempts
 from ..delivery.background import BackgroundWorkers
-from ..delivery.failover import Delivered, Delivery
+from ..delivery.failover import Delivery
 from ..errors import (
     AccountLocked,
     ChannelUnavailable,
@@ -35,17 +34,15 @@ from ..errors import (
     SendFailed,
     StoreUnavailable,
 )
-from ..i18n.code_text import CodeTexts
 from ..limits.addresses import Address, parse_address
 from ..limits.keys import UsageKeys
 from ..log_events import log_event
 from ..phone import mask
-from ..senders.base import Channel, CodeMessage, Sender
-from ..settings.runtime import LiveSettings, RuntimeSettings
+from ..senders.base import Channel
+from ..settings.runtime import LiveSettings
 from .challenges import Challenges, Subject, is_expired, is_void
-from .code_job import CodeJob
+from .code_job import CodeJob, CodeJobs
 from .devices import DeviceTokens
-from .native import NativeCodes
 from .rules import OLD_NUMBER, Announcer, Rules
 from .send_limits import Send, SendLimits
 from .streaks import new_verification
@@ -83,90 +80,11 @@ class Sent:
     delivery: str | None
 
 
-class CodeDispatcher:
-    """Hands the code of a challenge to the delivery."""
-
-    def __init__(
-        self,
-        delivery: Delivery,
-        attempts: Attempts,
-        workers: BackgroundWorkers,
-        *,
-        texts: CodeTexts,
-        live: LiveSettings,
-        locale: Callable[[], str],
-        challenges: Challenges,
-        native: NativeCodes,
-        limits: SendLimits,
-    ) -> None:
-        self._delivery = delivery
-        self._attempts = attempts
-        self._texts = texts
-        self.live = live
-        self._challenges = challenges
-        self._native = native
-        self._limits = limits
-        #: Returns the language of a text. The host's callback may raise anything.
-        self.locale = locale
-        self.run_in_background = workers.submit
-
-    def can(self, channel: str) -> bool:
-        """Return whether any sender serves the channel."""
-        return self._delivery.routes.can(channel)
-
-    def first_sender(self, channel: str) -> Sender | None:
-        """Return the sender that would be tried first now."""
-        return self._delivery.first_sender(channel)
-
-    def prepare(
-        self,
-        challenge: Challenge,
-        message: Message,
-        send: Send,
-        *,
-        locale: str,
-        settings: RuntimeSettings,
-    ) -> CodeJob:
-        """Return the delivery job of a challenge's current code.
-
-        :param settings: the site's name and the signature.
-        """
-        code = self._challenges.own_code(challenge)
-        code_message = CodeMessage(
-            to=challenge.mobile,
-            code=code,
-            text=self._texts.compose(
-                code,
-                locale,
-                site=settings.site_name[locale],
-                signature=settings.signature[locale],
-            ),
-            channel=message.channel,  # type: ignore[arg-type]  # the column holds a channel
-            locale=locale,
-            reference=challenge.id,
-        )
-        return CodeJob(
-            challenge,
-            message,
-            code_message,
-            send,
-            attempts=self._attempts,
-            native=self._native,
-            limits=self._limits,
-        )
-
-    def deliver(self, job: CodeJob, attempt: Attempt | None) -> Delivered:
-        """Deliver the code.
-
-        :param attempt: the first attempt, if it was written.
-        :raises SendFailed: certainly nothing was sent.
-        :raises StoreUnavailable: an attempt could not be recorded, and nothing was sent.
-        """
-        return self._delivery.deliver(job, attempt)
-
-
 class CodeIssuer:
-    """Issues codes."""
+    """Issues codes.
+
+    :param locale: returns the language of a text. The host's callback may raise anything.
+    """
 
     def __init__(
         self,
@@ -178,7 +96,11 @@ class CodeIssuer:
         keys: UsageKeys,
         limits: SendLimits,
         devices: DeviceTokens,
-        dispatcher: CodeDispatcher,
+        jobs: CodeJobs,
+        delivery: Delivery,
+        workers: BackgroundWorkers,
+        live: LiveSettings,
+        locale: Callable[[], str],
         announcer: Announcer,
     ) -> None:
         self._ledger = ledger
@@ -188,7 +110,11 @@ class CodeIssuer:
         self._keys = keys
         self._limits = limits
         self._devices = devices
-        self._dispatcher = dispatcher
+        self._jobs = jobs
+        self._delivery = delivery
+        self._workers = workers
+        self._live = live
+        self._locale = locale
         self._announcer = announcer
         # Large statements, which are built once for each kind of send.
         self._statement = lru_cache(self._build_statement)
@@ -212,13 +138,13 @@ class CodeIssuer:
         """
         self._refuse_channel(subject, channel)
         address = parse_address(ip)
-        locale = self._dispatcher.locale()
+        locale = self._locale()
         opened = self._open(subject, channel, address, resend_of, device, locale)
         if opened.job is None:
             return Sent(opened.challenge, None)
         if subject.user_id is None:
             lane = address.network if address else ""
-            self._dispatcher.run_in_background(self._deliver, opened, opened.job, lane=lane)
+            self._workers.submit(self._deliver, opened, opened.job, lane=lane)
             return Sent(opened.challenge, Attempt.SENDING)
         return self._deliver(opened, opened.job)
 
@@ -226,7 +152,7 @@ class CodeIssuer:
         if channel not in ("sms", "voice"):
             raise ChannelUnavailable(channel)
         is_test = self._challenges.is_test_number(subject.mobile)
-        if not is_test and not self._dispatcher.can(channel):
+        if not is_test and not self._delivery.routes.can(channel):
             raise ChannelUnavailable(channel)
 
     # --- 1: decide, count the send and write the challenge --------------------------------------
@@ -249,8 +175,8 @@ class CodeIssuer:
             counts_mobile=subject.purpose != OLD_NUMBER,
         )
         send = Send(keys, subject.mobile)
-        sender = self._dispatcher.first_sender(channel)
-        settings = self._dispatcher.live.current  # within the transaction it may be an old one
+        sender = self._delivery.first_sender(channel)
+        settings = self._live.current  # within the transaction it may be an old one
 
         def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
@@ -278,7 +204,7 @@ class CodeIssuer:
             if self._challenges.is_test_number(subject.mobile):
                 challenge.own_sent = True
             else:
-                job = self._dispatcher.prepare(
+                job = self._jobs.prepare(
                     challenge, message, decided, locale=locale, settings=settings
                 )
                 attempt = job.carry(session, challenge, message, sender) if sender else None
@@ -406,7 +332,7 @@ class CodeIssuer:
             self._refund(opened, job)
             raise SendFailed([])
         try:
-            delivered = self._dispatcher.deliver(job, opened.attempt)
+            delivered = self._delivery.deliver(job, opened.attempt)
         except SendFailed as error:
             self._refund(opened, job, refused=any(cause.is_refusal for cause in error.causes))
             raise

@@ -340,7 +340,7 @@ def test_a_code_that_expired_before_it_was_sent_is_not_sent(
     def later(work: Callable[..., object], *arguments: object, **_: object) -> None:
         waiting.append(functools.partial(work, *arguments))
 
-    monkeypatch.setattr(flow.verifier._issuer._dispatcher, "run_in_background", later)
+    monkeypatch.setattr(flow.state.workers, "submit", later)
     challenge = flow.sign_up("09120000001")
     assert flow.used("site") == 1
     flow.clock.advance(601)

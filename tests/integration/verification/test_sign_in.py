@@ -163,9 +163,6 @@ def recorded(app: Flask) -> Iterator[dict[str, list[str]]]:
         submit(work, *arguments, lane=lane)
 
     state.workers.submit = count
-    issuer = state.verifier._issuer
-    run_in_background = issuer._dispatcher.run_in_background
-    issuer._dispatcher.run_in_background = count
     engines = {db.engine, state.ledger.engine}
     for engine in engines:
         event.listen(engine, "before_cursor_execute", record)
@@ -174,7 +171,6 @@ def recorded(app: Flask) -> Iterator[dict[str, list[str]]]:
         state.workers.wait()
     finally:
         state.workers.submit = submit
-        issuer._dispatcher.run_in_background = run_in_background
         for engine in engines:
             event.remove(engine, "before_cursor_execute", record)
 

@@ -61,7 +61,7 @@ def test_a_failed_release_of_native_codes_does_not_stop_the_next_sender(
     def fail(*_: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(flow.verifier._issuer._dispatcher._native, "release", fail)
+    monkeypatch.setattr(flow.verifier._issuer._jobs._native, "release", fail)
     challenge = flow.start()
     assert flow.check(challenge, memory.last.code).verified_at
     assert "could not be released" in caplog.text
@@ -94,10 +94,9 @@ def test_a_sender_without_a_code_for_the_challenge_is_skipped(
 
 def test_the_repr_of_a_job_contains_no_code_and_no_mobile(flow: Flow) -> None:
     challenge = flow.start()
-    dispatcher = flow.verifier._issuer._dispatcher
     message = Message(id="m" * 32, channel="sms")
     send = Send(SendKeys(mobile=1, pace=2, guesses=3), challenge.mobile)
-    job = dispatcher.prepare(
+    job = flow.verifier._issuer._jobs.prepare(
         challenge, message, send, locale="en", settings=flow.state.live.current
     )
     assert isinstance(job, CodeJob)
