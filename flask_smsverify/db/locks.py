@@ -127,33 +127,24 @@ class Locks:
         """
         stripes = sorted({_stripe(key) for key in keys})
         held = Held(frozenset())
-        with contextlib.ExitStack() as waiting:
-            return self._run(stripes, held, work, waiting)
-
-    def _run(
-        self,
-        stripes: Sequence[int],
-        held: Held,
-        work: Callable[[Session, Held], T],
-        waiting: contextlib.ExitStack,
-    ) -> T:
         give_up_at = time.monotonic() + LOCK_SECONDS
         pause = _FIRST_POLL
-        while True:
-            try:
-                return self._ledger.run(partial(self._locked, held, stripes, work))
-            except _RowsMissing:
-                self._create_rows()
-            except ClaimInProgress as found:
-                held = Held(held.claims | found.ids)
-            except StoreUnavailable as error:
-                is_claimed = bool(held.claims) and is_lock_not_available(error.__cause__)
-                if not is_claimed or time.monotonic() >= give_up_at:
-                    raise
-                if pause == _FIRST_POLL:
-                    waiting.enter_context(self._wait_for(held.claims))
-                time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 -- no secret depends on it
-                pause = min(2 * pause, _LONGEST_POLL)
+        with contextlib.ExitStack() as waiting:
+            while True:
+                try:
+                    return self._ledger.run(partial(self._locked, held, stripes, work))
+                except _RowsMissing:
+                    self._create_rows()
+                except ClaimInProgress as found:
+                    held = Held(held.claims | found.ids)
+                except StoreUnavailable as error:
+                    is_claimed = bool(held.claims) and is_lock_not_available(error.__cause__)
+                    if not is_claimed or time.monotonic() >= give_up_at:
+                        raise
+                    if pause == _FIRST_POLL:
+                        waiting.enter_context(self._wait_for(held.claims))
+                    time.sleep(random.uniform(pause / 2, pause))  # noqa: S311 -- no secret depends on it
+                    pause = min(2 * pause, _LONGEST_POLL)
 
     @contextlib.contextmanager
     def _wait_for(self, claims: frozenset[int]) -> Iterator[None]:

@@ -16,7 +16,7 @@ from ..limits.keys import UsageKeys
 from ..phone import mask
 from ..settings import is_printable
 from .native import NativeCodes
-from .ownership import Granted, Ownership
+from .ownership import Granted, Origin, Ownership
 from .rules import Announcer, Rules, Users
 from .streaks import keep_streak
 
@@ -55,9 +55,8 @@ class Accounts:
 
         def work(session: Session, others: list[Verification]) -> Granted | None:
             now = self._ledger.clock()
-            granted = self._ownership.prove(
-                session, claimant, others, now, channel="staff", sender=by
-            )
+            origin = Origin("staff", by)
+            granted = self._ownership.prove(session, claimant, others, now, origin)
             if granted is not None:
                 granted.verification.failures, granted.verification.locked_at = 0, None
             return granted

@@ -44,7 +44,7 @@ from .challenges import Subject, code_path
 from .check import CodeChecker, Proof
 from .issue import CodeIssuer, Sent
 from .open_changes import is_due, is_proved, is_valid, open_change_key
-from .ownership import Granted, Ownership
+from .ownership import Granted, Origin, Ownership
 from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
 from .tokens import UndoTokens
 from .user_records import UserRecord, UserRecords
@@ -309,16 +309,8 @@ class MobileChanges:
                 raise NoChallenge("the delay of the change is not over")
             granted = None
             if not self._is_proved_since(locked, others):
-                granted = self._ownership.prove(
-                    session,
-                    claimant,
-                    others,
-                    now,
-                    channel=locked.channel,
-                    sender=locked.sender,
-                    proved_at=locked.proved_at,
-                    is_confirmed=is_confirmed,
-                )
+                origin = Origin(locked.channel, locked.sender, locked.proved_at, is_confirmed)
+                granted = self._ownership.prove(session, claimant, others, now, origin)
             done = MobileChange.APPLIED if granted is not None else MobileChange.CANCELLED
             _close(session, locked, done, now)
             return granted

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import bindparam, false, func, select, true
 from sqlalchemy.orm import Session, aliased
@@ -44,7 +44,7 @@ from . import codes
 from .alerts import LimitAlerts
 from .challenges import Challenges, is_expired, is_void, last_carrier
 from .native import NativeCodes
-from .ownership import Claimant, Granted, Ownership
+from .ownership import Claimant, Granted, Origin, Ownership
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
 from .streaks import new_verification
 
@@ -68,12 +68,15 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class GuessSubject:
     """What a guess is about, as far as it is known before the transaction.
 
     :param challenge_id: None for the user's latest challenge for the purpose.
     :param user_mobile: the user's mobile in the host.
-    :param mobile: the mobile that the challenge is expected to be about.
+    :param mobile: the mobile that the challenge is expected to be about, which is locked.
+    :param ip: the address of the request.
+    :param claimant: what the host knows of other accounts with the mobile; None if it was not
+        asked.
     """
 
     challenge_id: str | None
@@ -81,34 +84,35 @@ class Target:
     user_mobile: str | None = field(repr=False)
     mobile: str = field(repr=False)
     purpose: str
+    ip: str | None = None
+    claimant: Claimant | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
 class Guess:
     """A guess within its transaction.
 
+    :param now: when the transaction had its locks.
     :param key: whose guesses it counts among.
     :param verification: the account's verification; None without one.
     :param streak: what counts the failures where there is no account.
+    :param row: the limits, and what else was read with them.
     """
 
+    session: Session = field(repr=False)
+    subject: GuessSubject
     challenge: Challenge
     typed: str = field(repr=False)
-    target: Target
+    now: datetime
     key: int
     verification: Verification | None
     streak: Streak | None
     row: RowValues = field(repr=False)
 
-
-class _Keys(NamedTuple):
-    """The keys to lock for a guess.
-
-    :param guesses: whose guesses it counts among.
-    """
-
-    mobile: int
-    guesses: int
+    @property
+    def counted(self) -> Verification | Streak | None:
+        """The row that counts the failures in a row; None if there is none yet."""
+        return self.verification if self.challenge.user_id is not None else self.streak
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class Asked:
 
     challenge: Challenge
     typed: str = field(repr=False)
-    target: Target
+    subject: GuessSubject
     recorded: Recorded
 
 
@@ -198,12 +202,8 @@ class CodeChecker:
         store: Callable[[Verification], None] | None,
     ) -> Verification | Proof:
         """Check a code. `Verifier.check` documents the parameters and errors."""
-        target = self._target(challenge_or_user, purpose)
-        outcome: Wrong | Asked | Proved = self._run(
-            target,
-            code,
-            lambda session, guess, claimant: self._compare(session, guess, claimant, ip),
-        )
+        subject = self._subject(challenge_or_user, purpose, ip)
+        outcome = self._run(subject, code, self._compare)
         if isinstance(outcome, Asked):
             outcome = self._ask_gateway(outcome)
         if isinstance(outcome, Wrong):
@@ -213,7 +213,7 @@ class CodeChecker:
 
     # --- 1: find the challenge, and refuse what takes no guess ------------------------------------
 
-    def _target(self, challenge_or_user: object, purpose: str) -> Target:
+    def _subject(self, challenge_or_user: object, purpose: str, ip: str | None) -> GuessSubject:
         """Return what is known without the ledger. The host is asked before a lock is held."""
         if isinstance(challenge_or_user, Challenge):
             challenge = challenge_or_user
@@ -221,16 +221,18 @@ class CodeChecker:
             if challenge.user_id is not None:
                 user = self._users.find(challenge.user_id)
                 own = self._users.mobile_of(user) if user is not None else None
-            return Target(challenge.id, challenge.user_id, own, challenge.mobile, challenge.purpose)
+            return GuessSubject(
+                challenge.id, challenge.user_id, own, challenge.mobile, challenge.purpose, ip
+            )
         user_id = self._users.id_of(challenge_or_user)
         own = self._users.mobile_of(challenge_or_user)
-        return Target(None, user_id, own, own or "", purpose)
+        return GuessSubject(None, user_id, own, own or "", purpose, ip)
 
     def _run(
         self,
-        target: Target,
+        subject: GuessSubject,
         code: object,
-        work: Callable[[Session, Guess, Claimant | None], T],
+        work: Callable[[Guess], T],
         *,
         is_counted: bool = False,
     ) -> T:
@@ -241,62 +243,69 @@ class CodeChecker:
 
         :param is_counted: whether the guess was counted in an earlier transaction.
         """
-        mobile = target.mobile
-        claimant: Claimant | None = None
         while True:
-            keys = _Keys(self._keys.mobile(mobile), self._keys.guesses(mobile, target.user_id))
-
-            def locked(
-                session: Session,
-                held: Held,
-                mobile: str = mobile,
-                keys: _Keys = keys,
-                claimant: Claimant | None = claimant,
-            ) -> T:
-                guess = self._read(session, held, target, mobile, keys, code)
-                if not is_counted:
-                    self._refuse_closed(guess, self._ledger.clock())
-                return work(session, guess, claimant)
-
             try:
-                return self._locks.run(keys, locked)
+                return self._try(subject, code, work, is_counted=is_counted)
             except _OtherMobile as found:
-                mobile = found.mobile
+                subject = replace(subject, mobile=found.mobile)
             except _HoldersUnknown:
-                claimant = self._ownership.prepare(mobile, target.user_id)
+                claimant = self._ownership.prepare(subject.mobile, subject.user_id)
+                subject = replace(subject, claimant=claimant)
+
+    def _try(
+        self, subject: GuessSubject, code: object, work: Callable[[Guess], T], *, is_counted: bool
+    ) -> T:
+        mobile_key = self._keys.mobile(subject.mobile)
+        guesses_key = self._keys.guesses(subject.mobile, subject.user_id)
+
+        def locked(session: Session, held: Held) -> T:
+            guess = self._read(session, held, subject, code, mobile_key, guesses_key)
+            if not is_counted:
+                self._refuse_closed(guess)
+            return work(guess)
+
+        return self._locks.run([mobile_key, guesses_key], locked)
 
     def _read(
-        self, session: Session, held: Held, target: Target, mobile: str, keys: _Keys, code: object
+        self,
+        session: Session,
+        held: Held,
+        subject: GuessSubject,
+        code: object,
+        mobile_key: int,
+        guesses_key: int,
     ) -> Guess:
         """Read everything that the guess depends on."""
         now = self._ledger.clock()
         statement = self._statement(
-            has_account=target.user_id is not None, by_id=target.challenge_id is not None
+            has_account=subject.user_id is not None, by_id=subject.challenge_id is not None
         )
         parameters = {
             "now": to_ms(now),
-            "guesses": keys.guesses,
-            "challenge_id": target.challenge_id,
-            "user_id": target.user_id,
-            "purpose": target.purpose,
+            "guesses": guesses_key,
+            "challenge_id": subject.challenge_id,
+            "user_id": subject.user_id,
+            "purpose": subject.purpose,
             "created_before": now + CLOCK_SKEW,
-            "holder_mobile": mobile,
-            "mobile_claim": claim_id(keys.mobile),
-            "account_claim": claim_id(keys.guesses),
+            "holder_mobile": subject.mobile,
+            "mobile_claim": claim_id(mobile_key),
+            "account_claim": claim_id(guesses_key),
         }
         row = statement.one(session, parameters)
         held.require(row["mobile_claim"], row["account_claim"])
         challenge = from_row(session, Challenge, row, "challenge_")
         if challenge is None:
             raise NoChallenge("no code was sent")
-        if challenge.mobile != mobile:
+        if challenge.mobile != subject.mobile:
             raise _OtherMobile(challenge.mobile)
         typed = codes.parse_code(code, self._lengths(challenge))
         return Guess(
+            session,
+            subject,
             challenge,
             typed,
-            target,
-            keys.guesses,
+            now,
+            guesses_key,
             from_row(session, Verification, row, "verification_"),
             from_row(session, Streak, row, "streak_"),
             row,
@@ -347,10 +356,10 @@ class CodeChecker:
             return codes.NATIVE_LENGTHS
         return range(challenge.code_length, challenge.code_length + 1)
 
-    def _refuse_closed(self, guess: Guess, now: datetime) -> None:
+    def _refuse_closed(self, guess: Guess) -> None:
         """Raise the reason why a challenge takes no more guesses."""
-        challenge = guess.challenge
-        if is_void(challenge, guess.target.user_mobile):
+        challenge, now = guess.challenge, guess.now
+        if is_void(challenge, guess.subject.user_mobile):
             raise CodeExpired("the user's mobile changed after the code was sent")
         if challenge.state in (Challenge.VERIFIED, Challenge.SUPERSEDED, Challenge.CANCELLED):
             raise NoChallenge("the challenge is no longer open")
@@ -368,22 +377,17 @@ class CodeChecker:
 
     # --- 2: compare, and write the failure or the proof -------------------------------------------
 
-    def _compare(
-        self, session: Session, guess: Guess, claimant: Claimant | None, ip: str | None
-    ) -> Wrong | Asked | Proved:
+    def _compare(self, guess: Guess) -> Wrong | Asked | Proved:
         """Compare an own code, and write what follows.
 
         :raises TooManyAttempts: a limit is used up. Then nothing is revealed: a wrong code beyond
             the site's limit is compared, but not counted and not answered.
         """
-        challenge, now = guess.challenge, self._ledger.clock()
+        challenge = guess.challenge
+        is_first = challenge.attempts == 0
         self._refuse_used_up(
             self._guesses.overruns(
-                session,
-                guess.row,
-                guess.key,
-                to_ms(now),
-                is_first=challenge.attempts == 0,
+                guess.session, guess.row, guess.key, to_ms(guess.now), is_first=is_first
             )
         )
         # The right code is no local variable: error collectors show those of every frame.
@@ -391,63 +395,62 @@ class CodeChecker:
             guess.typed, self._challenges.own_code(challenge)
         ):
             challenge.attempts += 1
-            return self._prove(session, guess, claimant, now, is_native=False)
+            return self._prove(guess, is_native=False)
         is_asked = challenge.native_sender is not None and not self._native.is_accepted(
-            session, challenge, guess.typed
+            guess.session, challenge, guess.typed
         )
-        recorded = self._count(session, guess, ip, now)
+        recorded = self._count(guess)
         if is_asked:
-            target = replace(guess.target, challenge_id=challenge.id, mobile=challenge.mobile)
-            return Asked(challenge, guess.typed, target, recorded)
-        self._close_exhausted(guess, now)
+            subject = replace(guess.subject, challenge_id=challenge.id, claimant=None)
+            return Asked(challenge, guess.typed, subject, recorded)
+        self._close_exhausted(guess)
         return Wrong(challenge, recorded)
 
     def _refuse_used_up(self, overruns: list[Overrun]) -> None:
         if overruns:
             raise TooManyAttempts(max(overrun.wait for overrun in overruns))
 
-    def _count(self, session: Session, guess: Guess, ip: str | None, now: datetime) -> Recorded:
+    def _count(self, guess: Guess) -> Recorded:
         """Count a guess against challenge, account and limits."""
-        challenge = guess.challenge
+        session, challenge, now_ms = guess.session, guess.challenge, to_ms(guess.now)
         is_first = challenge.attempts == 0
         challenge.attempts += 1
-        counted = self._counted(session, guess, now)
-        counted.failures += 1
+        self._counted(guess).failures += 1
         session.flush()  # the rows of this user, before the row that all guesses share
         self._locks.lock_site(session, SITE_GUESSES)
-        site = self._guesses.read_site(session, to_ms(now))
+        site = self._guesses.read_site(session, now_ms)
         if not is_first and site is not None:
-            self._refuse_used_up(self._guesses.site_overruns(session, site, to_ms(now)))
-        address = parse_address(ip)
+            self._refuse_used_up(self._guesses.site_overruns(session, site, now_ms))
+        address = parse_address(guess.subject.ip)
         keys = self._keys.of_address(address) if address else {}
         return self._guesses.record(
             session,
             site,
-            to_ms(now),
+            now_ms,
             guesses=guess.key,
             ip=keys.get("ip"),
             network=keys.get("network"),
         )
 
-    def _counted(self, session: Session, guess: Guess, now: datetime) -> Verification | Streak:
+    def _counted(self, guess: Guess) -> Verification | Streak:
         """Return the row that counts the failures in a row, creating it if needed."""
         user_id = guess.challenge.user_id
         if user_id is not None:
             if guess.verification is None:
-                guess.verification = new_verification(user_id, guess.streak, now)
-                session.add(guess.verification)
+                guess.verification = new_verification(user_id, guess.streak, guess.now)
+                guess.session.add(guess.verification)
             return guess.verification
         if guess.streak is None:
             guess.streak = Streak(subject=guess.key, failures=0)
-            session.add(guess.streak)
-        guess.streak.updated_at = now
+            guess.session.add(guess.streak)
+        guess.streak.updated_at = guess.now
         return guess.streak
 
-    def _close_exhausted(self, guess: Guess, now: datetime) -> None:
+    def _close_exhausted(self, guess: Guess) -> None:
         """Close an exhausted challenge, and lock an account after too many failures."""
-        counted = guess.verification if guess.challenge.user_id is not None else guess.streak
+        counted = guess.counted
         if counted is not None and not counted.locked_at and self._rules.is_locked(counted):
-            counted.locked_at = now
+            counted.locked_at = guess.now
         is_exhausted = guess.challenge.attempts >= self._rules.max_attempts
         if guess.challenge.state == Challenge.PENDING and is_exhausted:
             guess.challenge.close(Challenge.EXHAUSTED)
@@ -455,17 +458,10 @@ class CodeChecker:
     def _attempts_left(self, challenge: Challenge) -> int:
         return max(0, self._rules.max_attempts - challenge.attempts)
 
-    def _prove(
-        self,
-        session: Session,
-        guess: Guess,
-        claimant: Claimant | None,
-        now: datetime,
-        *,
-        is_native: bool,
-    ) -> Proved:
+    def _prove(self, guess: Guess, *, is_native: bool) -> Proved:
         """Use the challenge up and write what it proves."""
-        challenge = guess.challenge
+        session, challenge, now = guess.session, guess.challenge, guess.now
+        claimant = guess.subject.claimant
         is_step = challenge.user_id is None or challenge.purpose in (NEW_NUMBER, OLD_NUMBER)
         others: list[Verification] = []
         if not is_step and guess.row["others"]:
@@ -494,8 +490,7 @@ class CodeChecker:
             claimant or Claimant(challenge.mobile, challenge.user_id, frozenset()),
             others,
             now,
-            channel=challenge.channel,
-            sender=sender,
+            Origin(challenge.channel, sender),
         )
         return Proved(challenge, granted)
 
@@ -515,10 +510,9 @@ class CodeChecker:
             self._without_verdict(asked, error)
             raise CheckFailed(error) from error
 
-        def write(session: Session, guess: Guess, claimant: Claimant | None) -> Wrong | Proved:
-            now = self._ledger.clock()
+        def write(guess: Guess) -> Wrong | Proved:
             if not is_right:
-                self._close_exhausted(guess, now)
+                self._close_exhausted(guess)
                 return Wrong(guess.challenge, asked.recorded)
             if guess.verification is not None and guess.verification.locked_at is not None:
                 raise AccountLocked("the account was locked meanwhile")
@@ -527,11 +521,11 @@ class CodeChecker:
                 raise NoChallenge("the challenge is no longer open")
             if guess.verification is not None and challenge.purpose == NEW_NUMBER:
                 guess.verification.failures -= 1  # the streak stays, without this guess
-            self._guesses.refund(session, asked.recorded)
-            return self._prove(session, guess, claimant, now, is_native=True)
+            self._guesses.refund(guess.session, asked.recorded)
+            return self._prove(guess, is_native=True)
 
         try:
-            return self._run(asked.target, asked.typed, write, is_counted=True)
+            return self._run(asked.subject, asked.typed, write, is_counted=True)
         except NoChallenge:
             # A concurrent request with the same right code was faster, which is not a failure.
             if is_right:
@@ -548,14 +542,13 @@ class CodeChecker:
             self._alerts.report(asked.recorded.reached)
             return
 
-        def refund(session: Session, guess: Guess, _claimant: Claimant | None) -> None:
+        def refund(guess: Guess) -> None:
             guess.challenge.attempts -= 1
-            counted = guess.verification if guess.challenge.user_id is not None else guess.streak
-            if counted is not None and counted.failures:
-                counted.failures -= 1
-            self._guesses.refund(session, asked.recorded)
+            if guess.counted is not None and guess.counted.failures:
+                guess.counted.failures -= 1
+            self._guesses.refund(guess.session, asked.recorded)
 
-        self._run(asked.target, asked.typed, refund, is_counted=True)
+        self._run(asked.subject, asked.typed, refund, is_counted=True)
 
     # --- 4: announce the result -------------------------------------------------------------------
 

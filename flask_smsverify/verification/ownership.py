@@ -64,6 +64,22 @@ class Claimant:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """How a mobile was proved.
+
+    :param channel: `sms`, `voice` or `staff`; None if it is no longer known.
+    :param sender: the sender that carried the code, or who vouched.
+    :param proved_at: when the code was right; None: now.
+    :param is_confirmed: whether the mobile that this one replaces confirmed the change.
+    """
+
+    channel: str | None
+    sender: str | None
+    proved_at: datetime | None = None
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Granted:
     """A verification that was granted.
 
@@ -199,31 +215,14 @@ class Ownership:
         claimant: Claimant,
         others: Sequence[Verification],
         now: datetime,
-        *,
-        channel: str | None,
-        sender: str | None,
-        proved_at: datetime | None = None,
-        is_confirmed: bool = False,
+        origin: Origin,
     ) -> Granted | None:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
         :param others: what `other_proofs` returned.
-        :param channel: `sms`, `voice` or `staff`; None if it is no longer known.
-        :param sender: the sender that carried the code, or who vouched.
-        :param proved_at: when the code was right, if that was before now.
-        :param is_confirmed: whether the mobile that this one replaces confirmed the change.
         """
         holders = self._revoke_stale(others, claimant.stale, now)
-        return self._grant(
-            session,
-            claimant,
-            now,
-            holders,
-            channel=channel,
-            sender=sender,
-            proved_at=proved_at,
-            is_confirmed=is_confirmed,
-        )
+        return self._grant(session, claimant, holders, now, origin)
 
     def has_room_for(self, claimant: Claimant, others: Sequence[Verification]) -> bool:
         """Return whether `prove` would grant the claimant the verification.
@@ -269,15 +268,9 @@ class Ownership:
         limit = self._rules.accounts_per_mobile
         if limit and hidden and len(holders) + hidden >= limit:
             return None
-        return self._grant(
-            session,
-            claimant,
-            now,
-            holders,
-            channel=path.channel if path else None,
-            sender=path.sender if path else None,
-            proved_at=proved_at,
-        )
+        channel, sender = (path.channel, path.sender) if path else (None, None)
+        origin = Origin(channel, sender, proved_at)
+        return self._grant(session, claimant, holders, now, origin)
 
     def _other_proofs(
         self, session: Session, mobile: str, user_id: str | None, now: datetime, *, lock: bool
@@ -319,13 +312,9 @@ class Ownership:
         self,
         session: Session,
         claimant: Claimant,
-        now: datetime,
         holders: Sequence[Verification],
-        *,
-        channel: str | None,
-        sender: str | None,
-        proved_at: datetime | None,
-        is_confirmed: bool = False,
+        now: datetime,
+        origin: Origin,
     ) -> Granted | None:
         assert claimant.user_id is not None  # noqa: S101 -- only accounts get a verification
         limit = self._rules.accounts_per_mobile
@@ -345,15 +334,15 @@ class Ownership:
         was_proved = row.verified_at is not None and row.revoked_at is None
         old_mobile = row.mobile if was_proved and row.mobile != claimant.mobile else None
         row.mobile = claimant.mobile
-        row.verified_at = proved_at or now
+        row.verified_at = origin.proved_at or now
         row.granted_at = now
-        row.channel = channel
-        row.sender = sender
+        row.channel = origin.channel
+        row.sender = origin.sender
         row.revoked_at = None
         # Written in any case: a concurrent transfer of the mobile before may have revoked the row
         # since it was read, because that takes no lock of this account.
         flag_modified(row, "revoked_at")
-        if old_mobile is not None and not is_confirmed:
+        if old_mobile is not None and not origin.is_confirmed:
             # An earlier date is never cleared here: a mobile that is not settled must not settle
             # by confirming the next change, or by losing and proving the mobile again.
             row.settled_at = now + self._rules.mobile_settled
