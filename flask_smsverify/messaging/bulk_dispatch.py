@@ -292,8 +292,12 @@ class BulkDispatcher:
             if not stop.is_set():
                 self._blocked_until = self._ledger.clock() + _BLOCKED
             return
+        if self._quiet_end() is not None:  # they have begun meanwhile
+            self._outbox.release(claim, [one for one in waiting if one.id not in causes])
+            waiting = [one for one in waiting if one.id in causes]
         now = self._ledger.clock()
-        self._write(_Step([_failed(message, claim.token, causes, now) for message in waiting]))
+        if waiting:
+            self._write(_Step([_failed(one, claim.token, causes, now) for one in waiting]))
 
     def _send_by(
         self,
@@ -311,7 +315,7 @@ class BulkDispatcher:
         outcomes: list[_Outcome] = []
         source = iter(self._without_blacklisted(sender, slots, claim, messages, stop))
         while part := list(islice(source, min(MAX_CALL, sender.batch_limit))):
-            if stop.is_set():
+            if stop.is_set() or self._quiet_until(sender.name) is not None:
                 left += part
                 continue
             opened = self._write(_Step(outcomes, _Call(claim.token, sender, part)))

@@ -281,6 +281,51 @@ def test_a_batch_waits_for_its_gateway_to_recover(sqlite_app: Flask) -> None:
     assert (len(memory.messages), reload(app, batch).state) == (5, "done")
 
 
+def test_quiet_hours_that_begin_during_a_batch_hold_what_is_not_yet_prepared(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        users=1,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_QUIET_HOURS="22:00-07:00",
+        SMSVERIFY_SENDS_IN_FLIGHT=1,
+    )
+    without_inline_workers(app)
+    start = datetime(2026, 11, 27, 18, 29, 59, tzinfo=UTC)  # 21:59:59 in Tehran
+    set_time(app, start)
+    memory = OneByOne(lambda: set_time(app, start, seconds=1))
+    state_of(app).delivery.use_routes(Routes({"memory": memory}, {}))
+    batch = send(app, numbers(20))
+    run_due(app)
+    # A second thread may have prepared its call before the first one was made.
+    assert 1 <= len(memory.messages) <= 2
+    waiting = [message for message in messages(app) if message.state == "waiting"]
+    assert len(waiting) == 20 - len(memory.messages)
+    assert {(message.tries, message.cause, message.claim) for message in waiting} == {
+        (0, None, None)
+    }
+    set_time(app, start, hours=9, seconds=1)
+    run_due(app)
+    assert (reload(app, batch).sent, reload(app, batch).state) == (20, "done")
+    assert len({message.to for message in memory.messages}) == len(memory.messages) == 20
+
+
+class OneByOne(Memory):
+    """A gateway that takes one text a call, and does something before the first."""
+
+    batch_limit = 1
+
+    def __init__(self, before_first: Callable[[], None]) -> None:
+        super().__init__()
+        self._before_first = before_first
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        if not self.messages:
+            self._before_first()
+        return super().send_batch(batch)
+
+
 def test_bulk_and_event_texts_wait_for_the_end_of_the_quiet_hours(
     make_app: MakeApp, sqlite: str
 ) -> None:
