@@ -9,6 +9,7 @@ text a call costs no transaction per text.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -62,6 +63,9 @@ _BLACKLISTED = "the number is on the operator's blacklist"
 _MAX_CAUSE = 191
 
 _RECORD_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key"))
+_ACTIVE_BATCHES = select(Batch.id).where(
+    Batch.id.in_(bindparam("ids", expanding=True)), Batch.state.in_(ACTIVE)
+)
 _CLOSE_MESSAGES = update(MESSAGES).where(MESSAGES.c.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -96,6 +100,22 @@ class _Outcome:
     goes_on: bool = False
     error: SenderError | None = None
     is_announced: bool = True
+
+    def may_record(self, claim: str | None) -> bool:
+        """Return whether it is written.
+
+        :param claim: the token under which the message is claimed now.
+        """
+        return self.attempt is not None or claim == self.token
+
+    def may_close(self, claim: str | None) -> bool:
+        """Return whether the message gets this state: not while another worker has it.
+
+        Without a claim, another worker has closed the message as `unknown`, because it found the
+        attempt open.
+        """
+        is_held = claim == self.token or (claim is None and self.attempt is not None)
+        return is_held and not self.goes_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +166,7 @@ class BulkDispatcher:
 
     def _reset(self) -> None:
         """Start without claims and threads, as a forked process does."""
-        self._pool: ClaimPool | None = None
+        self._pools: list[ClaimPool] = []
         self._write = GroupCommit(
             self._write_steps,
             largest=_MAX_WRITE,
@@ -192,8 +212,8 @@ class BulkDispatcher:
 
     def abandon(self) -> int:
         """Record what threads that cannot be waited for leave behind."""
-        pool = self._pool
-        return sum(map(self._outbox.abandon, pool.tokens())) if pool is not None else 0
+        tokens = [token for pool in list(self._pools) for token in pool.tokens()]
+        return sum(map(self._outbox.abandon, tokens))
 
     def _is_blocked(self) -> bool:
         """Return whether every sender of texts is skipped by its breaker."""
@@ -234,17 +254,18 @@ class BulkDispatcher:
     def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
         """Send messages of a batch until none is due."""
         slots = CallSlots(self._in_flight, self._own_sender)
-        self._pool = pool = ClaimPool(
+        pool = ClaimPool(
             partial(self._claim, batch_id),
             lambda claim: self._outbox.release(claim, claim.messages),
             threads=self._threads,
             largest=MAX_CALL,
         )
-        try:
+        self._pools.append(pool)
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._pools.remove, pool)
+            closing.callback(slots.close)
+            closing.callback(pool.close)
             return run_in_threads(self._threads, partial(self._send_portions, pool, slots, stop))
-        finally:
-            pool.close()
-            slots.close()
 
     # --- one thread ------------------------------------------------------------------------------
 
@@ -320,8 +341,10 @@ class BulkDispatcher:
                 continue
             opened = self._write(_Step(outcomes, _Call(claim.token, sender, part)))
             self._announce(sender, outcomes)
-            # None are opened where another worker has taken the messages.
-            outcomes = self._call(sender, slots, claim.token, opened, stop) if opened else []
+            if not opened:  # the batch is paused or stopped, or another worker has the messages
+                self._outbox.release(claim, [*part, *source])
+                return left
+            outcomes = self._call(sender, slots, claim.token, opened, stop)
             for outcome in outcomes:
                 if outcome.goes_on:
                     if outcome.error is not None:
@@ -447,19 +470,23 @@ class BulkDispatcher:
     def _write_steps(self, steps: Sequence[_Step]) -> list[list[tuple[Message, Attempt]]]:
         """Write the outcomes of the last calls and the attempts of the next ones.
 
+        Where another worker has taken a message because the claim had ended, only the outcome of
+        an attempt is recorded, and the message is left to that worker.
+
         :returns: for each step, what its call may send.
         """
-        outcomes = [outcome for step in steps for outcome in step.outcomes]
+        all_outcomes = [outcome for step in steps for outcome in step.outcomes]
         calls = [step.call for step in steps if step.call is not None]
         ids = [message.id for call in calls for message in call.messages]
-        ids += [outcome.message.id for outcome in outcomes]
+        ids += [outcome.message.id for outcome in all_outcomes]
 
         def work(session: Session) -> list[list[tuple[Message, Attempt]]]:
             # The lock also orders the outcomes after a delivery report.
             tokens = self._outbox.lock(session, ids)
+            outcomes = [one for one in all_outcomes if one.may_record(tokens.get(one.message.id))]
             opened = iter(self._open_attempts(session, calls, tokens) if calls else ())
             if outcomes:  # last, because it locks the batch
-                self._record_outcomes(session, outcomes)
+                self._record_outcomes(session, outcomes, tokens)
             return [next(opened) if step.call is not None else [] for step in steps]
 
         return self._ledger.run(work)
@@ -467,13 +494,15 @@ class BulkDispatcher:
     def _open_attempts(
         self, session: Session, calls: Sequence[_Call], tokens: Mapping[str, str | None]
     ) -> list[list[tuple[Message, Attempt]]]:
-        """Write the attempts of several calls, for the messages whose claims still hold."""
+        """Write the attempts of several calls, for messages of active batches that are held."""
         opened = []
+        batches = {message.batch_id for call in calls for message in call.messages}
+        active = set(session.connection().scalars(_ACTIVE_BATCHES, {"ids": list(batches)}))
         for call in calls:
             reference = secrets.token_hex(16)
             pairs = []
             for message in call.messages:
-                if tokens.get(message.id) == call.token:
+                if tokens.get(message.id) == call.token and message.batch_id in active:
                     attempt = self._attempts.new(message.id, call.sender)
                     attempt.call_reference = reference
                     pairs.append((message, attempt))
@@ -482,7 +511,9 @@ class BulkDispatcher:
         insert_all(session, [attempt for pairs in opened for _, attempt in pairs])
         return opened
 
-    def _record_outcomes(self, session: Session, outcomes: Sequence[_Outcome]) -> None:
+    def _record_outcomes(
+        self, session: Session, outcomes: Sequence[_Outcome], tokens: Mapping[str, str | None]
+    ) -> None:
         """Write the outcomes of several calls, and count them in their batches."""
         attempts = [outcome for outcome in outcomes if outcome.attempt is not None]
         now = self._ledger.clock()
@@ -501,7 +532,8 @@ class BulkDispatcher:
                     for outcome in attempts
                 ],
             )
-        self._close_messages(session, [item for item in outcomes if not item.goes_on], now)
+        closed = [one for one in outcomes if one.may_close(tokens.get(one.message.id))]
+        self._close_messages(session, closed, now)
 
     def _close_messages(
         self, session: Session, outcomes: Iterable[_Outcome], now: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -41,19 +42,23 @@ class ClaimPool:
         self._is_exhausted = False
 
     def take(self, size: int) -> Claim | None:
-        """Return up to `size` rows, which the caller passes to `done` later; None for no more."""
-        portion = self._next_portion(size)
-        if portion is None:
-            with self._claiming:
-                portion = self._next_portion(size)
-                if portion is None:
-                    self._claim_more(size)
-                    portion = self._next_portion(size)
-        elif self._is_low(size) and self._claiming.acquire(blocking=False):
+        """Return up to `size` rows, which the caller passes to `done` later; None for no more.
+
+        :raises Exception: what the claim raised. Then nothing is claimed any more, so that the
+            other threads end and do not wait for the same error one after the other.
+        """
+        if self._is_low(size) and self._claiming.acquire(blocking=False):
             try:
                 self._claim_more(size)
             finally:
                 self._claiming.release()
+        portion = self._next_portion(size)
+        if portion is None:
+            with self._claiming:  # until the thread that claims has claimed
+                portion = self._next_portion(size)
+                if portion is None:
+                    self._claim_more(size)
+                    portion = self._next_portion(size)
         return portion
 
     def done(self, portion: Claim) -> None:
@@ -72,9 +77,10 @@ class ClaimPool:
             self._is_exhausted = True
             left = list(self._waiting)
             self._waiting.clear()
-        for claim in left:
-            self._release(claim)
-            self.done(claim)
+        with contextlib.ExitStack() as giving_back:  # each of them, also if one fails
+            for claim in left:
+                giving_back.callback(self.done, claim)
+                giving_back.callback(self._release, claim)
 
     def _next_portion(self, size: int) -> Claim | None:
         with self._lock:
@@ -97,7 +103,11 @@ class ClaimPool:
 
     def _claim_more(self, size: int) -> None:
         while not self._is_exhausted:
-            claim = self._claim(self._claim_size(size))
+            try:
+                claim = self._claim(self._claim_size(size))
+            except BaseException:
+                self._is_exhausted = True
+                raise
             if claim is None:
                 self.close()
             elif not claim.found:

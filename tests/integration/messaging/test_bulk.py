@@ -466,19 +466,20 @@ def test_a_process_that_is_forked_during_a_bulk_send_sends_its_own_batches(
     send(app, numbers(10))
     queue = state_of(app).queues[1]
     gateway.is_released.set()
-    queue._pool = pool = ClaimPool(
+    pool = ClaimPool(
         lambda _size: Claim("of the parent", 1, [Message(id="1")]),
         lambda _claim: None,
         threads=1,
         largest=1,
     )
+    queue._pools.append(pool)
     pool.take(1)
     with queue._write._lock, pool._lock:  # as other threads hold them
         child = os.fork()
         if child == 0:
             status = 2
             try:
-                has_claims = queue._pool is not None
+                has_claims = bool(queue._pools)
                 status = int(has_claims or queue.send_due(threading.Event()) != 10)
             finally:
                 os._exit(status)
@@ -526,6 +527,76 @@ def test_a_worker_whose_claims_have_ended_sends_only_what_it_is_sending(
     assert len(gateway.messages) == 2
     assert Counter(message.state for message in messages(other)) == {"sent": 12}
     assert reload(other, batch).sent == 12
+
+
+class BusyThenHolding(Holding):
+    """Refuses the first call as overloaded, and holds the others until they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = ""
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        if not self.refused:
+            self.refused = batch[0].to
+            raise Unavailable("memory", "overloaded")
+        return super().send_batch(batch)
+
+
+def test_a_text_that_another_worker_has_sent_meanwhile_does_not_wait_again(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    """The first worker wants to try a text again, but its claim has ended."""
+    slow = make_app(sqlite, SMSVERIFY_SENDS_IN_FLIGHT=1)
+    without_inline_workers(slow)
+    gateway = BusyThenHolding()
+    state_of(slow).delivery.use_routes(Routes({"memory": gateway}, {}))
+    state_of(slow).queues[1]._threads = 1
+    start = datetime.now(UTC)
+    set_time(slow, start)
+    batch = send(slow, numbers(3))
+    worker = threading.Thread(target=state_of(slow).queues[1].send_due, args=(threading.Event(),))
+    worker.start()
+    assert gateway.called.acquire(timeout=60)
+    other = make_app(sqlite, SMSVERIFY_SENDERS=MEMORY)
+    without_inline_workers(other)
+    set_time(other, start, minutes=2)
+    run_due(other)
+    taken = [message.to for message in memory_of(other).messages]
+    assert gateway.refused in taken
+    set_time(slow, start, minutes=2)
+    gateway.is_released.set()
+    worker.join(60)
+    set_time(other, start, hours=9)
+    run_due(other)
+    sent = [message.to for message in [*memory_of(other).messages, *gateway.messages]]
+    assert len(sent) == len(set(sent)) == 3
+    assert reload(other, batch).sent == 3
+    assert Counter(message.state for message in messages(other)) == {"sent": 3}
+
+
+def test_a_batch_that_is_paused_makes_only_the_calls_that_are_prepared(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app, gateway = holding_site(make_app, sqlite, in_flight=1)
+    batch = send(app, numbers(40))
+    worker = threading.Thread(target=state_of(app).queues[1].send_due, args=(threading.Event(),))
+    worker.start()
+    assert gateway.called.acquire(timeout=60)
+    wait_until(lambda: len(attempts(app)) == 2)  # the other thread has prepared its call
+    state_of(app).batches.pause(batch.id)
+    gateway.is_released.set()
+    worker.join(60)
+    assert len(gateway.messages) == 2
+    waiting = [message for message in messages(app) if message.state == "waiting"]
+    assert {(message.claim, message.tries, message.cause) for message in waiting} == {
+        (None, 0, None)
+    }
+    assert len(waiting) == 38
+    state_of(app).batches.resume(batch.id)
+    run_due(app)
+    assert len({message.to for message in gateway.messages}) == len(gateway.messages) == 40
+    assert (reload(app, batch).sent, reload(app, batch).state) == (40, "done")
 
 
 def states_of_failed_attempts(app: Flask) -> set[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
+import pytest
+
 from flask_smsverify.db.models import Message
+from flask_smsverify.errors import StoreUnavailable
 from flask_smsverify.messaging.claim_pool import ClaimPool
 from flask_smsverify.messaging.outbox import Claim
 
@@ -85,8 +88,8 @@ def test_rows_that_a_claim_closes_do_not_end_the_batch() -> None:
 def test_the_next_rows_are_claimed_while_other_threads_take_what_is_left() -> None:
     table = Table(40)
     pool = pool_of(table)
-    for _ in range(2):
-        pool.take(5)  # ten of twenty are left
+    for _ in range(3):
+        pool.take(5)  # five of twenty are left
     may_claim, has_begun = threading.Event(), threading.Event()
     claim = table.claim
 
@@ -107,20 +110,59 @@ def test_the_next_rows_are_claimed_while_other_threads_take_what_is_left() -> No
     for thread in (claiming, waiting):
         thread.join(PATIENCE)
     assert sorted(results) == [
-        ["10", "11", "12", "13", "14"],
         ["20", "21", "22", "23", "24"],
+        ["25", "26", "27", "28", "29"],
     ]
 
 
 def test_where_a_batch_is_paused_the_rows_that_wait_are_given_back() -> None:
     table = Table(60)
     pool = pool_of(table)
-    pool.take(5)
+    for _ in range(3):
+        pool.take(5)
     table.is_paused = True
-    pool.take(5)
-    assert ids(pool.take(5)) == ["10", "11", "12", "13", "14"]
-    assert table.released == ["15", "16", "17", "18", "19"]
     assert pool.take(5) is None
+    assert table.released == ["15", "16", "17", "18", "19"]
+
+
+def test_a_claim_that_fails_takes_no_rows_from_the_thread_and_ends_the_others() -> None:
+    table = Table(40)
+    pool = pool_of(table)
+    for _ in range(3):
+        pool.take(5)
+    claims = 0
+
+    def fail(_size: int) -> Claim | None:
+        nonlocal claims
+        claims += 1
+        raise StoreUnavailable("the database is down")
+
+    pool._claim = fail
+    with pytest.raises(StoreUnavailable):
+        pool.take(5)
+    assert ids(pool.take(5)) == ["15", "16", "17", "18", "19"]
+    assert pool.take(5) is None
+    assert claims == 1
+
+
+def test_closing_gives_back_each_claim_even_if_one_cannot_be() -> None:
+    table = Table(40)
+    pool = pool_of(table)
+    for _ in range(4):
+        pool.take(5)  # the fourth claims the next rows
+    first, second = Claim("first", 1, [Message(id="a")]), Claim("second", 1, [Message(id="b")])
+    pool._waiting.extend([first, second])
+    released: list[Claim] = []
+
+    def release(claim: Claim) -> None:
+        released.append(claim)
+        if claim is second:
+            raise StoreUnavailable("the database is down")
+
+    pool._release = release
+    with pytest.raises(StoreUnavailable):
+        pool.close()
+    assert {claim.token for claim in released} == {"first", "second", "claim 2"}
 
 
 def test_closing_gives_back_what_no_thread_has_taken() -> None:
