@@ -7,8 +7,10 @@ before the fork must be replaced in it.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
+from types import TracebackType
 
 
 def after_fork(reset: Callable[[], None]) -> None:
@@ -25,3 +27,33 @@ def after_fork(reset: Callable[[], None]) -> None:
 
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=reset_in_child)
+
+
+class Lock:
+    """A mutex that is free in a forked process, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._reset()
+        after_fork(self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Return whether the lock was acquired within so many seconds; -1: wait for ever."""
+        return self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()

@@ -29,6 +29,7 @@ from ..errors import (
     StoreUnavailable,
     Unavailable,
 )
+from ..forks import Lock, after_fork
 from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Receipt, Sender, Text
 from .outbox import Claim, ClaimLostError, Outbox
@@ -85,7 +86,12 @@ class EventDispatcher:
         self._reserve = reserve
         self._quiet_until = quiet_until
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Lock()
+        self._reset()
+        after_fork(self._reset)
+
+    def _reset(self) -> None:
+        """Start without claims, as a forked process does."""
         self._held: set[str] = set()
 
     def send_due(self, stop: threading.Event) -> int:

@@ -172,7 +172,7 @@ class InlineWorker:
         while True:
             with self._changed:
                 self._has_work = False
-            held_by = self._held_by()
+            held_by = self._look()
             wait = self._send(stop)
             with self._changed:
                 if stop.is_set():
@@ -198,8 +198,18 @@ class InlineWorker:
             with self._changed:
                 if self._changed.wait_for(lambda: self._has_work or stop.is_set(), look):
                     return
-            if self._held_by() != held_by:
+            if self._look() != held_by:
                 return
+
+    def _look(self) -> object:
+        """Return what holds back texts now; None where that cannot be found out."""
+        try:
+            return self._held_by()
+        except Exception:  # the thread must go on
+            log.exception(
+                "the %s worker failed", self._queue.name, extra=log_event("worker_failed")
+            )
+            return None
 
     def _send(self, stop: threading.Event) -> float | None:
         """Send what is due, and return for how many seconds to wait; None: until `wake`."""

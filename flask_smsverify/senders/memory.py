@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import SenderError
+from ..forks import Lock
 from .base import Capability, Channel, CodeMessage, DeliveryState, Receipt, Sender, Text
 
 
@@ -47,7 +47,7 @@ class Memory(Sender):
 
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__(name=name)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._messages: list[SentMessage] = []
         self._failures: list[_Failure] = []
         self._count = 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ..errors import (
     Unavailable,
     Unknown,
 )
+from ..forks import Lock
 from .convert import redact_reason
 from .http import Answer, HttpTransport
 
@@ -159,7 +159,7 @@ class _Reply:
     encoding: str = "utf-8"
 
 
-_lock = threading.Lock()
+_lock = Lock()
 
 
 @cache

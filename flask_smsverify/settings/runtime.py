@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigurationError, MobileError
+from ..forks import Lock
 from ..log_events import log_event
 from .checks import about, suggest
 from .quiet_hours import QuietHours
@@ -83,7 +83,7 @@ class LiveSettings:
         self._complete_texts = complete_texts
         self._parse_mobile = parse_mobile
         self._refresh: Callable[[], None] = _do_nothing
-        self._lock = threading.Lock()
+        self._lock = Lock()
         initial = {name: getattr(settings, name) for name in RUNTIME_NAMES}
         self._initial = self._complete(initial)
         self._current = RuntimeSettings(version=1, **self._initial)

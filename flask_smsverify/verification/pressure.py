@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import timedelta
 
@@ -10,6 +9,7 @@ from sqlalchemy import case, func, select
 
 from ..db.ledger import Ledger
 from ..db.models import Challenge
+from ..forks import Lock
 from ..limits.report import LimitReport
 
 #: For how many seconds the conversion is reused in this process, because it is counted.
@@ -28,7 +28,7 @@ class SendPressure:
     def __init__(self, ledger: Ledger, report: LimitReport) -> None:
         self._ledger = ledger
         self._report = report
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._answer = False
         self._until = 0.0
 

@@ -6,7 +6,6 @@ programs that need no token. The pages are exempted from it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,9 +15,10 @@ from flask_wtf import CSRFProtect
 from flask_wtf.csrf import generate_csrf, same_origin, validate_csrf
 from wtforms import ValidationError
 
+from ..forks import Lock
 from .visitor import is_authenticated_by_request
 
-_lock = threading.Lock()
+_lock = Lock()
 #: `CSRFProtect` → whether the host exempted the pages.
 _exempted_by_host: WeakKeyDictionary[CSRFProtect, bool] = WeakKeyDictionary()
 

@@ -7,13 +7,13 @@ that nothing was sent: the call raises `Rejected` if the message is about a mobi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ...errors import Rejected, Unavailable, Unknown
+from ...forks import Lock
 from ...secret import Secret
 from ..batching import UnclearRefusal
 from ..convert import redact_reason, to_e164, to_national
@@ -86,7 +86,7 @@ class LegacyClient:
         self._sender = http.sender
         self._api_key = api_key
         self._secret_key = secret_key
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._token = ""
         self._token_expires = 0.0
 
