@@ -18,8 +18,7 @@ def prepare() -> None:
     """
     db.create_all()
     inspector = inspect(db.engine)
-    for mapper in db.Model.registry.mappers:
-        table = mapper.local_table
+    for table in db.metadata.sorted_tables:
         existing = {column["name"] for column in inspector.get_columns(table.name)}
         for column in table.columns:
             if column.name not in existing:

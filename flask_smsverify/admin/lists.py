@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from flask import current_app, request, url_for
@@ -127,7 +128,7 @@ class Column:
     """A column of a list's page.
 
     :param kind: how the macro of lists shows the value: `text`, `mobile`, `time`, `state`, `code`
-        (machine text, left to right), `number` or `body`.
+        (machine text, left to right), `number`, `cost` or `body`.
     """
 
     key: str
@@ -198,7 +199,8 @@ def respond(
     """Answer a request for a list as a page, JSON or CSV.
 
     :param key_types: of the values of the source's keys.
-    :param to_items: returns the items of some rows, with values that JSON can hold or times.
+    :param to_items: returns the items of some rows, with values that JSON can hold, times or
+        decimals.
     :param csv_columns: the keys of the items in an export.
     """
     if request.args.get("format") == "csv":
@@ -254,12 +256,19 @@ def deliveries(ui: Interface) -> dict[str, tuple[str, str]]:
 
 
 def as_json(items: Iterable[Item]) -> list[Item]:
-    """Return items whose times are text in ISO 8601."""
+    """Return items whose times are text in ISO 8601 and whose decimals are numbers."""
     return [
-        {
-            name: latest(value) if isinstance(value, datetime) else value
-            for name, value in item.items()
-            if not name.startswith("_")
-        }
+        {name: _json_value(value) for name, value in item.items() if not name.startswith("_")}
         for item in items
     ]
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, datetime):
+        return latest(value)
+    return json_number(value) if isinstance(value, Decimal) else value
+
+
+def json_number(amount: Decimal) -> int | float:
+    """Return an amount as a number of JSON, whole where it can be."""
+    return int(amount) if amount == amount.to_integral_value() else float(amount)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from flask import request
 from flask.typing import ResponseReturnValue
@@ -42,6 +43,7 @@ _CSV = (
     "sender",
     "state",
     "parts",
+    "cost",
     "cause",
     "text",
 )
@@ -122,11 +124,27 @@ def _item(row: Message, attempts: Sequence[Attempt]) -> Item:
         "attempts": len(attempts),
         "state": row.state,
         "parts": row.parts,
+        "cost": _cost(attempts),
         "cause": row.cause or (last.cause if last is not None else None),
         "text": row.text if row.kind != Message.CODE else None,
         "batch": row.batch_id,
         "_what": _what(row),
     }
+
+
+def _cost(attempts: Iterable[Attempt]) -> Decimal | None:
+    """Return what a message has cost at every gateway that carried it.
+
+    :returns: None where no gateway has reported a cost, or gateways with units of their own have.
+    """
+    senders = get_state().delivery.routes.senders
+    costs: dict[str, Decimal] = {}
+    for attempt in attempts:
+        if attempt.cost is not None:
+            sender = senders.get(attempt.sender)
+            gateway = attempt.sender if sender is None else sender.gateway
+            costs[gateway] = costs.get(gateway, Decimal(0)) + attempt.cost
+    return next(iter(costs.values())) if len(costs) == 1 else None
 
 
 def _what(row: Message) -> str:
@@ -174,6 +192,7 @@ def _view(ui: Interface) -> ListView:
             Column("state", t("State"), "state"),
             Column("sender", t("Sender"), "code"),
             Column("parts", t("Parts"), "number"),
+            Column("cost", t("Cost"), "cost"),
             Column("cause", t("Reason"), "body"),
         ),
         filters=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from markupsafe import Markup
 
 from .. import phone
 from ..errors import PROBLEMS
+from ..i18n.numbers import format_amount
 from ..state import get_state
 from ..web.csrf import csrf_field_name, csrf_token
 from ..web.interface import current_ui
@@ -43,6 +45,7 @@ def render(template: str, *, problem: Problem | None = None, **context: Any) -> 
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
         sv_mobile=show_mobile,
+        sv_cost=show_cost,
         **(_pop_messages() | shown),
         **context,
     )
@@ -77,6 +80,11 @@ def show_mobile(mobile: str | None) -> Markup:
     is_mobile = _E164.fullmatch(mobile) is not None
     text = current_ui().number(phone.national(mobile) if is_mobile else mobile)
     return Markup('<bdi class="sv-mobile" dir="ltr">{}</bdi>').format(text)
+
+
+def show_cost(cost: Decimal) -> str:
+    """Return what messages cost, with the decimals that gateways report."""
+    return format_amount(cost, current_ui().translator, decimals=6)
 
 
 # --- after a redirect --------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from flask import current_app, redirect, url_for
@@ -26,7 +25,7 @@ from . import audit_log
 from .actions import answer
 from .blueprint import blueprint, is_read_only, staff_id
 from .keyset import Key, Page, newest_first
-from .lists import Column, Item, ListView, as_json, read_query, respond
+from .lists import Column, Item, ListView, as_json, json_number, read_query, respond
 from .rendering import render
 
 #: Between two numbers, unless they are parts of one number.
@@ -170,18 +169,12 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
         "text": preview.text,
         "recipients": preview.recipients,
         "parts": preview.parts,
-        "cost": _number(preview.cost),
+        "cost": None if preview.cost is None else json_number(preview.cost),
         "invalid": list(preview.invalid),
         "invalid_count": preview.invalid_count,
         "duplicates": preview.duplicates,
         "opted_out": preview.opted_out,
     }
-
-
-def _number(amount: Decimal | None) -> int | float | None:
-    if amount is None:
-        return None
-    return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
 def _start(text: str, to: str | list[str], token: str) -> Batch | None:
@@ -238,7 +231,6 @@ def _form_page(
         sv_typed={"text": text or "", "to": to or ""},
         sv_errors=errors or {},
         sv_preview=preview,
-        sv_cost=_number(preview.cost) if preview is not None else None,
         sv_token=secrets.token_hex(16),
         sv_has_club=_has_club(get_state()),
     )

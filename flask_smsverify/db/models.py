@@ -8,6 +8,7 @@ whole mobile.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import ClassVar, cast
 
 from sqlalchemy import BigInteger, Computed, Index, Integer, MetaData, Table, Text
@@ -15,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import SchemaConst
 
 from ..phone import mask
-from .types import UtcDateTime, ascii_text, exact_text, long_text, plain_type
+from .types import ExactDecimal, UtcDateTime, ascii_text, exact_text, long_text, plain_type
 
 #: A key that the database numbers. SQLite numbers an INTEGER key only.
 SerialKey = BigInteger().with_variant(Integer, "sqlite")
@@ -271,6 +272,8 @@ class Attempt(Base):
     state: Mapped[str] = mapped_column(ascii_text(16))
     #: Why it failed, without mobiles and texts.
     cause: Mapped[str | None] = mapped_column(exact_text(191))
+    #: What the message cost, in the gateway's unit; None where the gateway has not said.
+    cost: Mapped[Decimal | None] = mapped_column(ExactDecimal(32))
     #: How often the gateway was asked for the state, and when to ask next; None: do not ask.
     checks: Mapped[int] = mapped_column(default=0)
     next_check_at: Mapped[datetime | None]

@@ -7,6 +7,7 @@ collation treats `aB3` and `áb3` as equal.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import DateTime, String, Text
@@ -79,6 +80,31 @@ class ExactText(TypeDecorator[str]):
         return value.decode() if isinstance(value, bytes) else value
 
 
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal number, stored as text.
+
+    SQLite has no decimals: it stores a NUMERIC as a float.
+
+    :param length: of the text, in characters.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:  # the signature of the base class
+        return dialect.type_descriptor(ascii_text(self.length))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+        return None if value is None else f"{value:f}"
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
 def exact_text(length: int) -> ExactText:
     """Return the type of text in any script that compares by bytes."""
     return ExactText(length)
@@ -110,6 +136,8 @@ def plain_type(column_type: Any, *, is_mysql: bool) -> Any:  # TypeEngine is gen
         plain = String(column_type.length)
         binary = mysql.VARBINARY(4 * column_type.length)
         return plain.with_variant(binary, "mysql", "mariadb") if is_mysql else plain
+    if isinstance(column_type, ExactDecimal):
+        column_type = ascii_text(column_type.length)
     if is_mysql:
         return column_type
     if isinstance(column_type, Text):

@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from decimal import Context, Decimal
 
 from blinker import NamedSignal
 from sqlalchemy import bindparam, select, update
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 #: The longest gateway id that `Attempt.gateway_id` stores.
 _MAX_GATEWAY_ID = 128
 _MAX_CAUSE = 191
+#: No message costs as much. A cost is rounded to these decimals, because gateways add floats.
+_MAX_COST, _COST_DECIMALS = Decimal(10) ** 15, Decimal("1e-6")
+#: The precision of a host's own context may be too low.
+_COST_CONTEXT = Context(prec=28)
 
 _LOCK = select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
 _SET_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key"))
@@ -77,6 +82,7 @@ class Attempts:
             attempt,
             state=str(receipt.status),
             gateway_id=gateway_id,
+            cost=storable_cost(receipt),
             next_check_at=self.first_check(sender, receipt),
         )
         self.apply_early_reports(sender, [gateway_id] if gateway_id is not None else [])
@@ -164,3 +170,15 @@ def storable_id(receipt: Receipt) -> str | None:
     except UnicodeEncodeError:  # an unpaired surrogate
         return None
     return receipt.id
+
+
+def storable_cost(receipt: Receipt) -> Decimal | None:
+    """Return the cost if the gateway reported one that its column can hold.
+
+    A sender of the host's own may put anything there.
+    """
+    cost = receipt.cost
+    if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost < _MAX_COST:
+        return None
+    rounded = cost.copy_abs().quantize(_COST_DECIMALS, context=_COST_CONTEXT)  # no minus zero
+    return rounded.normalize(_COST_CONTEXT)

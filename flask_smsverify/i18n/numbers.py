@@ -10,8 +10,9 @@ from .catalogue import Translator
 from .locales import locale_data
 
 
-def format_amount(amount: Decimal, translator: Translator) -> str:
-    """Write a number with thousands separators and up to two decimals: "1,250,000"."""
+def format_amount(amount: Decimal, translator: Translator, *, decimals: int = 2) -> str:
+    """Write a number with thousands separators and at most so many decimals: "1,250,000"."""
     locale = locale_data(translator.locale)
-    text = format_decimal(amount, "#,##0.##", locale=locale, numbering_system="default")
+    pattern = "#,##0." + "#" * decimals
+    text = format_decimal(amount, pattern, locale=locale, numbering_system="default")
     return translator.digits(text)

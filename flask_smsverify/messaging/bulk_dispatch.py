@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from itertools import islice
 
@@ -29,7 +30,7 @@ from ..db.group_commit import GroupCommit
 from ..db.ledger import Ledger
 from ..db.models import ATTEMPTS, MESSAGES, Attempt, Batch, Message
 from ..db.rows import insert_all
-from ..delivery.attempts import Attempts, storable_id
+from ..delivery.attempts import Attempts, storable_cost, storable_id
 from ..delivery.failover import Delivery
 from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
 from ..forks import after_fork
@@ -95,6 +96,7 @@ class _Outcome:
     state: str
     cause: str | None = None
     gateway_id: str | None = None
+    cost: Decimal | None = None
     next_check_at: datetime | None = None
     retry_at: datetime | None = None
     goes_on: bool = False
@@ -427,6 +429,7 @@ class BulkDispatcher:
                 attempt,
                 str(receipt.status),
                 gateway_id=storable_id(receipt),
+                cost=storable_cost(receipt),
                 next_check_at=self._attempts.first_check(sender, receipt),
             )
         if isinstance(error, Unknown):
@@ -526,6 +529,7 @@ class BulkDispatcher:
                         "state": outcome.state,
                         "gateway_id": outcome.gateway_id,
                         "cause": outcome.cause and outcome.cause[:_MAX_CAUSE],
+                        "cost": outcome.cost,
                         "next_check_at": outcome.next_check_at,
                         "updated_at": now,
                     }

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Batch, Incoming, Message
-from ..delivery.attempts import Attempts, storable_id
+from ..delivery.attempts import Attempts, storable_cost, storable_id
 from ..delivery.checks import next_check
 from ..delivery.failover import Delivery
 from ..delivery.states import best, progress
@@ -225,6 +225,7 @@ class StateSync:
             if attempt is None or attempt.state != DeliveryState.UNKNOWN:
                 continue  # a webhook or another process was faster
             attempt.state, attempt.gateway_id = str(receipt.status), storable_id(receipt)
+            attempt.cost = storable_cost(receipt)
             attempt.next_check_at = self._attempts.first_check(sender, receipt)
             attempt.updated_at = message.updated_at = now
             session.flush()

@@ -178,7 +178,8 @@ class Receipt:
     :param id: the gateway's id of the message; None where it gave none.
     :param reference: the reference of the message that was sent.
     :param error: the failure for this recipient; None where the gateway accepted the message.
-    :param cost: in the gateway's unit.
+    :param cost: what this message cost, in the gateway's unit; None where the gateway does not say,
+        or says only what all messages of a call cost. It is never computed from a price.
     """
 
     to: str

@@ -605,6 +605,9 @@ class SenderContract:
         assert receipt.status in accepted, f"{call}: the receipt is {receipt.status}"
         has_valid_id = receipt.id is None or (isinstance(receipt.id, str) and receipt.id)
         assert has_valid_id, f"{call}: the receipt's id is {receipt.id!r}"
+        cost = receipt.cost
+        is_amount = isinstance(cost, Decimal) and cost.is_finite() and cost >= 0
+        assert cost is None or is_amount, f"{call}: the receipt's cost is {cost!r}"
         self._check_secrets(repr(receipt), where=f"{call}: the receipt's repr")
 
     def _check_error(self, sender: Sender, error: SenderError, call: str) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,12 @@ import pytest
 from conftest import needs
 from keyboard import Keyboard
 from playwright.sync_api import expect
+from sqlalchemy import update
 
 from example_app.extensions import db
 from example_app.models import User
 from example_app.settings import DEMO_SENDERS
-from flask_smsverify.db.models import Incoming, Verification
+from flask_smsverify.db.models import Attempt, Incoming, Verification
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -79,6 +81,9 @@ def fill(shop: Shop) -> Shop:
         db.session.commit()
         state.verifier.mark_verified(users["newcomer"], by="1")
         state.verifier.start(users["sara"])
+        state.wait()
+        cost = update(Attempt).values(cost=Decimal("1234.56"))
+        state.ledger.run(lambda session: session.execute(cost))
         state.ledger.run(
             lambda session: session.add(
                 Incoming(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -595,6 +596,36 @@ def test_a_gateway_id_that_is_too_long_is_dropped_and_the_send_succeeds(
         assert harness.send_code(FakeSender("one", receipt)).state is DeliveryState.SENT
     assert harness.attempts() == [("one", "sent")] * 4
     assert {attempt.gateway_id for attempt in harness.rows()} == {None, *ids[1:]}
+
+
+def test_the_cost_that_a_gateway_reports_is_stored_exactly(
+    database: str, make_app: MakeApp
+) -> None:
+    harness = Harness(make_app(database).extensions["smsverify"].ledger)
+    costs = ["0", "0.1", "1.10", "123456789012345.123456", "999999999999999", "0.000001"]
+    for cost in costs:
+        harness.send_code(
+            FakeSender("one", Receipt(MOBILE, DeliveryState.SENT, cost=Decimal(cost)))
+        )
+    assert [attempt.cost for attempt in harness.rows()] == list(map(Decimal, costs))
+
+
+def test_a_cost_that_is_no_amount_is_dropped_and_the_send_succeeds(harness: Harness) -> None:
+    costs: list[Any] = [None, 1.5, "1", *map(Decimal, ("NaN", "sNaN", "Infinity", "-1", "1E+15"))]
+    for cost in costs:
+        receipt = Receipt(MOBILE, DeliveryState.SENT, cost=cost)
+        assert harness.send_code(FakeSender("one", receipt)).state is DeliveryState.SENT
+    assert harness.attempts() == [("one", "sent")] * len(costs)
+    assert {attempt.cost for attempt in harness.rows()} == {None}
+
+
+def test_a_cost_with_the_error_of_a_float_is_rounded(harness: Harness) -> None:
+    for cost in ("3.3000000000000003", "1E-99999", "-0.0"):
+        with localcontext(prec=3):  # as a host may have it
+            harness.send_code(
+                FakeSender("one", Receipt(MOBILE, DeliveryState.SENT, cost=Decimal(cost)))
+            )
+    assert [str(attempt.cost) for attempt in harness.rows()] == ["3.3", "0", "0"]
 
 
 def test_an_outcome_that_a_database_refuses_is_logged(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -20,9 +21,9 @@ from sqlalchemy.exc import ProgrammingError
 from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, EarlyReport, Incoming, Message, OptOut
 from flask_smsverify.delivery.states import best, further, progress
-from flask_smsverify.errors import ConfigurationError, StoreUnavailable
+from flask_smsverify.errors import ConfigurationError, StoreUnavailable, Unknown
 from flask_smsverify.senders import base
-from flask_smsverify.senders.base import DeliveryReport, DeliveryState, Receipt
+from flask_smsverify.senders.base import Capability, DeliveryReport, DeliveryState, Receipt
 from flask_smsverify.senders.memory import Memory
 
 SECRET = "a-secret-of-the-webhooks"
@@ -157,6 +158,29 @@ def test_a_message_has_the_best_state_of_its_attempts() -> None:
     for worse, better in itertools.combinations(ranking, 2):
         assert best([worse, better]) == best([better, worse]) == better
     assert best([DeliveryState.SENT]) == "sent"
+
+
+def test_a_message_whose_answer_was_lost_is_found_with_its_cost(flow: Flow) -> None:
+    class Finding(Memory):
+        @property
+        def capabilities(self) -> frozenset[Capability]:
+            return super().capabilities | {Capability.FIND}
+
+        def find(self, call: str, mobiles: Sequence[str]) -> dict[str, Receipt]:
+            return {
+                mobile: Receipt(mobile, DeliveryState.SENT, "found", cost=Decimal("1.5"))
+                for mobile in mobiles
+            }
+
+    sender = Finding()
+    flow.route(sender)
+    sender.fail_with(Unknown("memory", "no whole answer"), times=None, arrives=True)
+    flow.start()
+    assert states(flow) == ("unknown", "unknown")
+    [synced] = flow.state.sync.run()
+    assert (synced.found, states(flow)) == (1, ("sent", "sent"))
+    [attempt] = rows(flow, Attempt)
+    assert (attempt.gateway_id, attempt.cost) == ("found", Decimal("1.5"))
 
 
 # --- delivery reports ----------------------------------------------------------------------------

@@ -165,6 +165,7 @@ class SmsIr(Sender):
             pack = self.v1.send_bulk(line, texts[0], mobiles)
         else:
             pack = self.v1.send_like_to_like(line, texts, mobiles)
+        # The cost is that of the whole pack, and SMS.ir does not say that its texts cost the same.
         cost = pack.cost if len(batch) == 1 else None
         return [self._read_v1_receipt(text, pack, place, cost) for place, text in enumerate(batch)]
 

@@ -581,6 +581,7 @@ def test_a_database_of_an_earlier_version_gets_the_new_tables_and_columns(
             db.session.execute(text(f"DROP TABLE {table}"))
         for column in ("language", "balance"):
             db.session.execute(text(f"ALTER TABLE user DROP COLUMN {column}"))
+        db.session.execute(text("ALTER TABLE smsverify_attempt DROP COLUMN cost"))
         db.session.commit()
         db.engine.dispose()
     shop = make_shop(**config)
@@ -590,3 +591,5 @@ def test_a_database_of_an_earlier_version_gets_the_new_tables_and_columns(
     staff.open("/staff")
     assert "Ready to set up" in staff.page
     assert "2,000,000 toman" in staff.page
+    sara.open("/verify-mobile")
+    assert staff.open("/admin/smsverify/messages")

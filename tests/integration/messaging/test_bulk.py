@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -442,6 +443,24 @@ def test_texts_are_sent_later_when_no_connection_can_be_opened(
     set_time(app, now, minutes=2)
     run_due(app)
     assert reload(app, batch).sent == 5
+
+
+def test_the_cost_of_each_text_of_a_call_is_stored(app: Flask) -> None:
+    class Charging(Memory):
+        """Reports a cost for every number but the last."""
+
+        def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+            costs = [None if text.to.endswith("3") else Decimal(text.to[-1]) / 8 for text in batch]
+            receipts = super().send_batch(batch)
+            return [replace(item, cost=cost) for item, cost in zip(receipts, costs, strict=True)]
+
+    state_of(app).delivery.use_routes(Routes({"memory": Charging()}, {}))
+    send(app, numbers(3))
+    run_due(app)
+    query = select(Message.recipient, Attempt.cost).join(Attempt, Attempt.message_id == Message.id)
+    rows = state_of(app).ledger.read(lambda session: session.execute(query).all())
+    found = {recipient[-1]: cost for recipient, cost in rows}
+    assert found == {"1": Decimal("0.125"), "2": Decimal("0.25"), "3": None}
 
 
 def test_a_receipt_with_an_id_that_no_database_stores_spoils_no_other(sqlite_app: Flask) -> None:

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -271,6 +273,23 @@ class OmitsReceipts(Acme):
 def test_receipts_in_the_wrong_order_or_number_fail(broken: type[Sender]) -> None:
     test = SenderContract.test_many_texts_get_receipts_in_their_order
     assert failure_of(test, broken).startswith("send_many with equal texts: ")
+
+
+class ReportsAFloatAsCost(Acme):
+    def _send(self, text: Text) -> Receipt:
+        cost: Any = 1.5
+        return replace(super()._send(text), cost=cost)
+
+
+class ReportsANegativeCost(Acme):
+    def _send(self, text: Text) -> Receipt:
+        return replace(super()._send(text), cost=Decimal(-1))
+
+
+@each_case("broken", [ReportsAFloatAsCost, ReportsANegativeCost])
+def test_a_cost_that_is_no_amount_fails(broken: type[Sender]) -> None:
+    test = SenderContract.test_a_text_gets_a_receipt
+    assert failure_of(test, broken).startswith("send_text: the receipt's cost is ")
 
 
 class AcceptsEveryPush(Acme):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -11,14 +14,16 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from staff import ADMIN, JSON, audited, listed, logged_in
 from visiting import last_code, phone
 
-from flask_smsverify.db.models import Incoming
+from flask_smsverify.db.models import Attempt, Incoming, Message
 from flask_smsverify.errors import Unavailable
 from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.senders.base import Capability, Credit
 from flask_smsverify.senders.memory import Memory
+from flask_smsverify.simulator import Simulator
 
 MakeStaffApp = Callable[..., Flask]
 
@@ -195,6 +200,80 @@ def test_messages_are_filtered_and_never_show_a_code(app: Flask, client: FlaskCl
     assert listed(client, "/messages", state="failed") == []
     wrong = client.get(f"{ADMIN}/messages", query_string={"kind": "x"}, headers=JSON)
     assert (wrong.status_code, list(wrong.json["errors"])) == (422, ["kind"])
+
+
+def cost_cells(client: FlaskClient, language: str = "en") -> list[str]:
+    """Return what the page of messages shows as costs."""
+    page = client.get(f"{ADMIN}/messages", headers={"Accept-Language": language}).text
+    label = {"en": "Cost", "fa": "هزینه", "ar": "التكلفة"}[language]
+    assert re.search(f"<th[^>]*>{label}</th>", page)
+    return re.findall(f'data-label="{label}">([^<]*)<', page)
+
+
+def exported_costs(client: FlaskClient) -> list[str]:
+    export = client.get(f"{ADMIN}/messages?format=csv").text.removeprefix("\ufeff")
+    return [row["cost"] for row in csv.DictReader(io.StringIO(export))]
+
+
+def test_a_message_shows_what_its_gateway_said_it_cost(
+    make_staff_app: MakeStaffApp, simulator: Simulator
+) -> None:
+    app = make_staff_app(
+        SMSVERIFY_SENDERS={"main": {"gateway": "smsir", "api_key": "k", "template_id": 100000}},
+        SMSVERIFY_SIMULATOR_URL=simulator.url,
+    )
+    client = logged_in(app)
+    logged_in(app, 3).post("/verify-mobile/send")
+    app.extensions["smsverify"].wait()
+    [item] = listed(client, "/messages")
+    assert (item["sender"], item["state"], item["cost"]) == ("main", "queued", 1)
+    assert (cost_cells(client), exported_costs(client)) == (["1"], ["1"])
+
+
+def test_a_message_without_a_reported_cost_shows_none(app: Flask, client: FlaskClient) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    [item] = listed(client, "/messages")
+    assert (item["sender"], item["cost"]) == ("memory", None)
+    assert (cost_cells(client), exported_costs(client)) == (["–"], [""])
+
+
+def charge(app: Flask, sender: str, cost: str | None) -> None:
+    """Add an attempt to the one message."""
+    state = app.extensions["smsverify"]
+    [message_id] = state.ledger.read(lambda session: session.scalars(select(Message.id)).all())
+    now = state.clock()
+    attempt = Attempt(
+        id=secrets.token_hex(16),
+        message_id=message_id,
+        sender=sender,
+        state="sent",
+        cost=None if cost is None else Decimal(cost),
+        created_at=now,
+        updated_at=now,
+    )
+    state.ledger.run(lambda session: session.add(attempt))
+
+
+def test_the_costs_of_all_attempts_at_a_message_are_added(app: Flask, client: FlaskClient) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    for cost in ("1200.5", None, "34.060001"):
+        charge(app, "memory", cost)
+    [item] = listed(client, "/messages")
+    assert (item["attempts"], item["cost"]) == (4, 1234.560001)
+    assert exported_costs(client) == ["1234.560001"]
+    assert cost_cells(client) == ["1,234.560001"]
+    assert cost_cells(client, "fa") == ["۱٬۲۳۴٫۵۶۰۰۰۱"]
+    assert cost_cells(client, "ar") == ["1,234.560001"]
+
+
+def test_costs_of_gateways_with_units_of_their_own_are_not_added(
+    app: Flask, client: FlaskClient
+) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    charge(app, "memory", "2")
+    charge(app, "removed", "3000")
+    assert [item["cost"] for item in listed(client, "/messages")] == [None]
+    assert cost_cells(client) == ["–"]
 
 
 def test_a_code_is_sent_again_and_a_message_deleted(app: Flask, client: FlaskClient) -> None:
