@@ -204,7 +204,7 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
     found = _senders_attention(state, ui)
 
     def work(session: Session) -> tuple[list[str], list[int]]:
-        alerts = select(Alert.name).where(Alert.until > now, Alert.name.startswith("limit "))
+        alerts = select(Alert.name).where(Alert.until > now, Alert.name.startswith(Alert.LIMIT))
         unanswered = select(Attempt.id).where(
             Attempt.state.in_((Attempt.SENDING, "unknown")),
             Attempt.created_at.between(now - timedelta(days=1), now - _UNANSWERED),
@@ -224,7 +224,7 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
 
     alerts, (unanswered, failed, locked, unread) = state.ledger.read(work)
     for name in alerts:
-        scope, part, _seconds = name.removeprefix("limit ").split(" ")
+        scope, part, _seconds = name.removeprefix(Alert.LIMIT).split(" ")
         percent = ui.percent(50 if part == "half" else 100)
         if part == "open":
             text = t(

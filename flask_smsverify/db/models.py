@@ -555,6 +555,9 @@ class Alert(Base):
     __tablename__ = "smsverify_alert"
     __table_args__ = (Index("ix_smsverify_alert_until", "until"),)
 
+    #: The names of alerts about a limit begin with this and the limit's name.
+    LIMIT = "limit "
+
     name: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
     until: Mapped[datetime]
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..db.ledger import Ledger
 from ..db.locks import SITE_GUESSES, SITE_SENDS, Held, Locks
-from ..db.models import Streak, UsageEvent, UsageGuess, UsageSend
+from ..db.models import Alert, Streak, UsageEvent, UsageGuess, UsageSend
 from ..db.types import to_ms
 from ..settings import Limit
 from .addresses import parse_address
@@ -97,6 +97,9 @@ class LimitReport:
             now_ms = to_ms(self._ledger.clock())
             for scope in scopes:
                 scope.reset(session, now_ms)
+                # So that staff hear of it if the limit is reached again.
+                reported = Alert.name.startswith(f"{Alert.LIMIT}{scope.name} ", autoescape=True)
+                session.execute(delete(Alert).where(reported))
 
         self._locks.run([], work)  # it creates the rows of the site, if they are missing
 

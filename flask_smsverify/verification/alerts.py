@@ -9,6 +9,7 @@ from datetime import timedelta
 from .. import signals
 from ..db.alerts import take_alert
 from ..db.ledger import Ledger
+from ..db.models import Alert
 from ..errors import StoreUnavailable
 from ..limits.sends_and_guesses import Reached
 from ..log_events import log_event
@@ -47,7 +48,7 @@ class LimitAlerts:
         )
 
     def _is_first(self, scope: str, part: str, seconds: int) -> bool:
-        name = f"limit {scope} {part} {seconds}"
+        name = f"{Alert.LIMIT}{scope} {part} {seconds}"
         try:
             return take_alert(self._ledger, name, timedelta(seconds=seconds))
         except StoreUnavailable:
