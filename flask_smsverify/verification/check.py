@@ -114,6 +114,11 @@ class Guess:
         """The row that counts the failures in a row; None if there is none yet."""
         return self.verification if self.challenge.user_id is not None else self.streak
 
+    def uncount_failure(self) -> None:
+        """Take this guess out of the failures in a row, unless a proof has ended them meanwhile."""
+        if self.counted is not None and self.counted.failures:
+            self.counted.failures -= 1
+
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
@@ -519,8 +524,8 @@ class CodeChecker:
             # A concurrent wrong guess may have used up the attempts; this one was counted before.
             if guess.challenge.state not in (Challenge.PENDING, Challenge.EXHAUSTED):
                 raise NoChallenge("the challenge is no longer open")
-            if guess.verification is not None and challenge.purpose == NEW_NUMBER:
-                guess.verification.failures -= 1  # the streak stays, without this guess
+            if challenge.purpose == NEW_NUMBER:  # the streak stays, without this guess
+                guess.uncount_failure()
             self._guesses.refund(guess.session, asked.recorded)
             return self._prove(guess, is_native=True)
 
@@ -544,8 +549,7 @@ class CodeChecker:
 
         def refund(guess: Guess) -> None:
             guess.challenge.attempts -= 1
-            if guess.counted is not None and guess.counted.failures:
-                guess.counted.failures -= 1
+            guess.uncount_failure()
             self._guesses.refund(guess.session, asked.recorded)
 
         self._run(asked.subject, asked.typed, refund, is_counted=True)

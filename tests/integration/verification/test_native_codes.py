@@ -271,6 +271,65 @@ def test_a_native_code_that_is_used_during_its_check_is_refused(
     assert flow.verification().verified_at is None
 
 
+def before_the_verdict(native: Native, work: Callable[[], object]) -> None:
+    """Run a function while the gateway compares the next code."""
+    ask = native.check_native_code
+
+    def check_native_code(to: str, typed: str) -> bool:
+        native.check_native_code = ask  # type: ignore[method-assign]  # once
+        work()
+        return ask(to, typed)
+
+    native.check_native_code = check_native_code  # type: ignore[method-assign]  # at this moment
+
+
+def test_a_native_code_of_a_challenge_that_is_replaced_during_its_check_is_refused(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """The right code is no failure: the account's limit does not count it."""
+    flow, native = native_flow
+    challenge = flow.start()
+    [(_, code)] = native.sent
+    flow.clock.advance(590)
+    before_the_verdict(native, flow.start)
+    with pytest.raises(NoChallenge):
+        flow.check(challenge, code)
+    assert flow.verification().verified_at is None
+    assert flow.used("failures", "user 1") == 0
+
+
+def test_a_wrong_native_code_stays_counted_if_its_account_is_erased_during_the_check(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    challenge = flow.start()
+    before_the_verdict(native, lambda: flow.verifier.forget(flow.user()))
+    with pytest.raises(NoChallenge):
+        flow.check(challenge, "9999")
+    assert flow.used("failures", "user 1") == 1
+
+
+def test_a_guess_that_is_taken_back_after_a_proof_shortens_no_later_streak(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Else the account could be guessed at once more than the streak allows."""
+    flow, native = native_flow
+    payment = flow.start(purpose="payment", channel="voice")
+    challenge = flow.start()
+    before_the_verdict(native, lambda: flow.check(payment, flow.code(payment)))
+    native.checking.append(Unavailable("native", "refused", written=False))
+    with pytest.raises(CheckFailed):
+        flow.check(challenge, "9999")
+    assert flow.verification().failures == 0
+
+    new = "+989351112233"
+    flow.verifier.changes.send_to_new(flow.user(), new)
+    payment = flow.start(purpose="payment", channel="voice")
+    before_the_verdict(native, lambda: flow.check(payment, flow.code(payment)))
+    flow.verifier.changes.prove_new(flow.user(), native.sent[-1][1])
+    assert flow.verification().failures == 0
+
+
 def test_an_unavailable_native_sender_is_replaced_by_the_next(flow: Flow) -> None:
     first, second = Native(name="first", also_own=False), Native(name="second", also_own=False)
     flow.route(first, second)
