@@ -145,9 +145,7 @@ class Policy:
     def decide(
         self, status: Status, now: datetime, *, area: str | None, within: timedelta | None
     ) -> Decision:
-        """Return a guard's decision about a user with this status."""
-        if status.exempt:
-            return Decision("exempt", area, within, status)
+        """Return a guard's decision about a user who is not exempt."""
         if status.state != "verified" or status.verified_at is None:
             reason: Literal["expired", "unverified"] = (
                 "expired" if status.state == "expired" else "unverified"
