@@ -240,6 +240,52 @@ def test_the_change_is_void_after_what_replaces_or_revokes_the_old_proof(
         flow.verifier.mark_verified(changing.user, by="staff")
 
 
+def test_a_number_that_the_host_writes_before_its_code_is_entered_opens_no_change(
+    changing: Changing,
+) -> None:
+    """The host's number is not proved, so nothing is left that the new one could replace."""
+    changing.changes.send_to_new(changing.user, NEW)
+    changing.flow.set_mobile(1, NEW)
+    with pytest.raises(NoChallenge, match="no longer proved"):
+        changing.changes.prove_new(changing.user, changing.code(NEW))
+    assert changing.changes.current(changing.user) is None
+
+
+@pytest.mark.parametrize("what", ["cancelled", "undone", "revoked", "locked", "replaced"])
+def test_a_change_that_ends_while_its_code_is_checked_is_not_applied(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    flow, changes = changing.flow, changing.changes
+    changing.prove_new()
+    token = changing.delay()
+    changes.send_to_old(changing.user)
+    check = changes._check
+
+    def check_then_end(*arguments: Any) -> Any:
+        proof = check(*arguments)
+        if what == "cancelled":
+            changes.cancel(changing.user)
+        elif what == "undone":
+            changes.undo(token)
+        elif what == "revoked":
+            flow.verifier.revoke(changing.user, by="staff")
+        elif what == "replaced":
+            flow.set_mobile(1, OTHER)
+        else:
+            flow.state.ledger.run(
+                lambda session: setattr(
+                    session.get_one(Verification, "1"), "locked_at", flow.clock.now
+                )
+            )
+        return proof
+
+    monkeypatch.setattr(changes, "_check", check_then_end)
+    with pytest.raises(AccountLocked if what == "locked" else NoChallenge):
+        changes.confirm(changing.user, changing.code(OLD))
+    assert changing.mobile == (OTHER if what == "replaced" else OLD)
+    assert flow.verification().mobile == OLD
+
+
 def test_a_number_that_another_account_holds_cannot_replace_the_old_one(
     changing: Changing,
 ) -> None:

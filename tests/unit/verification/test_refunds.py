@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_send_that_certainly_failed_is_refunded(
     assert flow.verifier.latest(flow.user()).state == Challenge.CANCELLED
     again = flow.start()
     assert (again.resend_at - flow.clock.now).total_seconds() == 30
+
+
+def test_a_send_to_a_foreign_mobile_that_failed_is_refunded(
+    make_flow: Callable[..., Flow], sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite, SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"), SMSVERIFY_LIMITS={"foreign": "1/day"}
+    )
+    flow.memory.fail_with(Unavailable("memory", "no"))
+    with pytest.raises(SendFailed):
+        flow.start(mobile="+971501234561")
+    assert flow.used("foreign") == 0
+    flow.start(mobile="+971501234562")
+    assert flow.used("foreign") == 1
 
 
 def test_a_send_that_may_have_succeeded_stays_counted(flow: Flow) -> None:
