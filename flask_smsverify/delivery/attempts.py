@@ -82,7 +82,7 @@ class Attempts:
             attempt,
             state=str(receipt.status),
             gateway_id=gateway_id,
-            cost=storable_cost(receipt),
+            cost=storable_cost(receipt.cost),
             next_check_at=self.first_check(sender, receipt),
         )
         self.apply_early_reports(sender, [gateway_id] if gateway_id is not None else [])
@@ -172,12 +172,11 @@ def storable_id(receipt: Receipt) -> str | None:
     return receipt.id
 
 
-def storable_cost(receipt: Receipt) -> Decimal | None:
-    """Return the cost if the gateway reported one that its column can hold.
+def storable_cost(cost: object) -> Decimal | None:
+    """Return a reported cost if its column can hold it.
 
     A sender of the host's own may put anything there.
     """
-    cost = receipt.cost
     if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost < _MAX_COST:
         return None
     rounded = cost.copy_abs().quantize(_COST_DECIMALS, context=_COST_CONTEXT)  # no minus zero

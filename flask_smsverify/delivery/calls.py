@@ -128,7 +128,7 @@ def _validated(item: object) -> ReceivedText | DeliveryReport:
         if "\0" in item.id:
             raise ValueError("an id with NUL")
         item.id.encode()
-        return DeliveryReport(item.id, DeliveryState(item.status))
+        return DeliveryReport(item.id, DeliveryState(item.status), item.cost)
     if not isinstance(item, ReceivedText):
         raise TypeError("neither a received text nor a delivery report")
     if not all(isinstance(text, str) for text in (item.id, item.originator, item.line, item.text)):

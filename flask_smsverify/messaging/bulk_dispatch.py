@@ -429,7 +429,7 @@ class BulkDispatcher:
                 attempt,
                 str(receipt.status),
                 gateway_id=storable_id(receipt),
-                cost=storable_cost(receipt),
+                cost=storable_cost(receipt.cost),
                 next_check_at=self._attempts.first_check(sender, receipt),
             )
         if isinstance(error, Unknown):

@@ -25,7 +25,7 @@ from ..delivery.failover import Delivery
 from ..delivery.states import best, progress
 from ..errors import SenderError
 from ..log_events import log_event
-from ..senders.base import Capability, DeliveryReport, DeliveryState, Receipt, Sender
+from ..senders.base import Capability, DeliveryState, Receipt, Sender
 from ..senders.batching import batched
 from .bulk import recount
 from .tracking import Tracker
@@ -140,10 +140,7 @@ class StateSync:
     def _ask(self, sender: Sender, attempts: Sequence[Attempt]) -> int:
         """Ask for states and record them; return how many were asked for."""
         ids = [attempt.gateway_id for attempt in attempts if attempt.gateway_id is not None]
-        states = sender.statuses(ids)
-        self._tracker.record(
-            sender.name, [DeliveryReport(id_, state) for id_, state in states.items()]
-        )
+        self._tracker.record(sender.name, sender.reports(ids))
         return len(ids)
 
     def _due(self, sender: Sender, condition: ColumnElement[bool]) -> Select[Any]:
@@ -225,7 +222,7 @@ class StateSync:
             if attempt is None or attempt.state != DeliveryState.UNKNOWN:
                 continue  # a webhook or another process was faster
             attempt.state, attempt.gateway_id = str(receipt.status), storable_id(receipt)
-            attempt.cost = storable_cost(receipt)
+            attempt.cost = storable_cost(receipt.cost)
             attempt.next_check_at = self._attempts.first_check(sender, receipt)
             attempt.updated_at = message.updated_at = now
             session.flush()

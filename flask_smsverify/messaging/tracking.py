@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
+from types import MappingProxyType
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -17,6 +19,7 @@ from sqlalchemy.orm import Session
 from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import Attempt, EarlyReport, Incoming, Message
+from ..delivery.attempts import storable_cost
 from ..delivery.states import best, further, progress
 from ..phone import ascii_digits, mask
 from ..senders.base import DeliveryReport, DeliveryState, ReceivedText
@@ -57,19 +60,24 @@ class Tracker:
         """
         messages: list[ReceivedText] = []
         states: dict[str, str] = {}
+        costs: dict[str, Decimal] = {}
         for item in items:
             if isinstance(item, ReceivedText):
                 messages.append(item)
             elif item.status is not DeliveryState.UNKNOWN:
                 states[item.id] = further(states.get(item.id), item.status)
+                if (cost := storable_cost(item.cost)) is not None:
+                    costs[item.id] = cost
         if states:
-            self._record_reports(sender, states)
+            self._record_reports(sender, states, costs)
         if messages:
             self._record_messages(sender, messages)
 
     # --- delivery reports ------------------------------------------------------------------------
 
-    def _record_reports(self, sender: str, states: Mapping[str, str]) -> None:
+    def _record_reports(
+        self, sender: str, states: Mapping[str, str], costs: Mapping[str, Decimal]
+    ) -> None:
         """Move attempts to the states that their gateway reports.
 
         The receipt of an attempt may be written at this moment. A report without an attempt is
@@ -77,8 +85,9 @@ class Tracker:
         looks for kept reports after that. One of the two finds the other.
 
         :param states: by the gateway's ids.
+        :param costs: likewise. Those of reports that are kept are not.
         """
-        known = self._move(sender, states)
+        known = self._move(sender, states, costs)
         early = {
             gateway_id: state for gateway_id, state in states.items() if gateway_id not in known
         }
@@ -95,9 +104,15 @@ class Tracker:
         if early:
             self._move(sender, {by_key[report.id]: report.state for report in early})
 
-    def _move(self, sender: str, states: Mapping[str, str]) -> set[str]:
+    def _move(
+        self,
+        sender: str,
+        states: Mapping[str, str],
+        costs: Mapping[str, Decimal] = MappingProxyType({}),
+    ) -> set[str]:
         """Move attempts to these states, or further where a kept report says so.
 
+        :param costs: of attempts whose cost may not be known yet.
         :returns: the gateway's ids for which there is an attempt.
         """
         now = self._ledger.clock()
@@ -119,6 +134,8 @@ class Tracker:
                     if attempt.sender != sender or gateway_id not in states:
                         continue
                     known.add(gateway_id)
+                    if attempt.cost is None:
+                        attempt.cost = costs.get(gateway_id)
                     report = early.get(gateway_id)
                     if report is not None and report.until < now:
                         report = None  # deleted below, but too old to be applied

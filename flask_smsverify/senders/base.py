@@ -233,13 +233,15 @@ class ReceivedText:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """A delivery state that a gateway pushed to the webhook.
+    """A delivery state that a gateway pushed to the webhook, or returned when it was asked.
 
     :param id: the gateway's id of the message, as in its receipt.
+    :param cost: as in a receipt, where the gateway reports it with the state.
     """
 
     id: str
     status: DeliveryState
+    cost: Decimal | None = None
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -423,6 +425,13 @@ class Sender:
         :returns: a state for every id; `UNKNOWN` for ids that the gateway leaves out.
         """
         raise self.not_supported("delivery states")
+
+    def reports(self, ids: Sequence[str]) -> list[DeliveryReport]:
+        """Return the delivery states of messages, with their costs where the gateway reports them.
+
+        Override it, beside `statuses`, if the gateway does so.
+        """
+        return [DeliveryReport(id_, state) for id_, state in self.statuses(ids).items()]
 
     def find(self, call: str, mobiles: Sequence[str]) -> dict[str, Receipt]:
         """Return what the gateway knows of a call whose answer was lost.

@@ -245,6 +245,21 @@ def test_parallel_reports_on_the_copies_of_a_message_leave_it_with_the_best_stat
     assert sorted(attempt.state for attempt in rows(flow, Attempt)) == sorted(statuses)
 
 
+def test_the_first_cost_of_a_message_that_is_reported_is_kept(
+    make_flow: Callable[..., Flow], database: str
+) -> None:
+    flow = make_flow(database)
+    add_message(flow, ("reporting", "sent"), ("reporting", "sent"))
+    costs: list[Any] = [None, 1.5, Decimal("NaN"), Decimal("1.5"), Decimal(2), None]
+    for cost in costs:
+        one = DeliveryReport("1", DeliveryState.DELIVERED, cost)
+        flow.state.tracker.record("reporting", [one])
+    assert [(one.state, one.cost) for one in rows(flow, Attempt) if one.gateway_id == "1"] == [
+        ("delivered", Decimal("1.5"))
+    ]
+    assert [one.cost for one in rows(flow, Attempt) if one.gateway_id == "2"] == [None]
+
+
 def test_a_report_with_an_unknown_state_changes_nothing(flow: Flow) -> None:
     flow.start()
     report(flow, DeliveryState.UNKNOWN)
@@ -447,11 +462,11 @@ def test_a_report_that_is_kept_while_an_earlier_one_is_applied_stays(
         reporters[-1].start()
         assert looked.wait(PATIENCE)
 
-    def ordered_move(sender: str, states: dict[str, str]) -> set[str]:
+    def ordered_move(sender: str, *reported: Any) -> set[str]:
         if threading.current_thread() not in reporters and reporters:
             found.set()
             assert kept.wait(PATIENCE)
-        known: set[str] = move(sender, states)
+        known: set[str] = move(sender, *reported)
         (looked if threading.current_thread() in reporters else moved).set()
         return known
 

@@ -14,6 +14,7 @@ from ..base import (
     Capability,
     CodeMessage,
     Credit,
+    DeliveryReport,
     DeliveryState,
     Pattern,
     PatternRules,
@@ -221,20 +222,25 @@ class SmsIr(Sender):
         return Credit((self._v1 or self.legacy).get_credit())
 
     def statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
-        """Return delivery states, with one call per id.
+        """Return delivery states as `reports` does."""
+        return {report.id: report.status for report in self.reports(ids)}
+
+    def reports(self, ids: Sequence[str]) -> list[DeliveryReport]:
+        """Return delivery states and costs, with one call per id.
 
         If a call fails, the states so far are returned. If the first call fails, its error is
         raised.
         """
         if self._v1 is None:
             raise self.not_supported("delivery states with api='legacy'")
-        states = dict.fromkeys(ids, DeliveryState.UNKNOWN)
+        reports = {id_: DeliveryReport(id_, DeliveryState.UNKNOWN) for id_ in ids}
         has_answer = False
-        for id_ in states:
+        for id_ in reports:
             if not (id_.isascii() and id_.isdigit()):
                 continue
             try:
-                states[id_] = self._v1.get_report(id_).status
+                found = self._v1.get_report(id_)
+                reports[id_] = DeliveryReport(id_, found.status, found.cost)
             except Rejected:
                 pass  # there is no message with this id
             except SenderError:
@@ -242,7 +248,7 @@ class SmsIr(Sender):
                     break
                 raise
             has_answer = True
-        return states
+        return list(reports.values())
 
     def contacts(self) -> Iterator[str]:
         """Yield the mobiles of the active contacts of the customer club."""

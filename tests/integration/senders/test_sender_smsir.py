@@ -22,7 +22,13 @@ from flask_smsverify.errors import (
     Unavailable,
     Unknown,
 )
-from flask_smsverify.senders.base import Capability, CodeMessage, DeliveryState, Text
+from flask_smsverify.senders.base import (
+    Capability,
+    CodeMessage,
+    DeliveryReport,
+    DeliveryState,
+    Text,
+)
 from flask_smsverify.senders.batching import UnclearRefusal
 from flask_smsverify.senders.http import DEFAULT_TIMEOUT, deadline
 from flask_smsverify.senders.smsir import SmsIr, legacy
@@ -404,6 +410,14 @@ def test_a_missing_message_is_unknown_and_does_not_fail_the_others(gateway, make
     states = make().statuses(["7", "../x", "8", "9", "10"])
     assert list(states.values()) == ["unknown", "unknown", "delivered", "unknown", "unknown"]
     assert [asked.target for asked in gateway.asked] == ["/v1/send/7", "/v1/send/8", "/v1/send/9"]
+
+
+def test_a_report_has_the_cost_of_its_message(gateway, make):
+    gateway.will(good(report(7, 1)), bad(400, 111))
+    assert make().reports(["7", "8"]) == [
+        DeliveryReport("7", DeliveryState.DELIVERED, Decimal("1.1")),
+        DeliveryReport("8", DeliveryState.UNKNOWN),
+    ]
 
 
 def test_an_error_of_the_first_status_call_is_raised(gateway, make):

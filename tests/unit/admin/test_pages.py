@@ -230,6 +230,27 @@ def test_a_message_shows_what_its_gateway_said_it_cost(
     assert (cost_cells(client), exported_costs(client)) == (["1"], ["1"])
 
 
+def test_texts_of_one_call_show_their_costs_once_the_gateway_reports_each(
+    make_staff_app: MakeStaffApp, simulator: Simulator
+) -> None:
+    app = make_staff_app(
+        SMSVERIFY_SENDERS={"main": {"gateway": "smsir", "api_key": "k", "line": "30001234"}},
+        SMSVERIFY_SIMULATOR_URL=simulator.url,
+    )
+    client, state = logged_in(app), app.extensions["smsverify"]
+    body = {"text": "hello", "to": "09123456789, 09351112233", "confirm": True}
+    client.post(f"{ADMIN}/send", json=body)
+    state.wait()
+    found = listed(client, "/messages")
+    assert [(item["state"], item["cost"]) for item in found] == [("queued", None)] * 2
+    simulator.fault("smsir", "state", state="delivered")
+    now = state.clock()
+    state.clock.source = lambda: now + timedelta(minutes=10)
+    state.sync.run()
+    found = listed(client, "/messages")
+    assert [(item["state"], item["cost"]) for item in found] == [("delivered", 1)] * 2
+
+
 def test_a_message_without_a_reported_cost_shows_none(app: Flask, client: FlaskClient) -> None:
     logged_in(app, 3).post("/verify-mobile/send")
     [item] = listed(client, "/messages")
