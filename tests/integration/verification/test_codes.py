@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from flows import NO_LIMITS, Flow
 from parallel import outcome
 
 from flask_smsverify.errors import CodeExpired, NoChallenge, Unavailable, WrongCode
+from flask_smsverify.guard import decide
 from flask_smsverify.keyring import Keyring
 from flask_smsverify.verification import codes
 
@@ -77,6 +79,35 @@ def test_a_clock_set_back_does_not_extend_the_lifetime(flow: Flow) -> None:
     again = flow.start()
     assert again.id != challenge.id
     assert flow.check(again, flow.code(again)).mobile == "+989123450001"
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_right"),
+    [
+        (timedelta(seconds=600, milliseconds=-1), True),
+        (timedelta(seconds=600), False),
+        (timedelta(minutes=-1), True),
+        (timedelta(minutes=-1, milliseconds=-1), False),
+    ],
+)
+def test_a_code_is_right_from_the_skew_of_clocks_until_its_end(
+    flow: Flow, moment: timedelta, is_right: bool
+) -> None:
+    """The check, the page and the guards agree at both ends."""
+    challenge = flow.start()
+    flow.clock.advance(moment.total_seconds())
+    assert flow.verifier.status(flow.user()).state == ("pending" if is_right else "unverified")
+    with flow.app.test_request_context():
+        decided = decide(flow.user()).status
+        assert decided is not None
+        assert decided.state == ("pending" if is_right else "unverified")
+    latest = flow.verifier.latest(flow.user())
+    assert (latest is not None) == (moment >= timedelta(minutes=-1))
+    if is_right:
+        assert flow.verifier.check(flow.user(), flow.code(challenge))
+    else:
+        with pytest.raises((CodeExpired, NoChallenge)):
+            flow.verifier.check(flow.user(), flow.code(challenge))
 
 
 def test_with_resend_new_only_the_newest_code_is_right(make_flow: MakeFlow, sqlite: str) -> None:

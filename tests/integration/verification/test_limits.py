@@ -16,9 +16,16 @@ from parallel import guess, outcome, race, send_to
 from sqlalchemy import event, select, text
 
 from flask_smsverify import keyring, signals
-from flask_smsverify.db.models import UsageSend
+from flask_smsverify.db.models import Streak, UsageSend
 from flask_smsverify.db.prepared import PreparedSelect
-from flask_smsverify.errors import NotCarried, RateLimited, TooSoon, Unavailable
+from flask_smsverify.errors import (
+    NotCarried,
+    RateLimited,
+    TooManyAttempts,
+    TooSoon,
+    Unavailable,
+    WrongCode,
+)
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.keys import UsageKeys
 from flask_smsverify.limits.sends_and_guesses import Overrun, Recorded, SendLog, reset_site
@@ -241,6 +248,99 @@ def test_failures_at_a_mobile_without_an_account_are_counted_by_mobile(
     )
 
 
+def test_of_two_windows_that_are_used_up_the_longer_wait_counts(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        SMSVERIFY_LIMITS=NO_LIMITS | {"failures": "2/hour;2/day", "mobile": "2/hour;2/day"},
+    )
+    for _ in range(2):
+        challenge = flow.start()
+        with pytest.raises(WrongCode):
+            flow.check(challenge, flow.wrong(challenge))
+        flow.clock.advance(minutes=4)
+    until_the_first_is_a_day_old = 86_400 - 2 * 240
+    for refused in (lambda: flow.check(challenge, flow.wrong(challenge)), flow.start):
+        with pytest.raises(TooManyAttempts) as caught:
+            refused()
+        assert caught.value.retry_after == until_the_first_is_a_day_old
+    flow.reset("failures", user_id="1")
+    with pytest.raises(RateLimited) as limited:
+        flow.start()
+    assert limited.value.retry_after == until_the_first_is_a_day_old
+
+
+@pytest.mark.parametrize("scope", ["mobile", "user", "mobiles_per_user", "ip", "site", "foreign"])
+def test_a_unit_is_free_exactly_at_the_end_of_its_window(
+    make_flow: MakeFlow, sqlite: str, scope: str
+) -> None:
+    """Of two windows the longer one decides."""
+    flow = make_flow(
+        sqlite,
+        SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"),
+        SMSVERIFY_LIMITS=NO_LIMITS | {scope: "1/minute;1/hour"},
+    )
+    number = "+97150123456" if scope == "foreign" else "+98912345000"
+    flow.start(mobile=f"{number}1", ip="192.0.2.1")
+    flow.clock.advance(40)
+    other = f"{number}{1 if scope == 'mobile' else 2}"
+    for wait, advance in [(3560, 3559.999), (1, 0.001)]:
+        with pytest.raises(RateLimited) as caught:
+            flow.start(mobile=other, ip="192.0.2.1")
+        assert (caught.value.scope, caught.value.retry_after) == (scope, wait)
+        flow.clock.advance(advance)
+    flow.start(mobile=other, ip="192.0.2.1")
+
+
+@pytest.mark.parametrize("scope", ["failures", "site_failures"])
+def test_a_guess_is_free_exactly_at_the_end_of_its_window(
+    make_flow: MakeFlow, sqlite: str, scope: str
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {scope: "2/minute"})
+    challenge = flow.start()
+    for _ in range(2):
+        assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
+    for wait, advance in [(60, 59.999), (1, 0.001)]:
+        with pytest.raises(TooManyAttempts) as caught:
+            flow.check(challenge, flow.code(challenge))
+        assert caught.value.retry_after == wait
+        flow.clock.advance(advance)
+    assert flow.check(challenge, flow.code(challenge))
+
+
+@pytest.mark.parametrize("scope", ["user", "mobiles_per_user"])
+def test_each_window_of_a_limit_counts_on_its_own(
+    make_flow: MakeFlow, sqlite: str, scope: str
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {scope: "1/hour;2/day"})
+    outcomes = []
+    for number in range(3):
+        outcomes.append(outcome(lambda n=number: flow.start(mobile=f"+98912345100{n}")))
+        flow.clock.advance(hours=1)
+    assert outcomes == ["ok", "ok", "RateLimited"]
+
+
+def test_evidence_does_not_exceed_the_limit_of_the_site(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"site": "2/day"})
+    flow.prove()
+    outcomes = []
+    for _ in range(2):
+        flow.clock.advance(hours=1)
+        outcomes.append(outcome(flow.start))
+    assert outcomes == ["ok", "RateLimited"]
+
+
+def test_a_reset_of_the_site_empties_its_longest_window(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite, users=3, SMSVERIFY_LIMITS=NO_LIMITS | {"site": "2/hour;2/day"})
+    flow.start(1)
+    flow.start(2)
+    assert outcome(lambda: flow.start(3)) == "RateLimited"
+    flow.reset("site")
+    assert flow.used("site") == 0
+    assert outcome(lambda: flow.start(3)) == "ok"
+
+
 def test_failures_of_an_address_refuse_new_anonymous_challenges_and_no_guess(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
@@ -280,6 +380,21 @@ def test_a_mobile_without_an_account_is_locked_after_the_streak(
     flow.verifier.unlock("09120000001")
     challenge = flow.sign_up("09120000001")
     assert flow.check(challenge, flow.code(challenge)).mobile == "+989120000001"
+
+
+def test_a_right_code_ends_the_streak_of_a_mobile_without_an_account(flow: Flow) -> None:
+    challenge = flow.sign_up("09120000001")
+    for _ in range(4):
+        assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
+
+    def failures() -> list[int]:
+        return list(
+            flow.state.ledger.read(lambda session: session.scalars(select(Streak.failures)))
+        )
+
+    assert failures() == [4]
+    flow.check(challenge, flow.code(challenge))
+    assert failures() == [0]
 
 
 def test_erasing_a_user_ends_no_streak_and_no_limit(flow: Flow) -> None:

@@ -565,10 +565,19 @@ def test_forget_does_not_make_the_next_number_a_first_one(changing: Changing) ->
 def test_a_change_that_waited_takes_no_number_from_an_account_that_proved_it_since(
     make_app: MakeApp, sqlite: str
 ) -> None:
-    app = make_app(sqlite, users=2, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_POLICY="transfer")
+    app = make_app(
+        sqlite,
+        users=3,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_MOBILE_POLICY="transfer",
+        SMSVERIFY_ACCOUNTS_PER_MOBILE=2,
+    )
     with app.app_context():
         changing = changing_in(app)
         flow = changing.flow
+        flow.set_mobile(3, NEW)
+        flow.prove(3)
+        flow.clock.advance(hours=1)
         changing.prove_new()
         changing.delay()
         flow.clock.advance(hours=1)
@@ -578,6 +587,7 @@ def test_a_change_that_waited_takes_no_number_from_an_account_that_proved_it_sin
         assert not changing.changes.apply_due(changing.user)
         assert changing.mobile == OLD
         assert flow.verifier.status(flow.user(2)).state == "verified"
+        assert flow.verifier.status(flow.user(3)).state == "verified"
 
 
 # --- limits -------------------------------------------------------------------------------------

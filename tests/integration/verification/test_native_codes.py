@@ -10,7 +10,7 @@ import pytest
 from flows import NO_LIMITS, Flow, Native, count_comparisons
 from parallel import guess, outcome, race
 
-from flask_smsverify.db.models import UsedToken
+from flask_smsverify.db.models import Challenge, UsedToken, Verification
 from flask_smsverify.errors import (
     CheckFailed,
     InvalidCode,
@@ -328,6 +328,46 @@ def test_a_guess_that_is_taken_back_after_a_proof_shortens_no_later_streak(
     before_the_verdict(native, lambda: flow.check(payment, flow.code(payment)))
     flow.verifier.changes.prove_new(flow.user(), native.sent[-1][1])
     assert flow.verification().failures == 0
+
+
+def test_wrong_native_codes_exhaust_the_challenge_and_lock_the_account(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, _ = native_flow
+    challenge = flow.start()
+    flow.state.ledger.run(
+        lambda session: setattr(session.get_one(Verification, "1"), "failures", 95)
+    )
+    outcomes = [outcome(lambda: flow.check(challenge, "9999")) for _ in range(5)]
+    assert outcomes == ["WrongCode"] * 5
+    assert flow.verifier.load(challenge.id).state == Challenge.EXHAUSTED
+    assert flow.verification().locked_at == flow.clock.now
+
+
+def test_a_native_proof_of_a_new_number_leaves_the_streak_as_it_was(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Else its owner would be locked, or a thief of the password never."""
+    flow, native = native_flow
+    flow.check(flow.start(), native.sent[0][1])
+    flow.verifier.changes.send_to_new(flow.user(), "+989351112233")
+    with pytest.raises(WrongCode):
+        flow.verifier.changes.prove_new(flow.user(), "9999")
+    flow.verifier.changes.prove_new(flow.user(), native.sent[-1][1])
+    assert flow.verification().failures == 1
+
+
+def test_a_challenge_without_a_guess_left_is_not_sent_again(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """It is still open: none of its guesses got an answer."""
+    flow, native = native_flow
+    challenge = flow.start()
+    native.checking.extend(Unknown("native", "no answer") for _ in range(5))
+    outcomes = Counter(outcome(lambda: flow.check(challenge, "9999")) for _ in range(6))
+    assert outcomes == {"CheckFailed": 5, "TooManyAttempts": 1}
+    flow.clock.advance(60)
+    assert flow.start().id != challenge.id
 
 
 def test_an_unavailable_native_sender_is_replaced_by_the_next(flow: Flow) -> None:

@@ -11,6 +11,7 @@ from parallel import outcome
 
 from flask_smsverify.db.models import Challenge
 from flask_smsverify.errors import Misconfigured, Rejected, SendFailed, Unavailable, Unknown
+from flask_smsverify.senders.memory import Memory
 
 
 def test_a_rejected_number_counts_a_try_and_keeps_the_cooldown(flow: Flow) -> None:
@@ -67,6 +68,22 @@ def test_a_send_to_a_foreign_mobile_that_failed_is_refunded(
     assert flow.used("foreign") == 0
     flow.start(mobile="+971501234562")
     assert flow.used("foreign") == 1
+
+
+@pytest.mark.parametrize("refused_by", ["first", "second"])
+def test_a_number_that_one_gateway_refused_keeps_the_cooldown_whatever_the_others_said(
+    flow: Flow, refused_by: str
+) -> None:
+    """Else an outage of one gateway would allow unlimited calls of the other."""
+    first, second = Memory(name="first"), Memory(name="second")
+    flow.route(first, second)
+    for memory in (first, second):
+        error = Rejected if memory.name == refused_by else Unavailable
+        memory.fail_with(error(memory.name, "no"))
+    with pytest.raises(SendFailed):
+        flow.start(ip="192.0.2.1")
+    assert flow.used("tries", "192.0.2.1") == 1
+    assert outcome(lambda: flow.start(ip="192.0.2.1")) == "TooSoon"
 
 
 def test_a_send_that_may_have_succeeded_stays_counted(flow: Flow) -> None:

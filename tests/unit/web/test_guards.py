@@ -15,6 +15,7 @@ from flask import Blueprint, Flask, abort, render_template_string
 from flask.testing import FlaskClient
 from flask.views import MethodView
 from flask_login import UserMixin, login_required
+from flows import flow_of
 from hostapp import db
 from visiting import (
     CHECK,
@@ -34,8 +35,9 @@ from visiting import (
 )
 from werkzeug.test import TestResponse
 
-from flask_smsverify import Decision, require_verified_mobile
+from flask_smsverify import Decision, request_cache, require_verified_mobile
 from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.guard import decide
 from flask_smsverify.web.demands import dump_demand
 
 JSON = {"Accept": "application/json"}
@@ -663,6 +665,30 @@ def test_a_stamp_does_not_outlast_the_proof(trusting: Flask) -> None:
         kept["_smsverify_seen"] = [whose, verified - 90 * 86_400, seen]
     age(trusting, timedelta(days=90))
     assert looks(trusting, client) == (302, 2)
+
+
+def test_a_stamp_ends_at_the_moments_at_which_it_and_the_proof_end(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_RECHECK_SECONDS=3600)
+    with app.app_context():
+        flow = flow_of(app)
+        flow.prove()
+        end = flow.clock.now + timedelta(days=90)
+        with app.test_request_context():
+            for left, state in [(1, "verified"), (0, "expired")]:
+                flow.clock.now = end - timedelta(seconds=left)
+                request_cache.cached_rows().clear()
+                assert decide(flow.user()).status.state == state
+        flow.verifier.mark_verified(flow.user(), by="staff")
+        with app.test_request_context():
+            assert decide(flow.user()).allowed
+            with statements(app) as seen:
+                for seconds, selects in [(3599, 0), (1, 1)]:
+                    flow.clock.advance(seconds)
+                    request_cache.cached_rows().clear()
+                    assert decide(flow.user()).allowed
+                    assert len(seen) == selects, seconds
 
 
 def test_a_stamp_of_an_older_proof_does_not_hide_a_newer_one(trusting: Flask) -> None:
