@@ -56,7 +56,7 @@ class VerificationMachine(RuleBasedStateMachine):
         self.right: set[tuple[int, str]] = set()
         self.sent_at: list[tuple[float, str]] = []
         self.failed_at: list[tuple[float, int]] = []
-        self.recorded = 0
+        self.recorded: Counter[str] = Counter()
 
     def teardown(self) -> None:
         self.app.extensions["smsverify"].close()
@@ -75,16 +75,16 @@ class VerificationMachine(RuleBasedStateMachine):
             return None
         finally:
             arrived = self.arrived()
-            for to in arrived[self.recorded :]:
-                self.sent_at.append((self.flow.clock.now.timestamp(), to))
-            self.recorded = len(arrived)
+            now = self.flow.clock.now.timestamp()
+            self.sent_at += [(now, to) for to in (arrived - self.recorded).elements()]
+            self.recorded = arrived
 
-    def arrived(self) -> list[str]:
+    def arrived(self) -> Counter[str]:
+        """Return how many codes each mobile got."""
         if self.native:
-            return [to for to, _ in self.gateway.sent] + [
-                message.to for message in self.gateway.own
-            ]
-        return [message.to for message in self.gateway.messages if message.code]
+            native = Counter(to for to, _ in self.gateway.sent)
+            return native + Counter(message.to for message in self.gateway.own)
+        return Counter(message.to for message in self.gateway.messages if message.code)
 
     @rule(
         number=st.sampled_from(USERS),
