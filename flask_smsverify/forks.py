@@ -30,7 +30,7 @@ def after_fork(reset: Callable[[], None]) -> None:
 
 
 class Lock:
-    """A mutex that is free in a forked process, whoever held it in the parent."""
+    """A mutex that is released in a forked process, even if the parent holds it at the fork."""
 
     def __init__(self) -> None:
         self._reset()

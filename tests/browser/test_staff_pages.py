@@ -26,7 +26,7 @@ from sqlalchemy import update
 from example_app.extensions import db
 from example_app.models import User
 from example_app.settings import DEMO_SENDERS
-from flask_smsverify.db.models import Attempt, Incoming, Verification
+from flask_smsverify.db.models import Attempt, Incoming, Message, Verification
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -143,6 +143,50 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
             fits(page, width, (name, f"{width} px"))
         for tag in page.locator(".sv-tag").all():
             expect(tag).to_have_css("text-decoration-line", "none")  # it is no link
+
+
+BROKEN_NAMES = """[...document.querySelectorAll('td > .sv-code-text')]
+  .filter(e => e.getBoundingClientRect().height > 1.9 * parseFloat(getComputedStyle(e).lineHeight))
+  .map(e => e.textContent)"""
+#: Persian texts whose last character, a full stop, stands right of the one before it.
+MISPLACED_STOPS = """[...document.querySelectorAll('.sv-body')].map(e => e.firstChild)
+  .filter(text => text.length > 9 && text.data.includes('\\n') && text.data.endsWith('.'))
+  .map(text => [1, 2].map(back => {
+    const range = document.createRange();
+    range.setStart(text, text.length - back);
+    range.setEnd(text, text.length - back + 1);
+    return range.getBoundingClientRect().left;
+  })).map(([stop, letter]) => stop > letter)"""
+
+
+@pytest.mark.parametrize("language", ["fa", "en"])
+def test_messages_have_whole_names_of_senders_and_persian_texts_from_right_to_left(
+    visit: Visit, filled_shop: Shop, language: str
+) -> None:
+    state: Any = filled_shop.app.extensions["smsverify"]
+    now = state.clock()
+    text = Message(
+        id="2" * 32,
+        kind=Message.EVENT,
+        event="invoice.paid",
+        audience="staff",
+        recipient="+989121111111",
+        channel="sms",
+        text="چنار: فاکتور 127 پرداخت شد.",
+        state="sent",
+        created_at=now,
+        updated_at=now,
+    )
+    state.ledger.run(lambda session: session.add(text))
+    visitor = visit(filled_shop)
+    visitor.page.set_viewport_size(SIZES["desk"])
+    visitor.speaks(language)
+    visitor.log_in("staff")
+    visitor.go(f"{ADMIN}/messages")
+    assert visitor.page.evaluate(BROKEN_NAMES) == []
+    misplaced = visitor.page.evaluate(MISPLACED_STOPS)
+    assert misplaced
+    assert not any(misplaced)
 
 
 def fits(page: Page, width: int, name: tuple[str, str]) -> None:
