@@ -109,6 +109,16 @@ def test_an_exempt_user_of_another_class_passes_guards_and_pages(sqlite: str) ->
             assert verifier.status(Admin()).state == "exempt"
 
 
+def test_the_login_gate_logs_an_exempt_user_of_another_class_in(sqlite: str) -> None:
+    config = {"SMSVERIFY_LOGIN_GATE": True, "loader": load, "prepare": prepare}
+    with host(sqlite, define, **config) as (app, _db, _model):
+        smsverify = app.extensions["test_smsverify"]
+        app.add_url_rule("/enter", "enter", lambda: str(smsverify.login_user(Admin())))
+        client = app.test_client()
+        assert client.get("/enter").text == "True"
+        assert client.get("/guarded").text == "guarded"
+
+
 @pytest.mark.parametrize("gate", [False, True])
 def test_a_user_behind_a_wrapper_is_verified(sqlite: str, gate: bool) -> None:
     config = {"SMSVERIFY_LOGIN_GATE": gate, "loader": load, "prepare": prepare}
