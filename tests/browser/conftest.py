@@ -52,7 +52,9 @@ CHROMIUM_OPTIONS = (
     "--disable-sync",
 )
 PHONE_SIZE = {"width": 390, "height": 844}
-PATIENCE = 10_000
+#: Milliseconds until a wait fails. On an overloaded machine, a page may take more than ten seconds.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 SPOKEN = ("صفر", "یک", "دو", "سه", "چهار", "پنج", "شش", "هفت", "هشت", "نه")
 
 
