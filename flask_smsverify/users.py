@@ -31,6 +31,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from werkzeug.local import LocalProxy
 
 from .column_values import ColumnValues
+from .db.autocommit import commits_each_statement, require_transaction
 from .db.commit_hooks import after_commit
 from .db.engine import is_in_memory, refuse_blocking_reader
 from .db.errors import Refusal, is_refusal, read_refusal
@@ -309,7 +310,8 @@ class HostUsers:
         """Refuse a mobile that the host's table cannot keep, before a code is sent to it.
 
         The mobile is written and rolled back. A mobile that another row has is not refused: that
-        would reveal who has an account. A host's setter is not called, because it may do more.
+        would reveal who has an account. A host's setter is not called, because it may do more. A
+        connection that commits each statement could not roll back, so nothing is tried on it.
 
         :raises ConfigurationError: the message names the column and the remedy.
         :raises StoreUnavailable: the host's database did not take the write.
@@ -318,7 +320,9 @@ class HostUsers:
             return
         row = self._attached(user)
         session = object_session(row)
-        if session is None:
+        if session is None or commits_each_statement(
+            session.connection(bind_arguments={"mapper": self._mapper})
+        ):
             return
         trial = session.begin_nested()
         failure: Exception | None = None
@@ -522,10 +526,12 @@ class HostUsers:
 
         :param mobile: set on a new user whose row requires a mobile before it can be flushed.
         :raises MobileTaken: the host's table has the mobile for another user.
+        :raises ConfigurationError: the connection commits each statement.
         """
         state: Any = sqlalchemy.inspect(self.unwrap(user), raiseerr=False)
         column = column_of(self._mapper, self._settings.mobile_field)
         is_new = state is not None and not state.persistent
+        require_transaction(self._db.session.connection())
         if not is_new or column is None or column.nullable:
             self.flush()
             return self._db.session.connection()
@@ -586,10 +592,13 @@ class HostUsers:
         return user
 
     def begin_transaction(self) -> Connection:
-        """Commit the host's session, and return the connection of its next transaction."""
+        """Commit the host's session, and return the connection of its next transaction.
+
+        :raises ConfigurationError: the connection commits each statement.
+        """
         with self._translating_errors():
             self._db.session.commit()
-            return self._db.session.connection()
+            return require_transaction(self._db.session.connection())
 
     def commit(self) -> None:
         """Commit the host's session.

@@ -10,6 +10,9 @@ from sqlalchemy.exc import DBAPIError
 
 from .errors import is_retryable
 
+#: Isolation levels at which each statement has a snapshot of its own.
+_READING_COMMITTED = ("READ COMMITTED", "READ UNCOMMITTED", "AUTOCOMMIT")
+
 
 def insert_absent(
     connection: Connection, model: Any, rows: Sequence[Mapping[str, object]]
@@ -78,11 +81,11 @@ def _statement(connection: Connection, table: Any) -> tuple[Any, bool]:
 
 
 def _reads_committed(connection: Connection) -> bool:
-    """Return whether the transaction's isolation level is READ COMMITTED, without a query."""
+    """Return whether each statement reads what was committed before it, without a query."""
     dialect: Any = connection.dialect
     level = (
         connection.get_execution_options().get("isolation_level")
         or getattr(dialect, "_on_connect_isolation_level", None)
         or connection.default_isolation_level
     )
-    return str(level).upper().replace("_", " ") in ("READ COMMITTED", "READ UNCOMMITTED")
+    return str(level).upper().replace("_", " ") in _READING_COMMITTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sqlite3
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from conftest import MakeApp, database_params
 from flask import Flask
 from hostapp import User, create_app, db
 from sqlalchemy import event, make_url, text
-from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code
+from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code, mobile_in_host
 
 from flask_smsverify import SMSVerify
 from flask_smsverify.db.models import UsedToken
@@ -103,6 +104,73 @@ def test_the_ledger_has_transactions_where_the_driver_commits_each_statement(
     walk(app)
     refuse_partial_writes(app)
     assert isolation_of(app) == "read committed"
+
+
+AUTOCOMMIT = {
+    "isolation_level": {"isolation_level": "AUTOCOMMIT"},
+    "execution_options": {"execution_options": {"isolation_level": "AUTOCOMMIT"}},
+    "connect_args": {"connect_args": {"autocommit": True}},
+}
+
+
+@pytest.fixture(params=AUTOCOMMIT)
+def autocommitting(request: Any, make_app: MakeApp, database: str) -> Flask:
+    """Return an app whose own connections commit each statement."""
+    is_sqlite = make_url(database).get_backend_name() == "sqlite"
+    if request.param == "connect_args" and is_sqlite and sys.version_info < (3, 12):
+        pytest.skip("sqlite3 has the parameter since Python 3.12")
+    return make_app(database, users=2, SQLALCHEMY_ENGINE_OPTIONS=AUTOCOMMIT[request.param])
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_new_mobile_is_stored_after_its_proof_where_each_statement_commits(
+    autocommitting: Flask,
+) -> None:
+    app = autocommitting
+    client = browser(app)
+    assert client.post(MOBILE, data={"mobile": OTHER, "send": "1"}).location.startswith(PAGE)
+    assert mobile_in_host(app) == "09123450001"
+    client.post(CHECK, data={"code": last_code(app)})
+    assert mobile_in_host(app) == OTHER
+    assert client.get("/guarded").text == "guarded"
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_claim_needs_a_transaction_where_each_statement_commits(autocommitting: Flask) -> None:
+    """Without one, two claims of a token at once would both grant the verification."""
+    app = autocommitting
+    verifier = app.extensions["smsverify"].verifier
+    with app.app_context():
+        challenge = verifier.start_for(OTHER, purpose="sign-up")
+        app.extensions["smsverify"].workers.wait()
+        proof = verifier.check(challenge, last_code(app))
+        token = verifier.proof_token(proof)
+        db.session.add(user := User())
+        with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+            verifier.claim(token, user, purpose="sign-up")
+        db.session.rollback()
+        assert db.session.query(User).count() == 2
+        db.session.rollback()
+        if db.engine.dialect.name == "sqlite":
+            return  # it has no READ COMMITTED
+        db.session.connection(execution_options={"isolation_level": "READ COMMITTED"})
+        db.session.add(user := User())
+        verifier.claim(token, user, purpose="sign-up")
+        db.session.commit()
+        assert verifier.status(user).state == "verified"
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_text_is_queued_once_where_each_statement_commits(autocommitting: Flask) -> None:
+    app = autocommitting
+    smsverify = app.extensions["test_smsverify"]
+    with app.app_context():
+        user = db.session.get(User, 1)
+        values = {"client_name": "Sara", "dedupe_key": "registered"}
+        first = smsverify.notify("client.registered", user, **values)
+        second = smsverify.notify("client.registered", user, **values)
+        db.session.commit()
+        assert (len(first.ids), len(second.ids)) == (1, 0)
 
 
 def isolation_of(app: Flask) -> str:

@@ -9,6 +9,7 @@ import sqlalchemy
 from sqlalchemy import Engine, Inspector, Table, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ...db.autocommit import commits_each_statement
 from ...db.models import Base
 from ...errors import MobileError, SMSVerifyError
 from ...state import AppState
@@ -43,6 +44,19 @@ def check_database(state: AppState) -> Iterator[Finding]:
         yield Finding("ok", "database", f"{engine.dialect.name} answers")
     if engine.dialect.name in ("mysql", "mariadb"):
         yield from _check_storage_engine(state)
+    yield from _check_transactions(state)
+
+
+def _check_transactions(state: AppState) -> Iterator[Finding]:
+    with state.db.engine.begin() as connection:
+        is_autocommitting = commits_each_statement(connection)
+    if is_autocommitting:
+        yield Finding(
+            "error" if state.settings.sign_in else "warning",
+            "database",
+            "the app's connections commit each statement (AUTOCOMMIT): the sign-in with a mobile "
+            "and verifier.claim need a transaction, and are refused",
+        )
 
 
 def _check_sqlite(engine: Engine) -> Iterator[Finding]:
