@@ -125,6 +125,42 @@ def test_an_app_that_is_ready_for_production_has_no_problem(
         ({"SESSION_COOKIE_SAMESITE": "None"}, ["warning session: set SESSION_COOKIE_SAMESITE"]),
         ({"SESSION_COOKIE_HTTPONLY": False}, ["error session: SESSION_COOKIE_HTTPONLY"]),
         ({"SMSVERIFY_EXEMPT_GROUPS": ["staff"]}, []),
+        (
+            {"SMSVERIFY_SIGN_UP": True, "SMSVERIFY_SIGN_UP_URL": "/welcome"},
+            [
+                "warning SMSVERIFY_SIGN_UP: has no effect, because SMSVERIFY_SIGN_IN is not set",
+                "warning SMSVERIFY_SIGN_UP_URL: has no effect",
+            ],
+        ),
+        ({"SMSVERIFY_SIGN_IN_TOKEN": True}, ["warning SMSVERIFY_SIGN_IN_TOKEN: has no effect"]),
+        (
+            {"SMSVERIFY_ANONYMOUS_CHALLENGE": "auto"},
+            ["warning SMSVERIFY_ANONYMOUS_CHALLENGE: has no effect"],
+        ),
+        ({"SMSVERIFY_SIGN_IN": True, "SMSVERIFY_SIGN_IN_TOKEN": True}, []),
+        (
+            {"SMSVERIFY_LOGIN_GATE_FIRST_PROOF": "staff"},
+            ["warning SMSVERIFY_LOGIN_GATE_FIRST_PROOF: has no effect"],
+        ),
+        (
+            {"SMSVERIFY_TEST_NUMBERS_UNTIL": "2050-01-01"},
+            ["warning SMSVERIFY_TEST_NUMBERS_UNTIL: has no effect"],
+        ),
+        (
+            {"SMSVERIFY_ADMIN_TEMPLATE": "layuot.html"},
+            ["error SMSVERIFY_ADMIN_TEMPLATE: there is no template 'layuot.html'"],
+        ),
+        (
+            {
+                "SMSVERIFY_SIGN_IN": True,
+                "SQLALCHEMY_ENGINE_OPTIONS": {"isolation_level": "AUTOCOMMIT"},
+            },
+            ["error database: the app's connections commit each statement"],
+        ),
+        (
+            {"SQLALCHEMY_ENGINE_OPTIONS": {"isolation_level": "AUTOCOMMIT"}},
+            ["warning database: the app's connections commit each statement"],
+        ),
     ],
 )
 def test_a_setting_that_is_wrong_in_production_is_found(
@@ -242,6 +278,24 @@ def test_a_broken_template_of_the_host_is_found(
     found = problems(app)
     assert len(found) == 1, found
     assert expected in found[0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("{% block title %}{% endblock %}{% block content %}{% endblock %}", "no block 'head'"),
+        ("{% extends 'missing.html' %}", "there is no template 'missing.html'"),
+        ("{% block", "does not compile"),
+    ],
+)
+def test_a_broken_layout_of_the_staff_pages_is_found(
+    make_host: Callable[..., Flask], layout: str, expected: str
+) -> None:
+    app = make_host(SMSVERIFY_ADMIN_TEMPLATE="staff.html")
+    app.jinja_loader = DictLoader({"staff.html": layout})
+    [found] = problems(app)
+    assert found.startswith("error SMSVERIFY_ADMIN_TEMPLATE: ")
+    assert expected in found
 
 
 # --- the database -------------------------------------------------------------------------------

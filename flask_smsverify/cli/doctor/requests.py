@@ -9,7 +9,7 @@ from typing import Any
 
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import CSRFProtect
-from jinja2 import Environment, TemplateError, nodes
+from jinja2 import Environment, TemplateError, TemplateNotFound, nodes
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ...open_endpoints import unmatched
@@ -30,6 +30,8 @@ _TEMPLATES = (
 _WRAPPED = ("app", "wsgi_app", "_wsgi_app", "application")
 #: The blocks of the layout that the pages fill.
 _BLOCKS = ("title", "content")
+#: The blocks of a layout for the staff pages.
+_ADMIN_BLOCKS = ("title", "head", "content")
 
 
 def check_guards(state: AppState) -> Iterator[Finding]:
@@ -224,9 +226,30 @@ def check_templates(state: AppState) -> Iterator[Finding]:
             for block in sorted(missing):
                 is_good = False
                 yield Finding("error", "templates", f"the layout has no block {block!r}")
+    for finding in _check_admin_template(state, environment):
+        is_good = False
+        yield finding
     if is_good:
         own = f"your {', '.join(replaced)}" if replaced else "the built-in layout"
         yield Finding("ok", "templates", f"the pages use {own}")
+
+
+def _check_admin_template(state: AppState, environment: Environment) -> Iterator[Finding]:
+    """The staff pages extend a template of the host's, if it names one."""
+    name = state.settings.admin_template
+    if name is None:
+        return
+    subject = "SMSVERIFY_ADMIN_TEMPLATE"
+    try:
+        environment.get_template(name)
+        missing = set(_ADMIN_BLOCKS) - _blocks_of(environment, name)
+    except TemplateNotFound as error:
+        yield Finding("error", subject, f"there is no template {error.name!r}")
+    except TemplateError as error:
+        yield Finding("error", subject, f"does not compile: {error}")
+    else:
+        for block in sorted(missing):
+            yield Finding("error", subject, f"{name} has no block {block!r}")
 
 
 def _blocks_of(environment: Environment, name: str) -> set[str]:
@@ -242,7 +265,7 @@ def _blocks_of(environment: Environment, name: str) -> set[str]:
         if parent is None:
             return blocks
         if not isinstance(parent.template, nodes.Const):
-            return blocks | set(_BLOCKS)  # the parent is chosen when the page is rendered
+            return blocks | set(_ADMIN_BLOCKS)  # the parent is chosen when the page is rendered
         name = str(parent.template.value)
     return blocks
 

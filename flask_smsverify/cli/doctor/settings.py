@@ -12,6 +12,17 @@ from .finding import Check, Finding
 _LOCAL_GATEWAYS = ("console", "memory")
 _PLACEHOLDERS = ("dev", "secret", "change", "test", "example", "password")
 _MIN_KEY_LENGTH = 16
+#: Setting → the setting without which it has no effect.
+_NEEDS = {
+    "sign_up": "sign_in",
+    "sign_up_url": "sign_in",
+    "sign_in_token": "sign_in",
+    "anonymous_challenge": "sign_in",
+    "login_gate_first_proof": "login_gate",
+    "test_numbers_until": "test_numbers",
+}
+#: Values of the former that are off.
+_OFF = (None, False, "off", "phone")
 
 
 def check_secret_key(state: AppState) -> Iterator[Finding]:
@@ -135,6 +146,18 @@ def _is_way_out(state: AppState, endpoint: str) -> bool:
     return is_named_login_or_logout(state.app, endpoint)
 
 
+def check_settings_without_effect(state: AppState) -> Iterator[Finding]:
+    """Some settings only change what another one switches on."""
+    settings = state.settings
+    for name, needed in _NEEDS.items():
+        if getattr(settings, name) not in _OFF and not getattr(settings, needed):
+            yield Finding(
+                "warning",
+                f"SMSVERIFY_{name.upper()}",
+                f"has no effect, because SMSVERIFY_{needed.upper()} is not set",
+            )
+
+
 def check_senders_are_real(state: AppState) -> Iterator[Finding]:
     """The app does not start in production without senders, and some send nothing."""
     senders = state.settings.senders
@@ -177,4 +200,5 @@ CHECKS: tuple[Check, ...] = (
     check_texts,
     check_limits,
     check_areas,
+    check_settings_without_effect,
 )
