@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from blinker import NamedSignal
-from flask import Flask, has_app_context
+from flask import Flask
 
 from . import request_cache
+from .app_context import host_context
 from .log_events import log_event
 from .messaging.notifier import Notifier
 
@@ -32,7 +32,7 @@ class SignalEmitter:
         request_cache.invalidate()
         if signal.is_muted:
             return
-        with nullcontext() if has_app_context() else self._app.app_context():
+        with host_context(self._app):
             for receiver in signal.receivers_for(self._app):
                 try:
                     self._app.ensure_sync(receiver)(self._app, **values)

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapper
 
 from . import phone
 from .announcer import AppAnnouncer, SignalEmitter
+from .app_context import host_context
 from .clock import Clock
 from .db.engine import refuse_autocommit
 from .db.ledger import Ledger
@@ -177,6 +178,7 @@ def build_state(
         attempts,
         seconds=settings.send_deadline,
         in_flight=settings.sends_in_flight,
+        context=partial(host_context, app),
     )
     workers = BackgroundWorkers(
         context=app.app_context,
@@ -362,7 +364,9 @@ def build_state(
         delivery=delivery,
         event_texts=event_texts,
         health=HealthChecks(
-            min(settings.send_deadline, _HEALTH_SECONDS), low_credit=low_credits(settings.senders)
+            min(settings.send_deadline, _HEALTH_SECONDS),
+            low_credit=low_credits(settings.senders),
+            context=delivery.context,
         ),
         setting_store=SettingStore(
             ledger, live, is_used=lambda: callbacks.staff_required is not None
@@ -482,7 +486,7 @@ def _build_messages(
             events=event_dispatcher,
             bulk=bulk_dispatcher.send_due,
             has_bulk=bulk_dispatcher.has_work,
-            sync=sync.run,
+            sync=partial(_run_in, app, sync.run),
             clock=clock,
         )
     return _Messages(
@@ -762,6 +766,11 @@ def _senders(
         )
         for name, options in configured.items()
     }
+
+
+def _run_in(app: Flask, work: Callable[[], object]) -> object:
+    with host_context(app):
+        return work()
 
 
 def _own_sender(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -295,9 +296,16 @@ class SMSVerify:
         """Make a sender class known to `SMSVERIFY_SENDERS`. Call it before `init_app`.
 
         :param name: the kind, as the option `gateway` names it.
+        :raises ConfigurationError: it is no subclass of `Sender`, or a method of it is async.
         """
         if not (isinstance(cls, type) and issubclass(cls, Sender)):
             raise ConfigurationError(f"a gateway must be a subclass of Sender, and {cls!r} is not")
+        for method, function in inspect.getmembers(cls, callable):
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise ConfigurationError(
+                    f"{cls.__name__}.{method} must be a plain method, not an async one. Call async "
+                    "code in it by asgiref.sync.async_to_sync."
+                )
         self._gateways[name] = cls
 
     # --- events -----------------------------------------------------------------------------------

@@ -46,7 +46,9 @@ def check_senders(state: AppState) -> list[tuple[Sender, Health]]:
     """Ask every sender for its credit, all at once."""
     senders = list(state.delivery.routes.senders.values())
     low = low_credits(state.settings.senders)
-    results = check_all(senders, state.settings.send_deadline, low_credit=low)
+    results = check_all(
+        senders, state.settings.send_deadline, low_credit=low, context=state.delivery.context
+    )
     return list(zip(senders, results, strict=True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
@@ -33,9 +34,17 @@ class SenderCalls:
 
     :param names: the senders' names.
     :param in_flight: how many calls of this process may wait for one sender at a time.
+    :param context: returns the context in which a sender's code runs.
     """
 
-    def __init__(self, names: Iterable[str], in_flight: int) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        in_flight: int,
+        *,
+        context: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self._context = context
         self.breakers = Breakers()
         self._slots = {name: threading.BoundedSemaphore(in_flight) for name in names}
 
@@ -75,7 +84,7 @@ class SenderCalls:
             return receipts
 
         try:
-            with self.breakers.watch(sender.name):
+            with self._context(), self.breakers.watch(sender.name):
                 return _translate_errors(sender, checked)
         except SenderError as error:
             _log_failure(error)
@@ -96,7 +105,7 @@ class SenderCalls:
         if not slots.acquire(blocking=False):
             raise sender.make_error(Unavailable, "too many calls are in flight", written=False)
         try:
-            with self.breakers.watch(sender.name):
+            with self._context(), self.breakers.watch(sender.name):
                 return _translate_errors(sender, call)
         except SenderError as error:
             _log_failure(error)

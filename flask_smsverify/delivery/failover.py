@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
@@ -110,6 +111,8 @@ class Delivery:
 
     :param seconds: the deadline of a whole route, in seconds (`SMSVERIFY_SEND_DEADLINE`).
     :param in_flight: how many calls of this process may wait for one sender at a time.
+    :param context: returns the context in which senders' code runs, such as an app context: a
+        gateway may be the host's.
     """
 
     def __init__(
@@ -120,7 +123,9 @@ class Delivery:
         *,
         seconds: float,
         in_flight: int,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        self.context = context
         self._ledger = ledger
         self._attempts = attempts
         self._seconds = seconds
@@ -131,7 +136,7 @@ class Delivery:
     def use_routes(self, routes: Routes) -> None:
         """Replace the routes, with new breakers."""
         self.routes = routes
-        self._calls = SenderCalls(routes.senders, self._in_flight)
+        self._calls = SenderCalls(routes.senders, self._in_flight, context=self.context)
 
     def _reset_after_fork(self) -> None:
         self.use_routes(self.routes)

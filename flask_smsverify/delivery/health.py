@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -105,18 +106,24 @@ def check(sender: Sender, seconds: float, *, low_credit: Decimal = Decimal(0)) -
 
 
 def check_all(
-    senders: Sequence[Sender], seconds: float, *, low_credit: Mapping[str, Decimal]
+    senders: Sequence[Sender],
+    seconds: float,
+    *,
+    low_credit: Mapping[str, Decimal],
+    context: Callable[[], AbstractContextManager[object]],
 ) -> list[Health]:
     """Ask senders for their credit at the same time.
 
     :param seconds: the deadline of each check.
     :param low_credit: sender → the credit below which it is `low_credit`.
+    :param context: returns the context in which a sender's code runs.
     """
     if not senders:
         return []
 
     def check_one(sender: Sender) -> Health:
-        return check(sender, seconds, low_credit=low_credit.get(sender.name, Decimal(0)))
+        with context():
+            return check(sender, seconds, low_credit=low_credit.get(sender.name, Decimal(0)))
 
     with ThreadPoolExecutor(min(len(senders), _MAX_THREADS)) as threads:
         return list(threads.map(check_one, senders))
@@ -135,6 +142,7 @@ class HealthChecks:
 
     :param seconds: the deadline of a check.
     :param low_credit: sender → the credit below which it is `low_credit`.
+    :param context: returns the context in which a sender's code runs.
     """
 
     def __init__(
@@ -142,10 +150,12 @@ class HealthChecks:
         seconds: float,
         *,
         low_credit: Mapping[str, Decimal],
+        context: Callable[[], AbstractContextManager[object]],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
         self._low_credit = low_credit
+        self._context = context
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._results: dict[str, tuple[float, Health]] = {}
@@ -164,7 +174,9 @@ class HealthChecks:
         with self._lock:  # a second reader waits for the answers instead of asking as well
             now = self._monotonic()
             due = [sender for sender in senders if again or self._is_due(sender.name, now)]
-            results = check_all(due, self._seconds, low_credit=self._low_credit)
+            results = check_all(
+                due, self._seconds, low_credit=self._low_credit, context=self._context
+            )
             for sender, health in zip(due, results, strict=True):
                 self._results[sender.name] = (self._monotonic(), health)
             return {sender.name: self._results[sender.name][1] for sender in senders}

@@ -369,7 +369,10 @@ class BulkDispatcher:
         if Capability.FILTER not in sender.capabilities:
             return messages
         try:
-            with slots.take(sender, stop, timeout=_SLOT_SECONDS) as own:
+            with (
+                slots.take(sender, stop, timeout=_SLOT_SECONDS) as own,
+                self._delivery.context(),
+            ):
                 reachable = own.reachable([message.recipient for message in messages])
         except NoSlot:
             return messages  # their calls will find none either

@@ -12,11 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 from hostapp import User, db
+from sqlalchemy import select
 
 import flask_smsverify
 from flask_smsverify import SMSVerify
+from flask_smsverify.db.models import Attempt, Message
 from flask_smsverify.errors import ConfigurationError, SendFailed
 from flask_smsverify.senders import base
 from flask_smsverify.testing import LoopbackGateway, Reply
@@ -45,7 +47,7 @@ def gateway() -> Iterator[LoopbackGateway]:
         yield gateway
 
 
-def make_shop(tmp_path: Path, **options: object) -> Flask:
+def make_shop(tmp_path: Path, *, cls: Any = Acme, **options: object) -> Flask:
     app = Flask("shop")
     app.config.update(
         SECRET_KEY="a secret of the tests",
@@ -55,8 +57,9 @@ def make_shop(tmp_path: Path, **options: object) -> Flask:
     )
     db.init_app(app)
     smsverify = SMSVerify()
-    smsverify.register_gateway("acme", Acme)
+    smsverify.register_gateway("acme", cls)
     smsverify.init_app(app, db, user_model=User)
+    app.extensions["test_smsverify"] = smsverify
     return app
 
 
@@ -118,6 +121,59 @@ def test_the_options_of_a_registered_gateway_are_checked(tmp_path: Path) -> None
 def test_only_a_sender_can_be_registered() -> None:
     with pytest.raises(ConfigurationError, match="a gateway must be a subclass of Sender"):
         SMSVerify().register_gateway("acme", dict)  # type: ignore[arg-type] -- the mistake
+
+
+class Named(Acme):
+    """A gateway that reads the app's configuration at each call."""
+
+    def _call(self, *arguments: Any) -> Any:
+        return {"id": current_app.name, "credit": len(current_app.name)}
+
+
+@pytest.fixture
+def named_shop(tmp_path: Path, gateway: LoopbackGateway) -> Iterator[Flask]:
+    options = {"key": "open-sesame", "base_url": gateway.url}
+    app = make_shop(tmp_path, cls=Named, **options)
+    with app.app_context():
+        db.create_all()
+        db.session.add(User(id=1, mobile="09123456789"))
+        db.session.commit()
+    yield app
+    app.extensions["smsverify"].close()
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_a_registered_gateway_is_in_an_app_context_in_every_thread(named_shop: Flask) -> None:
+    smsverify = named_shop.extensions["test_smsverify"]
+    state = named_shop.extensions["smsverify"]
+    with named_shop.app_context():
+        smsverify.verifier.start_for("09123456780", purpose="sign-up")
+        smsverify.notify("client.registered", db.session.get(User, 1), client_name="Sara")
+        db.session.commit()
+        smsverify.send("Closed on Friday", ["09123456781", "09123456782"])
+    state.workers.wait()
+    for worker in state.inline_workers:
+        worker.wait()
+    with named_shop.app_context():
+        sent = db.session.execute(
+            select(Message.state, Attempt.gateway_id).join_from(
+                Message, Attempt, Message.id == Attempt.message_id
+            )
+        ).all()
+        assert [tuple(row) for row in sent] == [("queued", "shop")] * 4
+    output = named_shop.test_cli_runner().invoke(args=["smsverify", "senders"]).output
+    assert "credit: 4 IRR" in output
+
+
+@pytest.mark.parametrize("method", ["send_batch", "send_code", "credit"])
+def test_a_gateway_with_an_async_method_is_refused_by_name(method: str) -> None:
+    async def asynchronous(*_arguments: Any) -> None: ...
+
+    cls = type("Slow", (Acme,), {method: asynchronous})
+    with pytest.raises(ConfigurationError, match=rf"Slow\.{method} must be a plain method"):
+        SMSVerify().register_gateway("slow", cls)
 
 
 def test_the_guides_example_is_short_and_imports_public_names_alone() -> None:
