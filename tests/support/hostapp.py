@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, ClassVar
 
 from flask import Flask
 from flask_login import LoginManager, UserMixin, login_user, logout_user
 from flask_sqlalchemy import SQLAlchemy
+from werkzeug.routing import Rule
 
 from flask_smsverify import SMSVerify, require_verified_mobile
 from flask_smsverify.errors import ConfigurationError
@@ -50,6 +51,27 @@ class UuidUser(UserMixin, db.Model):
     groups: tuple[str, ...] = ()
 
 
+class _Rule(Rule):
+    """A URL rule whose function that builds URLs is compiled once for all apps.
+
+    Compiling these functions takes half of the time in which an app is created.
+    """
+
+    _compiled: ClassVar[dict[Hashable, Callable[..., tuple[str, str]]]] = {}
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        key = (self.rule, tuple(self._trace), repr(self.defaults), append_unknown)
+        if key not in self._compiled:
+            self._compiled[key] = super()._compile_builder(append_unknown)
+        return self._compiled[key]
+
+
+class HostFlask(Flask):
+    """An app that is created faster than others and does the same."""
+
+    url_rule_class = _Rule
+
+
 def create_app(
     database_url: str,
     user_model: Any = User,
@@ -66,7 +88,7 @@ def create_app(
     :param smsverify: an extension that has callbacks already; by default a new one.
     :param config: keys of the Flask config, such as `SMSVERIFY_LIMITS`.
     """
-    app = Flask("host")
+    app = HostFlask("host")
     app.config.update(
         SECRET_KEY="a secret of the tests",
         TESTING=True,

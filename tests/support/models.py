@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 from flask_login import LoginManager, UserMixin, login_user
 from flask_sqlalchemy import SQLAlchemy
+from hostapp import HostFlask
 
 from flask_smsverify import SMSVerify, require_verified_mobile
 
@@ -43,7 +44,7 @@ def host(
     """
     db = SQLAlchemy(**(extension or {}))
     model = define(db)
-    app = Flask("host")
+    app = HostFlask("host")
     app.config.update(
         SECRET_KEY="a secret of the tests",
         TESTING=True,

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_login import LoginManager, login_required, login_user
-from hostapp import User, db
+from hostapp import HostFlask, User, db
 from visiting import CHECK, OTHER, SEND, last_code
 
 from flask_smsverify import SMSVerify, require_verified_mobile
@@ -21,7 +21,7 @@ SHOP, WWW, EVIL = "http://shop.example.com", "http://www.example.com", "http://e
 
 def make_app(url: str, *, domains: dict[str, Any], config: dict[str, Any], **options: Any) -> Flask:
     """Return an app with a login and a guarded view for each domain: name → rule options."""
-    app = Flask("host", **options)
+    app = HostFlask("host", **options)
     app.config.update(
         SECRET_KEY="a secret of the tests",
         TESTING=True,
