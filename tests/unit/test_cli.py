@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import flask.cli
 import pytest
+from click.testing import CliRunner
 from commands import ACCOUNT, PATIENT, run
 from conftest import MakeApp
 from flask import Flask
@@ -26,6 +23,7 @@ from hostapp import TextUser, UuidUser, db
 from sqlalchemy import String
 
 import flask_smsverify
+from flask_smsverify.cli import smsverify
 from flask_smsverify.cli.output import print_lines, print_table
 from flask_smsverify.errors import ConfigurationError
 from flask_smsverify.senders.base import Capability, Credit, Sender
@@ -245,57 +243,13 @@ def test_a_table_without_rows_is_its_head(capsys: pytest.CaptureFixture[str]) ->
 
 # --- simulator --------------------------------------------------------------------------------
 
-FLASK = [sys.executable, "-m", "flask", "smsverify", "simulator"]
 
-
-def without_an_app(directory: Path) -> dict[str, Any]:
-    """Return options that start a process where Flask finds no app."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASK")}
-    return {
-        "cwd": directory,
-        "env": environment | {"PYTHONUNBUFFERED": "1"},
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-    }
-
-
-@pytest.fixture
-def children_heed_sigint() -> Iterator[None]:
-    """Let child processes receive SIGINT, which background processes of a shell ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("children_heed_sigint")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_simulator_serves_without_an_app_until_it_is_stopped(
-    tmp_path: Path, sent: signal.Signals
-) -> None:
-    with subprocess.Popen([*FLASK, "--port", "0"], **without_an_app(tmp_path)) as process:
-        try:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            [address] = re.findall(r"http://127\.0\.0\.1:\d+/", said)
-            assert httpx.get(f"{address}_api/messages", trust_env=False).json() == []
-            process.send_signal(sent)
-            rest, _ = process.communicate(timeout=20)
-            assert "Traceback" not in rest
-            if sent is signal.SIGINT:
-                assert process.returncode == 0
-        finally:
-            process.kill()
-
-
-def test_simulator_reports_that_its_port_is_in_use(tmp_path: Path) -> None:
+def test_simulator_reports_that_its_port_is_in_use() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run(
-            [*FLASK, "--port", str(port)], **without_an_app(tmp_path), timeout=30, check=False
-        )
-    assert done.returncode == 1
-    assert done.stdout == (
+        done = CliRunner().invoke(smsverify, ["simulator", "--port", str(port)])
+    assert done.exit_code == 1
+    assert done.output == (
         f"Error: port {port} cannot be used (Address already in use); choose another with --port\n"
     )
 
@@ -436,8 +390,6 @@ def test_missing_tables_are_an_error_without_a_traceback(tmp_path: Path) -> None
 
 
 def test_an_app_without_the_extension_is_an_error() -> None:
-    from flask_smsverify.cli import smsverify
-
     app = Flask("bare")
     result = app.test_cli_runner().invoke(smsverify, ["senders"])
     assert result.exit_code == 1
@@ -548,24 +500,25 @@ def test_limits_says_that_no_such_limit_is_set(make_app: MakeApp, sqlite: str) -
     assert "sets no such limit" in run(app, "limits", "--ip", "192.0.2.7")
 
 
-def test_a_wrong_setting_is_an_error_without_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(
+def test_a_wrong_setting_is_an_error_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `flask` runs the command, which finds it by the entry point."""
+    (tmp_path / "misspelled.py").write_text(
         "from hostapp import create_app as create\n"
         "def create_app():\n"
         "    return create('sqlite://', SMSVERIFY_CODE_LENGHT=6)\n"
     )
-    here = str(Path(__file__).parents[1] / "support")
-    options = without_an_app(tmp_path)
-    options["env"] |= {"PYTHONPATH": here}
-    done = subprocess.run(
-        [sys.executable, "-m", "flask", "smsverify", "senders"], **options, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    done = CliRunner().invoke(flask.cli.cli, ["--app", "misspelled", "smsverify", "senders"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "Traceback" not in done.output
     assert (
-        "SMSVERIFY_CODE_LENGHT is not a setting; did you mean SMSVERIFY_CODE_LENGTH?" in done.stdout
+        "SMSVERIFY_CODE_LENGHT is not a setting; did you mean SMSVERIFY_CODE_LENGTH?" in done.output
     )
-    assert ConfigurationError.__name__ not in done.stdout
+    assert ConfigurationError.__name__ not in done.output
 
 
 # --- nothing of this over HTTP ----------------------------------------------------------------

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,11 +164,3 @@ def test_a_masked_mobile_lacks_its_middle_digits() -> None:
         masked = mask(mobile)
         assert "•••" in masked
         assert len(masked.replace("•", "")) <= len(mobile) - 3
-
-
-def test_importing_the_package_does_not_load_the_metadata_of_phone_numbers() -> None:
-    script = "import sys, flask_smsverify; print('phonenumbers' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"

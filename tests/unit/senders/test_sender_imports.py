@@ -42,7 +42,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 """
 
 APP = """
-import flask_smsverify
 class Base(DeclarativeBase): pass
 db = SQLAlchemy(model_class=Base)
 class User(db.Model):
@@ -67,14 +66,31 @@ APPS = {
 }
 
 
-def modules_loaded_by(code: str, *, after: str = "") -> set[str]:
-    """Return the modules that a new Python process loads by `code`, after other imports."""
-    script = f"import json, sys\n{after}\nloaded = set(sys.modules)\n{code}\n"
-    script += "print(json.dumps(sorted(set(sys.modules) - loaded)))"
+#: Imports the package once. Each code then runs in a fork and meets only what was loaded before.
+MEASURE = """
+loaded = set(sys.modules)
+import flask_smsverify
+for code in json.loads(sys.stdin.read()):
+    child = os.fork()
+    if child == 0:
+        exec(code)
+        print(json.dumps(sorted(set(sys.modules) - loaded)), flush=True)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, code
+"""
+
+
+def modules_loaded_by(*codes: str, after: str = "") -> list[set[str]]:
+    """Return the modules that the package and each code load in a process, after other imports."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", f"import json, os, sys\n{after}\n{MEASURE}"],
+        input=json.dumps(codes),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    return set(json.loads(done.stdout))
+    return [set(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def gateways_in(modules: set[str]) -> set[str]:
@@ -83,7 +99,7 @@ def gateways_in(modules: set[str]) -> set[str]:
 
 
 def test_importing_the_package_loads_no_http_client_no_soap_and_no_phonenumbers() -> None:
-    loaded = modules_loaded_by("import flask_smsverify")
+    [loaded] = modules_loaded_by("pass")
     assert "flask_smsverify.extension" in loaded
     assert loaded & HEAVY == set()
     assert gateways_in(loaded) == set()
@@ -91,8 +107,9 @@ def test_importing_the_package_loads_no_http_client_no_soap_and_no_phonenumbers(
 
 
 def test_an_app_loads_its_own_gateways_only_and_nothing_that_is_loaded_on_use() -> None:
-    for name, configured in APPS.items():
-        loaded = modules_loaded_by(f"SENDERS = {configured!r}\n{APP}", after=APP_IMPORTS)
+    codes = [f"SENDERS = {configured!r}\n{APP}" for configured in APPS.values()]
+    measured = modules_loaded_by(*codes, after=APP_IMPORTS)
+    for (name, configured), loaded in zip(APPS.items(), measured, strict=True):
         expected = {options["gateway"] for options in configured.values()}
         assert gateways_in(loaded) == expected, name
         late = LATE - {"flask_smsverify.senders.soap"} if name == "melipayamak" else LATE
@@ -109,6 +126,7 @@ from flask_smsverify.testing import outbox, LoopbackGateway
 import flask_smsverify.testing.outbox
 from flask_smsverify.testing import outbox as again
 assert again is outbox, "the module hides the function"
+assert outbox.__module__ == "flask_smsverify.testing.outbox"
 try:
     from flask_smsverify.testing import SenderContract
 except ImportError as error:
