@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,14 +118,24 @@ def pages_of(app: Flask) -> dict[str, str]:
     return {name: re.sub(r'[0-9]+:[0-9]+|"[0-9TZ:.+-]+"', "", page) for name, page in pages.items()}
 
 
+_usual_pages: dict[str, str] = {}
+
+
+@pytest.fixture
+def usual_pages(make_app: MakeApp, tmp_path: Path) -> dict[str, str]:
+    """Return the pages of an app with the usual environment, rendered once for all tests."""
+    if not _usual_pages:
+        _usual_pages.update(pages_of(make_app(f"sqlite:///{tmp_path / 'usual.sqlite'}")))
+    return _usual_pages
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_the_pages_do_not_depend_on_the_environment_of_the_host(
-    make_host: Callable[[Option], Flask], make_app: MakeApp, tmp_path: Any, name: str
+    make_host: Callable[[Option], Flask], usual_pages: dict[str, str], name: str
 ) -> None:
-    expected = pages_of(make_app(f"sqlite:///{tmp_path / 'usual.sqlite'}"))
     found = pages_of(make_host(ENVIRONMENTS[name]))
     for page, text in found.items():
-        assert text == expected[page], page
+        assert text == usual_pages[page], page
     assert "&lt;script&gt;" in found["rejected"]
     assert "<script>alert" not in found["rejected"]
 
@@ -227,7 +238,7 @@ def test_a_loader_that_the_host_puts_around_its_own_is_used(app: Flask) -> None:
 
 
 def test_templates_are_reloaded_when_the_host_changes_them(
-    make_app: MakeApp, sqlite: str, tmp_path: Any
+    make_app: MakeApp, sqlite: str, tmp_path: Path
 ) -> None:
     app = make_app(sqlite, TEMPLATES_AUTO_RELOAD=True)
     templates = {"smsverify/base.html": "one"}
