@@ -16,11 +16,13 @@ import parallel
 import pytest
 import services
 import sqlalchemy
+from examples import examples
 from filelock import FileLock
 from flask import Flask
 from flask.testing import FlaskClient
 from flows import MEMORY, Flow, Native, flow_of
 from hostapp import User, create_app, db
+from hypothesis import settings
 from schema import create_tables
 from sqlalchemy import event, make_url
 
@@ -34,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "these services must be available and are not: " + ", ".join(services.missing())
         )
+    settings.register_profile("tests", max_examples=examples(100))
+    settings.load_profile("tests")
 
 
 def pytest_xdist_auto_num_workers() -> int:

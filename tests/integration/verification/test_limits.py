@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 import pytest
+from examples import examples
 from flows import NO_LIMITS, Flow, Native
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -594,7 +595,9 @@ STEPS = st.lists(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)
 def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: Any) -> None:
@@ -648,7 +651,9 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(

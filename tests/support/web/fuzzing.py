@@ -18,7 +18,6 @@ from flask_smsverify.web.request_limits import MAX_BODY_BYTES
 #: For tests in which one app serves every example.
 shared_app = settings(
     deadline=None,
-    max_examples=100,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from examples import examples
 from flows import MEMORY, Flow, Native, flow_of
 from hostapp import User, create_app, db
 from hypothesis import HealthCheck, settings
@@ -233,7 +234,7 @@ class NewCodeVerification(VerificationMachine):
 def test_no_sequence_of_steps_breaks_an_invariant(machine: type[VerificationMachine]) -> None:
     case = machine.TestCase
     case.settings = settings(
-        max_examples=8,
+        max_examples=examples(8),
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),  # the database may be slow

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import MakeApp
+from examples import examples
 from flask import Flask, g, request
 from flask.testing import FlaskClient
 from hypothesis import assume, example, given, settings
@@ -103,7 +104,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=examples(1500))
 @given(st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=12))
 @example("//evil.example")
 @example("/\\evil.example")

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import schemathesis
 from conftest import MakeApp
+from examples import examples
 from flask import Flask, Request
 from flask.testing import FlaskClient
 from flask_wtf import CSRFProtect
 from hostapp import User, db
-from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from openapi_watch import EVERYTHING, Answer, Described, everything, watch, whole_document
-from schemathesis.engine import events, from_schema
 from visiting import CHECK, MOBILE, OTHER, SEND, STATUS, api, browser, last_code
 
 import flask_smsverify.web
@@ -91,6 +89,8 @@ def test_the_document_is_served_where_the_setting_is_on(make_app: MakeApp, sqlit
 
 @pytest.mark.parametrize("config", [{}, EVERYTHING])
 def test_the_document_is_valid(make_app: MakeApp, sqlite: str, config: dict[str, Any]) -> None:
+    from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
     app = whole_app(make_app, sqlite) if config else make_app(sqlite, SMSVERIFY_OPENAPI=True)
     validate(document_of(app), cls=OpenAPIV31SpecValidator)
 
@@ -394,27 +394,25 @@ class Visitors:
         return self._app.wsgi_app(environ, start_response)
 
 
-REQUESTS = schemathesis.Config.from_dict(
-    {
-        "headers": JSON,
-        "workers": 1,
-        "continue-on-failure": True,
-        "generation": {"max-examples": 4, "deterministic": True, "database": "none"},
-        "phases": {
-            "coverage": {"unexpected-methods": ["put"]},  # Flask answers them all alike
-            "examples": {"enabled": False},
-            "stateful": {"enabled": False},
-        },
-        "checks": {
-            # Fields of a wrong type and of no meaning are treated as missing, as in forms.
-            "negative_data_rejection": {"enabled": False},
-            # A code or a number of the declared type may still be a wrong one.
-            "positive_data_acceptance": {"enabled": False},
-            # `Visitors` chooses the session.
-            "ignored_auth": {"enabled": False},
-        },
-    }
-)
+REQUESTS: dict[str, Any] = {
+    "headers": JSON,
+    "workers": 1,
+    "continue-on-failure": True,
+    "generation": {"max-examples": examples(4), "deterministic": True, "database": "none"},
+    "phases": {
+        "coverage": {"unexpected-methods": ["put"]},  # Flask answers them all alike
+        "examples": {"enabled": False},
+        "stateful": {"enabled": False},
+    },
+    "checks": {
+        # Fields of a wrong type and of no meaning are treated as missing, as in forms.
+        "negative_data_rejection": {"enabled": False},
+        # A code or a number of the declared type may still be a wrong one.
+        "positive_data_acceptance": {"enabled": False},
+        # `Visitors` chooses the session.
+        "ignored_auth": {"enabled": False},
+    },
+}
 
 
 #: What the generated requests must have reached at least once.
@@ -422,6 +420,10 @@ STATUSES = {"200", "400", "401", "403", "404", "405", "422"}
 
 
 def test_schemathesis_finds_no_deviation_from_the_document(make_app: MakeApp, sqlite: str) -> None:
+    # Imported here, because the import takes every process of a run a second.
+    import schemathesis
+    from schemathesis.engine import events, from_schema
+
     app = whole_app(
         make_app,
         sqlite,
@@ -429,7 +431,8 @@ def test_schemathesis_finds_no_deviation_from_the_document(make_app: MakeApp, sq
         SMSVERIFY_RESEND_DELAYS=[0],
         SMSVERIFY_MAX_ATTEMPTS=100,
     )
-    schema = schemathesis.openapi.from_wsgi(OPENAPI, Visitors(app), config=REQUESTS)
+    config = schemathesis.Config.from_dict(REQUESTS)
+    schema = schemathesis.openapi.from_wsgi(OPENAPI, Visitors(app), config=config)
     failures, seen = [], Counter[str]()
     for happened in from_schema(schema).execute():
         assert not isinstance(happened, events.NonFatalError | events.FatalError), happened
