@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Where it is set, as in images of Docker, every process of the tests would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test test-fast mutants lint types imports docs clean
 
 help:
