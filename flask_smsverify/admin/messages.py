@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from flask import request
 from flask.typing import ResponseReturnValue
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from ..db.models import Attempt, Message
@@ -58,33 +58,48 @@ def messages() -> ResponseReturnValue:
 
 
 def _source(query: Query) -> Source[Message]:
-    rows = select(Message).where(*query.within(Message.created_at))
-    if query.search:
-        rows = rows.where(Message.recipient == _recipient(query.search))
-    kind, batch = request.args.get("kind", ""), request.args.get("batch", "")
-    if kind:
-        if kind not in _KINDS:
-            raise InvalidValues({"kind": current_ui().t("Choose one of the listed kinds.")})
-        rows = rows.where(Message.kind == kind)
-    if batch:
-        rows = rows.where(Message.batch_id == batch)
+    within = query.within(Message.created_at)
+    parts = [select(Message).where(*within, *conditions) for conditions in _parts(query)]
 
     def source(after: Key | None, limit: int) -> Page[Message]:
         def work(session: Session) -> Page[Message]:
             at, id_ = Message.created_at, Message.id
-            if not query.state:
-                return newest_first(session, rows, at, id_, after, limit)
-            # One query for each state, because an index has the order of one state only.
-            states = _UNRESOLVED if query.state == "unresolved" else (query.state,)
-            pages = [
-                newest_first(session, rows.where(Message.state == state), at, id_, after, limit)
-                for state in states
-            ]
+            pages = [newest_first(session, rows, at, id_, after, limit) for rows in parts]
             return merged(pages, at, id_, limit)
 
         return get_state().ledger.read(work)
 
     return source
+
+
+def _parts(query: Query) -> list[list[ColumnElement[bool]]]:
+    """Return the conditions of the queries that together find what the filters ask for.
+
+    An index has the order of one kind and one state, or of one send and one state. So there is one
+    query for each kind and state that may match: a few short looks, however rare a match is.
+    """
+    kind, batch = request.args.get("kind", ""), request.args.get("batch", "")
+    if kind and kind not in _KINDS:
+        raise InvalidValues({"kind": current_ui().t("Choose one of the listed kinds.")})
+    states: Sequence[str] = _UNRESOLVED if query.state == "unresolved" else (query.state,)
+    if query.search:  # the messages to one mobile are few
+        conditions = [Message.recipient == _recipient(query.search)]
+        if batch:
+            conditions.append(Message.batch_id == batch)
+        if kind:
+            conditions.append(Message.kind == kind)
+        if query.state:
+            conditions.append(Message.state.in_(states))
+        return [conditions]
+    if not (kind or batch or query.state):
+        return [[]]
+    if not query.state:
+        states = list(_states(current_ui()))
+    if batch:
+        of_batch = [Message.batch_id == batch] + ([Message.kind == kind] if kind else [])
+        return [[*of_batch, Message.state == state] for state in states]
+    kinds = (kind,) if kind else _KINDS
+    return [[Message.kind == kind, Message.state == state] for kind in kinds for state in states]
 
 
 def _recipient(typed: str) -> str:

@@ -188,11 +188,11 @@ class Message(Base):
     __tablename__ = "smsverify_message"
     __table_args__ = (
         Index("ix_smsverify_message_challenge", "challenge_id", "created_at"),
-        # The orders of the staff's list. `id` orders the texts of a send, which share a time.
+        # The orders of the staff's list. `id` orders the texts of a send, which share a time. A
+        # filter by kind or by state alone is one look for each state or each kind.
         Index("ix_smsverify_message_created_at", "created_at", "id"),
-        Index("ix_smsverify_message_state", "state", "created_at", "id"),
-        Index("ix_smsverify_message_kind", "kind", "created_at", "id"),
-        Index("ix_smsverify_message_batch_list", "batch_id", "created_at", "id"),
+        Index("ix_smsverify_message_kind_state", "kind", "state", "created_at", "id"),
+        Index("ix_smsverify_message_batch_state", "batch_id", "state", "created_at", "id"),
         Index("ix_smsverify_message_recipient", "recipient", "created_at"),
         Index("ix_smsverify_message_due", "kind", "next_try_at"),
         Index("ix_smsverify_message_batch", "batch_id", "next_try_at"),

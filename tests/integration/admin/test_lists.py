@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, insert
 from staff import ADMIN, JSON, StaffUser, db, listed, logged_in
 
-from flask_smsverify.db.models import Message, Verification
+from flask_smsverify.db.models import Attempt, Message, Verification
+from flask_smsverify.senders.base import DeliveryState
 
 ROWS = 60
 
@@ -173,6 +175,64 @@ def test_messages_of_several_states_are_paged_in_one_order(app: Flask, client: F
     assert found == [row["id"] for row in wanted]
 
 
+STATES = [*DeliveryState, Attempt.SENDING, Attempt.FAILED]
+STATES += [Message.WAITING, Message.EXPIRED, Message.SKIPPED]
+KINDS = (Message.CODE, Message.NOTICE, Message.EVENT, Message.BULK)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"kind": "event"},
+        {"state": "delivered"},
+        {"kind": "code", "state": "failed"},
+        {"kind": "bulk", "state": "unresolved"},
+        {"batch": "b" * 32},
+        {"batch": "b" * 32, "state": "unknown"},
+        {"batch": "b" * 32, "kind": "code"},
+        {"q": "09123450001", "state": "unresolved", "kind": "notice"},
+    ],
+    ids=str,
+)
+def test_filters_find_messages_of_every_kind_and_state_in_one_order(
+    app: Flask, client: FlaskClient, query: dict[str, str]
+) -> None:
+    state = app.extensions["smsverify"]
+    now = state.clock()
+    rows = [
+        {
+            "id": f"{number:032x}",
+            "kind": kind,
+            "batch_id": "b" * 32 if kind == Message.BULK else None,
+            "recipient": f"+98912345000{number % 2}",
+            "channel": "sms",
+            "state": str(one),
+            "created_at": now - timedelta(minutes=number % 7),
+            "updated_at": now,
+        }
+        for number, (kind, one) in enumerate(itertools.product(KINDS, STATES * 2))
+    ]
+    state.ledger.run(lambda session: session.execute(insert(Message), rows))
+    found: list[str] = []
+    key = ""
+    while key is not None:
+        parameters = {**query, "limit": 5, "after": key}
+        page = client.get(f"{ADMIN}/messages", query_string=parameters, headers=JSON).json
+        found += [item["id"] for item in page["items"]]
+        key = page["next"]
+    unresolved = ("failed", "unknown", "rejected", "undelivered")
+    wanted = [
+        row
+        for row in rows
+        if query.get("kind") in (None, row["kind"])
+        and query.get("batch") in (None, row["batch_id"])
+        and query.get("state") in (None, row["state"], row["state"] in unresolved and "unresolved")
+        and ("q" not in query or row["recipient"].endswith("1"))
+    ]
+    wanted.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
+    assert found == [row["id"] for row in wanted]
+
+
 # --- indexes -----------------------------------------------------------------------------------
 
 QUERIES: list[tuple[str, dict[str, str]]] = [
@@ -196,7 +256,10 @@ QUERIES: list[tuple[str, dict[str, str]]] = [
             {"state": "failed"},
             {"state": "unresolved"},
             {"kind": "bulk"},
+            {"kind": "code", "state": "failed"},
+            {"kind": "bulk", "state": "unresolved"},
             {"batch": "1" * 32},
+            {"batch": "1" * 32, "state": "unknown"},
             {"q": "09123450042"},
             {"from": "2020-01-01", "to": "2030-01-01"},
         )
