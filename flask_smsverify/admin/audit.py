@@ -15,10 +15,11 @@ from ..web.interface import Interface, current_ui
 from . import host_users
 from .blueprint import blueprint
 from .keyset import Key, Page, newest_first
-from .lists import Column, Filter, Item, ListView, read_query, respond
+from .lists import Column, Filter, Item, ListView, explain_filters, read_query, respond
 
 
 @blueprint.get("/audit")
+@explain_filters(lambda: _view(current_ui()))
 def audit() -> ResponseReturnValue:
     """Show what staff did, the newest first; `q` is a staff member's id or a subject."""
     query = read_query()
@@ -63,8 +64,8 @@ def _items(rows: Sequence[Audit]) -> list[Item]:
     ]
 
 
-def _describe(detail: dict[str, object], ui: Interface) -> str:
-    """Return the details of a row in the reader's language, one a line."""
+def _describe(detail: dict[str, object], ui: Interface) -> list[tuple[str, str]]:
+    """Return the details of a row as labels and values in the reader's language."""
     t = ui.t
     labels = {
         "before": t("Before"),
@@ -75,18 +76,16 @@ def _describe(detail: dict[str, object], ui: Interface) -> str:
         "texts": t("Texts"),
         "enabled": t("Send this text"),
     }
-    return "\n".join(
-        f"{labels.get(name, name)}: {_plain(value, ui)}" for name, value in detail.items()
-    )
+    return [(labels.get(name, name), _plain(name, value, ui)) for name, value in detail.items()]
 
 
-def _plain(value: object, ui: Interface) -> str:
+def _plain(name: str, value: object, ui: Interface) -> str:
     if isinstance(value, bool):
         return ui.t("On") if value else ui.t("Off")
     if isinstance(value, int):
         return ui.number(value)
     if isinstance(value, str) and value:
-        return value
+        return ui.mobile(value) if name == "mobile" else value
     if not value:
         return "–"
     return json.dumps(value, ensure_ascii=False)
@@ -125,12 +124,12 @@ def _view(ui: Interface) -> ListView:
             Column("who", t("Staff member"), "who"),
             Column("_action", t("Action")),
             Column("subject", t("Subject"), "code"),
-            Column("_detail", t("Details"), "body"),
+            Column("_detail", t("Details"), "details"),
         ),
         filters=(
             Filter("q", t("Staff member or user"), "search", hint=t("The full id")),
             Filter("from", t("From"), "date"),
             Filter("to", t("To"), "date"),
         ),
-        empty=t("Nothing was done in this period."),
+        empty=t("No activity matches."),
     )

@@ -18,12 +18,13 @@ from . import audit_log
 from .actions import act_on_many, act_on_one, selected_ids
 from .blueprint import blueprint
 from .keyset import Key, Page, newest_first
-from .lists import Action, Column, Filter, Item, ListView, read_query, respond
+from .lists import Action, Column, Filter, Item, ListView, explain_filters, read_query, respond
 
 _STATES = ("unread", "read")
 
 
 @blueprint.get("/incoming")
+@explain_filters(lambda: _view(current_ui()))
 def incoming() -> ResponseReturnValue:
     """Show received messages, the newest first; `q` is the number of the author."""
     query = read_query(_STATES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,7 +129,8 @@ class Column:
     """A column of a list's page.
 
     :param kind: how the macro of lists shows the value: `text`, `mobile`, `time`, `state`, `code`
-        (machine text, left to right), `number`, `cost` or `body`.
+        (machine text, left to right), `number`, `cost`, `body`, `outcome` (the state, and the
+        item's `cause` where there is one) or `details` (pairs of a label and a value).
     """
 
     key: str
@@ -186,6 +188,34 @@ class ListView:
     template: str = "list.html"
 
 
+Answer = Callable[[], ResponseReturnValue]
+
+
+def explain_filters(view: Callable[[], ListView]) -> Callable[[Answer], Answer]:
+    """Show wrong values of a list's search form at its fields, without rows.
+
+    A program gets the problem. So does a browser whose URL has a wrong value that no field shows.
+
+    :param view: returns the list, in a request.
+    """
+
+    def decorate(answer: Answer) -> Answer:
+        @functools.wraps(answer)
+        def explained() -> ResponseReturnValue:
+            try:
+                return answer()
+            except InvalidValues as error:
+                shown = view()
+                fields = {item.name for item in shown.filters if item.kind != "hidden"}
+                if wants_json() or not error.errors.keys() <= fields:
+                    raise
+                return render_list(shown, (), errors=error.errors), error.status
+
+        return explained
+
+    return decorate
+
+
 def respond(
     view: ListView,
     query: Query,
@@ -217,9 +247,17 @@ def respond(
 
 
 def render_list(
-    view: ListView, items: Sequence[Item], *, next_key: str | None = None, **context: Any
+    view: ListView,
+    items: Sequence[Item],
+    *,
+    next_key: str | None = None,
+    errors: Mapping[str, str] | None = None,
+    **context: Any,
 ) -> str:
-    """Render the page of a list."""
+    """Render the page of a list.
+
+    :param errors: field of the search form → what is wrong with its value.
+    """
     kept: dict[str, Any] = {
         name: request.args[name]
         for name in (*(item.name for item in view.filters), "limit")
@@ -236,6 +274,7 @@ def render_list(
         sv_read_only=is_read_only(),
         sv_date_example=current_ui().short_date(_EXAMPLE_DAY),
         sv_deliveries=deliveries(current_ui()),
+        sv_errors=errors or {},
         **context,
     )
 

@@ -27,6 +27,7 @@ from .lists import (
     ListView,
     Query,
     deliveries,
+    explain_filters,
     read_query,
     respond,
 )
@@ -50,6 +51,7 @@ _CSV = (
 
 
 @blueprint.get("/messages")
+@explain_filters(lambda: _view(current_ui()))
 def messages() -> ResponseReturnValue:
     """Show the messages that match, the newest first; `q` is the recipient's number."""
     ui = current_ui()
@@ -204,11 +206,10 @@ def _view(ui: Interface) -> ListView:
             Column("recipient", t("Recipient"), "mobile"),
             Column("_what", t("Message"), "body"),
             Column("at", t("Time"), "time"),
-            Column("state", t("State"), "state"),
+            Column("state", t("State"), "outcome"),
             Column("sender", t("Sender"), "code"),
             Column("parts", t("Parts"), "number"),
             Column("cost", t("Cost"), "cost"),
-            Column("cause", t("Reason"), "body"),
         ),
         filters=(
             Filter("q", t("Recipient's number"), "search"),

@@ -73,7 +73,6 @@ def send() -> ResponseReturnValue:
             "who",
         ),
         sv_typed={"text": "", "to": ""},
-        sv_errors={},
         sv_preview=None,
         sv_has_club=_has_club(get_state()),
         sv_token="",

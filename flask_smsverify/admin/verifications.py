@@ -32,6 +32,7 @@ from .lists import (
     ListView,
     Query,
     as_json,
+    explain_filters,
     read_query,
     render_list,
     respond,
@@ -64,6 +65,7 @@ _CSV = (
 
 
 @blueprint.get("/verifications")
+@explain_filters(lambda: _view(current_ui()))
 def verifications() -> ResponseReturnValue:
     """Show the verifications that match, or the newest."""
     query = read_query(_FILTERED)
@@ -75,7 +77,6 @@ def verifications() -> ResponseReturnValue:
         key_types,
         lambda user_ids: _items(user_ids, query),
         csv_columns=_CSV,
-        sv_has_code_search=True,
     )
 
 
@@ -396,7 +397,7 @@ def verifications_by_code() -> ResponseReturnValue:
     if wants_json():
         return current_app.json.response({"items": as_json(items), "next": None})
     ui = current_ui()
-    return render_list(_view(ui), items, sv_has_code_search=True, sv_is_code_search=True)
+    return render_list(_view(ui), items, sv_is_code_search=True)
 
 
 def _anonymous_item(challenge: Challenge) -> Item:

@@ -184,9 +184,74 @@ def test_messages_have_whole_names_of_senders_and_persian_texts_from_right_to_le
     visitor.log_in("staff")
     visitor.go(f"{ADMIN}/messages")
     assert visitor.page.evaluate(BROKEN_NAMES) == []
+    widths = visitor.page.locator("td .sv-body").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().width)"
+    )
+    assert min(widths) >= 160  # a text is no column of single words
     misplaced = visitor.page.evaluate(MISPLACED_STOPS)
     assert misplaced
     assert not any(misplaced)
+
+
+#: The lists of choices that are narrower than their longest choice, with their arrow.
+CUT_CHOICES = """[...document.querySelectorAll('.sv-filters select')].filter(one => {
+  const pen = document.createElement('canvas').getContext('2d');
+  const style = getComputedStyle(one);
+  pen.font = style.font;
+  const longest = Math.max(...[...one.options].map(item => pen.measureText(item.text).width));
+  const room = one.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  return longest > room - 16;
+}).map(one => one.name)"""
+
+
+@pytest.mark.parametrize("language", ["fa", "en"])
+def test_a_phone_shows_whole_choices_and_what_the_first_line_of_a_card_is(
+    visit: Visit, filled_shop: Shop, language: str
+) -> None:
+    visitor = visit(filled_shop)
+    visitor.page.set_viewport_size(SIZES["phone"])
+    visitor.speaks(language)
+    visitor.log_in("staff")
+    for name in ("verifications", "messages", "incoming"):
+        visitor.go(ADMIN + PAGES[name])
+        assert visitor.page.evaluate(CUT_CHOICES) == [], name
+        label = visitor.page.locator("tbody tr:first-child td[data-label]").first.evaluate(
+            "one => getComputedStyle(one, '::before').display"
+        )
+        assert label != "none", name
+
+
+def test_a_page_about_a_problem_is_as_wide_as_the_others(visit: Visit, filled_shop: Shop) -> None:
+    visitor = staff(visit, filled_shop)
+    page = visitor.page
+    page.set_viewport_size(SIZES["desk"])
+    visitor.go(f"{ADMIN}/messages?limit=0")
+    expect(page.locator(".sv-menu")).to_have_count(0)
+    box = page.locator(".sv-content").bounding_box()
+    assert box is not None
+    assert box["width"] > 900
+    visitor.complaints.clear()  # the browser reports the refused page
+
+
+def test_the_example_of_quiet_hours_reads_as_it_is_typed(visit: Visit, filled_shop: Shop) -> None:
+    visitor = staff(visit, filled_shop)
+    page = visitor.page
+    visitor.go(f"{ADMIN}/settings")
+    page.locator("#sv-quiet_hours").fill("?")
+    page.locator(".sv-content form button").click()
+    error = page.locator("#sv-quiet_hours-error")
+    expect(error).to_contain_text("۲۲:۰۰-۰۷:۰۰")
+    start, end = error.evaluate(
+        """one => ["۲۲", "۰۷"].map(hour => {
+          const range = document.createRange();
+          const at = one.firstChild.data.indexOf(hour);
+          range.setStart(one.firstChild, at);
+          range.setEnd(one.firstChild, at + 2);
+          return range.getBoundingClientRect().left;
+        })"""
+    )
+    assert start < end
+    visitor.complaints.clear()  # the browser reports the refused form
 
 
 def fits(page: Page, width: int, name: tuple[str, str]) -> None:
@@ -348,9 +413,9 @@ def test_staff_perform_every_action_on_users_and_messages(
     expect(page.locator(".sv-empty")).to_be_visible()
 
     visitor.go(f"{ADMIN}/incoming")
-    clerk.act(clerk.rows, "خوانده شد", done)
-    clerk.act(clerk.rows, "خوانده نشده", done)
-    clerk.act_on((clerk.rows,), "خوانده شد", done)
+    clerk.act(clerk.rows, "علامت‌گذاری به‌عنوان خوانده‌شده", done)
+    clerk.act(clerk.rows, "علامت‌گذاری به‌عنوان خوانده‌نشده", done)
+    clerk.act_on((clerk.rows,), "علامت‌گذاری به‌عنوان خوانده‌شده", done)
     clerk.act(clerk.rows, "حذف", done)
     expect(page.locator(".sv-empty")).to_be_visible()
 

@@ -215,6 +215,56 @@ def exported_costs(client: FlaskClient) -> list[str]:
     return [row["cost"] for row in csv.DictReader(io.StringIO(export))]
 
 
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("/messages?q=12", "q"),
+        ("/messages?kind=none", "kind"),
+        ("/messages?from=soon", "from"),
+        ("/verifications?state=none", "state"),
+        ("/incoming?to=soon", "to"),
+        ("/audit?from=soon", "from"),
+    ],
+)
+def test_a_wrong_filter_is_explained_at_its_field_and_what_was_typed_is_kept(
+    client: FlaskClient, query: str, field: str
+) -> None:
+    answer = client.get(ADMIN + query)
+    assert answer.status_code == 422
+    [control] = re.findall(f'<(?:input|select)[^>]* id="sv-f-{field}"[^>]*>', answer.text)
+    assert f'aria-describedby="sv-e-{field} ' in control
+    assert 'aria-invalid="true" autofocus' in control
+    assert f'<p class="sv-field-error" id="sv-e-{field}">' in answer.text
+    typed = query.partition("=")[2]
+    assert (f'value="{typed}"' in control) == ("<input" in control)
+    assert "<title>Error:" in answer.text
+    assert "sv-menu" in answer.text
+    assert "sv-empty" not in answer.text  # nothing was searched for
+    program = client.get(ADMIN + query, headers=JSON)
+    assert (program.status_code, list(program.json["errors"])) == (422, [field])
+
+
+def test_a_wrong_value_that_no_field_shows_is_a_problem_page(client: FlaskClient) -> None:
+    answer = client.get(f"{ADMIN}/messages?limit=9000")
+    assert answer.status_code == 422
+    assert "Enter a number from 1 to 200." in answer.text
+    assert answer.text.count("Check the highlighted values") == 2  # the title and the heading
+
+
+def test_an_action_that_fails_says_why_and_names_no_field(client: FlaskClient) -> None:
+    client.post(f"{ADMIN}/messages/resend", data={}, headers={"Referer": f"{ADMIN}/messages"})
+    page = client.get(f"{ADMIN}/messages").text
+    assert "Select at least one row." in page
+    assert "Check the highlighted values" not in page
+
+
+def test_the_activity_shows_a_number_as_staff_read_it(app: Flask, client: FlaskClient) -> None:
+    client.post(f"{ADMIN}/senders/memory/test", json={"mobile": "09123456789"})
+    assert ": <bdi>0912 345 6789</bdi>" in client.get(f"{ADMIN}/audit").text
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    assert ": <bdi>۰۹۱۲ ۳۴۵ ۶۷۸۹</bdi>" in client.get(f"{ADMIN}/audit").text
+
+
 def test_a_message_shows_what_its_gateway_said_it_cost(
     make_staff_app: MakeStaffApp, simulator: Simulator
 ) -> None:

@@ -181,15 +181,19 @@ def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     assert wrong.status_code == 422
     assert 'id="sv-revalidation_days-error"' in wrong.text
     assert 'value="soon"' in wrong.text
+    assert '<li><a href="#sv-revalidation_days">' in wrong.text
 
 
 def test_the_activity_names_what_changed_in_the_readers_language(client: FlaskClient) -> None:
     client.post(URL, json={"revalidation_days": 30})
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
     page = client.get(f"{ADMIN}/audit").text
-    assert "قبل: ۹۰\nبعد: ۳۰" in page
+    assert "قبل: <bdi>۹۰</bdi>" in page
+    assert "بعد: <bdi>۳۰</bdi>" in page
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
-    assert "Before: 90\nAfter: 30" in client.get(f"{ADMIN}/audit").text
+    page = client.get(f"{ADMIN}/audit").text
+    assert "Before: <bdi>90</bdi>" in page
+    assert "After: <bdi>30</bdi>" in page
 
 
 # --- a signature in each language --------------------------------------------------------------
