@@ -43,7 +43,7 @@ from .operations import (
     Operation,
 )
 from .problems import problem_from_error
-from .redirects import external_url
+from .redirects import external_url, next_url
 from .request_limits import is_rejected
 from .responses import csrf_problem, fail, json_response, refuse, status_json, succeed, to_page
 from .security_headers import render_own_template
@@ -232,6 +232,7 @@ def _show_undo(token: str) -> ResponseReturnValue:
         sv_is_undone=change.state == MobileChange.UNDONE,
         sv_new_mobile=mask(change.new_mobile),
         sv_undo_url=url_for("smsverify.undo", token=token),
+        sv_next=next_url(None),
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
     )

@@ -162,6 +162,27 @@ def test_every_page_passes_axe_and_fits_a_narrow_phone_and_text_of_twice_the_siz
         assert outside == [], (name, lang)
 
 
+#: How many lines an error's title has, how far the text below is from the last of them, and how far
+#: two lines of a paragraph are from one another.
+TITLE_LINES = """() => {
+  const tops = one => { const range = document.createRange(); range.selectNodeContents(one);
+                        return [...range.getClientRects()].map(rect => rect.top); };
+  const title = tops(document.querySelector(".sv-error-title a"));
+  const detail = document.querySelector(".sv-error p:last-child");
+  const lineHeight = parseFloat(getComputedStyle(detail).lineHeight);
+  return [title.length, tops(detail)[0] - title.at(-1), lineHeight];
+}"""
+
+
+def test_the_second_line_of_an_errors_title_does_not_cover_the_text_below(
+    site: tuple[Flask, str], tab: Any
+) -> None:
+    tab.goto(f"{site[1]}?name=country&lang=en")
+    lines, distance, line_height = tab.evaluate(TITLE_LINES)
+    assert lines > 1
+    assert distance > line_height - 1
+
+
 def test_tab_reaches_every_control_of_every_page(site: tuple[Flask, str], tab: Any) -> None:
     for number, name in enumerate(PAGES):
         tab.goto(f"{site[1]}?name={name}&lang={LANGUAGES[number % len(LANGUAGES)]}")

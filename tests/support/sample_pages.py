@@ -108,6 +108,7 @@ UNDO = {
     "sv_is_undone": False,
     "sv_new_mobile": "+98935•••2233",
     "sv_undo_url": "/verify-mobile/mobile/undo/t0ken",
+    "sv_next": "/",
 }
 FIRST_PROOF = {"sv_first_proof": "email", "sv_next": "/orders", "sv_link": ""}
 SIGN_IN = SignInView(
@@ -192,6 +193,19 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
             "sv_typed": '021"<',
             "sv_error": Problem(
                 "invalid_mobile", "Enter a valid mobile number", "Check.", "mobile"
+            ),
+        },
+    ),
+    "country": (
+        "mobile",
+        {
+            "verify": UNSENT,
+            "sv_typed": "+1 202 555 0143",
+            "sv_error": Problem(
+                "region_not_allowed",
+                "Numbers from this country are not supported at this time",
+                "Use a mobile number from another country.",
+                "mobile",
             ),
         },
     ),

@@ -559,7 +559,9 @@ def test_the_link_works_without_a_login_and_once(app: Flask, client: FlaskClient
     assert "0001" not in page.text
     answer = owner.post(path)
     assert (answer.status_code, answer.location) == (303, path)
-    assert "The change was stopped" in owner.get(path).text
+    stopped = owner.get(path).text
+    assert "The change was stopped" in stopped
+    assert '<a class="sv-button" href="/">Continue</a>' in stopped
     assert "change" not in client.get(STATUS).json
     assert owner.post(path).status_code == 303
     again = owner.post(path, headers=PROGRAM)

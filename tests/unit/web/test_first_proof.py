@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -109,7 +110,10 @@ def test_the_owner_opens_the_link_and_proves_a_number(make_gate: MakeGate) -> No
     assert "open the link that we send to your email" in page.text
     assert gate.links == [], "a GET sends nothing"
     owner.post(FIRST_PROOF, data={"next": "/open"})
-    assert "We sent a link" in owner.get(FIRST_PROOF, headers=ENGLISH).text
+    sent = owner.get(FIRST_PROOF, headers=ENGLISH).text
+    assert "We sent a link" in sent
+    assert "open the link that we send" not in sent
+    assert re.search('<button class="sv-button sv-quiet"[^>]*>Send the link again<', sent)
     [(user_id, link)] = gate.links
     assert user_id == 1
     page = owner.get(path_of(link), headers=ENGLISH)
