@@ -31,7 +31,9 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # do not log every request
     with ExitStack() as stack:
-        config: dict[str, object] = {}
+        port = find_free_port("EXAMPLE_PORT", 5000)
+        # The host of the links in text messages, and of the line by which browsers fill in a code.
+        config: dict[str, object] = {"SERVER_NAME": f"{HOST}:{port}"}
         settings = smsverify_settings()
         if not {"SMSVERIFY_SENDERS", "SMSVERIFY_SIMULATOR_URL"} & settings.keys():
             simulator = stack.enter_context(running(port=find_free_port("SIMULATOR_PORT", 8025)))
@@ -40,7 +42,7 @@ def main() -> None:
                 "SMSVERIFY_STAFF_MOBILES", DEMO_STAFF_MOBILES
             )
         app = create_app(config)
-        server = make_server(HOST, find_free_port("EXAMPLE_PORT", 5000), app, threaded=True)
+        server = make_server(HOST, port, app, threaded=True)
         click.echo(start_message(app, f"http://{HOST}:{server.server_port}/"))
         server.serve_forever()  # returns after Ctrl-C
     click.echo("\nStopped.")

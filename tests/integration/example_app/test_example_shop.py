@@ -11,11 +11,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from example_shop import log_in, verify
 
+from example_app import __main__
 from example_app.extensions import db
 from example_app.models import Invoice, Order, User
 from example_app.settings import load_secret_key
 from flask_smsverify.db.models import Verification
 from flask_smsverify.testing import outbox
+from flask_smsverify.web.redirects import external_url
 
 GUARDED = {
     "orders": "/orders",
@@ -43,6 +45,27 @@ def test_a_new_database_gets_the_demo_data_once(make_shop, tmp_path):
                 ("staff", None),
             ]
     assert (tmp_path / "shop.sqlite").exists()
+
+
+def test_links_in_the_text_messages_of_the_served_shop_lead_to_it(make_shop, monkeypatch):
+    served = []
+
+    class Server:
+        def __init__(self, host, port, app, *, threaded):
+            assert threaded
+            self.server_port = port
+            served.append((f"{host}:{port}", app))
+
+        def serve_forever(self):
+            """Return at once, as after Ctrl-C."""
+
+    monkeypatch.setattr(__main__, "make_server", Server)
+    monkeypatch.setattr(__main__, "create_app", lambda config: make_shop(**config))
+    monkeypatch.setattr(__main__.signal, "signal", lambda *_: None)
+    __main__.main()
+    [(address, app)] = served
+    with app.test_request_context():
+        assert external_url("/verify-mobile/") == f"http://{address}/verify-mobile/"
 
 
 PERSIAN = '<html lang="fa" dir="rtl">'
