@@ -43,8 +43,11 @@ def card_actions(user: object) -> CardActions:
     if not is_logged_in(user) or not is_logged_in(viewer):
         return CardActions(is_own=True, send_url=None, fields={})
     state = get_state()
-    user_id = state.users.id_of(user)
-    if user_id == state.users.id_of(viewer):
+    users = state.users
+    if not users.stands_for_user(user):  # of another class, and exempt
+        return CardActions(is_own=False, send_url=None, fields={})
+    user_id = users.id_of(user)
+    if users.stands_for_user(viewer) and user_id == users.id_of(viewer):
         channel = "sms" if state.delivery.routes.can("sms") else "voice"
         fields = {"channel": channel, "next": request.full_path.rstrip("?")} | _csrf_field()
         return CardActions(is_own=True, send_url=url_for("smsverify.send"), fields=fields)

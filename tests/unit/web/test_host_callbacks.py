@@ -6,15 +6,16 @@ import functools
 from typing import Any
 
 import pytest
-from flask import Flask
-from flask_login import UserMixin
+from flask import Flask, render_template_string
+from flask_login import UserMixin, current_user
 from hostapp import User, db
 from models import host, model_of
-from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, STATUS, last_code
+from visiting import CHECK, MOBILE, OTHER, OWN, PAGE, SEND, STATUS, last_code
 
 from flask_smsverify import SMSVerify
 from flask_smsverify.errors import ConfigurationError
 
+CARD = '{% from "smsverify/widgets.html" import status_card %}{{ status_card(user) }}'
 CALLBACKS = (
     "unverified_handler",
     "exempt_when",
@@ -117,6 +118,28 @@ def test_the_login_gate_logs_an_exempt_user_of_another_class_in(sqlite: str) -> 
         client = app.test_client()
         assert client.get("/enter").text == "True"
         assert client.get("/guarded").text == "guarded"
+
+
+def test_cards_are_shown_to_an_exempt_user_of_another_class(sqlite: str) -> None:
+    """A member of staff of another class sees an own card, and sends a code from a user's."""
+
+    def prepare_staff(smsverify: SMSVerify) -> None:
+        prepare(smsverify)
+        smsverify.staff_required(lambda: isinstance(current_user._get_current_object(), Admin))
+
+    with host(sqlite, define, loader=load, prepare=prepare_staff) as (app, db, model):
+        with app.app_context():
+            db.session.add(model(id=1, mobile=OWN))
+            db.session.commit()
+
+        @app.route("/card/<key>")
+        def card(key: str) -> str:
+            return render_template_string(CARD, user=load(db, model, key))
+
+        client = app.test_client()
+        client.get("/login/admin")
+        assert "<form" not in client.get("/card/admin").text
+        assert 'action="/admin/smsverify/verifications/1/resend"' in client.get("/card/1").text
 
 
 @pytest.mark.parametrize("gate", [False, True])
