@@ -24,6 +24,14 @@ _UNREAD = (
     sqlalchemy.types._Binary,
     sqlalchemy.String,
 )
+#: Types of keys that have no text of their own.
+_WITHOUT_TEXT = (
+    sqlalchemy.Date,
+    sqlalchemy.DateTime,
+    sqlalchemy.Time,
+    sqlalchemy.ARRAY,
+    sqlalchemy.JSON,
+)
 #: The longest key that the column `user_id` takes.
 MAX_KEY_LENGTH = 191
 
@@ -69,6 +77,11 @@ class ColumnValues:
         return value
 
     # --- keys as text ---------------------------------------------------------------------------
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a value can be converted to text and back."""
+        return not isinstance(self.leaf, _WITHOUT_TEXT)
 
     def to_text(self, key: Any) -> str:
         """Return a key as text: an int in decimal, a UUID with hyphens, bytes in hex.

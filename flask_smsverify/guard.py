@@ -193,6 +193,8 @@ def drop_stamp(*_: object, **__: object) -> None:
 
 
 def _write_stamp(state: AppState, user_id: str, status: Status, now: datetime) -> None:
+    if not request_cache.has_session():
+        return
     if status.mobile is not None and status.verified_at is not None:
         digest = _stamp_digest(state, user_id, status.mobile)
         session[_STAMP] = [digest, status.verified_at.timestamp(), now.timestamp()]

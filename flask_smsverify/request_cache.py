@@ -1,4 +1,4 @@
-"""What guards and widgets have looked up during one request, and whether it is answered in JSON.
+"""What guards and widgets have looked up during one request, and how it can be answered.
 
 It is kept in the WSGI environment, not in `flask.g`: an app context that a test opens outlives its
 requests.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import has_request_context, request
+from flask import current_app, has_request_context, request, session
 
 _ROWS = "smsverify.rows"
 _CHANGED = "smsverify.changed"
@@ -21,6 +21,12 @@ def cached_rows() -> dict[tuple[str, str | None], Any]:
         return {}
     rows: dict[tuple[str, str | None], Any] = request.environ.setdefault(_ROWS, {})
     return rows
+
+
+def has_session() -> bool:
+    """Return whether the request has a session. A host may open none for programs."""
+    is_missing: bool = current_app.session_interface.is_null_session(session)
+    return not is_missing
 
 
 def has_changed() -> bool:

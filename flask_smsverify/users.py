@@ -131,7 +131,8 @@ class HostUsers:
 
     :param parse_mobile: any spelling → E.164; raises `MobileError`.
     :param dialect: returns the dialect of the database that has a mapper's table.
-    :raises ConfigurationError: the model has no primary key of one column, or cannot keep a mobile.
+    :raises ConfigurationError: the model has no primary key of one column that can be text, or
+        cannot keep a mobile.
     """
 
     def __init__(
@@ -162,6 +163,12 @@ class HostUsers:
         self.model = model
         self._mapper = mapper
         self._keys = ColumnValues(mapper.primary_key[0].type, dialect(mapper))
+        if not self._keys.has_text:
+            raise ConfigurationError(
+                f"the primary key of {model.__name__} is a {self._keys.leaf!r}, and "
+                "flask_smsverify needs a number, text, a UUID or bytes. Add such a key, and make "
+                "this one UNIQUE."
+            )
         self._settings = settings
         self._policy = policy
         self._callbacks = callbacks
@@ -518,6 +525,12 @@ class HostUsers:
                 f"the user model has no attribute {name!r}: set SMSVERIFY_{key}, "
                 f"or register a function with @smsverify.{callback}"
             ) from None
+        except InvalidRequestError:  # the user loader left the column out, with `raiseload`
+            session = object_session(user)
+            if session is None or name not in self._mapper.column_attrs:
+                raise
+            session.refresh(user, [name])
+            return getattr(user, name)
 
     # --- the host's transaction -----------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from flask_wtf.csrf import generate_csrf, same_origin, validate_csrf
 from wtforms import ValidationError
 
 from ..forks import Lock
+from ..request_cache import has_session
 from .visitor import is_authenticated_by_request
 
 _lock = Lock()
@@ -72,8 +73,9 @@ def csrf_field_name() -> str:
 
 
 def csrf_token() -> str:
-    """Return a token for the current session; empty if the host app requires none."""
-    return generate_csrf() if is_csrf_required(request.endpoint or "") else ""
+    """Return a token for the current session; empty if the host app requires none or has none."""
+    is_useful = has_session() and is_csrf_required(request.endpoint or "")
+    return generate_csrf() if is_useful else ""
 
 
 def is_csrf_required(endpoint: str) -> bool:

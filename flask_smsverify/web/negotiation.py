@@ -16,8 +16,8 @@ def wants_json() -> bool:
     """Whether the client is a program.
 
     A program sends JSON, prefers JSON to HTML, accepts no HTML, or is a script's `fetch`
-    (`Sec-Fetch-Dest: empty`). A request without `Accept` is a browser's. A guard with
-    `answer="json"` treats every client as a program.
+    (`Sec-Fetch-Dest: empty`) or XMLHttpRequest. A request without `Accept` is a browser's. A guard
+    with `answer="json"` treats every client as a program.
     """
     if request_cache.demands_json():
         return True
@@ -27,8 +27,14 @@ def wants_json() -> bool:
 
 
 def is_fetch() -> bool:
-    """Whether a script sent the request (Fetch Metadata, 2.1)."""
-    return request.headers.get("Sec-Fetch-Dest") == "empty"
+    """Whether a script sent the request (Fetch Metadata, 2.1).
+
+    Over plain HTTP, browsers send no Fetch Metadata. jQuery and others send another header.
+    """
+    return (
+        request.headers.get("Sec-Fetch-Dest") == "empty"
+        or request.headers.get("X-Requested-With") == "XMLHttpRequest"
+    )
 
 
 def is_htmx() -> bool:

@@ -12,7 +12,7 @@ import functools
 from dataclasses import replace
 
 import flask_login
-from flask import current_app, redirect, request
+from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from .. import credentials
@@ -263,21 +263,31 @@ def _is_second_click(visitor: Visitor, target: Target) -> bool:
         summary="Discard a login that waits for a code",
         returns=(LoginDiscardedBody, VerificationBody),
         query=(DEMAND,),
-        body=(NEXT, DEMAND),
+        body=(Field("again", bool, "Whether to end a completed login as well."), NEXT, DEMAND),
         is_offered=lambda settings: settings.login_gate,
     ),
 )
 @for_visitors
 def leave(visitor: Visitor) -> ResponseReturnValue:
-    """Discard a login that is pending, and return to the login view."""
-    target = read_target(visitor, read_body())
-    if not visitor.is_login_pending:
+    """Discard a login that is pending, and return to the login view.
+
+    The page for another number sends `again` where a new login must precede it: many login views
+    only redirect users who are logged in.
+    """
+    form = read_body()
+    target = read_target(visitor, form)
+    return_to = target.url
+    if visitor.is_login_pending:
+        discard_login()
+    elif is_set(form.get("again")):
+        flask_login.logout_user()
+        return_to = url_for("smsverify.mobile", next=target.url)
+    else:
         return succeed(visitor, target, is_done=False)
-    discard_login()
     if wants_json():
         return json_response(LoginDiscardedBody(state="signed_out", next=target.url))
     view = current_app.login_manager.login_view  # type: ignore[attr-defined]  # Flask-Login sets it
-    return redirect(flask_login.login_url(view, next_url=target.url) if view else target.url, 303)
+    return redirect(flask_login.login_url(view, next_url=return_to) if view else return_to, 303)
 
 
 @serve(
@@ -352,6 +362,7 @@ def _mobile_page(
         sv_typed=typed,
         sv_needs_fresh_login=_needs_fresh_login(visitor, ""),
         sv_login_url=_login_url(),
+        sv_must_log_out=_must_log_out(),
         sv_change=change_view(visitor),
     )
 
@@ -406,6 +417,11 @@ def _login_url() -> str | None:
     manager = current_app.login_manager  # type: ignore[attr-defined]  # Flask-Login sets it
     view = manager.refresh_view or manager.login_view
     return str(flask_login.login_url(view, next_url=request.url)) if view else None
+
+
+def _must_log_out() -> bool:
+    """Return whether to log out first: only a `refresh_view` is for users who are logged in."""
+    return current_app.login_manager.refresh_view is None  # type: ignore[attr-defined]  # likewise
 
 
 def _needs_fresh_login(visitor: Visitor, wanted: str | None) -> bool:

@@ -14,6 +14,7 @@ from .. import credentials, fresh_login
 from ..db.models import Verification
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
+from ..request_cache import has_session
 from ..state import AppState, get_state
 from ..users import current_user, is_logged_in
 from ..verification.issue import Sent
@@ -79,8 +80,13 @@ class Visitor:
         return fresh_login.is_fresh() and not self.is_login_pending
 
     def with_new_mobile(self, mobile: str | None) -> Visitor:
-        """Keep a mobile in the session until it is proved; None removes it."""
-        if mobile is None:
+        """Keep a mobile in the session until it is proved; None removes it.
+
+        Without a session, the open code says which mobile is being proved.
+        """
+        if not has_session():
+            pass
+        elif mobile is None:
             session.pop(_NEW_MOBILE, None)
         else:
             session[_NEW_MOBILE] = [self.id, mobile]

@@ -159,6 +159,16 @@ def test_a_composite_key_is_refused_with_its_columns(sqlite: str) -> None:
         host(sqlite, define).__enter__()
 
 
+@pytest.mark.parametrize("kind", [sa.Date, sa.DateTime, sa.Time])
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_key_that_cannot_be_text_is_refused_at_start(database: str, kind: Any) -> None:
+    def define(db: Any) -> Any:
+        return model_of(db, id=db.Column(kind, primary_key=True), mobile=db.Column(db.String(16)))
+
+    with pytest.raises(ConfigurationError, match="primary key of User is a"):
+        host(database, define).__enter__()
+
+
 # --- columns that can keep a mobile ---------------------------------------------------------------
 
 
@@ -447,7 +457,13 @@ def _other_session(db: Any, model: Any, key: str) -> Any:
     return SESSIONS[-1].get(model, int(key))
 
 
+def _without_mobile(db: Any, model: Any, key: str) -> Any:
+    only_key = sa.orm.load_only(model.id, raiseload=True)
+    return db.session.get(model, int(key), options=[only_key])
+
+
 LOADERS = {
+    "without the mobile": _without_mobile,
     "expunged": _expunged,
     "cached": _cached,
     "of another session": _other_session,

@@ -224,6 +224,15 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "verified, open change": ("page", {"verify": VERIFIED, "sv_change": CONFIRMING}),
     "mobile, delayed change": ("mobile", {"verify": VERIFIED, "sv_change": DELAYED}),
     "fresh login": ("mobile", {"verify": VERIFIED, "sv_needs_fresh_login": True}),
+    "fresh login of a browser": (
+        "mobile",
+        {
+            "verify": VERIFIED,
+            "sv_needs_fresh_login": True,
+            "sv_login_url": "/login?next=/verify-mobile/mobile",
+            "sv_must_log_out": True,
+        },
+    ),
     "problem": ("problem", {"sv_error": Problem("csrf", "This page has expired", "Again.")}),
     "undo a change": ("undo", UNDO),
     "undone change": ("undo", UNDO | {"sv_is_undone": True}),

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 from conftest import MakeApp
-from flask import Flask
+from flask import Flask, redirect
 from flask.testing import FlaskClient
+from flask_login import current_user
 from flows import Native
 from hostapp import User, db
 from visiting import (
@@ -20,6 +21,7 @@ from visiting import (
     MOBILE,
     OTHER,
     OWN,
+    PAGE,
     SEND,
     STATUS,
     age,
@@ -38,6 +40,7 @@ from visiting import (
 from flask_smsverify.delivery import Routes
 
 ENGLISH = {"Accept-Language": "en"}
+LEAVE = "/verify-mobile/leave"
 
 
 def stale(client: FlaskClient) -> FlaskClient:
@@ -133,9 +136,14 @@ def test_an_exempt_users_remembered_login_is_not_fresh(make_app: MakeApp, sqlite
     assert api(stale(other), MOBILE, mobile=OTHER, send=True).json["state"] == "pending"
 
 
+def login_form() -> Any:
+    """Stand for a login view that only redirects users who are logged in."""
+    return redirect("/") if current_user.is_authenticated else "the form"
+
+
 def test_a_browser_is_sent_to_a_fresh_login(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite)
-    app.add_url_rule("/login", "login_form", lambda: "the form")
+    app.add_url_rule("/login", "login_form", login_form)
     app.login_manager.login_view = "login_form"
     client = browser(app)
     prove(app, client)
@@ -144,7 +152,32 @@ def test_a_browser_is_sent_to_a_fresh_login(make_app: MakeApp, sqlite: str) -> N
     form = client.get(answer.location, headers=ENGLISH)
     assert error_of(form) == "Sign in again"
     assert 'name="mobile"' not in form.text
-    assert 'href="/login?next=' in form.text
+    assert 'name="again"' in form.text
+    login = client.post(LEAVE, data={"again": "1", "next": "/guarded"}).location
+    assert login == "/login?next=%2Fverify-mobile%2Fmobile%3Fnext%3D%2Fguarded"
+    assert client.get(login).text == "the form"
+    client.get("/login/1")
+    assert 'name="mobile"' in client.get(MOBILE).text
+
+
+def test_a_browser_is_sent_to_the_refresh_view_with_its_login(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite)
+    app.add_url_rule("/again", "again", lambda: "the form")
+    app.login_manager.refresh_view = "again"
+    client = browser(app)
+    prove(app, client)
+    form = stale(client).get(MOBILE).text
+    assert 'href="/again?next=' in form
+    assert 'name="again"' not in form
+
+
+def test_leave_ends_a_completed_login_only_with_again(app: Flask, client: FlaskClient) -> None:
+    assert client.post(LEAVE).location.startswith(PAGE)
+    assert client.get(STATUS).json["state"] == "unverified"
+    assert api(client, LEAVE, again=True).json["state"] == "signed_out"
+    assert client.get(STATUS).status_code == 401
 
 
 def test_a_remembered_login_can_prove_the_current_mobile(app: Flask, client: FlaskClient) -> None:

@@ -49,6 +49,7 @@ def is_problem(answer: TestResponse, code: str = "verification_required") -> boo
         ({"Accept": "application/vnd.api+json"}, True),
         ({"Accept": "text/html;q=0, */*"}, True),
         ({"Accept": "*/*", **FETCH}, True),
+        ({"Accept": "*/*", "X-Requested-With": "XMLHttpRequest"}, True),
         ({"Content-Type": "application/json"}, True),
         ({"Content-Type": "application/vnd.api+json"}, True),
     ],

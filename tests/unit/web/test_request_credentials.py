@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import MakeApp
 from flask import Blueprint, Flask, Request, request
+from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 from flask_login import login_user
 from flask_wtf import CSRFProtect
@@ -55,6 +56,31 @@ def program(request: pytest.FixtureRequest, make_app: MakeApp, sqlite: str) -> F
 
 def without_cookies(app: Flask) -> FlaskClient:
     return app.test_client(use_cookies=False)
+
+
+class NoSessions(SecureCookieSessionInterface):
+    """Opens no session at all, as an API without cookies may."""
+
+    def open_session(self, app: Flask, request: Request) -> None:
+        return None
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_program_verifies_where_the_app_has_no_sessions(
+    make_app: MakeApp, sqlite: str, seconds: int
+) -> None:
+    app = make_app(sqlite, WTF_CSRF_ENABLED=True, SMSVERIFY_RECHECK_SECONDS=seconds)
+    app.login_manager.request_loader(_load)  # type: ignore[attr-defined]  # Flask-Login's
+    app.session_interface = NoSessions()
+    client = without_cookies(app)
+    status = client.get(STATUS, headers=BEARER).json
+    assert (status["state"], status["csrf_token"]) == ("unverified", "")
+    sent = client.post(MOBILE, json={"mobile": OTHER, "send": True}, headers=BEARER)
+    assert sent.json["state"] == "pending"
+    proved = client.post(CHECK, json={"code": last_code(app)}, headers=BEARER)
+    assert proved.json["state"] == "verified"
+    assert client.get("/guarded", headers=BEARER).text == "guarded"
+    assert mobile_in_host(app) == OTHER
 
 
 def is_refused(answer: TestResponse) -> bool:
