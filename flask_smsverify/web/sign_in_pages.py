@@ -32,7 +32,7 @@ from ..errors import (
 from ..login_gate import log_in
 from ..settings import Settings
 from ..state import get_state
-from ..users import current_user, is_logged_in, without_proxy
+from ..users import current_user, is_logged_in
 from ..verification.check import Proof
 from ..verification.proof_of_work import BITS, PUZZLES
 from ..verification.sign_in import SIGN_IN
@@ -366,8 +366,11 @@ def _state_of(challenge: Challenge) -> str:
 
 def _leave_other_account(user: Any) -> None:
     """Empty a session in which another user is logged in: its values are that user's."""
-    present = current_user()
-    if is_logged_in(present) and without_proxy(present) != user:
+    users, present = get_state().users, current_user()
+    if not is_logged_in(present):
+        return
+    # Flask-Login's object may be another one for the same row.
+    if not users.stands_for_user(present) or users.id_of(present) != users.id_of(user):
         flask_login.logout_user()
         session.clear()
 

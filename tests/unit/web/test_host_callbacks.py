@@ -16,6 +16,7 @@ from flask_smsverify import SMSVerify
 from flask_smsverify.errors import ConfigurationError
 
 CARD = '{% from "smsverify/widgets.html" import status_card %}{{ status_card(user) }}'
+SIGN_IN = "/verify-mobile/sign-in"
 CALLBACKS = (
     "unverified_handler",
     "exempt_when",
@@ -140,6 +141,43 @@ def test_cards_are_shown_to_an_exempt_user_of_another_class(sqlite: str) -> None
         client.get("/login/admin")
         assert "<form" not in client.get("/card/admin").text
         assert 'action="/admin/smsverify/verifications/1/resend"' in client.get("/card/1").text
+
+
+class Plain:
+    """Wraps a user, and is equal to no other object."""
+
+    is_authenticated = is_active = True
+    is_anonymous = False
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+    def get_id(self) -> str:
+        return str(self.user.id)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_second_sign_in_keeps_the_session_of_the_same_user_only(sqlite: str, number: int) -> None:
+    def load_plain(db: Any, model: Any, key: str) -> Any:
+        return Plain(db.session.get(model, int(key)))
+
+    config = {"SMSVERIFY_SIGN_IN": True, "loader": load_plain, "prepare": prepare}
+    with host(sqlite, define, **config) as (app, db, model):
+        with app.app_context():
+            db.session.add_all([model(id=1, mobile=OWN), model(id=2, mobile=OTHER)])
+            db.session.commit()
+            for user in db.session.scalars(db.select(model)).all():
+                app.extensions["smsverify"].verifier.mark_verified(user, by="the tests")
+        client = app.test_client()
+        client.get("/login/1")
+        with client.session_transaction() as session:
+            session["cart"] = ["tea"]
+        client.post(SIGN_IN, data={"mobile": {1: OWN, 2: OTHER}[number]})
+        app.extensions["smsverify"].workers.wait()
+        client.post(f"{SIGN_IN}/check", data={"code": last_code(app)})
+        with client.session_transaction() as session:
+            assert session["_user_id"] == str(number)
+            assert ("cart" in session) is (number == 1)
 
 
 @pytest.mark.parametrize("gate", [False, True])
