@@ -1,39 +1,28 @@
-"""The OpenAPI document: it is valid, it is complete, and the app does what it says."""
+"""The OpenAPI document: it is valid and it is complete."""
 
 from __future__ import annotations
 
 import ast
-import itertools
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import MakeApp
-from examples import examples
-from flask import Flask, Request
+from flask import Flask
 from flask.testing import FlaskClient
 from flask_wtf import CSRFProtect
-from hostapp import User, db
 from openapi_watch import EVERYTHING, Answer, Described, everything, watch, whole_document
-from visiting import CHECK, MOBILE, OTHER, SEND, STATUS, api, browser, last_code
+from visiting import CHECK, MOBILE, SEND, STATUS, api, browser
+from web.openapi_app import JSON, OPENAPI, SIGN_IN, operations_of, whole_app, whole_operations
 
 import flask_smsverify.web
-from flask_smsverify import SMSVerify
 from flask_smsverify.errors import PROBLEMS
-from flask_smsverify.settings import DEFAULT_LIMITS
 from flask_smsverify.web.operations import CODE, NEXT, OPERATIONS, Fields, Operation
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-OPENAPI = "/verify-mobile/openapi.json"
-SIGN_IN = "/verify-mobile/sign-in"
 #: Problems of the staff pages, which are no part of the document.
 OF_STAFF = {"invalid_template", "invalid_values", "not_found", "read_only", "staff_required"}
-JSON = {"Accept": "application/json"}
 
 
 def document_of(app: Flask) -> dict[str, Any]:
@@ -41,36 +30,6 @@ def document_of(app: Flask) -> dict[str, Any]:
     assert answer.status_code == 200
     body: dict[str, Any] = answer.json
     return body
-
-
-def operations_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return operationId → operation."""
-    return {
-        described["operationId"]: described
-        for path in document["paths"].values()
-        for described in path.values()
-        if isinstance(described, dict)
-    }
-
-
-def whole_app(make_app: MakeApp, url: str, **config: Any) -> Flask:
-    """Return an app that offers every operation, and a program's token for each user."""
-    smsverify = SMSVerify()
-    smsverify.email_sender(lambda user, link: None)
-    settings = EVERYTHING | {"SMSVERIFY_OPENAPI": True} | config
-    app = make_app(url, users=6, smsverify=smsverify, **settings)
-
-    def load(request: Request) -> Any:
-        kind, _, key = request.headers.get("Authorization", "").partition(" ")
-        return db.session.get(User, int(key)) if kind == "Token" else None
-
-    app.login_manager.request_loader(load)  # type: ignore[attr-defined]  # Flask-Login sets it
-
-    @app.route("/enter/<int:key>")
-    def enter(key: int) -> Any:
-        return smsverify.login_user(db.session.get(User, key)) or "refused"
-
-    return app
 
 
 # --- what is served -----------------------------------------------------------------------------
@@ -134,10 +93,6 @@ def test_operations_that_the_settings_do_not_offer_are_left_out(
 
 
 # --- it is complete -----------------------------------------------------------------------------
-
-
-def whole_operations() -> dict[str, dict[str, Any]]:
-    return operations_of(whole_document())
 
 
 def test_every_endpoint_and_method_of_the_pages_is_in_the_document(app: Flask) -> None:
@@ -336,121 +291,3 @@ def test_a_limit_is_described_with_its_header() -> None:
     assert limits["headers"]["Retry-After"]["required"] is True
     limits = whole_operations()["post_send"]["responses"]["429"]
     assert limits["headers"]["Retry-After"]["required"] is False, "a lock has no end"
-
-
-# --- the app does what the document says ----------------------------------------------------------
-
-
-class Visitors:
-    """The app, called by the next of several visitors at each request.
-
-    Each has a session in another state, and a CSRF token that is sent where a request has any.
-    """
-
-    def __init__(self, app: Flask) -> None:
-        self._app = app
-        sessions = [self._session_of(*one) for one in self._prepared()]
-        program = {"HTTP_AUTHORIZATION": "Token 6"}
-        self._visitors = itertools.cycle([*sessions, program])
-
-    def _prepared(self) -> list[tuple[FlaskClient, str]]:
-        app = self._app
-        verified, changing, waiting = browser(app, 2), browser(app, 3), browser(app, None)
-        clients = [browser(app, None), browser(app, 1), verified, changing, waiting]
-        clients.append(browser(app, None))
-        tokens = [client.get(SIGN_IN, headers=JSON).json["csrf_token"] for client in clients]
-        posts = dict(zip(clients, map(self._poster, clients, tokens), strict=True))
-        posts[clients[1]](SEND)
-        for client in (verified, changing):
-            posts[client](SEND)
-            posts[client](CHECK, code=last_code(app))
-        posts[changing](MOBILE, mobile=OTHER, send=True)
-        assert posts[changing](CHECK, code=last_code(app))["change"]["state"] == "confirming"
-        posts[clients[-1]](SIGN_IN, mobile="0935 111 2244")
-        waiting.get("/enter/5", headers=JSON)
-        return [
-            (client, client.get(SIGN_IN, headers=JSON).json["csrf_token"]) for client in clients
-        ]
-
-    def _poster(self, client: FlaskClient, token: str) -> Callable[..., Any]:
-        def post(path: str, **body: Any) -> Any:
-            answer = client.post(path, json=body, headers={"X-CSRFToken": token})
-            assert answer.status_code == 200, answer.text
-            return answer.json
-
-        return post
-
-    def _session_of(self, client: FlaskClient, token: str) -> dict[str, str]:
-        cookie = client.get_cookie("session")
-        assert cookie is not None
-        return {"HTTP_COOKIE": f"session={cookie.value}", "HTTP_X_CSRFTOKEN": token}
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        visitor = next(self._visitors)
-        for name in ("HTTP_COOKIE", "HTTP_AUTHORIZATION"):
-            environ.pop(name, None)
-        has_token = environ.pop("HTTP_X_CSRFTOKEN", None) is not None
-        environ.update(visitor if has_token else {**visitor, "HTTP_X_CSRFTOKEN": ""})
-        return self._app.wsgi_app(environ, start_response)
-
-
-REQUESTS: dict[str, Any] = {
-    "headers": JSON,
-    "workers": 1,
-    "continue-on-failure": True,
-    "generation": {"max-examples": examples(4), "deterministic": True, "database": "none"},
-    "phases": {
-        "coverage": {"unexpected-methods": ["put"]},  # Flask answers them all alike
-        "examples": {"enabled": False},
-        "stateful": {"enabled": False},
-    },
-    "checks": {
-        # Fields of a wrong type and of no meaning are treated as missing, as in forms.
-        "negative_data_rejection": {"enabled": False},
-        # A code or a number of the declared type may still be a wrong one.
-        "positive_data_acceptance": {"enabled": False},
-        # `Visitors` chooses the session.
-        "ignored_auth": {"enabled": False},
-    },
-}
-
-
-#: What the generated requests must have reached at least once.
-STATUSES = {"200", "400", "401", "403", "404", "405", "422"}
-
-
-def test_schemathesis_finds_no_deviation_from_the_document(make_app: MakeApp, sqlite: str) -> None:
-    # Imported here, because the import takes every process of a run a second.
-    import schemathesis
-    from schemathesis.engine import events, from_schema
-
-    app = whole_app(
-        make_app,
-        sqlite,
-        SMSVERIFY_LIMITS=dict.fromkeys(DEFAULT_LIMITS),
-        SMSVERIFY_RESEND_DELAYS=[0],
-        SMSVERIFY_MAX_ATTEMPTS=100,
-    )
-    config = schemathesis.Config.from_dict(REQUESTS)
-    schema = schemathesis.openapi.from_wsgi(OPENAPI, Visitors(app), config=config)
-    failures, seen = [], Counter[str]()
-    for happened in from_schema(schema).execute():
-        assert not isinstance(happened, events.NonFatalError | events.FatalError), happened
-        if not isinstance(happened, events.ScenarioFinished):
-            continue
-        recorder = happened.recorder
-        failures += [
-            f"{recorder.label}: {check.name}: {check.failure_info}"
-            for checks in recorder.checks.values()
-            for check in checks
-            if check.failure_info is not None
-        ]
-        seen += Counter(
-            f"{recorder.label} {interaction.response.status_code}"
-            for interaction in recorder.interactions.values()
-            if interaction.response is not None
-        )
-    assert failures == []
-    called = {label.rpartition(" ")[0] for label in seen}
-    assert len(called) == len(whole_operations())
-    assert {label.rpartition(" ")[2] for label in seen} >= STATUSES

@@ -27,42 +27,41 @@ def is_problem(answer: TestResponse, code: str = "verification_required") -> boo
     return True
 
 
-@pytest.mark.parametrize(
-    ("headers", "is_program"),
-    [
-        ({}, False),
-        ({"Accept": ""}, False),
-        ({"Accept": BROWSER}, False),
-        ({"Accept": BROWSER, "Sec-Fetch-Dest": "document"}, False),
-        ({"Accept": BROWSER, "Sec-Fetch-Dest": "iframe"}, False),
-        ({"Accept": "*/*"}, False),
-        ({"Accept": "text/*"}, False),
-        ({"Accept": "application/xhtml+xml"}, False),
-        ({"Accept": "text/html, application/json;q=0.9"}, False),
-        ({"Accept": "application/json"}, True),
-        ({"Accept": "application/problem+json"}, True),
-        ({"Accept": "application/json, text/plain, */*"}, True),
-        ({"Accept": "application/xml"}, True),
-        ({"Accept": "text/plain"}, True),
-        ({"Accept": "image/png"}, True),
-        ({"Accept": "text/event-stream"}, True),
-        ({"Accept": "application/vnd.api+json"}, True),
-        ({"Accept": "text/html;q=0, */*"}, True),
-        ({"Accept": "*/*", **FETCH}, True),
-        ({"Accept": "*/*", "X-Requested-With": "XMLHttpRequest"}, True),
-        ({"Content-Type": "application/json"}, True),
-        ({"Content-Type": "application/vnd.api+json"}, True),
-    ],
-)
-def test_a_program_gets_json_and_a_browser_a_redirect(
-    app: Flask, headers: dict[str, str], is_program: bool
-) -> None:
+#: Headers, and whether they are a program's.
+CLIENTS: list[tuple[dict[str, str], bool]] = [
+    ({}, False),
+    ({"Accept": ""}, False),
+    ({"Accept": BROWSER}, False),
+    ({"Accept": BROWSER, "Sec-Fetch-Dest": "document"}, False),
+    ({"Accept": BROWSER, "Sec-Fetch-Dest": "iframe"}, False),
+    ({"Accept": "*/*"}, False),
+    ({"Accept": "text/*"}, False),
+    ({"Accept": "application/xhtml+xml"}, False),
+    ({"Accept": "text/html, application/json;q=0.9"}, False),
+    ({"Accept": "application/json"}, True),
+    ({"Accept": "application/problem+json"}, True),
+    ({"Accept": "application/json, text/plain, */*"}, True),
+    ({"Accept": "application/xml"}, True),
+    ({"Accept": "text/plain"}, True),
+    ({"Accept": "image/png"}, True),
+    ({"Accept": "text/event-stream"}, True),
+    ({"Accept": "application/vnd.api+json"}, True),
+    ({"Accept": "text/html;q=0, */*"}, True),
+    ({"Accept": "*/*", **FETCH}, True),
+    ({"Accept": "*/*", "X-Requested-With": "XMLHttpRequest"}, True),
+    ({"Content-Type": "application/json"}, True),
+    ({"Content-Type": "application/vnd.api+json"}, True),
+]
+
+
+def test_a_program_gets_json_and_a_browser_a_redirect(app: Flask) -> None:
     app.login_manager.login_view = "open_view"  # type: ignore[attr-defined]  # Flask-Login's
-    assert is_problem(browser(app).get("/guarded", headers=headers)) is is_program
-    anonymous = browser(app, None).get("/guarded", headers=headers)
-    assert is_problem(anonymous, "login_required") is is_program
-    if not is_program:
-        assert anonymous.location.startswith("/open?next=")
+    for headers, is_program in CLIENTS:
+        assert is_problem(browser(app).get("/guarded", headers=headers)) is is_program, headers
+        anonymous = browser(app, None).get("/guarded", headers=headers)
+        assert is_problem(anonymous, "login_required") is is_program, headers
+        if not is_program:
+            assert anonymous.location.startswith("/open?next="), headers
 
 
 def test_a_fetch_returns_to_the_page_that_it_runs_on(app: Flask) -> None:
