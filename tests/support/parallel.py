@@ -135,7 +135,9 @@ class Processes:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    context = multiprocessing.get_context("spawn")
+    # A server that has imported the package forks them; spawned, each would import it anew.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flask_smsverify", "flask_sqlalchemy", "flask_login"])
     barrier = context.Barrier(PROCESSES)
     pool = context.Pool(PROCESSES, initializer=_join, initargs=(barrier,))
     try:
