@@ -87,6 +87,8 @@ def check_mobile_attribute(
     label = f"{mapper.class_.__name__}.{name}"
     column = column_of(mapper, name)
     if column is not None:
+        if column.computed is not None:
+            raise ConfigurationError(f"{label} is computed by the database. {_REMEDY}")
         _check_type(label, ColumnValues(column.type, dialect), example, parse_mobile)
         return
     if name in mapper.attrs:

@@ -34,7 +34,7 @@ from .column_values import ColumnValues
 from .db.autocommit import commits_each_statement, require_transaction
 from .db.commit_hooks import after_commit
 from .db.engine import is_in_memory, refuse_blocking_reader
-from .db.errors import Refusal, is_refusal, read_refusal
+from .db.errors import Refusal, is_raised_by_trigger, is_refusal, read_refusal
 from .db.models import Verification
 from .errors import (
     CodeExpired,
@@ -432,6 +432,8 @@ class HostUsers:
             return StoreUnavailable("the host's database did not take the mobile")
         if isinstance(error, InvalidRequestError) and not is_written:
             return CodeExpired("the user's row no longer exists")
+        if isinstance(error, DBAPIError):
+            error.hide_parameters = True  # the host logs it, and they hold the mobile
         if is_written and not isinstance(error, DBAPIError):
             log.error(
                 "%s was not set: %s", name, locate(error), extra=log_event("mobile_not_set")
@@ -447,7 +449,7 @@ class HostUsers:
         column = column_of(self._mapper, self._settings.mobile_field)
         if self._callbacks.mobile_setter is not None or column is None:
             return refusal.is_unique or isinstance(error, DataError)  # the setter wrote little else
-        if isinstance(error, DataError) and not refusal.names:
+        if not refusal.names and (isinstance(error, DataError) or is_raised_by_trigger(error)):
             return True
         names = {column.name, f"{column.table}.{column.name}"} | constraint_names(column)
         if refusal.constraint is not None and not refusal.columns:
@@ -561,7 +563,11 @@ class HostUsers:
 
     def flush(self) -> None:
         """Flush the host's session."""
-        self._db.session.flush()
+        try:
+            self._db.session.flush()
+        except DBAPIError as error:
+            error.hide_parameters = True  # the host logs it, and they may hold a mobile
+            raise
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back when the host's outermost transaction has committed; never after a rollback."""

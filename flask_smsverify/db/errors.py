@@ -32,6 +32,11 @@ _POSTGRESQL_UNIQUE = "23505"
 _MARIADB_DUPLICATE = 1062
 # ER_CONSTRAINT_FAILED; MySQL: ER_CHECK_CONSTRAINT_VIOLATED. For SQLAlchemy, OperationalErrors.
 _MARIADB_REFUSALS = {4025, 3819}
+# PostgreSQL: raise_exception, and check_violation, which a trigger may raise as well. MariaDB:
+# ER_SIGNAL_EXCEPTION.
+_POSTGRESQL_RAISED = {"P0001", "23514"}
+_MARIADB_SIGNAL = 1644
+_SQLITE_RAISED = "SQLITE_CONSTRAINT_TRIGGER"
 # PostgreSQL: lock_not_available. MariaDB: ER_LOCK_WAIT_TIMEOUT.
 _POSTGRESQL_LOCKED = "55P03"
 _MARIADB_LOCKED = 1205
@@ -110,13 +115,24 @@ class Refusal:
 
     def __str__(self) -> str:
         named = ", ".join(sorted(self.names))
-        return named or "a constraint without a name"
+        return named or "a constraint or trigger without a name"
 
 
 def is_refusal(error: BaseException) -> bool:
     """Return whether a database refused the values of a row."""
     return (
-        isinstance(error, IntegrityError | DataError) or _error_number(error) in _MARIADB_REFUSALS
+        isinstance(error, IntegrityError | DataError)
+        or _error_number(error) in _MARIADB_REFUSALS
+        or is_raised_by_trigger(error)
+    )
+
+
+def is_raised_by_trigger(error: BaseException) -> bool:
+    """Return whether a trigger refused a row. The error then names no column."""
+    return (
+        _sqlstate(error) in _POSTGRESQL_RAISED
+        or _error_number(error) == _MARIADB_SIGNAL
+        or getattr(getattr(error, "orig", None), "sqlite_errorname", None) == _SQLITE_RAISED
     )
 
 

@@ -252,6 +252,10 @@ BAD_COLUMNS = {
     "property": (_property, "read-only"),
     "hybrid": (_hybrid, "read-only"),
     "expression": (_expression, "no plain column"),
+    "computed": (
+        lambda db: model_of(db, mobile=db.Column(db.String(16), sa.Computed("'+98'"))),
+        "computed by the database",
+    ),
     "unmapped": (lambda db: model_of(db, mobile=None), "no column"),
 }
 
@@ -355,6 +359,71 @@ def test_a_column_that_is_shorter_in_the_database_is_found_before_a_code_is_sent
         client.get("/login/1")
         with pytest.raises(ConfigurationError, match=r"User\.mobile"):
             client.post(MOBILE, data={"mobile": OTHER_NATIONAL, "send": "1"})
+
+
+TRIGGERS = {
+    "sqlite": (
+        "CREATE TRIGGER national BEFORE UPDATE ON users WHEN NEW.mobile LIKE '+%' "
+        "BEGIN SELECT RAISE(ABORT, 'national only'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger AS $$ BEGIN "
+        "IF NEW.mobile LIKE '+%' THEN RAISE EXCEPTION 'national only'; END IF; "
+        "RETURN NEW; END $$ LANGUAGE plpgsql",
+        "CREATE TRIGGER national BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ),
+    "mysql": (
+        "CREATE TRIGGER national BEFORE UPDATE ON users FOR EACH ROW BEGIN "
+        "IF NEW.mobile LIKE '+%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'national only'; "
+        "END IF; END",
+    ),
+}
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_trigger_that_refuses_the_mobile_is_found_before_a_code_is_sent(database: str) -> None:
+    def define(db: Any) -> Any:
+        return model_of(db, mobile=db.Column(db.String(16)))
+
+    with host(database, define) as (app, db, model):
+        with app.app_context():
+            for statement in TRIGGERS[db.engine.dialect.name]:
+                db.session.connection().execute(sa.text(statement))
+            db.session.add(model(id=1))
+            db.session.commit()
+        client = app.test_client()
+        client.get("/login/1")
+        with pytest.raises(ConfigurationError, match=r"number in E\.164 in User\.mobile") as caught:
+            client.post(MOBILE, data={"mobile": OTHER_NATIONAL, "send": "1"})
+        assert OTHER not in str(caught.value)
+        assert not app.extensions["smsverify"].delivery.routes.senders["memory"].messages
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+def test_another_error_of_the_database_does_not_show_the_mobile(database: str) -> None:
+    def define(db: Any) -> Any:
+        return model_of(db, mobile=db.Column(db.String(16)))
+
+    with host(database, define) as (app, db, model):
+        users = app.extensions["smsverify"].users
+        with app.app_context():
+            for change in (
+                "DROP COLUMN mobile",
+                "ADD COLUMN mobile VARCHAR(16) GENERATED ALWAYS AS ('') STORED",
+            ):
+                db.session.execute(sa.text(f"ALTER TABLE users {change}"))
+            db.session.execute(sa.text("INSERT INTO users (id) VALUES (1)"))
+            db.session.commit()
+        client = app.test_client()
+        client.get("/login/1")
+        with pytest.raises(sa.exc.ProgrammingError, match="generated column") as caught:
+            client.post(MOBILE, data={"mobile": OTHER_NATIONAL, "send": "1"})
+        assert OTHER not in str(caught.value)
+        with app.app_context():
+            users.write_mobile(db.session.get(model, 1), OTHER)
+            with pytest.raises(sa.exc.ProgrammingError, match="generated column") as caught:
+                users.flush()  # as a claim does
+        assert OTHER not in str(caught.value)
 
 
 def test_a_model_that_refuses_the_mobile_is_found_before_a_code_is_sent(sqlite: str) -> None:
