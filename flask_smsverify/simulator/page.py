@@ -38,15 +38,23 @@ def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> 
     @page.get("/")
     def phone() -> ResponseReturnValue:
         language = _language()
+        everything = state.phones.messages(state.clock())
+        shown_phone = request.args.get("to")
         return render_template(
             "simulator/phone.html",
             texts=PAGE_TEXTS[language],
             language=language,
             other_language="en" if language == "fa" else "fa",
+            shown_phone=shown_phone,
+            phones={
+                to: _recipient(to, language)
+                for to in dict.fromkeys(message.to for message in everything)
+            },
             messages=[
                 _message_item(message, state, language)
-                for message in state.phones.messages(state.clock(), limit=MAX_SHOWN_MESSAGES)
-            ],
+                for message in everything
+                if shown_phone in (None, message.to)
+            ][:MAX_SHOWN_MESSAGES],
             gateways=[
                 _gateway_item(name, gateway, state, language) for name, gateway in gateways.items()
             ],
@@ -55,6 +63,9 @@ def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> 
     @page.post("/faults")
     def switch_fault() -> ResponseReturnValue:
         fields = form_fields(request)
+        fault, _, value = fields.text("fault").partition(" ")
+        if value:  # an error code or a state of the menu
+            fields = fields.replaced("fault", fault).replaced(fault, value)
         if fields.text("on") == "1":
             enable_fault(state, gateways, fields)
         else:
@@ -113,15 +124,18 @@ def _gateway_item(
                 "description": descriptions[fault],
                 "is_on": fault in active,
                 "times": _localized(active[fault].times or "", language) if fault in active else "",
-                "value": _fault_value(active.get(fault)),
+                "value": _shown_value(_fault_value(active.get(fault)), language),
             }
             for fault in FAULTS
             if fault != "refuse_links" or name in LINK_GATEWAYS
         ],
-        "codes": gateway.codes,
-        "states": [*FORCED_STATES, *gateway.raw_states],
+        "is_idle": not requests and not active,
+        "codes": {code: _localized(code, language) for code in gateway.codes},
+        "states": {
+            state: _shown_value(state, language) for state in [*FORCED_STATES, *gateway.raw_states]
+        },
         "requests": [
-            {"request": each, "time": _local_time_of_day(each.at)}
+            {"request": each, "time": _localized(_local_time_of_day(each.at), language)}
             for each in requests[:MAX_SHOWN_REQUESTS]
         ],
         "request_count": _localized(len(requests), language),
@@ -135,13 +149,24 @@ def _fault_value(fault: Fault | None) -> str:
     return fault.state or ("" if fault.code is None else str(fault.code))
 
 
+def _shown_value(value: str, language: str) -> str:
+    """Return a state by its name in the language, and a code in its digits."""
+    return PAGE_TEXTS[language].get(value) or _localized(value, language)
+
+
 def _language() -> str:
-    return "fa" if request.values.get("lang") == "fa" else "en"
+    """Return the chosen language, otherwise the browser's."""
+    chosen = request.values.get("lang")
+    if chosen in PAGE_TEXTS:
+        return str(chosen)
+    # In the browser's order. `best_match` would prefer an exact `fa` to a better liked `en-GB`.
+    tags = (tag.partition("-")[0].lower() for tag in request.accept_languages.values())
+    return next((tag for tag in tags if tag in PAGE_TEXTS), "en")
 
 
 def _redirect_to_page() -> ResponseReturnValue:
-    language = _language()
-    return redirect(url_for("page.phone", lang=language if language == "fa" else None), 303)
+    to = request.form.get("phone") or None
+    return redirect(url_for("page.phone", lang=request.values.get("lang"), to=to), 303)
 
 
 def _local_time_of_day(moment: datetime) -> str:

@@ -290,13 +290,14 @@ class Phone:
         return "".join(str(SPOKEN.index(word)) for word in said[1].split("، "))
 
     def switch(self, gateway: str, fault: str) -> None:
-        """Presses a gateway's switch for a fault."""
-        switch = self.page.locator(f".gateway.{gateway}").get_by_role(
-            "button", name=fault, exact=True
-        )
-        expect(switch).to_have_attribute("aria-pressed", "false")
-        switch.click()
-        expect(switch).to_have_attribute("aria-pressed", "true")
+        """Switches a fault of a gateway on."""
+        shown = self.page.locator(f".gateway.{gateway}")
+        menu = shown.get_by_role("combobox")
+        if not menu.is_visible():
+            shown.locator("> summary").click()
+        menu.select_option(label=fault)
+        shown.get_by_role("button", name="روشن کردن").click()
+        expect(shown.locator(".faults").get_by_role("button", name=fault)).to_be_visible()
 
 
 Visit = Callable[..., Visitor]

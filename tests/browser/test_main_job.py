@@ -97,6 +97,22 @@ def test_both_codes_work_after_a_lost_answer(visitor, shop, gateway):
     expect(visitor.page).to_have_url(f"{shop.url}/orders")
 
 
+def test_a_gateway_opens_with_its_first_request_and_stays_as_it_is_left(visitor):
+    visitor.log_in("sara", "/orders")
+    phone = visitor.look_at_phone()
+    gateway = phone.page.locator(".gateway.raygan")
+    expect(gateway).not_to_have_attribute("open", "")
+    visitor.page.bring_to_front()
+    visitor.send()
+    phone.page.bring_to_front()
+    expect(gateway).to_have_attribute("open", "")
+    gateway.locator("> summary").click()
+    for _ in range(2):  # after the second answer, the first has been shown
+        with phone.page.expect_response(re.compile("/$|lang=")):
+            pass
+    expect(gateway).not_to_have_attribute("open", "")
+
+
 def test_an_exempt_customer_is_not_asked_for_a_code(visitor, shop):
     visitor.log_in("reza", "/orders")
     expect(visitor.page).to_have_url(f"{shop.url}/orders")

@@ -35,6 +35,12 @@ async function refresh() {
     const newElement = newPage.getElementById(list.id);
     if (newElement) updateList(list, newElement);
   }
+  // An idle gateway is folded. It opens with its first request or fault, and stays as it is left.
+  for (const gateway of document.querySelectorAll("[data-fold]")) {
+    const isActive = newPage.getElementById(gateway.id)?.open ?? false;
+    if (isActive && gateway.dataset.fold !== "active") gateway.open = true;
+    gateway.dataset.fold = isActive ? "active" : "idle";
+  }
   for (const text of document.querySelectorAll("[data-text]")) {
     const newElement = newPage.getElementById(text.id);
     if (newElement && newElement.textContent !== text.textContent) {
@@ -80,4 +86,5 @@ document.addEventListener("toggle", (event) => {
   speechSynthesis.speak(voice);
 }, true);
 
+for (const gateway of document.querySelectorAll("[data-fold][open]")) gateway.dataset.fold = "active";
 setTimeout(refreshRepeatedly, INTERVAL);

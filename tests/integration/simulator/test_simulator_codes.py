@@ -244,8 +244,8 @@ def test_asanak_takes_landlines_and_refuses_other_sources(http, simulator):
 
 def test_the_page_offers_codes_and_states(http, simulator):
     page = http.get("/").text
-    assert '<option value="filtered">Filtered</option>' in page
-    assert "<option>1010</option>" in page
+    assert '<option value="state filtered">Filtered</option>' in page
+    assert '<option value="code 1010">Error code 1010</option>' in page
     assert page.count("Links refused") == 1
     fields = {"gateway": "asanak", "fault": "code", "code": "1010", "on": "1"}
     assert http.post("/faults", data=fields).status_code == 303

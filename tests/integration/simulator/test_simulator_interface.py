@@ -3,6 +3,7 @@
 import ast
 import base64
 import html
+import re
 import socket
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from flask_smsverify.simulator import FAULTS, Simulator, create_simulator, runni
 from flask_smsverify.simulator.page_texts import FAULT_DESCRIPTIONS_FA, PAGE_TEXTS
 
 BEARER = {"Authorization": "Bearer hush"}
+PERSIAN_DIGITS = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 
 
 def send(http: httpx.Client, text: str = "کد تأیید شما: 123456", to: str = "09123456789") -> None:
@@ -269,9 +271,65 @@ def test_a_plain_form_switches_a_fault(http):
     assert http.get("/_api/faults").json() == [
         {"gateway": "raygan", "fault": "refuse", "times": None}
     ]
-    assert 'aria-pressed="true"' in http.get("/").text
+    assert "Number refused: Switch off" in http.get("/").text
     http.post("/faults", data=values | {"on": "0"})
     assert http.get("/_api/faults").json() == []
+
+
+def test_the_menu_of_faults_sets_error_codes_and_states(http):
+    page = html.unescape(http.get("/?lang=fa").text)
+    raygan = page[page.index('id="gateway-raygan"') : page.index('id="gateway-wikipayam"')]
+    [code, *_] = re.findall('<option value="code (-?[0-9]+)">', raygan)
+    for choice in (f"code {code}", "state undelivered"):
+        assert f'<option value="{choice}">' in raygan
+        values = {"gateway": "raygan", "fault": choice, "on": "1"}
+        assert http.post("/faults", data=values).status_code == 303
+    on = {one["fault"]: one for one in http.get("/_api/faults").json()}
+    assert (str(on["code"]["code"]), on["state"]["state"]) == (code, "undelivered")
+    shown = http.get("/?lang=fa").text
+    assert f"کد خطا <bdi>{code.translate(PERSIAN_DIGITS)}</bdi>: خاموش کردن" in shown
+    assert "وضعیت پیام <bdi>تحویل نشد</bdi>: خاموش کردن" in shown
+
+
+def test_an_idle_gateway_is_folded(http):
+    def opened() -> list[str]:
+        return re.findall('id="gateway-([a-z]+)" open', http.get("/").text)
+
+    assert opened() == []
+    send(http)
+    assert len(opened()) == 1
+    http.post("/faults", data={"gateway": "smsir", "fault": "slow", "on": "1"})
+    assert len(opened()) == 2
+    assert "smsir" in opened()
+
+
+def test_the_page_shows_one_of_several_phones(http):
+    send(http)
+    assert "All phones" not in http.get("/").text
+    send(http, to="09351112233")
+    page = http.get("/").text
+    assert "All phones" in page
+    assert page.count('class="bubble"') == 2
+    one = http.get("/", params={"to": "+989351112233"}).text
+    assert one.count('class="bubble"') == 1
+    assert 'dir="ltr" aria-current="true">+989351112233</a>' in one
+    values = {"gateway": "raygan", "fault": "slow", "on": "1", "phone": "+989351112233"}
+    assert http.post("/faults", data=values).headers["location"] == "/?to=%2B989351112233"
+
+
+@pytest.mark.parametrize(
+    ("header", "path", "language"),
+    [
+        ("fa-IR,fa;q=0.9,en;q=0.8", "/", "fa"),
+        ("en-GB,fa;q=0.5", "/", "en"),
+        ("de", "/", "en"),
+        ("fa-IR", "/?lang=en", "en"),
+        ("en", "/?lang=fa", "fa"),
+    ],
+)
+def test_the_page_is_in_the_chosen_language_or_the_browsers(http, header, path, language):
+    page = http.get(path, headers={"Accept-Language": header}).text
+    assert f'<html lang="{language}"' in page
 
 
 def test_the_page_has_all_texts_in_both_languages():
