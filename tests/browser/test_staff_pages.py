@@ -53,7 +53,7 @@ SIZES = {"phone": {"width": 360, "height": 780}, "desk": {"width": 1280, "height
 WIDTHS = (600, 800, 1030, 1100)
 #: The pairs of controls, numbers and names that cover one another.
 OVERLAPPING = """() => {
-  const shown = ".sv-staff :is(a, button, summary, select, input, bdi)";
+  const shown = ".sv-staff :is(a, button, summary, select, input, bdi, legend)";
   const all = [...document.querySelectorAll(shown)]
     .filter(one => one.checkVisibility()).map(one => [one, one.getBoundingClientRect()]);
   return all.flatMap(([one, a], at) => all.slice(at + 1)
