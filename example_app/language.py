@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
-from flask import Flask, has_request_context, session
+from flask import Flask, has_request_context, request, session
 
 try:
     from persiantools.jdatetime import JalaliDate
@@ -22,10 +22,12 @@ _PERSIAN_DIGITS = str.maketrans("0123456789,", "۰۱۲۳۴۵۶۷۸۹٬")
 
 
 def current_language() -> Language:
-    """Return the visitor's language. Persian is the default."""
-    if has_request_context() and session.get("language") == "en":
-        return "en"
-    return "fa"
+    """Return the visitor's choice, otherwise the browser's language, otherwise Persian."""
+    if not has_request_context():
+        return "fa"
+    tags = [session.get("language", ""), *request.accept_languages.values()]
+    languages = [tag.partition("-")[0].lower() for tag in tags]
+    return "en" if next((one for one in languages if one in ("fa", "en")), "fa") == "en" else "fa"
 
 
 def choose_language(language: str | None) -> None:

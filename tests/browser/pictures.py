@@ -124,6 +124,7 @@ class Camera:
 
     def __init__(self, browser: Browser, url: str, language: str, **options: Any) -> None:
         self._url = url
+        options["locale"] = "fa-IR"
         self.page = browser.new_context(device_scale_factor=1.5, **options).new_page()
         self.go("/login")
         if language == "en":

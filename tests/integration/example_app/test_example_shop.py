@@ -80,6 +80,21 @@ def test_every_public_page_exists_in_both_languages(visitor):
         assert ENGLISH in visitor.get(path).text, path
 
 
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [("fa-IR,en;q=0.5", PERSIAN), ("en-GB,fa;q=0.5", ENGLISH), ("de", PERSIAN)],
+)
+def test_the_shop_greets_in_the_browsers_language_until_another_is_chosen(
+    visitor, header, language
+):
+    headers = {"Accept-Language": header}
+    assert language in visitor.get("/", headers=headers).text
+    visitor.post("/language", data={"language": "en"}, headers=headers)
+    assert ENGLISH in visitor.get("/", headers=headers).text
+    visitor.post("/language", data={"language": "fa"}, headers=headers)
+    assert PERSIAN in visitor.get("/", headers=headers).text
+
+
 def test_persian_is_the_default_language(visitor):
     assert PERSIAN in visitor.get("/").text
 
