@@ -188,13 +188,13 @@ def build_state(
     locks = Locks(ledger)
     keys = UsageKeys(keyring)
     counters = Counters(ledger, locks, keyring)
-    send_log = SendLog(
+    send_log = SendLog.shared(
         settings.limits,
         delays=settings.resend_delays,
         reserved=settings.site_reserved,
         network_share=settings.network_share,
     )
-    guess_log = GuessLog(settings.limits)
+    guess_log = GuessLog.shared(settings.limits)
     report = LimitReport(ledger, locks, settings.limits, keys=keys, counters=counters)
     event_texts = EventTexts(
         events,

@@ -73,6 +73,30 @@ def is_in_memory(engine: Engine) -> bool:
     return not database or ":memory:" in database or engine.url.query.get("mode") == "memory"
 
 
+class LedgerSession(Session):
+    """A session in a transaction that has begun on a connection, and that somebody else ends.
+
+    It does nothing until objects are read or added by it: statements on `connection()` cost no more
+    than they do without a session. Where a host listens to the event `after_begin` of all sessions,
+    to set a role or a search path, the listeners are called before the first statement.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(
+            connection,
+            expire_on_commit=False,
+            autoflush=False,
+            join_transaction_mode="rollback_only",
+        )
+        self._connection = connection
+        if self.dispatch.after_begin:
+            super().connection()
+
+    def connection(self, *args: Any, **options: Any) -> Connection:
+        """Return the connection of the transaction."""
+        return super().connection(*args, **options) if args or options else self._connection
+
+
 @dataclass(frozen=True, slots=True)
 class _Derived:
     """An engine and what it was derived from.
@@ -150,14 +174,13 @@ class LedgerDatabase:
                 yield session
             return
         derived = self._derive()
-        with (
-            Session(derived.engine, expire_on_commit=False, autoflush=False) as session,
-            session.begin(),
-        ):
-            opened = session.connection(execution_options={READ_ONLY: read_only})
-            if derived.shared is not None:
-                derived.shared.check(opened)
-            yield session
+        with derived.engine.connect() as connection:
+            if read_only:
+                connection.execution_options(**{READ_ONLY: True})
+            with connection.begin(), LedgerSession(connection) as session:
+                if derived.shared is not None:
+                    derived.shared.check(connection)
+                yield session
 
     @contextlib.contextmanager
     def _join(self, connection: Connection) -> Iterator[Session]:

@@ -26,7 +26,7 @@ from ..clock import Clock
 from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
 from .app_identity import AppIdentity, new_identity, read_identity
-from .engine import HostDatabase, LedgerDatabase, translated
+from .engine import HostDatabase, LedgerDatabase, LedgerSession, translated
 from .errors import explain_missing_tables, is_disconnect, is_retryable, is_unavailable
 from .models import App
 
@@ -192,12 +192,7 @@ class Ledger:
         self.find_identity()
         with (
             translated(connection, self.schema_map),
-            Session(
-                connection,
-                expire_on_commit=False,
-                autoflush=False,
-                join_transaction_mode="rollback_only",
-            ) as session,
+            LedgerSession(connection) as session,
         ):
             result = work(session)
             session.flush()

@@ -36,6 +36,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import StoreUnavailable
 from ..forks import after_fork
+from .driver import execute
 from .errors import is_lock_not_available
 from .ledger import LOCK_SECONDS, Ledger
 from .models import Lock
@@ -193,10 +194,11 @@ class Locks:
             return
         numbers = ",".join(map(str, ids))
         table = self._table_name(session)
-        found = session.connection().exec_driver_sql(
-            f"SELECT id FROM {table} WHERE id IN ({numbers}) ORDER BY id FOR UPDATE"  # noqa: S608 -- numbers of this module
+        found = execute(
+            session.connection(),
+            f"SELECT id FROM {table} WHERE id IN ({numbers}) ORDER BY id FOR UPDATE",  # noqa: S608 -- numbers of this module
         )
-        if len(found.all()) != len(ids):
+        if len(found.rows) != len(ids):
             raise _RowsMissing
 
     def _table_name(self, session: Session) -> str:

@@ -6,77 +6,154 @@ SELECT of sixty columns that takes longer than the database does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Select
+from sqlalchemy import Connection, Insert, Select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.expression import ClauseElement
+
+from .driver import Executed, execute
 
 #: The columns of a row by their labels.
 RowValues = Mapping[str, Any]
 _Processor = Callable[[Any], Any]
 
 
-class PreparedSelect:
-    """A SELECT that returns one row.
+class _Prepared:
+    """A statement that is compiled once for each kind of dialect and schema.
 
-    :param statement: its columns have labels that differ, and its parameters are named.
+    :param statement: its parameters are named.
     """
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._compiled: dict[tuple[Dialect, str | None], _Compiled] = {}
+        self._of_dialect: WeakKeyDictionary[Dialect, dict[str | None, _Compiled]] = (
+            WeakKeyDictionary()
+        )
+        self._of_kind: dict[object, _Compiled] = {}
+
+    def compiled_for(self, connection: Connection) -> _Compiled:
+        """Return the compiled statement for the dialect and schema of a connection."""
+        dialect = connection.dialect
+        schemas = connection.get_execution_options().get("schema_translate_map")
+        schema = schemas.get(None) if schemas else None
+        of_schema = self._of_dialect.setdefault(dialect, {})
+        if schema not in of_schema:
+            # Each engine has a dialect of its own, and apps of one process often have equal ones.
+            kind = (_kind_of(dialect), schema)
+            if kind not in self._of_kind:
+                self._of_kind[kind] = _Compiled(self._statement, dialect, schema)
+            of_schema[schema] = self._of_kind[kind]
+        return of_schema[schema]
+
+    def execute(self, connection: Connection, parameters: Mapping[str, object]) -> Executed:
+        """Execute the statement."""
+        compiled = self.compiled_for(connection)
+        return execute(connection, compiled.text, compiled.parameters(parameters))
+
+
+class PreparedSelect(_Prepared):
+    """A SELECT whose columns have labels that differ."""
+
+    def __init__(self, statement: Select[Any]) -> None:
+        super().__init__(statement)
 
     def one(self, session: Session, parameters: Mapping[str, object]) -> RowValues:
-        """Execute the statement and return its row."""
+        """Execute the statement and return its one row."""
         connection = session.connection()
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        key = (connection.dialect, schemas.get(None))
-        compiled = self._compiled.get(key)
-        if compiled is None:
-            compiled = self._compiled[key] = _Compiled(self._statement, *key)
-        sent = compiled.parameters(parameters)
-        return compiled.row(connection.exec_driver_sql(compiled.text, sent).one())
+        (row,) = self.execute(connection, parameters).rows
+        return self.compiled_for(connection).row(row)
+
+    def all(self, session: Session, parameters: Mapping[str, object]) -> list[RowValues]:
+        """Execute the statement and return its rows."""
+        connection = session.connection()
+        rows = self.execute(connection, parameters).rows
+        return [self.compiled_for(connection).row(row) for row in rows]
+
+
+class PreparedWrite(_Prepared):
+    """An UPDATE, DELETE or INSERT."""
+
+    def run(self, session: Session, parameters: Mapping[str, object]) -> int:
+        """Execute the statement and return how many rows it found."""
+        connection = session.connection()
+        return self.execute(connection, parameters).rowcount
+
+
+class PreparedNumberedInsert:
+    """An INSERT of a row whose key the database numbers.
+
+    :param statement: of all columns but the key.
+    """
+
+    def __init__(self, statement: Insert) -> None:
+        (key,) = statement.table.primary_key
+        self._plain = _Prepared(statement)
+        self._returning = _Prepared(statement.returning(key))
+
+    def run(self, session: Session, parameters: Mapping[str, object]) -> int:
+        """Insert a row and return its number."""
+        connection, row_id = session.connection(), None
+        if connection.dialect.insert_returning:
+            ((row_id,),) = self._returning.execute(connection, parameters).rows
+        else:
+            row_id = self._plain.execute(connection, parameters).row_id
+        assert row_id is not None  # noqa: S101 -- for the type checker; a number was given
+        return row_id
+
+
+def _kind_of(dialect: Dialect) -> object:
+    """Return a value that is equal for dialects that compile statements alike."""
+    options = ((name, value) for name, value in vars(dialect).items() if _is_plain(value))
+    return type(dialect), frozenset(options)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 class _Compiled:
     """The text of a statement for one dialect and schema, and how its values are converted."""
 
-    def __init__(self, statement: Select[Any], dialect: Dialect, schema: str | None) -> None:
+    def __init__(self, statement: ClauseElement, dialect: Dialect, schema: str | None) -> None:
         options: dict[str, Any] = {}
         if schema is not None:
             options = {"schema_translate_map": {None: schema}, "render_schema_translate": True}
         compiled: Any = statement.compile(dialect=dialect, **options)
         self.text: str = compiled.string
-        self._names: list[str] = (
-            list(compiled.positiontup) if compiled.positional else list(compiled.binds)
-        )
-        self._is_positional: bool = compiled.positional
         self._constants = {
             name: bind.value for name, bind in compiled.binds.items() if not bind.required
         }
-        self._bind: dict[str, _Processor | None] = {
+        processors = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)
             for name, bind in compiled.binds.items()
         }
-        columns = statement.selected_columns
-        self._labels = list(columns.keys())
-        self._result: list[_Processor | None] = [
-            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
+        names = compiled.positiontup if compiled.positional else compiled.binds
+        self._parameters = [(name, processors[name]) for name in names]
+        self._is_positional: bool = compiled.positional
+        columns: Any = statement.selected_columns if isinstance(statement, Select) else ()
+        self._result: list[tuple[str, _Processor | None]] = [
+            (column.key, column.type.dialect_impl(dialect).result_processor(dialect, None))
+            for column in columns
         ]
 
     def parameters(self, given: Mapping[str, object]) -> Any:
         """Return the parameters as the driver takes them."""
-        values = {}
-        for name, process in self._bind.items():
-            value = self._constants[name] if name in self._constants else given[name]
-            values[name] = process(value) if process is not None else value
-        return tuple(values[name] for name in self._names) if self._is_positional else values
+        values = {**self._constants, **given} if self._constants else given
+        processed = [
+            (name, values[name] if process is None else process(values[name]))
+            for name, process in self._parameters
+        ]
+        return tuple(value for _, value in processed) if self._is_positional else dict(processed)
 
-    def row(self, row: Any) -> RowValues:
+    def row(self, row: Sequence[Any]) -> RowValues:
         """Return the columns of a row by their labels."""
         return {
             label: value if process is None or value is None else process(value)
-            for label, process, value in zip(self._labels, self._result, row, strict=True)
+            for (label, process), value in zip(self._result, row, strict=True)
         }

@@ -9,13 +9,15 @@ from datetime import datetime
 from decimal import Context, Decimal
 
 from blinker import NamedSignal
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import ATTEMPTS, MESSAGES, Attempt, Message
+from ..db.prepared import PreparedSelect
+from ..db.rows import update_row
 from ..errors import ConfigurationError, SenderError, StoreUnavailable, Unknown
 from ..log_events import log_event
 from ..phone import mask
@@ -33,10 +35,12 @@ _MAX_COST, _COST_DECIMALS = Decimal(10) ** 15, Decimal("1e-6")
 #: The precision of a host's own context may be too low.
 _COST_CONTEXT = Context(prec=28)
 
-_LOCK = select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
-_SET_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key"))
-_SET_MESSAGE = update(MESSAGES).where(MESSAGES.c.id == bindparam("key"))
-_STATES = select(ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
+_LOCK = PreparedSelect(
+    select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
+)
+_STATES = PreparedSelect(
+    select(ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
+)
 
 
 class Attempts:
@@ -130,16 +134,16 @@ class Attempts:
         now = self._ledger.clock()
 
         def work(session: Session) -> None:
-            connection = session.connection()
+            message = {"message": attempt.message_id}
             # The lock orders this after a delivery report that is being recorded.
-            if connection.scalar(_LOCK, {"message": attempt.message_id}) is None:
+            if not _LOCK.all(session, message):
                 return  # erased meanwhile
-            connection.execute(_SET_ATTEMPT, {**values, "updated_at": now, "key": attempt.id})
-            states = connection.scalars(_STATES, {"message": attempt.message_id})
-            becomes = {"key": attempt.message_id, "state": best(states), "updated_at": now}
+            update_row(session, Attempt, attempt.id, **values, updated_at=now)
+            states = [row["state"] for row in _STATES.all(session, message)]
+            becomes: dict[str, object] = {"state": best(states), "updated_at": now}
             if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
                 becomes |= {"next_try_at": None, "claim": None, "cause": None}
-            connection.execute(_SET_MESSAGE, becomes)
+            update_row(session, Message, attempt.message_id, **becomes)
 
         try:
             self._ledger.run(work)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from ..db.ledger import Ledger
 from ..db.locks import Locks
 from ..db.models import UsageEvent
-from ..db.rows import insert_into, insert_numbered
+from ..db.rows import numbered_insert
 from ..db.types import to_ms
 from ..errors import RateLimited
 from ..keyring import Keyring
@@ -96,7 +96,7 @@ class Counters:
         ids = []
         for charge in charges:
             values = {"at": to_ms(now), "subject": self._key(charge)}
-            ids.append(insert_numbered(session, _INSERT, values))
+            ids.append(_INSERT.run(session, values))
         return Reservation(tuple(ids), tuple(reached))
 
     def keys_of(self, charges: Iterable[Charge]) -> list[int]:
@@ -164,7 +164,7 @@ class Counters:
         return self._keyring.key("event", charge.scope, charge.key)
 
 
-_INSERT = insert_into(UsageEvent)
+_INSERT = numbered_insert(UsageEvent)
 
 
 def _part_reached(used: int, limit: Limit) -> str | None:

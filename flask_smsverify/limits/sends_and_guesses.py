@@ -19,9 +19,9 @@ Everything here runs in a transaction of the caller that holds the locks of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -35,6 +35,7 @@ from sqlalchemy import (
     distinct,
     func,
     literal,
+    null,
     select,
     true,
     update,
@@ -42,12 +43,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..db.models import UsageGuess, UsageSend
-from ..db.prepared import PreparedSelect, RowValues
-from ..db.rows import insert_into, insert_numbered
+from ..db.prepared import PreparedSelect, PreparedWrite, RowValues
+from ..db.rows import numbered_insert
 from ..settings import Limit
 from .windows import cooldown_left, seconds_left, share_of
 
 Limits = Mapping[str, tuple[Limit, ...]]
+LimitItems = tuple[tuple[str, tuple[Limit, ...]], ...]
 Column = InstrumentedAttribute[Any]
 
 #: A proved send, and one with evidence, count as this part of a unit against its address.
@@ -57,6 +59,9 @@ COOLDOWN_MEMORY = 3600
 #: Seconds by which the clocks of two processes may differ. A send dated further ahead was written
 #: by a wrong clock and starts no cooldown. The limits still count it.
 CLOCK_SKEW = 60
+
+#: How many logs with different limits a process shares among apps.
+_MAX_SHARED = 64
 
 _NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
 
@@ -155,8 +160,24 @@ class Recorded(NamedTuple):
     reached: tuple[Reached, ...]
 
 
-class SendLog:
-    """The log of sends.
+class _Log:
+    """A log and the statements with its counts, which are built once."""
+
+    def __init__(self) -> None:
+        self._statements: dict[Hashable, PreparedSelect] = {}
+
+    def statement(self, kind: Hashable, build: Callable[[], PreparedSelect]) -> PreparedSelect:
+        """Return the statement of one kind.
+
+        :param build: makes it at the first use.
+        """
+        if kind not in self._statements:
+            self._statements[kind] = build()
+        return self._statements[kind]
+
+
+class SendLog(_Log):
+    """The log of sends. Apps with the same limits share one, by `shared`.
 
     :param limits: scope → limits; empty for a scope without a limit.
     :param delays: seconds of cooldown before the second, third … send.
@@ -167,10 +188,19 @@ class SendLog:
     def __init__(
         self, limits: Limits, *, delays: tuple[int, ...], reserved: float, network_share: float
     ) -> None:
+        super().__init__()
         self._limits = tightest(limits)
         self._delays = delays
         self._reserved = reserved
         self._network_share = network_share
+        self.windows = lru_cache(self._windows)
+
+    @staticmethod
+    def shared(
+        limits: Limits, *, delays: tuple[int, ...], reserved: float, network_share: float
+    ) -> SendLog:
+        """Return the log for these limits, with the statements that were compiled for it."""
+        return _shared_send_log(tuple(limits.items()), delays, reserved, network_share)
 
     # --- read -------------------------------------------------------------------------------------
 
@@ -178,7 +208,7 @@ class SendLog:
         """Return every count that a decision on a send needs."""
         return _join(list(self._tables(has_account=has_account, has_address=has_address)))
 
-    def windows(self, *, has_account: bool, has_address: bool) -> list[Window]:
+    def _windows(self, *, has_account: bool, has_address: bool) -> list[Window]:
         """Return every limit that refuses a send, except those of the whole site."""
         scopes: list[tuple[str, Column, str]] = [("mobile", UsageSend.mobile, "mobile")]
         if has_account:
@@ -390,7 +420,7 @@ class SendLog:
             values["pace"] = keys.pace
             if not has_evidence or site_count % WEIGHT == 0:
                 values |= {"ip": keys.ip, "network": keys.network, "wide": keys.wide}
-        send_id = insert_numbered(session, _INSERT_SEND, values)
+        send_id = _INSERT_SEND.run(session, values)
         reached = self._reached(site, row, keys, is_owner=is_owner, has_evidence=has_evidence)
         return Recorded(send_id, not has_evidence, tuple(reached))
 
@@ -485,18 +515,22 @@ class SendLog:
 
     def weigh_proved(self, session: Session, challenge_id: str, pace: int) -> None:
         """Count the sends of a proved challenge as a tenth, and end the subject's cooldown."""
-        session.connection().execute(
-            _WEIGH_PROVED, {"proved_challenge": challenge_id, "proved_pace": pace}
-        )
+        _WEIGH_PROVED.run(session, {"proved_challenge": challenge_id, "proved_pace": pace})
 
 
-class GuessLog:
-    """The log of guesses."""
+class GuessLog(_Log):
+    """The log of guesses. Apps with the same limits share one, by `shared`."""
 
     def __init__(self, limits: Limits) -> None:
+        super().__init__()
         self._limits = tightest(limits)
 
-    @property
+    @staticmethod
+    def shared(limits: Limits) -> GuessLog:
+        """Return the log for these limits, with the statements that were compiled for it."""
+        return _shared_guess_log(tuple(limits.items()))
+
+    @cached_property
     def windows(self) -> list[Window]:
         """The limits that refuse a guess, except those of the whole site."""
         return [
@@ -595,7 +629,7 @@ class GuessLog:
             "ip": ip,
             "network": network,
         }
-        guess_id = insert_numbered(session, _INSERT_GUESS, values)
+        guess_id = _INSERT_GUESS.run(session, values)
         reached = []
         for limit in self._limits["site_failures"]:
             used = site[f"site_failures_{limit.seconds}"] + 1
@@ -607,7 +641,19 @@ class GuessLog:
 
     def refund(self, session: Session, recorded: Recorded) -> None:
         """Remove a guess from the log: it was right, or it revealed nothing."""
-        session.connection().execute(_DELETE_GUESS, {"guess_id": recorded.id})
+        _DELETE_GUESS.run(session, {"guess_id": recorded.id})
+
+
+@lru_cache(maxsize=_MAX_SHARED)
+def _shared_send_log(
+    limits: LimitItems, delays: tuple[int, ...], reserved: float, network_share: float
+) -> SendLog:
+    return SendLog(dict(limits), delays=delays, reserved=reserved, network_share=network_share)
+
+
+@lru_cache(maxsize=_MAX_SHARED)
+def _shared_guess_log(limits: LimitItems) -> GuessLog:
+    return GuessLog(dict(limits))
 
 
 def reset_site(session: Session, site_at: Column, limits: Sequence[Limit], now_ms: int) -> None:
@@ -641,24 +687,26 @@ def tightest(limits: Limits) -> Limits:
 
 # --- statements ---------------------------------------------------------------------------------
 
-_INSERT_SEND = insert_into(UsageSend)
-_INSERT_GUESS = insert_into(UsageGuess)
-_DELETE_GUESS = delete(UsageGuess).where(UsageGuess.id == bindparam("guess_id", type_=BigInteger))
+_INSERT_SEND = numbered_insert(UsageSend)
+_INSERT_GUESS = numbered_insert(UsageGuess)
+_DELETE_GUESS = PreparedWrite(
+    delete(UsageGuess).where(UsageGuess.id == bindparam("guess_id", type_=BigInteger))
+)
 
 
-def _weigh_proved() -> Any:
+def _weigh_proved() -> PreparedWrite:
     proved = and_(
         UsageSend.challenge_id == bindparam("proved_challenge"),
         UsageSend.site_count % WEIGHT != 0,
     )
     weighed = {
-        column.key: case((proved, None), else_=column)
+        column.key: case((proved, null()), else_=column)
         for column in (UsageSend.ip, UsageSend.network, UsageSend.wide)
     }
-    return (
+    return PreparedWrite(
         update(UsageSend)
         .where(UsageSend.pace == bindparam("proved_pace", type_=BigInteger))
-        .values(pace=None, **weighed)
+        .values(pace=null(), **weighed)
     )
 
 

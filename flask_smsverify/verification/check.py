@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import TypeVar
 
 from sqlalchemy import bindparam, false, func, select, true
@@ -23,7 +22,7 @@ from ..db.ledger import Ledger
 from ..db.locks import SITE_GUESSES, Held, Locks, claim_id, claimed
 from ..db.models import Challenge, Streak, Verification
 from ..db.prepared import PreparedSelect, RowValues
-from ..db.rows import from_row, labelled
+from ..db.rows import from_row, labelled, write
 from ..db.types import to_ms
 from ..delivery.failover import Delivery
 from ..errors import (
@@ -38,7 +37,7 @@ from ..errors import (
 )
 from ..limits.addresses import parse_address
 from ..limits.keys import UsageKeys
-from ..limits.sends_and_guesses import GuessLog, Overrun, Recorded, SendLog
+from ..limits.sends_and_guesses import Counts, GuessLog, Overrun, Recorded, SendLog
 from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts
@@ -113,6 +112,11 @@ class Guess:
     def counted(self) -> Verification | Streak | None:
         """The row that counts the failures in a row; None if there is none yet."""
         return self.verification if self.challenge.user_id is not None else self.streak
+
+    def write(self) -> None:
+        """Write what has changed in the rows of this guess."""
+        rows = (self.challenge, self.verification, self.streak)
+        write(self.session, *(row for row in rows if row is not None))
 
     def uncount_failure(self) -> None:
         """Take this guess out of the failures in a row, unless a proof has ended them meanwhile."""
@@ -194,8 +198,6 @@ class CodeChecker:
         self._users = users
         self._delivery = delivery
         self._announcer = announcer
-        # Large statements, which are built once for each kind of guess.
-        self._statement = lru_cache(self._build_statement)
 
     def check(
         self,
@@ -267,7 +269,9 @@ class CodeChecker:
             guess = self._read(session, held, subject, code, mobile_key, guesses_key)
             if not is_counted:
                 self._refuse_closed(guess)
-            return work(guess)
+            outcome = work(guess)
+            guess.write()
+            return outcome
 
         return self._locks.run([mobile_key, guesses_key], locked)
 
@@ -282,8 +286,10 @@ class CodeChecker:
     ) -> Guess:
         """Read everything that the guess depends on."""
         now = self._ledger.clock()
-        statement = self._statement(
-            has_account=subject.user_id is not None, by_id=subject.challenge_id is not None
+        has_account, by_id = subject.user_id is not None, subject.challenge_id is not None
+        statement = self._guesses.statement(
+            ("guess", has_account, by_id),
+            lambda: _build_statement(self._guesses.counts, has_account=has_account, by_id=by_id),
         )
         parameters = {
             "now": to_ms(now),
@@ -298,7 +304,7 @@ class CodeChecker:
         }
         row = statement.one(session, parameters)
         held.require(row["mobile_claim"], row["account_claim"])
-        challenge = from_row(session, Challenge, row, "challenge_")
+        challenge = from_row(Challenge, row, "challenge_")
         if challenge is None:
             raise NoChallenge("no code was sent")
         if challenge.mobile != subject.mobile:
@@ -311,50 +317,10 @@ class CodeChecker:
             typed,
             now,
             guesses_key,
-            from_row(session, Verification, row, "verification_"),
-            from_row(session, Streak, row, "streak_"),
+            from_row(Verification, row, "verification_"),
+            from_row(Streak, row, "streak_"),
             row,
         )
-
-    def _build_statement(self, *, has_account: bool, by_id: bool) -> PreparedSelect:
-        counts = self._guesses.counts
-        if by_id:
-            is_challenge = Challenge.id == bindparam("challenge_id")
-        else:
-            latest = (
-                select(Challenge.id)
-                .where(Challenge.user_id == bindparam("user_id"))
-                .where(Challenge.purpose == bindparam("purpose"))
-                .where(Challenge.created_at <= bindparam("created_before"))
-                .order_by(Challenge.created_at.desc())
-                .limit(1)
-                .scalar_subquery()
-            )
-            is_challenge = Challenge.id == latest
-        other = aliased(Verification)
-        others = (
-            select(func.count())
-            .where(other.mobile == bindparam("holder_mobile"))
-            .where(other.verified_at.is_not(None), other.revoked_at.is_(None))
-            .where(func.coalesce(other.user_id != bindparam("user_id"), true()))
-            .scalar_subquery()
-        )
-        is_account = Verification.user_id == bindparam("user_id") if has_account else false()
-        statement = select(
-            *counts.columns,
-            others.label("others"),
-            last_carrier().label("carrier"),
-            claimed("mobile_claim").label("mobile_claim"),
-            claimed("account_claim").label("account_claim"),
-            *labelled(Challenge, "challenge_"),
-            *labelled(Verification, "verification_"),
-            *labelled(Streak, "streak_"),
-        ).select_from(
-            counts.source.outerjoin(Challenge, is_challenge)
-            .outerjoin(Verification, is_account)
-            .outerjoin(Streak, Streak.subject == bindparam("guesses"))
-        )
-        return PreparedSelect(statement)
 
     def _lengths(self, challenge: Challenge) -> range:
         if challenge.native_sender is not None:
@@ -421,7 +387,7 @@ class CodeChecker:
         is_first = challenge.attempts == 0
         challenge.attempts += 1
         self._counted(guess).failures += 1
-        session.flush()  # the rows of this user, before the row that all guesses share
+        guess.write()  # the rows of this user, before the row that all guesses share
         self._locks.lock_site(session, SITE_GUESSES)
         site = self._guesses.read_site(session, now_ms)
         if not is_first and site is not None:
@@ -443,11 +409,9 @@ class CodeChecker:
         if user_id is not None:
             if guess.verification is None:
                 guess.verification = new_verification(user_id, guess.streak, guess.now)
-                guess.session.add(guess.verification)
             return guess.verification
         if guess.streak is None:
             guess.streak = Streak(subject=guess.key, failures=0)
-            guess.session.add(guess.streak)
         guess.streak.updated_at = guess.now
         return guess.streak
 
@@ -488,7 +452,6 @@ class CodeChecker:
             return Proved(challenge, Proof(challenge.mobile, challenge.purpose, challenge.id, now))
         if guess.verification is None and challenge.user_id is not None:
             guess.verification = new_verification(challenge.user_id, None, now)
-            session.add(guess.verification)
         sender = challenge.native_sender if is_native else guess.row["carrier"]
         granted = self._ownership.prove(
             session,
@@ -496,6 +459,7 @@ class CodeChecker:
             others,
             now,
             Origin(challenge.channel, sender),
+            row=guess.verification,
         )
         return Proved(challenge, granted)
 
@@ -595,3 +559,44 @@ class CodeChecker:
         except BaseException:
             self._ownership.undo(granted)
             raise
+
+
+def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> PreparedSelect:
+    """Return the SELECT of everything that a guess depends on."""
+    if by_id:
+        is_challenge = Challenge.id == bindparam("challenge_id")
+    else:
+        latest = (
+            select(Challenge.id)
+            .where(Challenge.user_id == bindparam("user_id"))
+            .where(Challenge.purpose == bindparam("purpose"))
+            .where(Challenge.created_at <= bindparam("created_before"))
+            .order_by(Challenge.created_at.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        is_challenge = Challenge.id == latest
+    other = aliased(Verification)
+    others = (
+        select(func.count())
+        .where(other.mobile == bindparam("holder_mobile"))
+        .where(other.verified_at.is_not(None), other.revoked_at.is_(None))
+        .where(func.coalesce(other.user_id != bindparam("user_id"), true()))
+        .scalar_subquery()
+    )
+    is_account = Verification.user_id == bindparam("user_id") if has_account else false()
+    statement = select(
+        *counts.columns,
+        others.label("others"),
+        last_carrier().label("carrier"),
+        claimed("mobile_claim").label("mobile_claim"),
+        claimed("account_claim").label("account_claim"),
+        *labelled(Challenge, "challenge_"),
+        *labelled(Verification, "verification_"),
+        *labelled(Streak, "streak_"),
+    ).select_from(
+        counts.source.outerjoin(Challenge, is_challenge)
+        .outerjoin(Verification, is_account)
+        .outerjoin(Streak, Streak.subject == bindparam("guesses"))
+    )
+    return PreparedSelect(statement)

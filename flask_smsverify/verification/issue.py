@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import bindparam, false, select
@@ -24,7 +23,7 @@ from ..db.ledger import Ledger
 from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
 from ..db.prepared import PreparedSelect, RowValues
-from ..db.rows import from_row, insert_rows, labelled
+from ..db.rows import from_row, labelled, write
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import (
@@ -36,6 +35,7 @@ from ..errors import (
 )
 from ..limits.addresses import Address, parse_address
 from ..limits.keys import UsageKeys
+from ..limits.sends_and_guesses import Counts
 from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel
@@ -116,8 +116,6 @@ class CodeIssuer:
         self._live = live
         self._locale = locale
         self._announcer = announcer
-        # Large statements, which are built once for each kind of send.
-        self._statement = lru_cache(self._build_statement)
 
     def issue(
         self,
@@ -181,11 +179,11 @@ class CodeIssuer:
         def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
             row = self._read(session, subject, send, resend_of, now)
-            verification = from_row(session, Verification, row, "verification_")
-            streak = from_row(session, Streak, row, "streak_")
+            verification = from_row(Verification, row, "verification_")
+            streak = from_row(Streak, row, "streak_")
             decided = self._with_evidence(send, subject, row, verification, device)
             self._refuse_locked(verification, streak)
-            current = from_row(session, Challenge, row, "challenge_")
+            current = from_row(Challenge, row, "challenge_")
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
             # A code is not sent if no guess is left for it, so the limit of guesses refuses it too.
@@ -198,8 +196,7 @@ class CodeIssuer:
             challenge.sends += 1
             challenge.resend_at = self._limits.resend_at(row, now)
             message = _new_message(challenge, now)
-            if challenge is not current:
-                written.append(challenge)
+            written.append(challenge)
             job, attempt = None, None
             if self._challenges.is_test_number(subject.mobile):
                 challenge.own_sent = True
@@ -209,8 +206,9 @@ class CodeIssuer:
                 )
                 attempt = job.carry(session, challenge, message, sender) if sender else None
                 written += [message, attempt] if attempt else [message]
-            insert_rows(session, written)
-            session.flush()  # the rows of this user, before the row that all sends share
+            # The rows of this user, before the row that all sends share.
+            write(session, *written)
+            session.flush()
             counted = self._limits.record(session, row, decided, now, challenge.id)
             return Opened(challenge, counted, job, attempt)
 
@@ -235,35 +233,14 @@ class CodeIssuer:
             "claim_id": claim_id(keys.guesses),
             "challenge": resend_of if by == "id" else by and self._challenges.open_key(subject),
         }
-        statement = self._statement(has_account=has_account, has_address=has_address, by=by)
+        log = self._limits.log
+        statement = log.statement(
+            ("send", has_account, has_address, by),
+            lambda: _build_statement(
+                log.counts(has_account=has_account, has_address=has_address), by
+            ),
+        )
         return statement.one(session, parameters)
-
-    def _build_statement(
-        self, *, has_account: bool, has_address: bool, by: str | None
-    ) -> PreparedSelect:
-        counts = self._limits.counts(has_account=has_account, has_address=has_address)
-        holder = (
-            select(Verification.user_id)
-            .where(Verification.mobile == bindparam("holder_mobile"))
-            .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
-            .order_by(Verification.verified_at.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        is_challenge = false() if by is None else getattr(Challenge, by) == bindparam("challenge")
-        statement = select(
-            *counts.columns,
-            holder.label("holder"),
-            claimed("claim_id").label("claim"),
-            *labelled(Verification, "verification_"),
-            *labelled(Streak, "streak_"),
-            *labelled(Challenge, "challenge_"),
-        ).select_from(
-            counts.source.outerjoin(Verification, Verification.user_id == bindparam("user_id"))
-            .outerjoin(Streak, Streak.subject == bindparam("guesses"))
-            .outerjoin(Challenge, is_challenge)
-        )
-        return PreparedSelect(statement)
 
     def _with_evidence(
         self,
@@ -310,7 +287,7 @@ class CodeIssuer:
             return current
         if current is not None:
             current.close(Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED)
-            session.flush()  # frees the unique key before the new challenge takes it
+            write(session, current)  # frees the unique key before the new challenge takes it
         return self._challenges.new(subject, channel, now)
 
     def _is_usable(self, challenge: Challenge, subject: Subject, now: datetime) -> bool:
@@ -413,3 +390,32 @@ def _new_message(challenge: Challenge, now: datetime) -> Message:
         created_at=now,
         updated_at=now,
     )
+
+
+def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
+    """Return the SELECT of everything that the decision on a send needs.
+
+    :param by: the column of the challenge that is given; None where there is none to send again.
+    """
+    holder = (
+        select(Verification.user_id)
+        .where(Verification.mobile == bindparam("holder_mobile"))
+        .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
+        .order_by(Verification.verified_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    is_challenge = false() if by is None else getattr(Challenge, by) == bindparam("challenge")
+    statement = select(
+        *counts.columns,
+        holder.label("holder"),
+        claimed("claim_id").label("claim"),
+        *labelled(Verification, "verification_"),
+        *labelled(Streak, "streak_"),
+        *labelled(Challenge, "challenge_"),
+    ).select_from(
+        counts.source.outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+        .outerjoin(Streak, Streak.subject == bindparam("guesses"))
+        .outerjoin(Challenge, is_challenge)
+    )
+    return PreparedSelect(statement)

@@ -216,13 +216,16 @@ class Ownership:
         others: Sequence[Verification],
         now: datetime,
         origin: Origin,
+        *,
+        row: Verification | None = None,
     ) -> Granted | None:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
         :param others: what `other_proofs` returned.
+        :param row: the claimant's, if the caller has read it, and writes it afterwards.
         """
         holders = self._revoke_stale(others, claimant.stale, now)
-        return self._grant(session, claimant, holders, now, origin)
+        return self._grant(session, claimant, holders, now, origin, row)
 
     def has_room_for(self, claimant: Claimant, others: Sequence[Verification]) -> bool:
         """Return whether `prove` would grant the claimant the verification.
@@ -315,6 +318,7 @@ class Ownership:
         holders: Sequence[Verification],
         now: datetime,
         origin: Origin,
+        row: Verification | None = None,
     ) -> Granted | None:
         assert claimant.user_id is not None  # noqa: S101 -- only accounts get a verification
         limit = self._rules.accounts_per_mobile
@@ -325,7 +329,7 @@ class Ownership:
             for earlier in holders[: len(holders) - limit + 1]:
                 earlier.revoked_at = now
                 revoked.append(earlier.user_id)
-        row = session.get(Verification, claimant.user_id)  # its account is locked
+        row = row or session.get(Verification, claimant.user_id)  # its account is locked
         if row is None:
             row = Verification(user_id=claimant.user_id, failures=0, created_at=now)
             session.add(row)

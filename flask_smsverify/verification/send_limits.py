@@ -20,7 +20,7 @@ from ..db.prepared import PreparedSelect, RowValues
 from ..db.types import to_ms
 from ..errors import RateLimited, StoreUnavailable, TooManyAttempts, TooSoon
 from ..limits.other_counts import Charge, Counters, Reservation
-from ..limits.sends_and_guesses import Counts, Overrun, Reached, Recorded, SendKeys, SendLog
+from ..limits.sends_and_guesses import Overrun, Reached, Recorded, SendKeys, SendLog
 from ..log_events import log_event
 from ..phone import region_of
 from .alerts import LimitAlerts
@@ -72,24 +72,18 @@ class SendLimits:
     ) -> None:
         self._ledger = ledger
         self._locks = locks
-        self._log = log
+        self.log = log
         self._counters = counters
         self._foreign = foreign
         self._default_region = default_region
         self._alerts = alerts
-        counts = log.counts(has_account=False, has_address=False)
-        self._copy_counts = PreparedSelect(select(*counts.columns).select_from(counts.source))
 
     def lock_keys(self, send: Send) -> list[int]:
         """Return the keys to lock before the decision."""
         return send.keys.locks + self._counters.keys_of(self._charges(send))
 
-    def counts(self, *, has_account: bool, has_address: bool) -> Counts:
-        """Return what a decision on a send counts, to be selected with columns of the caller."""
-        return self._log.counts(has_account=has_account, has_address=has_address)
-
     def parameters(self, keys: SendKeys, now: datetime) -> dict[str, Any]:
-        """Return the parameters of `counts`."""
+        """Return the parameters of the log's counts."""
         return {"now": to_ms(now), **asdict(keys)}
 
     def refuse(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
@@ -105,7 +99,7 @@ class SendLimits:
         if waits:
             raise TooManyAttempts(max(waits))
         _refuse_used_up(overruns)
-        if cooldown := self._log.cooldown(row, to_ms(now)):
+        if cooldown := self.log.cooldown(row, to_ms(now)):
             raise TooSoon(cooldown)
 
     def resend_at(self, row: RowValues, now: datetime) -> datetime:
@@ -113,7 +107,7 @@ class SendLimits:
 
         :param row: a row of `counts`.
         """
-        return now + timedelta(seconds=self._log.next_delay(row))
+        return now + timedelta(seconds=self.log.next_delay(row))
 
     def record(
         self, session: Session, row: RowValues | None, send: Send, now: datetime, challenge_id: str
@@ -125,7 +119,7 @@ class SendLimits:
         """
         foreign = self._counters.reserve_locked(session, self._charges(send), now)
         self._locks.lock_site(session, SITE_SENDS)
-        recorded = self._log.record(
+        recorded = self.log.record(
             session,
             row,
             send.keys,
@@ -143,7 +137,7 @@ class SendLimits:
         if send.recorded is not None:
             self._counters.refund(session, send.foreign)
             self._locks.lock_site(session, SITE_SENDS)
-            self._log.refund(session, send.recorded, send.keys, is_refused=is_refused)
+            self.log.refund(session, send.recorded, send.keys, is_refused=is_refused)
 
     def report(self, send: Send) -> None:
         """Report limits that a send has brought to their half or their end."""
@@ -163,7 +157,8 @@ class SendLimits:
 
         def work(session: Session, _held: Held) -> Send:
             now = self._ledger.clock()
-            row = self._copy_counts.one(session, self.parameters(keys, now))
+            statement = self.log.statement("second copy", lambda: _copy_counts(self.log))
+            row = statement.one(session, self.parameters(keys, now))
             _refuse_used_up(self._overruns(session, row, copy, now))
             return self.record(session, None, copy, now, "")
 
@@ -186,11 +181,16 @@ class SendLimits:
     def _overruns(
         self, session: Session, row: RowValues, send: Send, now: datetime
     ) -> list[Overrun]:
-        return self._log.overruns(session, row, send.keys, to_ms(now), is_owner=send.is_owner)
+        return self.log.overruns(session, row, send.keys, to_ms(now), is_owner=send.is_owner)
 
     def _charges(self, send: Send) -> list[Charge]:
         is_foreign = region_of(send.mobile) != self._default_region
         return [self._foreign] if is_foreign and self._foreign is not None else []
+
+
+def _copy_counts(log: SendLog) -> PreparedSelect:
+    counts = log.counts(has_account=False, has_address=False)
+    return PreparedSelect(select(*counts.columns).select_from(counts.source))
 
 
 def _refuse_used_up(overruns: Sequence[Overrun]) -> None:

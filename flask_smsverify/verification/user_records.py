@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 
 from sqlalchemy import ScalarSelect, bindparam, select
 from sqlalchemy.orm import Session, aliased
@@ -84,10 +83,7 @@ class UserRecords:
         self._keyring = keyring
         self._guesses = guesses
         self._users = users
-
-    @cached_property
-    def _statement(self) -> PreparedSelect:
-        return _build_statement(self._guesses)
+        self._statement = guesses.statement("user record", lambda: _build_statement(guesses))
 
     def read(self, user: object) -> UserRecord:
         """Return a user's record, in one transaction that only reads.
@@ -108,11 +104,11 @@ class UserRecords:
 
         def work(session: Session) -> UserRecord:
             row = self._statement.one(session, parameters)
-            latest = from_row(session, Challenge, row, "latest_")
+            latest = from_row(Challenge, row, "latest_")
             is_first = latest is None or latest.attempts == 0
             overruns = self._guesses.overruns(session, row, guesses, to_ms(now), is_first=is_first)
             wait = max((overrun.wait for overrun in overruns), default=0)
-            return self._record(session, row, latest, mobile, now, wait, is_exempt=is_exempt)
+            return self._record(row, latest, mobile, now, wait, is_exempt=is_exempt)
 
         return self._ledger.read(work)
 
@@ -153,7 +149,6 @@ class UserRecords:
 
     def _record(
         self,
-        session: Session,
         row: RowValues,
         latest: Challenge | None,
         mobile: str | None,
@@ -162,10 +157,10 @@ class UserRecords:
         *,
         is_exempt: bool,
     ) -> UserRecord:
-        verification = from_row(session, Verification, row, "verification_")
-        to_new = from_row(session, Challenge, row, "to_new_")
-        to_old = from_row(session, Challenge, row, "to_old_")
-        change = from_row(session, MobileChange, row, "change_")
+        verification = from_row(Verification, row, "verification_")
+        to_new = from_row(Challenge, row, "to_new_")
+        to_old = from_row(Challenge, row, "to_old_")
+        change = from_row(MobileChange, row, "change_")
         if change is not None and not is_valid(change, verification, mobile, now):
             change = None
         if change is None or (to_old is not None and to_old.created_at < change.proved_at):

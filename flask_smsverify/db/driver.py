@@ -1,0 +1,67 @@
+"""Statements given to the driver's cursor, where nothing observes them on their way.
+
+SQLAlchemy describes each result's columns and creates several objects for each statement. For the
+small statements of the ledger that takes longer than the database does. Listeners to a cursor's
+statements, such as those of tracing tools, still see them: then SQLAlchemy executes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import InvalidRequestError
+
+
+class Executed(NamedTuple):
+    """What a statement did.
+
+    :param rows: what it returned.
+    :param rowcount: how many rows it found or wrote. MySQL and MariaDB count only rows that
+        changed, unless the connection has the client flag FOUND_ROWS.
+    :param row_id: the number of an inserted row, where the driver reports it.
+    """
+
+    rows: Sequence[Any]
+    rowcount: int
+    row_id: int | None
+
+
+def execute(connection: Connection, statement: str, parameters: Any = ()) -> Executed:
+    """Execute a statement in the transaction of a connection.
+
+    :param statement: in the driver's parameter style.
+    :raises DBAPIError: as SQLAlchemy raises it.
+    :raises InvalidRequestError: the transaction has ended. The driver would commit the statement
+        alone, or lose it.
+    """
+    if not connection.in_transaction():
+        raise InvalidRequestError("the transaction of this connection has ended")
+    if _is_observed(connection):
+        result: Any = connection.exec_driver_sql(statement, parameters)
+        dialect: Any = connection.dialect
+        if result.returns_rows:
+            return Executed(result.all(), result.rowcount, None)
+        return Executed(
+            (), result.rowcount, result.lastrowid if dialect.postfetch_lastrowid else None
+        )
+    cursor = None
+    try:
+        cursor = connection.connection.cursor()
+        cursor.execute(statement, parameters)
+        rows = cursor.fetchall() if cursor.description is not None else ()
+        executed = Executed(rows, cursor.rowcount, getattr(cursor, "lastrowid", None))
+        cursor.close()
+    except BaseException as error:  # noqa: BLE001 -- SQLAlchemy's handler always raises
+        # It translates the error, and drops the connection if the server has closed it.
+        connection._handle_dbapi_exception(error, statement, parameters, cursor, None)
+    return executed
+
+
+def _is_observed(connection: Connection) -> bool:
+    events: Any = connection.dispatch
+    if events.before_cursor_execute or events.after_cursor_execute:
+        return True
+    of_dialect: Any = connection.dialect.dispatch
+    return bool(of_dialect.do_execute)
