@@ -97,8 +97,8 @@ log = logging.getLogger(__name__)
 #: More consecutive failures than NIST SP 800-63B-4, 3.2.2 allows log a warning at start.
 _MAX_FAILURES = 100
 _RECOMMENDED_CODE_LENGTH = 6
-#: Seconds by which a worker's claim outlasts the deadline of a route.
-_CLAIM_MARGIN = 45
+#: Seconds by which a worker's lease outlasts the deadline of a route.
+_LEASE_MARGIN = 45
 #: A staff page waits no longer for the credit of a sender.
 _HEALTH_SECONDS = 6.0
 
@@ -434,7 +434,7 @@ def _build_messages(
     def quiet_hours() -> QuietHours | None:
         return live.current.quiet_hours
 
-    outbox = Outbox(ledger, claim_seconds=settings.send_deadline + _CLAIM_MARGIN)
+    outbox = Outbox(ledger, lease_seconds=settings.send_deadline + _LEASE_MARGIN)
     event_dispatcher = EventDispatcher(
         outbox,
         delivery,

@@ -182,7 +182,7 @@ class Message(Base):
 
     Messages of the kinds `event` and `bulk` wait here until a worker sends them: the outbox. Such a
     row is due if `next_try_at` has come. A worker that takes it moves `next_try_at` to the end of
-    its claim, so the row is due again if the worker dies.
+    its lease, so the row is due again if the worker dies.
     """
 
     __tablename__ = "smsverify_message"
@@ -232,8 +232,8 @@ class Message(Base):
     tries: Mapped[int] = mapped_column(default=0)
     #: When an outbox row is due; None where nothing is to be done any more.
     next_try_at: Mapped[datetime | None]
-    #: The random token of the claim under which a worker holds the row.
-    claim: Mapped[str | None] = mapped_column(ascii_text(32))
+    #: The random token of the lease under which a worker holds the row.
+    lease: Mapped[str | None] = mapped_column(ascii_text(32))
     not_before: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     #: A digest that makes a second message with the same key impossible.
@@ -422,7 +422,7 @@ class UsageSend(Base):
         Index("ix_smsverify_usage_send_ip", "ip", "at"),
         Index("ix_smsverify_usage_send_network", "network", "at"),
         Index("ix_smsverify_usage_send_wide", "wide", "at"),
-        Index("ix_smsverify_usage_send_pace", "pace", "at"),
+        Index("ix_smsverify_usage_send_cooldown", "cooldown", "at"),
         Index("ix_smsverify_usage_send_site_at", "site_at", "id"),
         Index("ix_smsverify_usage_send_site_count", "site_count"),
         Index("ix_smsverify_usage_send_open_count", "open_count"),
@@ -449,7 +449,7 @@ class UsageSend(Base):
     network: Mapped[int | None] = mapped_column(BigInteger)
     wide: Mapped[int | None] = mapped_column(BigInteger)
     #: Whose cooldown it starts.
-    pace: Mapped[int | None] = mapped_column(BigInteger)
+    cooldown: Mapped[int | None] = mapped_column(BigInteger)
     challenge_id: Mapped[str | None] = mapped_column(ascii_text(32))
 
 

@@ -142,7 +142,7 @@ class Attempts:
             states = [row["state"] for row in _STATES.all(session, message)]
             becomes: dict[str, object] = {"state": best(states), "updated_at": now}
             if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
-                becomes |= {"next_try_at": None, "claim": None, "cause": None}
+                becomes |= {"next_try_at": None, "lease": None, "cause": None}
             update_row(session, Message, attempt.message_id, **becomes)
 
         try:

@@ -31,7 +31,7 @@ class UsageKeys:
         keys = {} if address is None else self.of_address(address)
         return SendKeys(
             mobile=mobile_key,
-            pace=self.pace(mobile, user_id, purpose),
+            cooldown=self.cooldown(mobile, user_id, purpose),
             guesses=self.guesses(mobile, user_id),
             account=account,
             account_mobile=mobile_key if account is not None and counts_mobile else None,
@@ -46,10 +46,10 @@ class UsageKeys:
         """Return the key of an account."""
         return self._keyring.key("account", user_id)
 
-    def pace(self, mobile: str, user_id: str | None, purpose: str) -> int:
+    def cooldown(self, mobile: str, user_id: str | None, purpose: str) -> int:
         """Return whose sends share a cooldown: an account's for a purpose, or a mobile's."""
         subject = f"user {user_id}" if user_id is not None else f"mobile {mobile}"
-        return self._keyring.key("pace", purpose, subject)
+        return self._keyring.key("cooldown", purpose, subject)
 
     def guesses(self, mobile: str, user_id: str | None) -> int:
         """Return whose guesses are counted together: the account's, or those at a mobile."""

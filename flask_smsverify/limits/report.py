@@ -180,9 +180,9 @@ class LimitReport:
         def reset(session: Session, _now_ms: int) -> None:
             cleared = {column.key: None}
             if column is UsageSend.mobile:
-                cleared |= {"pace": None}
+                cleared |= {"cooldown": None}
             elif column is UsageSend.account:
-                cleared |= {"pace": None, "account_mobile": None}
+                cleared |= {"cooldown": None, "account_mobile": None}
             session.execute(update(model).where(column == key).values(cleared))
 
         return Scope(name, usage, reset)

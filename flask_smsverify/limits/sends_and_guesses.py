@@ -75,7 +75,7 @@ class SendKeys:
     """
 
     mobile: int
-    pace: int
+    cooldown: int
     guesses: int
     account: int | None = None
     account_mobile: int | None = None
@@ -251,7 +251,7 @@ class SendLog(_Log):
         ]
 
     def _tables(self, *, has_account: bool, has_address: bool) -> Iterator[FromClause]:
-        yield self._pace_table()
+        yield self._cooldown_table()
         windows = self.windows(has_account=has_account, has_address=has_address)
         groups: dict[tuple[Any, str], list[Window]] = {}
         for window in windows:
@@ -267,14 +267,14 @@ class SendLog(_Log):
         if has_account and self._limits["mobiles_per_user"]:
             yield self._account_mobiles_table()
 
-    def _pace_table(self) -> FromClause:
+    def _cooldown_table(self) -> FromClause:
         memory = max(COOLDOWN_MEMORY, *self._delays) * 1000
         return (
             select(
-                func.count(UsageSend.id).label("pace_sends"),
-                func.coalesce(func.max(UsageSend.at), 0).label("pace_last"),
+                func.count(UsageSend.id).label("cooldown_sends"),
+                func.coalesce(func.max(UsageSend.at), 0).label("cooldown_last"),
             )
-            .where(UsageSend.pace == bindparam("pace", type_=BigInteger))
+            .where(UsageSend.cooldown == bindparam("cooldown", type_=BigInteger))
             .where(UsageSend.at > _NOW - memory, UsageSend.at <= _NOW + CLOCK_SKEW * 1000)
             .subquery()
         )
@@ -331,11 +331,11 @@ class SendLog(_Log):
 
     def cooldown(self, row: RowValues, now_ms: int) -> int:
         """Return whole seconds until the cooldown is over; 0 if a send is allowed now."""
-        return cooldown_left(row["pace_last"], row["pace_sends"], self._delays, now_ms)
+        return cooldown_left(row["cooldown_last"], row["cooldown_sends"], self._delays, now_ms)
 
     def next_delay(self, row: RowValues) -> int:
         """Return the seconds of cooldown that this send starts."""
-        return self._delays[min(int(row["pace_sends"]) + 1, len(self._delays)) - 1]
+        return self._delays[min(int(row["cooldown_sends"]) + 1, len(self._delays)) - 1]
 
     def _wait_for_mobile(self, session: Session, keys: SendKeys, limit: Limit, now_ms: int) -> int:
         last_used = func.max(UsageSend.at).label("last_used")
@@ -412,12 +412,12 @@ class SendLog(_Log):
             "ip": None,
             "network": None,
             "wide": None,
-            "pace": None,
+            "cooldown": None,
             "challenge_id": challenge_id,
         }
         if row is not None:
             values |= {"account": keys.account, "account_mobile": keys.account_mobile}
-            values["pace"] = keys.pace
+            values["cooldown"] = keys.cooldown
             if not has_evidence or site_count % WEIGHT == 0:
                 values |= {"ip": keys.ip, "network": keys.network, "wide": keys.wide}
         send_id = _INSERT_SEND.run(session, values)
@@ -505,7 +505,7 @@ class SendLog(_Log):
         if is_refused:
             values |= {"ip": keys.tries, "network": keys.tries_network}
         else:
-            values["pace"] = None
+            values["cooldown"] = None
         connection = session.connection()
         connection.execute(update(UsageSend).where(UsageSend.id == recorded.id).values(values))
         later = {"site_count": UsageSend.site_count - 1}
@@ -513,9 +513,9 @@ class SendLog(_Log):
             later["open_count"] = UsageSend.open_count - 1
         connection.execute(update(UsageSend).where(UsageSend.id >= recorded.id).values(later))
 
-    def weigh_proved(self, session: Session, challenge_id: str, pace: int) -> None:
+    def weigh_proved(self, session: Session, challenge_id: str, cooldown: int) -> None:
         """Count the sends of a proved challenge as a tenth, and end the subject's cooldown."""
-        _WEIGH_PROVED.run(session, {"proved_challenge": challenge_id, "proved_pace": pace})
+        _WEIGH_PROVED.run(session, {"proved_challenge": challenge_id, "proved_cooldown": cooldown})
 
 
 class GuessLog(_Log):
@@ -579,7 +579,7 @@ class GuessLog(_Log):
         :param is_first: whether it is the first guess of its challenge, which no limit of the whole
             site refuses.
         """
-        keys = SendKeys(mobile=0, pace=0, guesses=guesses)
+        keys = SendKeys(mobile=0, cooldown=0, guesses=guesses)
         found = [
             Overrun(window.scope, _wait(session, window, keys, now_ms))
             for window in self.windows
@@ -705,8 +705,8 @@ def _weigh_proved() -> PreparedWrite:
     }
     return PreparedWrite(
         update(UsageSend)
-        .where(UsageSend.pace == bindparam("proved_pace", type_=BigInteger))
-        .values(pace=null(), **weighed)
+        .where(UsageSend.cooldown == bindparam("proved_cooldown", type_=BigInteger))
+        .values(cooldown=null(), **weighed)
     )
 
 

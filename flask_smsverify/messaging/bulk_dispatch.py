@@ -2,8 +2,8 @@
 
 Each call has a sender, and so connections, of its own: one shared HTTP client reaches a fifth of
 the throughput with many calls in flight. For two calls in flight there are three threads, so that
-some write to the database while the others wait for gateways. The threads share what they claim
-(`ClaimPool`) and the transactions in which they write (`GroupCommit`), so a gateway that takes one
+some write to the database while the others wait for gateways. The threads share what they lease
+(`LeasePool`) and the transactions in which they write (`GroupCommit`), so a gateway that takes one
 text a call costs no transaction per text.
 """
 
@@ -38,9 +38,9 @@ from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
 from .call_slots import CallSlots, NoSlot
-from .claim_pool import ClaimPool
 from .dispatch import MAX_RETRIES, QuietUntil, may_retry_help, retry_wait
-from .outbox import Claim, Outbox
+from .lease_pool import LeasePool
+from .outbox import Lease, Outbox
 from .worker import run_in_threads
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ log = logging.getLogger(__name__)
 #: The most texts of one call. Raygan takes 50,000, but a lost answer leaves all of them unknown.
 MAX_CALL = 1000
 #: Rows that a thread takes at first, and at most, where the gateway takes few texts a call. Then it
-#: takes as many as it sends in `_PORTION_SECONDS`, because all must be sent before the claim ends.
+#: takes as many as it sends in `_PORTION_SECONDS`, because all must be sent before the lease ends.
 _FIRST_PORTION, _MAX_PORTION = 3, 100
 _PORTION_SECONDS = 10.0
-#: Seconds that a prepared call waits for a slot. With the call, it must end before the claim does.
+#: Seconds that a prepared call waits for a slot. With the call, it must end before the lease does.
 _SLOT_SECONDS = 30.0
 #: The most messages of one transaction: databases limit the parameters of a statement.
 _MAX_WRITE = 5000
@@ -103,20 +103,20 @@ class _Outcome:
     error: SenderError | None = None
     is_announced: bool = True
 
-    def may_record(self, claim: str | None) -> bool:
+    def may_record(self, lease: str | None) -> bool:
         """Return whether it is written.
 
-        :param claim: the token under which the message is claimed now.
+        :param lease: the token under which the message is leased now.
         """
-        return self.attempt is not None or claim == self.token
+        return self.attempt is not None or lease == self.token
 
-    def may_close(self, claim: str | None) -> bool:
+    def may_close(self, lease: str | None) -> bool:
         """Return whether the message gets this state: not while another worker has it.
 
-        Without a claim, another worker has closed the message as `unknown`, because it found the
+        Without a lease, another worker has closed the message as `unknown`, because it found the
         attempt open.
         """
-        is_held = claim == self.token or (claim is None and self.attempt is not None)
+        is_held = lease == self.token or (lease is None and self.attempt is not None)
         return is_held and not self.goes_on
 
 
@@ -167,8 +167,8 @@ class BulkDispatcher:
         after_fork(self._reset)
 
     def _reset(self) -> None:
-        """Start without claims and threads, as a forked process does."""
-        self._pools: list[ClaimPool] = []
+        """Start without leases and threads, as a forked process does."""
+        self._pools: list[LeasePool] = []
         self._write = GroupCommit(
             self._write_steps,
             largest=_MAX_WRITE,
@@ -256,9 +256,9 @@ class BulkDispatcher:
     def _send_batch(self, batch_id: str, stop: threading.Event) -> int:
         """Send messages of a batch until none is due."""
         slots = CallSlots(self._in_flight, self._own_sender)
-        pool = ClaimPool(
-            partial(self._claim, batch_id),
-            lambda claim: self._outbox.release(claim, claim.messages),
+        pool = LeasePool(
+            partial(self._lease, batch_id),
+            lambda lease: self._outbox.release(lease, lease.messages),
             threads=self._threads,
             largest=MAX_CALL,
         )
@@ -271,7 +271,7 @@ class BulkDispatcher:
 
     # --- one thread ------------------------------------------------------------------------------
 
-    def _send_portions(self, pool: ClaimPool, slots: CallSlots, stop: threading.Event) -> int:
+    def _send_portions(self, pool: LeasePool, slots: CallSlots, stop: threading.Event) -> int:
         count, size = 0, _FIRST_PORTION
         limits = [sender.batch_limit for sender in self._delivery.routes.route("text")]
         call = min(MAX_CALL, max(limits, default=1))
@@ -281,23 +281,23 @@ class BulkDispatcher:
                 break
             count += len(portion.messages)
             begin = time.monotonic()
-            self._send_claim(portion, slots, stop)
+            self._send_lease(portion, slots, stop)
             each = (time.monotonic() - begin) / len(portion.messages)
             size = max(1, min(_MAX_PORTION, int(_PORTION_SECONDS / max(each, 1e-3))))
             pool.done(portion)
         return count
 
-    def _claim(self, batch_id: str, size: int) -> Claim | None:
-        """Claim rows of a batch; return None where it is paused, stopped or closed."""
+    def _lease(self, batch_id: str, size: int) -> Lease | None:
+        """Lease rows of a batch; return None where it is paused, stopped or closed."""
         state = self._ledger.read(
             lambda session: session.scalar(select(Batch.state).where(Batch.id == batch_id))
         )
         if state not in ACTIVE:
             return None
-        return self._outbox.claim(Message.BULK, size, batch_id=batch_id)
+        return self._outbox.lease(Message.BULK, size, batch_id=batch_id)
 
-    def _send_claim(self, claim: Claim, slots: CallSlots, stop: threading.Event) -> None:
-        waiting = list(claim.messages)
+    def _send_lease(self, lease: Lease, slots: CallSlots, stop: threading.Event) -> None:
+        waiting = list(lease.messages)
         causes: dict[str, list[SenderError]] = {}
         called = False
         for sender in self._delivery.routes.route("text"):
@@ -307,26 +307,26 @@ class BulkDispatcher:
                 if not is_admitted:
                     continue
                 called = True
-                waiting = self._send_by(sender, slots, claim, waiting, causes, stop)
+                waiting = self._send_by(sender, slots, lease, waiting, causes, stop)
         if not waiting:
             return
         if not called or stop.is_set():
-            self._outbox.release(claim, waiting)
+            self._outbox.release(lease, waiting)
             if not stop.is_set():
                 self._blocked_until = self._ledger.clock() + _BLOCKED
             return
         if self._quiet_end() is not None:  # they have begun meanwhile
-            self._outbox.release(claim, [one for one in waiting if one.id not in causes])
+            self._outbox.release(lease, [one for one in waiting if one.id not in causes])
             waiting = [one for one in waiting if one.id in causes]
         now = self._ledger.clock()
         if waiting:
-            self._write(_Step([_failed(one, claim.token, causes, now) for one in waiting]))
+            self._write(_Step([_failed(one, lease.token, causes, now) for one in waiting]))
 
     def _send_by(
         self,
         sender: Sender,
         slots: CallSlots,
-        claim: Claim,
+        lease: Lease,
         messages: Sequence[Message],
         causes: dict[str, list[SenderError]],
         stop: threading.Event,
@@ -336,17 +336,17 @@ class BulkDispatcher:
             return list(messages)
         left: list[Message] = []
         outcomes: list[_Outcome] = []
-        source = iter(self._without_blacklisted(sender, slots, claim, messages, stop))
+        source = iter(self._without_blacklisted(sender, slots, lease, messages, stop))
         while part := list(islice(source, min(MAX_CALL, sender.batch_limit))):
             if stop.is_set() or self._quiet_until(sender.name) is not None:
                 left += part
                 continue
-            opened = self._write(_Step(outcomes, _Call(claim.token, sender, part)))
+            opened = self._write(_Step(outcomes, _Call(lease.token, sender, part)))
             self._announce(sender, outcomes)
             if not opened:  # the batch is paused or stopped, or another worker has the messages
-                self._outbox.release(claim, [*part, *source])
+                self._outbox.release(lease, [*part, *source])
                 return left
-            outcomes = self._call(sender, slots, claim.token, opened, stop)
+            outcomes = self._call(sender, slots, lease.token, opened, stop)
             for outcome in outcomes:
                 if outcome.goes_on:
                     if outcome.error is not None:
@@ -361,7 +361,7 @@ class BulkDispatcher:
         self,
         sender: Sender,
         slots: CallSlots,
-        claim: Claim,
+        lease: Lease,
         messages: Sequence[Message],
         stop: threading.Event,
     ) -> Sequence[Message]:
@@ -384,7 +384,7 @@ class BulkDispatcher:
         blocked = [message for message in messages if message.recipient not in reachable]
         if blocked:
             skipped = [
-                _Outcome(message, claim.token, None, Message.SKIPPED, _BLACKLISTED)
+                _Outcome(message, lease.token, None, Message.SKIPPED, _BLACKLISTED)
                 for message in blocked
             ]
             self._write(_Step(skipped))
@@ -476,7 +476,7 @@ class BulkDispatcher:
     def _write_steps(self, steps: Sequence[_Step]) -> list[list[tuple[Message, Attempt]]]:
         """Write the outcomes of the last calls and the attempts of the next ones.
 
-        Where another worker has taken a message because the claim had ended, only the outcome of
+        Where another worker has taken a message because the lease had ended, only the outcome of
         an attempt is recorded, and the message is left to that worker.
 
         :returns: for each step, what its call may send.
@@ -565,7 +565,7 @@ class BulkDispatcher:
                 counts.setdefault(message.batch_id, Counter())[COUNT_OF[state]] += 1
         for values, ids in same.items():
             session.connection().execute(
-                _CLOSE_MESSAGES, dict(values) | {"ids": ids, "claim": None, "updated_at": now}
+                _CLOSE_MESSAGES, dict(values) | {"ids": ids, "lease": None, "updated_at": now}
             )
         add_counts(session, counts, now)
 

@@ -32,7 +32,7 @@ from ..errors import (
 from ..forks import Lock, after_fork
 from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Receipt, Sender, Text
-from .outbox import Claim, ClaimLostError, Outbox
+from .outbox import Lease, LeaseLostError, Outbox
 from .worker import run_in_threads
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 MAX_RETRIES = 5
 #: The longest wait in seconds before each retry.
 _RETRY_SECONDS = (60, 240, 900, 3600, 4 * 3600)
-#: The most rows that one thread claims at a time.
-_CLAIM_SIZE = 10
+#: The most rows that one thread leases at a time.
+_LEASE_SIZE = 10
 #: Seconds until locked rows are looked at again.
 _LOCKED_SECONDS = 0.1
 
@@ -91,16 +91,16 @@ class EventDispatcher:
         after_fork(self._reset)
 
     def _reset(self) -> None:
-        """Start without claims, as a forked process does."""
+        """Start without leases, as a forked process does."""
         self._held: set[str] = set()
 
     def send_due(self, stop: threading.Event) -> int:
         """Send texts until none is due or the event is set.
 
-        :returns: how many texts were claimed.
+        :returns: how many texts were leased.
         """
         is_quiet = self.quiet_until() is not None
-        due = 0 if is_quiet else self._outbox.count_due(Message.EVENT, self._threads * _CLAIM_SIZE)
+        due = 0 if is_quiet else self._outbox.count_due(Message.EVENT, self._threads * _LEASE_SIZE)
         if not due:
             return 0
         # Each thread has its share of few texts, so that they do not wait for one another.
@@ -110,7 +110,7 @@ class EventDispatcher:
 
     def send_ids(self, ids: Iterable[str], stop: threading.Event) -> int:
         """Send these texts if they are due."""
-        return self._send_due(stop, list(ids), _CLAIM_SIZE)
+        return self._send_due(stop, list(ids), _LEASE_SIZE)
 
     def next_due(self) -> datetime | None:
         """Return when the next text may be sent."""
@@ -121,15 +121,15 @@ class EventDispatcher:
     def _send_due(self, stop: threading.Event, ids: list[str] | None, size: int) -> int:
         count = 0
         while not stop.is_set() and self.quiet_until() is None:
-            claim = self._outbox.claim(Message.EVENT, size, ids=ids)
-            if not claim.found:
+            lease = self._outbox.lease(Message.EVENT, size, ids=ids)
+            if not lease.found:
                 if ids is None or not self._outbox.has_due(ids):
                     break
-                # A claim skips rows that another transaction has locked: on MariaDB, also rows that
-                # a claim of other texts only looks at. Another worker may find these ids late.
+                # A lease skips rows that another transaction has locked: on MariaDB, also rows that
+                # a lease of other texts only looks at. Another worker may find these ids late.
                 stop.wait(_LOCKED_SECONDS)
-            count += len(claim.messages)
-            self._send_claimed(claim, stop)
+            count += len(lease.messages)
+            self._send_leased(lease, stop)
         return count
 
     def quiet_until(self) -> datetime | None:
@@ -147,18 +147,18 @@ class EventDispatcher:
             held = list(self._held)
         return sum(map(self._outbox.abandon, held))
 
-    def _send_claimed(self, claim: Claim, stop: threading.Event) -> None:
+    def _send_leased(self, lease: Lease, stop: threading.Event) -> None:
         with self._lock:
-            self._held.add(claim.token)
+            self._held.add(lease.token)
         try:
-            for position, message in enumerate(claim.messages):
+            for position, message in enumerate(lease.messages):
                 if stop.is_set():
-                    self._outbox.release(claim, claim.messages[position:])
+                    self._outbox.release(lease, lease.messages[position:])
                     return
-                self._send(message, claim.token)
+                self._send(message, lease.token)
         finally:
             with self._lock:
-                self._held.discard(claim.token)
+                self._held.discard(lease.token)
 
     def _send(self, message: Message, token: str) -> None:
         """Send one text, and let it wait or close it where it was not sent."""
@@ -176,13 +176,13 @@ class EventDispatcher:
             self._delivery.deliver(job)
         except SendFailed as error:
             self._not_sent(message, token, error)
-        except ClaimLostError as error:
+        except LeaseLostError as error:
             log.warning("message %s: %s", message.id, error, extra=log_event("message_not_sent"))
         except (ChannelUnavailable, ConfigurationError) as error:
             log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- a traceback adds nothing
             self._outbox.close(message, token, Attempt.FAILED, str(error), tries=message.tries + 1)
         except StoreUnavailable as error:
-            # The row is due again when the claim ends.
+            # The row is due again when the lease ends.
             log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- likewise
 
     def _limited(self, message: Message, token: str, error: LimitError) -> None:

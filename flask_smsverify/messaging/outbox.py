@@ -1,10 +1,10 @@
 """The outbox: texts that wait in `smsverify_message` until a worker sends them.
 
-A text is added in the host's transaction. A worker claims rows that are due. A claim is a random
-token and a time at which it ends. A worker must hold its claim when it opens an attempt, so a claim
+A text is added in the host's transaction. A worker leases rows that are due. A lease is a random
+token and a time at which it ends. A worker must hold its lease when it opens an attempt, so a lease
 that has ended and was taken by another worker sends nothing.
 
-If a worker dies, its claims end and another worker takes the rows. A row without an open attempt
+If a worker dies, its leases end and another worker takes the rows. A row without an open attempt
 was not sent and is sent now. A row with an open attempt may have been sent: the attempt becomes
 `unknown`, and the text is not sent again.
 """
@@ -43,14 +43,14 @@ RESENDABLE = (
 WORKER_DIED = "the worker stopped before the gateway's answer was recorded"
 OPTED_OUT = "the number opted out"
 
-#: The age at which a claim is renewed for a call. Until then, what is left of it must be longer
+#: The age at which a lease is renewed for a call. Until then, what is left of it must be longer
 #: than a call that was prepared may take.
 RENEWED_AFTER = timedelta(seconds=10)
 
 _MAX_CAUSE = 191
 
 _LOCK = (
-    select(MESSAGES.c.id, MESSAGES.c.claim)
+    select(MESSAGES.c.id, MESSAGES.c.lease)
     .where(MESSAGES.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(MESSAGES.c.id)
     .with_for_update()
@@ -62,8 +62,8 @@ _RENEW = (
 )
 
 
-class ClaimLostError(SMSVerifyError):
-    """Another worker has taken the row meanwhile. Nothing was sent under this claim."""
+class LeaseLostError(SMSVerifyError):
+    """Another worker has taken the row meanwhile. Nothing was sent under this lease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Lease:
     """Rows that a worker holds under a token.
 
     :param found: how many rows were due, those that were closed included.
@@ -103,15 +103,15 @@ class Claim:
 
 
 class Outbox:
-    """Adds, claims and closes outbox rows.
+    """Adds, leases and closes outbox rows.
 
-    :param claim_seconds: how long a claim lasts. It is renewed for an attempt, and must be longer
+    :param lease_seconds: how long a lease lasts. It is renewed for an attempt, and must be longer
         than the deadline of a route.
     """
 
-    def __init__(self, ledger: Ledger, *, claim_seconds: float) -> None:
+    def __init__(self, ledger: Ledger, *, lease_seconds: float) -> None:
         self._ledger = ledger
-        self._claim_duration = timedelta(seconds=claim_seconds)
+        self._lease_duration = timedelta(seconds=lease_seconds)
 
     # --- adding ----------------------------------------------------------------------------------
 
@@ -135,16 +135,16 @@ class Outbox:
         )
         return sorted(((message_id, rows[message_id]) for message_id in new), key=itemgetter(1))
 
-    # --- claiming --------------------------------------------------------------------------------
+    # --- leasing --------------------------------------------------------------------------------
 
-    def claim(
+    def lease(
         self,
         kind: str,
         limit: int,
         *,
         batch_id: str | None = None,
         ids: Iterable[str] | None = None,
-    ) -> Claim:
+    ) -> Lease:
         """Take rows that are due, so that no other worker takes them.
 
         Rows that have expired, whose number has opted out, or whose last worker died after it had
@@ -159,33 +159,33 @@ class Outbox:
             condition &= Message.id.in_(list(ids))
         token = secrets.token_hex(16)
 
-        def work(session: Session) -> Claim:
+        def work(session: Session) -> Lease:
             now = self._ledger.clock()
-            until = now + self._claim_duration
+            until = now + self._lease_duration
             due = condition & (Message.next_try_at <= now)
             query = (
-                select(Message.id, Message.claim)
+                select(Message.id, Message.lease)
                 .where(due)
                 .order_by(Message.next_try_at)
                 .limit(limit)
             )
             if self._skips_locked(session):
                 query = query.with_for_update(skip_locked=True)
-            found = {row.id: row.claim for row in session.execute(query)}
+            found = {row.id: row.lease for row in session.execute(query)}
             if not found:
-                return Claim(token, 0, [])
+                return Lease(token, 0, [])
             # The condition again, for databases that cannot skip rows of another worker.
             session.execute(
                 update(Message)
                 .where(Message.id.in_(found), due)
-                .values(claim=token, next_try_at=until, state=Attempt.SENDING, updated_at=now)
+                .values(lease=token, next_try_at=until, state=Attempt.SENDING, updated_at=now)
                 .execution_options(synchronize_session=False)
             )
             taken = session.scalars(
-                select(Message).where(Message.id.in_(found), Message.claim == token)
+                select(Message).where(Message.id.in_(found), Message.lease == token)
             ).all()
-            again = {row_id for row_id, claim in found.items() if claim is not None}
-            return Claim(token, len(taken), self._keep_sendable(session, taken, again, now))
+            again = {row_id for row_id, lease in found.items() if lease is not None}
+            return Lease(token, len(taken), self._keep_sendable(session, taken, again, now))
 
         return self._ledger.run(work)
 
@@ -203,7 +203,7 @@ class Outbox:
     ) -> list[Message]:
         """Return the rows that can be sent, and close the others.
 
-        :param again: the ids of rows that another worker had claimed.
+        :param again: the ids of rows that another worker had leased.
         """
         mobiles = {message.recipient for message in messages}
         opted_out = set(session.scalars(select(OptOut.mobile).where(OptOut.mobile.in_(mobiles))))
@@ -235,48 +235,48 @@ class Outbox:
         return False
 
     def hold(self, session: Session, message_id: str, token: str) -> None:
-        """Renew a claim in the transaction that opens an attempt.
+        """Renew a lease in the transaction that opens an attempt.
 
-        :raises ClaimLostError: another worker has the row.
+        :raises LeaseLostError: another worker has the row.
         """
-        until = self._ledger.clock() + self._claim_duration
+        until = self._ledger.clock() + self._lease_duration
         result: Any = session.execute(
             update(Message)
-            .where(Message.id == message_id, Message.claim == token)
+            .where(Message.id == message_id, Message.lease == token)
             .values(next_try_at=until)
             .execution_options(synchronize_session=False)
         )
         if result.rowcount != 1:
-            raise ClaimLostError("another worker has taken the message")
+            raise LeaseLostError("another worker has taken the message")
 
     def lock(self, session: Session, ids: Sequence[str]) -> Mapping[str, str | None]:
         """Lock rows until the end of the transaction, in the order in which all lock them.
 
-        :returns: id of a row → the token under which it is claimed.
+        :returns: id of a row → the token under which it is leased.
         """
         rows = session.connection().execute(_LOCK, {"ids": ids})
-        return {row.id: row.claim for row in rows}
+        return {row.id: row.lease for row in rows}
 
     def renew(self, session: Session, messages: Iterable[Message]) -> None:
-        """Renew the claims of locked rows that were claimed more than `RENEWED_AFTER` ago."""
+        """Renew the leases of locked rows that were leased more than `RENEWED_AFTER` ago."""
         now = self._ledger.clock()
-        latest = now + self._claim_duration - RENEWED_AFTER
+        latest = now + self._lease_duration - RENEWED_AFTER
         old = [
             message.id
             for message in messages
             if message.next_try_at is None or message.next_try_at < latest
         ]
         if old:
-            session.connection().execute(_RENEW, {"ids": old, "until": now + self._claim_duration})
+            session.connection().execute(_RENEW, {"ids": old, "until": now + self._lease_duration})
 
-    def release(self, claim: Claim, messages: Iterable[Message]) -> None:
-        """Give back rows that were claimed and not sent."""
+    def release(self, lease: Lease, messages: Iterable[Message]) -> None:
+        """Give back rows that were leased and not sent."""
         self._update(
             [message.id for message in messages],
-            claim.token,
+            lease.token,
             state=Message.WAITING,
             next_try_at=self._ledger.clock(),
-            claim=None,
+            lease=None,
         )
 
     # --- closing ---------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class Outbox:
             token,
             state=Message.WAITING,
             next_try_at=until,
-            claim=None,
+            lease=None,
             tries=tries,
             cause=cause and cause[:_MAX_CAUSE],
         )
@@ -302,7 +302,7 @@ class Outbox:
             token,
             state=state,
             next_try_at=None,
-            claim=None,
+            lease=None,
             tries=tries,
             cause=cause[:_MAX_CAUSE],
         )
@@ -314,7 +314,7 @@ class Outbox:
         now = self._ledger.clock()
         statement = (
             update(Message)
-            .where(Message.id.in_(ids), Message.claim == token)
+            .where(Message.id.in_(ids), Message.lease == token)
             .values(updated_at=now, **values)
             .execution_options(synchronize_session=False)
         )
@@ -331,12 +331,12 @@ class Outbox:
         def work(session: Session) -> int:
             now = self._ledger.clock()
             held = session.scalars(
-                select(Message).where(Message.claim == token).with_for_update()
+                select(Message).where(Message.lease == token).with_for_update()
             ).all()
             unknown = 0
             for message in held:
                 if self._may_send_again(session, message, now):
-                    message.state, message.claim = Message.WAITING, None
+                    message.state, message.lease = Message.WAITING, None
                     message.next_try_at = message.updated_at = now
                 else:
                     unknown += 1
@@ -391,7 +391,7 @@ class Outbox:
             ).all()
             for message in messages:
                 message.state, message.next_try_at = Message.WAITING, now
-                message.claim = message.cause = message.expires_at = None
+                message.lease = message.cause = message.expires_at = None
                 message.tries, message.updated_at = 0, now
             return len(messages)
 
@@ -433,7 +433,7 @@ def _is_resendable() -> ColumnElement[bool]:
 
 def _close(message: Message, state: str, now: datetime, cause: str | None = None) -> None:
     message.state, message.cause, message.updated_at = state, cause, now
-    message.next_try_at = message.claim = None
+    message.next_try_at = message.lease = None
 
 
 def new_rows(drafts: Iterable[Draft], now: datetime) -> list[Mapping[str, object]]:

@@ -1,7 +1,7 @@
 """Celery: send from the outbox on the workers of the host's Celery app.
 
 The rows in the database are what counts. The queue carries ids only, and a task that runs twice or
-is lost changes nothing: a row is sent under a claim, and the periodic tasks find what was missed.
+is lost changes nothing: a row is sent under a lease, and the periodic tasks find what was missed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Workers: threads that empty the outbox, in the app's processes or in `flask smsverify dispatch`.
 
 All threads are daemons, because a thread that waits for a gateway must not keep a process from
-ending. What such a thread leaves behind is recorded by `abandon`, or found when its claim ends.
+ending. What such a thread leaves behind is recorded by `abandon`, or found when its lease ends.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class DispatchProcess:
 
         After `stop` it returns within `STOP_SECONDS`.
 
-        :returns: queue → how many messages were claimed.
+        :returns: queue → how many messages were leased.
         """
         threads = [
             threading.Thread(
@@ -318,7 +318,7 @@ def _abandon(queue: Queue) -> None:
         count = queue.abandon()
     except SMSVerifyError as error:
         log.error(  # noqa: TRY400 -- likewise
-            "the %s worker stopped, and left its claims: %s",
+            "the %s worker stopped, and left its leases: %s",
             queue.name,
             error,
             extra=log_event("worker_failed"),

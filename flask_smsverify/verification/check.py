@@ -441,8 +441,8 @@ class CodeChecker:
             raise NoChallenge("the code was used before")
         # `native_key` stays: the gateway may still accept the challenge's other codes.
         challenge.close(Challenge.VERIFIED)
-        pace = self._keys.pace(challenge.mobile, challenge.user_id, challenge.purpose)
-        self._sends.weigh_proved(session, challenge.id, pace)
+        cooldown = self._keys.cooldown(challenge.mobile, challenge.user_id, challenge.purpose)
+        self._sends.weigh_proved(session, challenge.id, cooldown)
         # A number that was never the account's ends no streak of failures.
         if guess.verification is not None and challenge.purpose != NEW_NUMBER:
             guess.verification.failures = 0

@@ -152,7 +152,7 @@ class SendLimits:
 
         It counts against the mobile, with the share of it that the first copy used, and the site.
         """
-        keys = SendKeys(send.keys.mobile, send.keys.pace, send.keys.guesses)
+        keys = SendKeys(send.keys.mobile, send.keys.cooldown, send.keys.guesses)
         copy = Send(keys, send.mobile, send.is_owner, send.has_evidence)
 
         def work(session: Session, _held: Held) -> Send:

@@ -89,7 +89,7 @@ with app.app_context():
         worker.wait()
     db.session.remove()
     db.engine.dispose()
-state.queues[0]._held.add("a claim of the parent")
+state.queues[0]._held.add("a lease of the parent")
 
 KINDS = type(threading.Lock()), type(threading.RLock())
 

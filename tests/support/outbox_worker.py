@@ -1,7 +1,7 @@
 """A process with a worker of the outbox, for tests that kill it.
 
 Run as `python outbox_worker.py URL CONFIG HOLD`: the app's database, its config as JSON, and where
-to stop for good: `claimed` is before a gateway is called.
+to stop for good: `leased` is before a gateway is called.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _serve(url: str, config: dict[str, Any], hold: str) -> None:
         while True:
             time.sleep(60)
 
-    if hold == "claimed":
-        state.queues[0]._send_claimed = stop_here
+    if hold == "leased":
+        state.queues[0]._send_leased = stop_here
     process = DispatchProcess(state.queues, poll_seconds=0.1)
     signal.signal(signal.SIGTERM, lambda *_: process.stop())
     print("ready", flush=True)  # noqa: T201 -- read by the test

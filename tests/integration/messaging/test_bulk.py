@@ -34,8 +34,8 @@ from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Batch, Message
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Rejected, TextRefused, Unavailable, Unknown
-from flask_smsverify.messaging.claim_pool import ClaimPool
-from flask_smsverify.messaging.outbox import Claim
+from flask_smsverify.messaging.lease_pool import LeasePool
+from flask_smsverify.messaging.outbox import Lease
 from flask_smsverify.senders.base import (
     Capability,
     DeliveryReport,
@@ -303,7 +303,7 @@ def test_quiet_hours_that_begin_during_a_batch_hold_what_is_not_yet_prepared(
     assert 1 <= len(memory.messages) <= 2
     waiting = [message for message in messages(app) if message.state == "waiting"]
     assert len(waiting) == 20 - len(memory.messages)
-    assert {(message.tries, message.cause, message.claim) for message in waiting} == {
+    assert {(message.tries, message.cause, message.lease) for message in waiting} == {
         (0, None, None)
     }
     set_time(app, start, hours=9, seconds=1)
@@ -485,9 +485,9 @@ def test_a_process_that_is_forked_during_a_bulk_send_sends_its_own_batches(
     send(app, numbers(10))
     queue = state_of(app).queues[1]
     gateway.is_released.set()
-    pool = ClaimPool(
-        lambda _size: Claim("of the parent", 1, [Message(id="1")]),
-        lambda _claim: None,
+    pool = LeasePool(
+        lambda _size: Lease("of the parent", 1, [Message(id="1")]),
+        lambda _lease: None,
         threads=1,
         largest=1,
     )
@@ -498,32 +498,32 @@ def test_a_process_that_is_forked_during_a_bulk_send_sends_its_own_batches(
         if child == 0:
             status = 2
             try:
-                has_claims = bool(queue._pools)
-                status = int(has_claims or queue.send_due(threading.Event()) != 10)
+                has_leases = bool(queue._pools)
+                status = int(has_leases or queue.send_due(threading.Event()) != 10)
             finally:
                 os._exit(status)
     _, ended = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(ended) == 0
 
 
-def test_a_claim_is_renewed_for_a_call_when_ten_seconds_are_over(app: Flask) -> None:
+def test_a_lease_is_renewed_for_a_call_when_ten_seconds_are_over(app: Flask) -> None:
     start = datetime.now(UTC)
     set_time(app, start)
     batch = send(app, numbers(1))
     state = state_of(app)
-    [claimed] = state.outbox.claim(Message.BULK, 1, batch_id=batch.id).messages
+    [leased] = state.outbox.lease(Message.BULK, 1, batch_id=batch.id).messages
 
-    def end_of_claim(seconds: int) -> datetime | None:
+    def end_of_lease(seconds: int) -> datetime | None:
         set_time(app, start, seconds=seconds)
-        state.ledger.run(lambda session: state.outbox.renew(session, [claimed]))
+        state.ledger.run(lambda session: state.outbox.renew(session, [leased]))
         [message] = messages(app)
         return message.next_try_at
 
-    assert end_of_claim(9) == claimed.next_try_at
-    assert end_of_claim(11) == claimed.next_try_at + timedelta(seconds=11)
+    assert end_of_lease(9) == leased.next_try_at
+    assert end_of_lease(11) == leased.next_try_at + timedelta(seconds=11)
 
 
-def test_a_worker_whose_claims_have_ended_sends_only_what_it_is_sending(
+def test_a_worker_whose_leases_have_ended_sends_only_what_it_is_sending(
     make_app: MakeApp, sqlite: str
 ) -> None:
     slow, gateway = holding_site(make_app, sqlite, in_flight=1)
@@ -565,7 +565,7 @@ class BusyThenHolding(Holding):
 def test_a_text_that_another_worker_has_sent_meanwhile_does_not_wait_again(
     make_app: MakeApp, sqlite: str
 ) -> None:
-    """The first worker wants to try a text again, but its claim has ended."""
+    """The first worker wants to try a text again, but its lease has ended."""
     slow = make_app(sqlite, SMSVERIFY_SENDS_IN_FLIGHT=1)
     without_inline_workers(slow)
     gateway = BusyThenHolding()
@@ -608,7 +608,7 @@ def test_a_batch_that_is_paused_makes_only_the_calls_that_are_prepared(
     worker.join(60)
     assert len(gateway.messages) == 2
     waiting = [message for message in messages(app) if message.state == "waiting"]
-    assert {(message.claim, message.tries, message.cause) for message in waiting} == {
+    assert {(message.lease, message.tries, message.cause) for message in waiting} == {
         (None, 0, None)
     }
     assert len(waiting) == 38

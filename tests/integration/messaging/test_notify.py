@@ -353,34 +353,34 @@ def test_a_task_sends_its_texts_when_another_transaction_no_longer_locks_them(
 ) -> None:
     state = state_of(app)
     without_inline_workers(app)
-    claim, claimed = state.outbox.claim, threading.Event()
+    lease, leased = state.outbox.lease, threading.Event()
 
     def announced(*arguments: Any, **options: Any) -> Any:
-        result = claim(*arguments, **options)
-        claimed.set()
+        result = lease(*arguments, **options)
+        leased.set()
         return result
 
-    monkeypatch.setattr(state.outbox, "claim", announced)
+    monkeypatch.setattr(state.outbox, "lease", announced)
     with app.app_context():
         ids = notify(app).ids
         db.session.commit()
         db.session.execute(select(Message).where(Message.id.in_(ids)).with_for_update())
         task = threading.Thread(target=state.queues[0].send_ids, args=(ids, threading.Event()))
         task.start()
-        assert claimed.wait(30)
+        assert leased.wait(30)
         db.session.rollback()
         task.join(30)
     assert states(app) == {"sent"}
 
 
-def test_the_rows_of_a_dead_worker_are_sent_when_its_claim_ends(app: Flask) -> None:
+def test_the_rows_of_a_dead_worker_are_sent_when_its_lease_ends(app: Flask) -> None:
     """Case 52: nothing is lost if a worker dies before it has called a gateway."""
     state = state_of(app)
     without_inline_workers(app)
     with app.app_context():
         notify(app)
         db.session.commit()
-    assert len(state.outbox.claim("event", 10).messages) == 1
+    assert len(state.outbox.lease("event", 10).messages) == 1
     run_due(app)
     assert memory_of(app).messages == []
     now = datetime.now(UTC)
@@ -389,17 +389,17 @@ def test_the_rows_of_a_dead_worker_are_sent_when_its_claim_ends(app: Flask) -> N
     assert len(memory_of(app).messages) == 1
 
 
-def test_a_worker_whose_claim_was_taken_sends_nothing(app: Flask) -> None:
+def test_a_worker_whose_lease_was_taken_sends_nothing(app: Flask) -> None:
     state = state_of(app)
     without_inline_workers(app)
     with app.app_context():
         notify(app)
         db.session.commit()
-    slow = state.outbox.claim("event", 10)
+    slow = state.outbox.lease("event", 10)
     now = datetime.now(UTC)
     set_time(app, now, minutes=3)
     run_due(app)
-    state.queues[0]._send_claimed(slow, threading.Event())
+    state.queues[0]._send_leased(slow, threading.Event())
     assert len(memory_of(app).messages) == 1
     [message] = messages(app)
     assert message.state == "sent"
@@ -412,12 +412,12 @@ def test_an_attempt_of_a_dead_worker_becomes_unknown_and_is_not_sent_again(app: 
     with app.app_context():
         notify(app)
         db.session.commit()
-    claim = state.outbox.claim("event", 10)
-    [message] = claim.messages
+    lease = state.outbox.lease("event", 10)
+    [message] = lease.messages
     memory = memory_of(app)
 
     def open_attempt(session: Any) -> None:
-        state.outbox.hold(session, message.id, claim.token)
+        state.outbox.hold(session, message.id, lease.token)
         session.add(
             Attempt(
                 id="a" * 32,

@@ -79,7 +79,7 @@ def test_a_worker_that_is_killed_before_the_gateway_call_loses_nothing(
     """Case 52, before the send."""
     app = make(make_app, database, gateway)
     queue_all(app)
-    with worker(database, config_of(gateway), hold="claimed") as process:
+    with worker(database, config_of(gateway), hold="leased") as process:
         line_of(process, "holding")
         process.send_signal(signal.SIGKILL)
         process.wait(_PATIENCE)
@@ -198,6 +198,6 @@ def test_of_two_workers_on_a_batch_one_is_killed_and_nobody_gets_the_text_twice(
 
 
 def unsent(app: Flask) -> int:
-    """Return how many messages of the dead worker wait for the end of its claims."""
+    """Return how many messages of the dead worker wait for the end of its leases."""
     query = select(func.count()).where(Message.state == Attempt.SENDING)
     return state_of(app).ledger.read(lambda session: session.scalars(query).one())

@@ -130,7 +130,7 @@ def test_a_worker_that_runs_holds_texts_when_staff_set_quiet_hours(
         wait_for(lambda: len(memory.messages) == 2)
 
 
-def test_quiet_hours_that_begin_between_two_texts_of_a_claim_hold_the_second(
+def test_quiet_hours_that_begin_between_two_texts_of_a_lease_hold_the_second(
     make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make(make_app, sqlite, SMSVERIFY_SENDS_IN_FLIGHT=1)

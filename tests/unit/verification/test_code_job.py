@@ -95,7 +95,7 @@ def test_a_sender_without_a_code_for_the_challenge_is_skipped(
 def test_the_repr_of_a_job_contains_no_code_and_no_mobile(flow: Flow) -> None:
     challenge = flow.start()
     message = Message(id="m" * 32, channel="sms")
-    send = Send(SendKeys(mobile=1, pace=2, guesses=3), challenge.mobile)
+    send = Send(SendKeys(mobile=1, cooldown=2, guesses=3), challenge.mobile)
     job = flow.verifier._issuer._jobs.prepare(
         challenge, message, send, locale="en", settings=flow.state.live.current
     )

@@ -1,4 +1,4 @@
-"""Rows that one worker claims for several threads."""
+"""Rows that one worker leases for several threads."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 
 from flask_smsverify.db.models import Message
 from flask_smsverify.errors import StoreUnavailable
-from flask_smsverify.messaging.claim_pool import ClaimPool
-from flask_smsverify.messaging.outbox import Claim
+from flask_smsverify.messaging.lease_pool import LeasePool
+from flask_smsverify.messaging.outbox import Lease
 
 #: Seconds for what always comes, however slow the machine is.
 PATIENCE = 60
 
 
 class Table:
-    """Rows that are claimed in order, up to `largest` by one claim.
+    """Rows that are leased in order, up to `largest` by one lease.
 
-    :param closed: rows that a claim finds and closes.
+    :param closed: rows that a lease finds and closes.
     """
 
     def __init__(self, rows: int, closed: Iterable[int] = ()) -> None:
@@ -29,28 +29,28 @@ class Table:
         self.released: list[str] = []
         self.is_paused = False
 
-    def claim(self, size: int) -> Claim | None:
+    def lease(self, size: int) -> Lease | None:
         self.sizes.append(size)
         if self.is_paused:
             return None
         found, self.left = self.left[:size], self.left[size:]
         kept = [message for message in found if message.id not in self.closed]
-        return Claim(f"claim {len(self.sizes)}", len(found), kept)
+        return Lease(f"lease {len(self.sizes)}", len(found), kept)
 
-    def release(self, claim: Claim) -> None:
-        self.released += ids(claim)
-
-
-def pool_of(table: Table, *, threads: int = 4, largest: int = 100) -> ClaimPool:
-    return ClaimPool(table.claim, table.release, threads=threads, largest=largest)
+    def release(self, lease: Lease) -> None:
+        self.released += ids(lease)
 
 
-def ids(claim: Claim | None) -> Sequence[str]:
-    assert claim is not None
-    return [message.id for message in claim.messages]
+def pool_of(table: Table, *, threads: int = 4, largest: int = 100) -> LeasePool:
+    return LeasePool(table.lease, table.release, threads=threads, largest=largest)
 
 
-def test_one_claim_has_rows_for_every_thread() -> None:
+def ids(lease: Lease | None) -> Sequence[str]:
+    assert lease is not None
+    return [message.id for message in lease.messages]
+
+
+def test_one_lease_has_rows_for_every_thread() -> None:
     table = Table(40)
     pool = pool_of(table)
     assert ids(pool.take(5)) == ["0", "1", "2", "3", "4"]
@@ -58,7 +58,7 @@ def test_one_claim_has_rows_for_every_thread() -> None:
     assert table.sizes == [20]
 
 
-def test_a_claim_is_not_larger_than_allowed_unless_one_portion_is() -> None:
+def test_a_lease_is_not_larger_than_allowed_unless_one_portion_is() -> None:
     table = Table(1000)
     pool = pool_of(table, largest=100)
     assert len(ids(pool.take(60))) == 60
@@ -80,34 +80,34 @@ def test_every_row_is_handed_out_once_and_then_there_are_no_more() -> None:
     assert len(table.sizes) == calls
 
 
-def test_rows_that_a_claim_closes_do_not_end_the_batch() -> None:
+def test_rows_that_a_lease_closes_do_not_end_the_batch() -> None:
     pool = pool_of(Table(9, closed=range(4)), threads=1)
     assert ids(pool.take(4)) == ["4", "5", "6", "7"]
 
 
-def test_the_next_rows_are_claimed_while_other_threads_take_what_is_left() -> None:
+def test_the_next_rows_are_leased_while_other_threads_take_what_is_left() -> None:
     table = Table(40)
     pool = pool_of(table)
     for _ in range(3):
         pool.take(5)  # five of twenty are left
-    may_claim, has_begun = threading.Event(), threading.Event()
-    claim = table.claim
+    may_lease, has_begun = threading.Event(), threading.Event()
+    lease = table.lease
 
-    def wait(size: int) -> Claim | None:
+    def wait(size: int) -> Lease | None:
         has_begun.set()
-        assert may_claim.wait(PATIENCE)
-        return claim(size)
+        assert may_lease.wait(PATIENCE)
+        return lease(size)
 
-    pool._claim = wait
+    pool._lease = wait
     results: list[Sequence[str]] = []
-    claiming = threading.Thread(target=lambda: results.append(ids(pool.take(5))))
-    claiming.start()
+    leasing = threading.Thread(target=lambda: results.append(ids(pool.take(5))))
+    leasing.start()
     assert has_begun.wait(PATIENCE)
     assert ids(pool.take(5)) == ["15", "16", "17", "18", "19"]
     waiting = threading.Thread(target=lambda: results.append(ids(pool.take(5))))
     waiting.start()
-    may_claim.set()
-    for thread in (claiming, waiting):
+    may_lease.set()
+    for thread in (leasing, waiting):
         thread.join(PATIENCE)
     assert sorted(results) == [
         ["20", "21", "22", "23", "24"],
@@ -125,44 +125,44 @@ def test_where_a_batch_is_paused_the_rows_that_wait_are_given_back() -> None:
     assert table.released == ["15", "16", "17", "18", "19"]
 
 
-def test_a_claim_that_fails_takes_no_rows_from_the_thread_and_ends_the_others() -> None:
+def test_a_lease_that_fails_takes_no_rows_from_the_thread_and_ends_the_others() -> None:
     table = Table(40)
     pool = pool_of(table)
     for _ in range(3):
         pool.take(5)
-    claims = 0
+    leases = 0
 
-    def fail(_size: int) -> Claim | None:
-        nonlocal claims
-        claims += 1
+    def fail(_size: int) -> Lease | None:
+        nonlocal leases
+        leases += 1
         raise StoreUnavailable("the database is down")
 
-    pool._claim = fail
+    pool._lease = fail
     with pytest.raises(StoreUnavailable):
         pool.take(5)
     assert ids(pool.take(5)) == ["15", "16", "17", "18", "19"]
     assert pool.take(5) is None
-    assert claims == 1
+    assert leases == 1
 
 
-def test_closing_gives_back_each_claim_even_if_one_cannot_be() -> None:
+def test_closing_gives_back_each_lease_even_if_one_cannot_be() -> None:
     table = Table(40)
     pool = pool_of(table)
     for _ in range(4):
-        pool.take(5)  # the fourth claims the next rows
-    first, second = Claim("first", 1, [Message(id="a")]), Claim("second", 1, [Message(id="b")])
+        pool.take(5)  # the fourth leases the next rows
+    first, second = Lease("first", 1, [Message(id="a")]), Lease("second", 1, [Message(id="b")])
     pool._waiting.extend([first, second])
-    released: list[Claim] = []
+    released: list[Lease] = []
 
-    def release(claim: Claim) -> None:
-        released.append(claim)
-        if claim is second:
+    def release(lease: Lease) -> None:
+        released.append(lease)
+        if lease is second:
             raise StoreUnavailable("the database is down")
 
     pool._release = release
     with pytest.raises(StoreUnavailable):
         pool.close()
-    assert {claim.token for claim in released} == {"first", "second", "claim 2"}
+    assert {lease.token for lease in released} == {"first", "second", "lease 2"}
 
 
 def test_closing_gives_back_what_no_thread_has_taken() -> None:
