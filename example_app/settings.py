@@ -13,7 +13,13 @@ from flask import Config, Flask
 SIMULATOR_URL = "http://127.0.0.1:8025"
 
 DEMO_SENDERS = {
-    "raygan": {"gateway": "raygan", "username": "demo", "password": "demo", "line": "50001234"},
+    "raygan": {
+        "gateway": "raygan",
+        "username": "demo",
+        "password": "demo",
+        "line": "50001234",
+        "native_codes": False,
+    },
     "wikipayam": {
         "gateway": "wikipayam",
         "token": "demo",
@@ -23,8 +29,9 @@ DEMO_SENDERS = {
 }
 """Senders for the simulator, which accepts any credentials.
 
-Raygan generates and checks its own codes. WikiPayam sends codes of the app and makes calls. The
-order is the order of failover.
+Both send codes of the app, with the site's name and, on a host that WebOTP accepts, the line that
+fills in the code. WikiPayam makes calls, too. The order is the order of failover. Without
+`native_codes`, Raygan generates and checks its own codes.
 """
 
 DEMO_STAFF_MOBILES = ("09121111111",)
