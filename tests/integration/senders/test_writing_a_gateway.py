@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -63,17 +64,25 @@ def make_shop(tmp_path: Path, *, cls: Any = Acme, **options: object) -> Flask:
     return app
 
 
-@pytest.fixture
-def shop(tmp_path: Path, gateway: LoopbackGateway) -> Iterator[Flask]:
-    app = make_shop(tmp_path, key="open-sesame", base_url=gateway.url)
+@contextmanager
+def with_a_user(app: Flask) -> Iterator[Flask]:
+    """Create the tables and a user, and close the connections at the end."""
     with app.app_context():
         db.create_all()
         db.session.add(User(id=1, mobile="09123456789"))
         db.session.commit()
-        yield app
-        app.extensions["smsverify"].close()
+    yield app
+    app.extensions["smsverify"].close()
+    with app.app_context():
         db.session.remove()
         db.engine.dispose()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, gateway: LoopbackGateway) -> Iterator[Flask]:
+    app = make_shop(tmp_path, key="open-sesame", base_url=gateway.url)
+    with with_a_user(app), app.app_context():
+        yield app
 
 
 def start(shop: Flask) -> None:
@@ -134,15 +143,8 @@ class Named(Acme):
 def named_shop(tmp_path: Path, gateway: LoopbackGateway) -> Iterator[Flask]:
     options = {"key": "open-sesame", "base_url": gateway.url}
     app = make_shop(tmp_path, cls=Named, **options)
-    with app.app_context():
-        db.create_all()
-        db.session.add(User(id=1, mobile="09123456789"))
-        db.session.commit()
-    yield app
-    app.extensions["smsverify"].close()
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
+    with with_a_user(app):
+        yield app
 
 
 def test_a_registered_gateway_is_in_an_app_context_in_every_thread(named_shop: Flask) -> None:
