@@ -135,7 +135,7 @@ class Processes:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    # A server that has imported the package forks them; spawned, each would import it anew.
+    # The server has imported the package, so the processes that it forks need not import it.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["flask_smsverify", "flask_sqlalchemy", "flask_login"])
     barrier = context.Barrier(PROCESSES)
