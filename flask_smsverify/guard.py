@@ -15,7 +15,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar, overload
 
@@ -26,10 +26,11 @@ from sqlalchemy import Select, bindparam, exists, func, or_, select
 from . import request_cache
 from .db.errors import explain_missing_tables
 from .db.models import Challenge, Verification
+from .db.prepared import PreparedSelect, RowValues
 from .errors import ConfigurationError
 from .open_endpoints import is_login_or_logout, is_own, is_static, matches, unmatched
 from .state import AppState, get_state
-from .users import current_user, is_logged_in
+from .users import current_user, is_logged_in, without_proxy
 from .verification.policy import Decision, Status
 from .verification.rules import CLOCK_SKEW
 
@@ -55,7 +56,10 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
     :param area: the area of the view; a view without one is always guarded.
     :param within: the maximal age of the proof.
     """
-    state = get_state()
+    return _decide(get_state(), user, area, within)
+
+
+def _decide(state: AppState, user: object, area: str | None, within: timedelta | None) -> Decision:
     if not state.policy.is_on(area):
         return Decision("off", area, within)
     if state.users.is_exempt(user):
@@ -79,7 +83,8 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
         decision = state.policy.decide(status, now, area=area, within=within)
     if state.settings.recheck_seconds and status.state == "verified":
         _write_stamp(state, user_id, status, now)
-    return replace(decision, status=_with_challenge(status, row))
+    with_challenge = _with_challenge(status, row)
+    return decision if with_challenge is status else replace(decision, status=with_challenge)
 
 
 def current_status(user: object) -> Status:
@@ -96,9 +101,22 @@ def current_status(user: object) -> Status:
     return _with_challenge(state.policy.status(row, mobile, now), row)
 
 
-def _with_challenge(status: Status, row: Any) -> Status:
+def _with_challenge(status: Status, row: _Row | None) -> Status:
     """Return the status as `Verifier.status` does, from a row that was looked up."""
     return status.with_open_challenge() if row is not None and row.has_open_challenge else status
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The columns of a user's verification that a guard reads."""
+
+    mobile: str | None = field(repr=False)
+    verified_at: datetime | None
+    revoked_at: datetime | None
+    settled_at: datetime | None
+    failures: int
+    locked_at: datetime | None
+    has_open_challenge: bool
 
 
 def _lookup_query() -> Select[Any]:
@@ -126,7 +144,7 @@ def _lookup_query() -> Select[Any]:
     ).where(verification.user_id == bindparam("user_id"))
 
 
-_LOOKUP = _lookup_query()
+_LOOKUP = PreparedSelect(_lookup_query())
 
 
 def _parameters(user_id: str, mobile: str | None, now: datetime) -> dict[str, Any]:
@@ -138,32 +156,35 @@ def _parameters(user_id: str, mobile: str | None, now: datetime) -> dict[str, An
     }
 
 
-def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -> Any:
+def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -> _Row | None:
     """Return the user's row, from this request's cache if it is there."""
-    rows = request_cache.cached_rows()
+    lookups = request_cache.lookups()
+    rows: dict[tuple[str, str | None], _Row | None] = lookups.rows
     if (user_id, mobile) in rows:
         return rows[user_id, mobile]
-    if request_cache.has_changed():
+    if lookups.has_changed:
         # The snapshot of the host's transaction may be older than the change.
         return _read_again(state, user_id, mobile, now)
-    # A Core statement on tables, so that it does not flush the host's pending changes.
-    schema_map = state.ledger.schema_map
-    options = {"schema_translate_map": schema_map} if schema_map else {}
     state.ledger.find_identity()  # the rows may be another app's
-    with explain_missing_tables():
-        row = state.db.session.execute(
-            _LOOKUP, _parameters(user_id, mobile, now), execution_options=options
-        ).one_or_none()
+    with explain_missing_tables:
+        # The session's connection, not the session, so that the host's changes are not flushed.
+        connection = state.db.session.connection({"clause": _LOOKUP.statement})
+        parameters = _parameters(user_id, mobile, now)
+        row = _only_row(_LOOKUP.rows(connection, parameters, schema=state.ledger.schema))
     rows[user_id, mobile] = row
     return row
 
 
-def _read_again(state: AppState, user_id: str, mobile: str | None, now: datetime) -> Any:
+def _read_again(state: AppState, user_id: str, mobile: str | None, now: datetime) -> _Row | None:
     """Return the user's row from the ledger, which sees every committed row."""
     parameters = _parameters(user_id, mobile, now)
-    row = state.ledger.read(lambda session: session.execute(_LOOKUP, parameters).one_or_none())
-    request_cache.cached_rows()[user_id, mobile] = row
+    row = _only_row(state.ledger.read(lambda session: _LOOKUP.all(session, parameters)))
+    request_cache.lookups().rows[user_id, mobile] = row
     return row
+
+
+def _only_row(rows: list[RowValues]) -> _Row | None:
+    return _Row(**rows[0]) if rows else None
 
 
 # --- the session stamp ------------------------------------------------------------------------
@@ -217,13 +238,13 @@ def enforce(
         return None
     if not state.policy.is_on(area):
         return None
-    user = current_user()
+    user = without_proxy(current_user())
     if not is_logged_in(user):
         if allow_anonymous:
             return None
         response = state.guard_responses.anonymous()
         return _not_none(response, "Flask-Login's unauthorized_handler")
-    decision = decide(user, area=area, within=within)
+    decision = _decide(state, user, area, within)
     if decision.allowed:
         return None
     handler = state.callbacks.unverified_handler or state.guard_responses.unverified
@@ -308,13 +329,17 @@ def require_verified_mobile(
 
 
 def _guarded(view: F, area: str | None, within: timedelta | None, answer: Answer) -> F:
+    is_async = inspect.iscoroutinefunction(view)
+
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         _set_answer(answer)
         refusal = enforce(area=area, within=within)
         if refusal is not None:
             return refusal
-        return current_app.ensure_sync(view)(*args, **kwargs)
+        if is_async:
+            return current_app.ensure_sync(view)(*args, **kwargs)
+        return view(*args, **kwargs)
 
     guarded.smsverify_area = area  # type: ignore[attr-defined]  # staff pages list the areas
     # `doctor` reports a route that bypasses the guard. A callable object may take no attributes.

@@ -6,21 +6,34 @@ requests.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import current_app, has_request_context, request, session
 
-_ROWS = "smsverify.rows"
-_CHANGED = "smsverify.changed"
+_LOOKUPS = "smsverify.lookups"
 _JSON = "smsverify.json"
 
 
-def cached_rows() -> dict[tuple[str, str | None], Any]:
-    """Return the looked-up rows of this request by user id and mobile; without one a new dict."""
+@dataclass(slots=True)
+class Lookups:
+    """What one request has looked up.
+
+    :param rows: a user's id and mobile → their row; None if they have none.
+    :param has_changed: whether a verification has changed since the request began. Then the host's
+        transaction may be older than the change, and its snapshot may not show it.
+    """
+
+    rows: dict[tuple[str, str | None], Any] = field(default_factory=dict)
+    has_changed: bool = False
+
+
+def lookups() -> Lookups:
+    """Return what this request has looked up; outside a request, nothing."""
     if not has_request_context():
-        return {}
-    rows: dict[tuple[str, str | None], Any] = request.environ.setdefault(_ROWS, {})
-    return rows
+        return Lookups()
+    found: Lookups = request.environ.setdefault(_LOOKUPS, Lookups())
+    return found
 
 
 def has_session() -> bool:
@@ -29,19 +42,11 @@ def has_session() -> bool:
     return not is_missing
 
 
-def has_changed() -> bool:
-    """Return whether a verification has changed during this request.
-
-    Then the host's transaction may be older than the change, and its snapshot may not show it.
-    """
-    return has_request_context() and bool(request.environ.get(_CHANGED))
-
-
 def invalidate() -> None:
     """Drop what was looked up: a verification has changed."""
-    if has_request_context():
-        request.environ[_CHANGED] = True
-        request.environ.pop(_ROWS, None)
+    found = lookups()
+    found.rows.clear()
+    found.has_changed = True
 
 
 def demand_json() -> None:

@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 from sqlalchemy.orm import Mapper, Session, object_session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from werkzeug.local import LocalProxy
 
 from .column_values import ColumnValues
@@ -219,8 +219,10 @@ class HostUsers:
         A user loader may return a cached or expunged user, whose attributes may be old.
         """
         user = self.unwrap(user)
-        state: Any = sqlalchemy.inspect(user, raiseerr=False)
-        if state is None or not (isinstance(user, self.model) and state.detached):
+        if not isinstance(user, self.model):
+            return user
+        state = instance_state(user)
+        if not state.detached:
             return user
         session = self._db.session()
         rows: dict[Any, Any] = session.info.setdefault(_ROWS, {})  # a session holds them weakly
@@ -240,16 +242,16 @@ class HostUsers:
         :raises ValueError: the user has no primary key yet.
         """
         user = self.unwrap(user)
-        state = sqlalchemy.inspect(user, raiseerr=False)
         if getattr(user, "is_anonymous", False):
             raise TypeError("nobody is logged in: put @login_required above the view")
-        if state is None or not isinstance(user, self.model):
+        if not isinstance(user, self.model):
             raise TypeError(
                 f"expected a {self.model.__name__}, got {type(user).__name__}; where users "
                 "of another class log in too, exempt them with @smsverify.exempt_when, and where "
                 "a class wraps the user, set @smsverify.user_getter"
             )
-        key = state.identity[0] if state.identity else None
+        identity = instance_state(user).identity
+        key = identity[0] if identity else None
         if key is None:
             key = self._mapper.primary_key_from_instance(user)[0]
         if key is None:

@@ -7,13 +7,11 @@ staff, with `@smsverify.staff_required`. The rules are in `verification`, `messa
 
 from __future__ import annotations
 
-import functools
 from datetime import timedelta
 
 from flask import Flask, appcontext_pushed
 
 from ..state import get_state
-from ..web.caching import no_store_below
 from ..web.hosts import registration_options
 from . import audit as audit
 from . import incoming as incoming
@@ -34,12 +32,10 @@ __all__ = ["menu_link", "register"]
 def register(app: Flask) -> None:
     """Attach the staff pages to an app."""
     state = get_state(app)
-    url = state.settings.admin_url
     options = registration_options(app, state.settings)
     app.extensions["smsverify_figures"] = FigureCache(
         timedelta(seconds=state.settings.code_lifetime)
     )
-    app.register_blueprint(blueprint, url_prefix=url, **options)
-    app.after_request(functools.partial(no_store_below, url))
+    app.register_blueprint(blueprint, url_prefix=state.settings.admin_url, **options)
     state.setting_store.start()
     appcontext_pushed.connect(state.setting_store.on_context, app)

@@ -60,8 +60,10 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
 
 
 def _is_observed(connection: Connection) -> bool:
-    events: Any = connection.dispatch
-    if events.before_cursor_execute or events.after_cursor_execute:
-        return True
-    of_dialect: Any = connection.dialect.dispatch
-    return bool(of_dialect.do_execute)
+    # SQLAlchemy, too, looks for listeners only where there are any: they are found slowly.
+    if connection._has_events or connection.engine._has_events:
+        events: Any = connection.dispatch
+        if events.before_cursor_execute or events.after_cursor_execute:
+            return True
+    dialect: Any = connection.dialect
+    return bool(dialect._has_events and dialect.dispatch.do_execute)

@@ -159,9 +159,9 @@ class LedgerDatabase:
         return None if self.joined is not None else self._derive().shared
 
     @property
-    def schema_map(self) -> Mapping[str | None, str | None]:
-        """The execution option `schema_translate_map` for the tables of this package."""
-        return _schema_map(self._host(), self._schema)
+    def schema(self) -> str | None:
+        """The schema of the tables of this package; None: the connection's default."""
+        return _schema_of(self._host(), self._schema)
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class LedgerDatabase:
         """Open a session in a savepoint of the connection's transaction."""
         with (
             self._join_lock,  # savepoints of two threads would be nested
-            translated(connection, self.schema_map),
+            translated(connection, self.schema),
             Session(
                 connection,
                 expire_on_commit=False,
@@ -239,7 +239,9 @@ class LedgerDatabase:
             shared.check_engine(host)
             if _begins_transactions(host):
                 raise ConfigurationError(_BEGIN_IN_MEMORY_REFUSED)
-            engine = host.execution_options(schema_translate_map=_schema_map(host, self._schema))
+            engine = host.execution_options(
+                schema_translate_map=_schema_map(_schema_of(host, self._schema))
+            )
         else:
             engine = _ledger_engine(host, self._schema, self._lock_seconds)
             self._open.append(engine)
@@ -260,16 +262,18 @@ class LedgerDatabase:
             if ours is not None:
                 ours.close()
 
+        # SQLAlchemy calls every event of each statement on an engine with a listener to any event.
+        had_listeners = "_has_events" in vars(host)
         event.listen(host, "engine_disposed", on_disposed)
+        if not had_listeners:
+            del vars(host)["_has_events"]
 
 
 @contextlib.contextmanager
-def translated(
-    connection: Connection, schema_map: Mapping[str | None, str | None]
-) -> Iterator[None]:
-    """Set the option `schema_translate_map` of a connection, and restore it at the end."""
+def translated(connection: Connection, schema: str | None) -> Iterator[None]:
+    """Set where a connection finds the tables of this package, and restore it at the end."""
     before = connection.get_execution_options().get("schema_translate_map")
-    connection.execution_options(schema_translate_map=schema_map)
+    connection.execution_options(schema_translate_map=_schema_map(schema))
     try:
         yield
     finally:
@@ -311,13 +315,17 @@ def _dispose_all(engines: list[Engine]) -> None:
         engines.pop().dispose()
 
 
-def _schema_map(host: Engine | Connection, schema: str | None) -> Mapping[str | None, str | None]:
-    """Return where the tables of this package are, whose own schema is None."""
+def _schema_of(host: Engine | Connection, schema: str | None) -> str | None:
+    """Return where the host's execution options put what its metadata has in a schema."""
     host_map: Mapping[str | None, str | None] = (
         host.get_execution_options().get("schema_translate_map") or {}
     )
-    target = host_map.get(schema, schema)
-    return {None: target} if target is not None else {}
+    return host_map.get(schema, schema)
+
+
+def _schema_map(schema: str | None) -> Mapping[str | None, str | None]:
+    """Return the execution option `schema_translate_map` for our tables, whose schema is None."""
+    return {} if schema is None else {None: schema}
 
 
 def _ledger_engine(host: Engine, schema: str | None, lock_seconds: float) -> Engine:
@@ -351,7 +359,7 @@ def _ledger_engine(host: Engine, schema: str | None, lock_seconds: float) -> Eng
         host.url,
         logging_name=_LOG_NAME,
         hide_parameters=True,
-        execution_options=options | {"schema_translate_map": _schema_map(host, schema)},
+        execution_options=options | {"schema_translate_map": _schema_map(_schema_of(host, schema))},
     )
     # After the host's listeners, which may set another isolation level.
     if is_sqlite:

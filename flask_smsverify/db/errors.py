@@ -6,10 +6,8 @@ Codes".
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,15 +82,18 @@ def is_unavailable(error: Exception) -> bool:
     return not is_bad_statement or is_disconnect(error)
 
 
-@contextlib.contextmanager
-def explain_missing_tables() -> Iterator[None]:
-    """Raise `ConfigurationError` instead of a database error about a missing table."""
-    try:
-        yield
-    except DBAPIError as error:
-        if is_missing_table(error):
+class MissingTables:
+    """A context manager: a database error about a missing table becomes a `ConfigurationError`."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
+        if isinstance(error, DBAPIError) and is_missing_table(error):
             raise ConfigurationError(_TABLES_MISSING) from error
-        raise
+
+
+explain_missing_tables = MissingTables()
 
 
 @dataclass(frozen=True, slots=True)

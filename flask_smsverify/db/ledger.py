@@ -112,9 +112,9 @@ class Ledger:
         return self._thread.is_running
 
     @property
-    def schema_map(self) -> Mapping[str | None, str | None]:
-        """The execution option `schema_translate_map` for statements on the host's connections."""
-        return self._database.schema_map
+    def schema(self) -> str | None:
+        """The schema of the tables, for statements on the host's connections."""
+        return self._database.schema
 
     # --- the app that the tables belong to -------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Ledger:
         """
         self.find_identity()
         with (
-            translated(connection, self.schema_map),
+            translated(connection, self.schema),
             LedgerSession(connection) as session,
         ):
             result = work(session)
@@ -252,7 +252,7 @@ class Ledger:
             is_committing = False
             try:
                 with (
-                    explain_missing_tables(),
+                    explain_missing_tables,
                     self._turn(read_only=read_only),
                     self._database.session(read_only=read_only) as session,
                 ):

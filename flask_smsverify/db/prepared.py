@@ -35,24 +35,26 @@ class _Prepared:
         )
         self._of_kind: dict[object, _Compiled] = {}
 
-    def compiled_for(self, connection: Connection) -> _Compiled:
-        """Return the compiled statement for the dialect and schema of a connection."""
-        dialect = connection.dialect
-        schemas = connection.get_execution_options().get("schema_translate_map")
-        schema = schemas.get(None) if schemas else None
-        of_schema = self._of_dialect.setdefault(dialect, {})
-        if schema not in of_schema:
-            # Each engine has a dialect of its own, and apps of one process often have equal ones.
-            kind = (_kind_of(dialect), schema)
-            if kind not in self._of_kind:
-                self._of_kind[kind] = _Compiled(self._statement, dialect, schema)
-            of_schema[schema] = self._of_kind[kind]
-        return of_schema[schema]
+    def compiled_for(self, dialect: Dialect, schema: str | None) -> _Compiled:
+        """Return the compiled statement for a dialect and the schema that has our tables."""
+        try:
+            return self._of_dialect[dialect][schema]
+        except KeyError:
+            compiled = self._compile(dialect, schema)
+            self._of_dialect.setdefault(dialect, {})[schema] = compiled
+            return compiled
+
+    def _compile(self, dialect: Dialect, schema: str | None) -> _Compiled:
+        # Each engine has a dialect of its own, and apps of one process often have equal ones.
+        kind = (_kind_of(dialect), schema)
+        if kind not in self._of_kind:
+            self._of_kind[kind] = _Compiled(self._statement, dialect, schema)
+        return self._of_kind[kind]
 
     def execute(self, connection: Connection, parameters: Mapping[str, object]) -> Executed:
         """Execute the statement."""
-        compiled = self.compiled_for(connection)
-        return execute(connection, compiled.text, compiled.parameters(parameters))
+        compiled = self.compiled_for(connection.dialect, _schema_of(connection))
+        return compiled.execute(connection, parameters)
 
 
 class PreparedSelect(_Prepared):
@@ -60,18 +62,24 @@ class PreparedSelect(_Prepared):
 
     def __init__(self, statement: Select[Any]) -> None:
         super().__init__(statement)
+        self.statement = statement
 
     def one(self, session: Session, parameters: Mapping[str, object]) -> RowValues:
         """Execute the statement and return its one row."""
-        connection = session.connection()
-        (row,) = self.execute(connection, parameters).rows
-        return self.compiled_for(connection).row(row)
+        (row,) = self.all(session, parameters)
+        return row
 
     def all(self, session: Session, parameters: Mapping[str, object]) -> list[RowValues]:
         """Execute the statement and return its rows."""
         connection = session.connection()
-        rows = self.execute(connection, parameters).rows
-        return [self.compiled_for(connection).row(row) for row in rows]
+        return self.rows(connection, parameters, schema=_schema_of(connection))
+
+    def rows(
+        self, connection: Connection, parameters: Mapping[str, object], *, schema: str | None
+    ) -> list[RowValues]:
+        """Execute the statement on a connection of the host's and return its rows."""
+        compiled = self.compiled_for(connection.dialect, schema)
+        return [compiled.row(row) for row in compiled.execute(connection, parameters).rows]
 
 
 class PreparedWrite(_Prepared):
@@ -105,6 +113,12 @@ class PreparedNumberedInsert:
         return row_id
 
 
+def _schema_of(connection: Connection) -> str | None:
+    """Return where a connection's execution options say that our tables are."""
+    schemas = connection.get_execution_options().get("schema_translate_map")
+    return schemas.get(None) if schemas else None
+
+
 def _kind_of(dialect: Dialect) -> object:
     """Return a value that is equal for dialects that compile statements alike."""
     options = ((name, value) for name, value in vars(dialect).items() if _is_plain(value))
@@ -125,7 +139,7 @@ class _Compiled:
         if schema is not None:
             options = {"schema_translate_map": {None: schema}, "render_schema_translate": True}
         compiled: Any = statement.compile(dialect=dialect, **options)
-        self.text: str = compiled.string
+        self._text: str = compiled.string
         self._constants = {
             name: bind.value for name, bind in compiled.binds.items() if not bind.required
         }
@@ -133,8 +147,8 @@ class _Compiled:
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)
             for name, bind in compiled.binds.items()
         }
-        names = compiled.positiontup if compiled.positional else compiled.binds
-        self._parameters = [(name, processors[name]) for name in names]
+        self._names = list(compiled.positiontup if compiled.positional else compiled.binds)
+        self._parameters = [(name, processors[name]) for name in self._names]
         self._is_positional: bool = compiled.positional
         columns: Any = statement.selected_columns if isinstance(statement, Select) else ()
         self._result: list[tuple[str, _Processor | None]] = [
@@ -142,14 +156,22 @@ class _Compiled:
             for column in columns
         ]
 
-    def parameters(self, given: Mapping[str, object]) -> Any:
+    def execute(self, connection: Connection, parameters: Mapping[str, object]) -> Executed:
+        """Execute the statement."""
+        return execute(connection, self._text, self._driver_parameters(parameters))
+
+    def _driver_parameters(self, given: Mapping[str, object]) -> Any:
         """Return the parameters as the driver takes them."""
         values = {**self._constants, **given} if self._constants else given
         processed = [
-            (name, values[name] if process is None else process(values[name]))
+            values[name] if process is None else process(values[name])
             for name, process in self._parameters
         ]
-        return tuple(value for _, value in processed) if self._is_positional else dict(processed)
+        return (
+            tuple(processed)
+            if self._is_positional
+            else dict(zip(self._names, processed, strict=True))
+        )
 
     def row(self, row: Sequence[Any]) -> RowValues:
         """Return the columns of a row by their labels."""

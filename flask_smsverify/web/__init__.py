@@ -54,5 +54,6 @@ def register(app: Flask, ui: Interface) -> None:
     app.register_blueprint(blueprint, **options)
     if settings.webhook_secret is not None:
         app.register_blueprint(webhooks.blueprint, **options)
-    app.after_request(functools.partial(no_store_below, settings.url_prefix))
+    own_urls = (settings.url_prefix, settings.admin_url)
+    app.after_request(functools.partial(no_store_below, own_urls))
     app.wsgi_app = PolicyMiddleware(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way

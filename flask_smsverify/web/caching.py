@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Response, request
+
+_STATIC = "smsverify.static"
 
 
 def no_store(response: Response) -> Response:
@@ -12,10 +16,11 @@ def no_store(response: Response) -> Response:
     return response
 
 
-def no_store_below(url_prefix: str, response: Response) -> Response:
-    """Apply `no_store` to every response below a URL prefix, except to static files.
+def no_store_below(url_prefixes: Sequence[str], response: Response) -> Response:
+    """Apply `no_store` to every response below these URL prefixes, except to static files.
 
     This covers responses that no view returned, such as 404 and 405.
     """
-    is_below = f"{request.path}/".startswith(f"{url_prefix}/")
-    return no_store(response) if is_below and request.endpoint != "smsverify.static" else response
+    path = f"{request.path}/"
+    is_below = any(path.startswith(f"{prefix}/") for prefix in url_prefixes)
+    return no_store(response) if is_below and request.endpoint != _STATIC else response

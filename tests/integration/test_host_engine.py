@@ -20,7 +20,7 @@ from hostapp import User, create_app, db
 from sqlalchemy import event, make_url, text
 from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code, mobile_in_host
 
-from flask_smsverify import SMSVerify
+from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.models import UsedToken
 from flask_smsverify.errors import ConfigurationError, UncommittedWrites
 from flask_smsverify.testing import outbox
@@ -81,6 +81,43 @@ def test_the_ledger_follows_the_schema_translate_map_of_the_host(
     walk(app)
     assert scalar(app, "SELECT count(*) FROM tenant.smsverify_verification") == 1
     app.extensions["smsverify"].close()
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_guard_reads_where_the_ledger_writes_whatever_the_hosts_session_translates(
+    make_app: MakeApp, database: str, tenant: Callable[[Flask], None]
+) -> None:
+    app = make_app(database, prepare=tenant)
+    walk(app)
+    with app.test_request_context():
+        user = db.session.get_one(User, 1)
+        connection = db.session.connection()
+        connection.execution_options(schema_translate_map={None: "tenant"})
+        assert guard.decide(user).reason == "verified"
+        assert connection.get_execution_options()["schema_translate_map"] == {None: "tenant"}
+    app.extensions["smsverify"].close()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_hosts_engine_calls_no_events_for_the_sake_of_the_ledger(
+    make_app: MakeApp, database: str
+) -> None:
+    """An engine with a listener calls all events of each statement."""
+    app = make_app(database)
+    seen: list[str] = []
+
+    def on_execute(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    with app.app_context():
+        walk(app)
+        assert "_has_events" not in vars(db.engine)  # what all engines have is not the app's
+        event.listen(sqlalchemy.Engine, "before_cursor_execute", on_execute)
+        try:
+            db.session.execute(text("SELECT 1"))
+        finally:
+            event.remove(sqlalchemy.Engine, "before_cursor_execute", on_execute)
+        assert seen == ["SELECT 1"]
 
 
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE"])

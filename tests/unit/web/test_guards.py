@@ -678,7 +678,7 @@ def test_a_stamp_ends_at_the_moments_at_which_it_and_the_proof_end(
         with app.test_request_context():
             for left, state in [(1, "verified"), (0, "expired")]:
                 flow.clock.now = end - timedelta(seconds=left)
-                request_cache.cached_rows().clear()
+                request_cache.lookups().rows.clear()
                 assert decide(flow.user()).status.state == state
         flow.verifier.mark_verified(flow.user(), by="staff")
         with app.test_request_context():
@@ -686,7 +686,7 @@ def test_a_stamp_ends_at_the_moments_at_which_it_and_the_proof_end(
             with statements(app) as seen:
                 for seconds, selects in [(3599, 0), (1, 1)]:
                     flow.clock.advance(seconds)
-                    request_cache.cached_rows().clear()
+                    request_cache.lookups().rows.clear()
                     assert decide(flow.user()).allowed
                     assert len(seen) == selects, seconds
 
