@@ -276,7 +276,7 @@ class BulkDispatcher:
         limits = [sender.batch_limit for sender in self._delivery.routes.route("text")]
         call = min(MAX_CALL, max(limits, default=1))
         while not stop.is_set() and not self._is_blocked():
-            portion = pool.take(max(size, call))
+            portion = pool.take(max(size, call), at_least=call)
             if portion is None:
                 break
             count += len(portion.messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -41,9 +42,13 @@ class LeasePool:
         self._held: Counter[str] = Counter()
         self._is_exhausted = False
 
-    def take(self, size: int) -> Lease | None:
+    def take(self, size: int, *, at_least: int = 1) -> Lease | None:
         """Return up to `size` rows, which the caller passes to `done` later; None for no more.
 
+        The rows that wait are shared between the threads, so that all of them end together.
+
+        :param at_least: how many rows to return, where so many wait, although that is more than the
+            thread's share.
         :raises Exception: what the lease raised. Then nothing is leased any more, so that the
             other threads end and do not wait for the same error one after the other.
         """
@@ -52,13 +57,13 @@ class LeasePool:
                 self._lease_more(size)
             finally:
                 self._leasing.release()
-        portion = self._next_portion(size)
+        portion = self._next_portion(size, at_least)
         if portion is None:
             with self._leasing:  # until the thread that leases has leased
-                portion = self._next_portion(size)
+                portion = self._next_portion(size, at_least)
                 if portion is None:
                     self._lease_more(size)
-                    portion = self._next_portion(size)
+                    portion = self._next_portion(size, at_least)
         return portion
 
     def done(self, portion: Lease) -> None:
@@ -82,10 +87,12 @@ class LeasePool:
                 giving_back.callback(self.done, lease)
                 giving_back.callback(self._release, lease)
 
-    def _next_portion(self, size: int) -> Lease | None:
+    def _next_portion(self, size: int, at_least: int) -> Lease | None:
         with self._lock:
             if not self._waiting:
                 return None
+            share = math.ceil(self._count_waiting() / self._threads)
+            size = min(size, max(at_least, share))
             lease = self._waiting.popleft()
             taken, left = lease.messages[:size], lease.messages[size:]
             if left:
@@ -95,8 +102,11 @@ class LeasePool:
     def _is_low(self, size: int) -> bool:
         """Return whether the threads may take all rows before the next ones are leased."""
         with self._lock:
-            waiting = sum(len(lease.messages) for lease in self._waiting)
+            waiting = self._count_waiting()
             return not self._is_exhausted and waiting * 2 < self._lease_size(size)
+
+    def _count_waiting(self) -> int:
+        return sum(len(lease.messages) for lease in self._waiting)
 
     def _lease_size(self, size: int) -> int:
         return max(size, min(self._largest, size * self._threads))
