@@ -9,7 +9,7 @@ import difflib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -36,12 +36,12 @@ from .errors import ConfigurationError, MobileError, SenderError
 from .i18n.by_language import complete_texts
 from .i18n.catalogue import default_locale
 from .i18n.code_text import CodeTexts, code_templates
-from .i18n.locales import load_timezone
 from .keyring import Keyring
+from .limits.guesses import GuessLog
 from .limits.keys import UsageKeys
 from .limits.other_counts import Charge, Counters
 from .limits.report import LimitReport
-from .limits.sends_and_guesses import GuessLog, SendLog
+from .limits.sends import SendLog
 from .log_events import log_event
 from .messaging.bulk import BulkSends
 from .messaging.bulk_dispatch import BulkDispatcher
@@ -54,6 +54,7 @@ from .messaging.notifier import Notifier
 from .messaging.opt_out import OptOuts
 from .messaging.outbox import Outbox
 from .messaging.patterns import Patterns
+from .messaging.quiet_hours import quiet_hours_of
 from .messaging.recipients import Recipients
 from .messaging.sync import StateSync
 from .messaging.tasks import CeleryQueue
@@ -66,7 +67,7 @@ from .senders.registry import build as build_sender
 from .senders.registry import find_gateway, low_credits
 from .settings import Limit, Settings
 from .settings.checks import MAX_APP_ID
-from .settings.quiet_hours import QuietHours, check_quiet_hours
+from .settings.quiet_hours import QuietHours
 from .settings.runtime import LiveSettings
 from .signing import TokenSigning
 from .state import AppState, GuardResponses
@@ -429,7 +430,7 @@ def _build_messages(
 ) -> _Messages:
     """Build the outbox, and the workers that empty it."""
     clock = ledger.clock
-    quiet_until = _quiet_until(settings, live, clock)
+    quiet_until = quiet_hours_of(settings.senders, live, clock, timezone=settings.timezone)
 
     def quiet_hours() -> QuietHours | None:
         return live.current.quiet_hours
@@ -818,28 +819,6 @@ def _contacts(delivery: Delivery) -> Iterator[str]:
     raise ConfigurationError(
         "no sender has a customer club; one of SMS.ir needs api='legacy' and customer_club=True"
     )
-
-
-def _quiet_until(
-    settings: Settings, live: LiveSettings, clock: Clock
-) -> Callable[[str], datetime | None]:
-    """Return a function that says when a sender's quiet hours end; None: it may send now."""
-    zone = load_timezone(settings.timezone)
-    own: dict[str, QuietHours | None] = {}
-    for name, options in settings.senders.items():
-        if "quiet_hours" in options:
-            try:
-                own[name] = check_quiet_hours(options["quiet_hours"])
-            except ConfigurationError as error:
-                raise ConfigurationError(
-                    f"SMSVERIFY_SENDERS[{name!r}]: quiet_hours {error}"
-                ) from None
-
-    def quiet_until(sender: str) -> datetime | None:
-        hours = own.get(sender, live.current.quiet_hours)
-        return None if hours is None else hours.end_after(clock(), zone)
-
-    return quiet_until
 
 
 def _code_texts(app: Flask, settings: Settings, live: LiveSettings) -> CodeTexts:

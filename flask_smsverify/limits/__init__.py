@@ -1,5 +1,5 @@
 """Rate limits: where each of them is counted, and by which keys.
 
-`sends_and_guesses` counts codes and wrong guesses, `other_counts` the rest. `verification` decides
-when: `send_limits` before a send, `check` before a guess.
+`sends` counts codes, `guesses` wrong guesses, and `other_counts` the rest. `cooldown` is the pause
+between two sends. `verification` decides when: `send_limits` before a send, `check` before a guess.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..keyring import Keyring
 from .addresses import Address
-from .sends_and_guesses import SendKeys
+from .sends import SendKeys
 
 
 class UsageKeys:

@@ -21,7 +21,7 @@ from ..db.types import to_ms
 from ..errors import RateLimited
 from ..keyring import Keyring
 from ..settings import Limit
-from .windows import seconds_left
+from .usage_log import seconds_left
 
 
 @dataclass(frozen=True, slots=True)

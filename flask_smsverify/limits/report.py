@@ -18,8 +18,7 @@ from ..settings import Limit
 from .addresses import parse_address
 from .keys import UsageKeys
 from .other_counts import Charge, Counters, Usage
-from .sends_and_guesses import Limits, reset_site
-from .windows import seconds_left
+from .usage_log import Limits, reset_site, seconds_left
 
 Column = InstrumentedAttribute[Any]
 

@@ -38,9 +38,10 @@ from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
 from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
 from .call_slots import CallSlots, NoSlot
-from .dispatch import MAX_RETRIES, QuietUntil, may_retry_help, retry_wait
+from .dispatch import MAX_RETRIES, may_retry_help, retry_wait
 from .lease_pool import LeasePool
 from .outbox import Lease, Outbox
+from .quiet_hours import QuietUntil
 from .worker import run_in_threads
 
 log = logging.getLogger(__name__)

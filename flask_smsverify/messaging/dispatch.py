@@ -33,6 +33,7 @@ from ..forks import Lock, after_fork
 from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Receipt, Sender, Text
 from .outbox import Lease, LeaseLostError, Outbox
+from .quiet_hours import QuietUntil
 from .worker import run_in_threads
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,6 @@ _RETRY_SECONDS = (60, 240, 900, 3600, 4 * 3600)
 _LEASE_SIZE = 10
 #: Seconds until locked rows are looked at again.
 _LOCKED_SECONDS = 0.1
-
-#: Sender → when its quiet hours end; None where it may send now.
-QuietUntil = Callable[[str], datetime | None]
 
 
 def retry_wait(tries: int) -> timedelta:

@@ -3,6 +3,7 @@
 A rule that needs one of these settings reads `LiveSettings.current` when it runs, and keeps no
 copy. A snapshot is immutable, so all values that are read from one belong together. Reading it
 looks for changes by other processes, so a loop that runs for hours also uses the newest values.
+`db.setting_store` reads those from the database.
 """
 
 from __future__ import annotations

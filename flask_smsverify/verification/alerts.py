@@ -11,7 +11,7 @@ from ..db.alerts import take_alert
 from ..db.ledger import Ledger
 from ..db.models import Alert
 from ..errors import StoreUnavailable
-from ..limits.sends_and_guesses import Reached
+from ..limits.usage_log import Reached
 from ..log_events import log_event
 from .rules import Announcer
 

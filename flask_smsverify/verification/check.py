@@ -36,8 +36,10 @@ from ..errors import (
     WrongCode,
 )
 from ..limits.addresses import parse_address
+from ..limits.guesses import GuessLog
 from ..limits.keys import UsageKeys
-from ..limits.sends_and_guesses import Counts, GuessLog, Overrun, Recorded, SendLog
+from ..limits.sends import SendLog
+from ..limits.usage_log import Counts, Overrun, Recorded
 from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts

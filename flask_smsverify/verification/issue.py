@@ -35,7 +35,7 @@ from ..errors import (
 )
 from ..limits.addresses import Address, parse_address
 from ..limits.keys import UsageKeys
-from ..limits.sends_and_guesses import Counts
+from ..limits.usage_log import Counts
 from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel

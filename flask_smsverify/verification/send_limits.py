@@ -1,6 +1,6 @@
 """What refuses a send, and when the next is allowed: the rate limits and the cooldown of sends.
 
-`issue` and second copies use them. `limits.sends_and_guesses` counts.
+`issue` and second copies use them. `limits.sends` counts, and `limits.cooldown` has the pauses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ..db.prepared import PreparedSelect, RowValues
 from ..db.types import to_ms
 from ..errors import RateLimited, StoreUnavailable, TooManyAttempts, TooSoon
 from ..limits.other_counts import Charge, Counters, Reservation
-from ..limits.sends_and_guesses import Overrun, Reached, Recorded, SendKeys, SendLog
+from ..limits.sends import SendKeys, SendLog
+from ..limits.usage_log import Overrun, Reached, Recorded
 from ..log_events import log_event
 from ..phone import region_of
 from .alerts import LimitAlerts
@@ -103,7 +104,7 @@ class SendLimits:
             raise TooSoon(cooldown)
 
     def resend_at(self, row: RowValues, now: datetime) -> datetime:
-        """Return when the cooldown is over that a send starts.
+        """Return when the cooldown that this send starts will be over.
 
         :param row: a row of `counts`.
         """
@@ -133,7 +134,7 @@ class SendLimits:
         return replace(send, recorded=recorded, foreign=foreign)
 
     def refund(self, session: Session, send: Send, *, is_refused: bool = False) -> None:
-        """Count a send no longer, in the caller's transaction."""
+        """Stop counting a send, in the caller's transaction."""
         if send.recorded is not None:
             self._counters.refund(session, send.foreign)
             self._locks.lock_site(session, SITE_SENDS)

@@ -19,8 +19,8 @@ from ..db.prepared import PreparedSelect, RowValues
 from ..db.rows import from_row, labelled
 from ..db.types import to_ms
 from ..keyring import Keyring
+from ..limits.guesses import GuessLog
 from ..limits.keys import UsageKeys
-from ..limits.sends_and_guesses import GuessLog
 from .challenges import is_open
 from .issue import Sent
 from .open_changes import is_valid, open_change_key

@@ -29,7 +29,8 @@ from flask_smsverify.errors import (
 )
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.keys import UsageKeys
-from flask_smsverify.limits.sends_and_guesses import Overrun, Recorded, SendLog, reset_site
+from flask_smsverify.limits.sends import SendLog
+from flask_smsverify.limits.usage_log import Overrun, Recorded, reset_site
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.settings.limits_notation import parse_limits
 

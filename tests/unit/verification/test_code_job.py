@@ -14,7 +14,7 @@ from flask_smsverify.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from flask_smsverify.limits.sends_and_guesses import SendKeys
+from flask_smsverify.limits.sends import SendKeys
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification.code_job import CodeJob
 from flask_smsverify.verification.send_limits import Send

@@ -1,28 +1,21 @@
-"""The log of sends and guesses, from which their rate limits and the cooldown are counted.
+"""The log of sends, from which their rate limits and the cooldown are counted.
 
-One row is one send or one guess. It holds keyed digests of what it counts against, and the indexes
-on `(key, at)` make a count as cheap as the limit is small. Windows slide exactly: "5 an hour" means
-that no hour holds more than 5.
-
-- A refund sets a row's keys to NULL.
 - In the three scopes of addresses, a send weighs a tenth once its challenge is proved, or if it
   came with evidence, as the caller decides: its keys are NULL, except in every tenth row.
 - The site's limit may be a million, so its rows are not counted but numbered: each row holds how
   many sends the site has counted so far. The number in a window is the difference of two rows, and
   a refund lowers the numbers of the later rows.
-- For the windows of the whole site, each row has a time of its own, `site_at`. A reset moves it
-  into the past, and every other scope still counts the row.
 
-`verification` adds these columns to its own, so that one SELECT reads all that a decision needs.
-Everything here runs in a transaction of the caller that holds the locks of the keys (`db.locks`).
+`usage_log` explains what it has in common with the log of guesses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -31,7 +24,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    delete,
     distinct,
     func,
     literal,
@@ -40,30 +32,37 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from ..db.models import UsageGuess, UsageSend
 from ..db.prepared import PreparedSelect, PreparedWrite, RowValues
 from ..db.rows import numbered_insert
 from ..settings import Limit
-from .windows import cooldown_left, seconds_left, share_of
-
-Limits = Mapping[str, tuple[Limit, ...]]
-LimitItems = tuple[tuple[str, tuple[Limit, ...]], ...]
-Column = InstrumentedAttribute[Any]
+from .cooldown import cooldown_left, delay_after
+from .usage_log import (
+    CLOCK_SKEW,
+    MAX_SHARED,
+    NOW,
+    Column,
+    Counts,
+    LimitItems,
+    Limits,
+    Log,
+    Overrun,
+    Reached,
+    Recorded,
+    Window,
+    counts_of,
+    join,
+    seconds_left,
+    tightest,
+    wait_for,
+)
 
 #: A proved send, and one with evidence, count as this part of a unit against its address.
 WEIGHT = 10
 #: Seconds without a send after which the cooldown starts at the shortest again, at least.
 COOLDOWN_MEMORY = 3600
-#: Seconds by which the clocks of two processes may differ. A send dated further ahead was written
-#: by a wrong clock and starts no cooldown. The limits still count it.
-CLOCK_SKEW = 60
-
-#: How many logs with different limits a process shares among apps.
-_MAX_SHARED = 64
-
-_NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,91 +91,7 @@ class SendKeys:
         return [key for key in keys if key is not None]
 
 
-class Window(NamedTuple):
-    """One limit of one scope.
-
-    :param column: the column that holds the scope's keys.
-    :param key: the field of `SendKeys` that is counted.
-    :param condition: which rows count.
-    :param is_open: whether it is the part of a mobile's limit that is not reserved for its owner.
-    """
-
-    scope: str
-    limit: Limit
-    column: Column
-    key: str
-    condition: ColumnElement[bool] | None = None
-    is_open: bool = False
-
-    @property
-    def label(self) -> str:
-        """The label of the count in a row of the SELECT."""
-        name = f"{self.scope}_open" if self.is_open else self.scope
-        return f"{name}_{self.limit.seconds}"
-
-
-class Counts(NamedTuple):
-    """Counts to select, as a table of one row.
-
-    :param columns: the labelled counts.
-    :param source: what they are selected from.
-    """
-
-    columns: Sequence[ColumnElement[Any]]
-    source: FromClause
-
-
-class Overrun(NamedTuple):
-    """A limit that is used up.
-
-    :param wait: whole seconds until a unit is free.
-    """
-
-    scope: str
-    wait: int
-
-
-class Reached(NamedTuple):
-    """A limit that a unit has brought to its half or its end.
-
-    :param part: `half`, `whole`, or `open`: the part of the site's limit without evidence, or of a
-        mobile's that is not reserved for its owner.
-    :param seconds: the window.
-    """
-
-    scope: str
-    part: str
-    seconds: int
-
-
-class Recorded(NamedTuple):
-    """A send or a guess in the log.
-
-    :param is_open: whether it is a send without evidence.
-    """
-
-    id: int
-    is_open: bool
-    reached: tuple[Reached, ...]
-
-
-class _Log:
-    """A log and the statements with its counts, which are built once."""
-
-    def __init__(self) -> None:
-        self._statements: dict[Hashable, PreparedSelect] = {}
-
-    def statement(self, kind: Hashable, build: Callable[[], PreparedSelect]) -> PreparedSelect:
-        """Return the statement of one kind.
-
-        :param build: makes it at the first use.
-        """
-        if kind not in self._statements:
-            self._statements[kind] = build()
-        return self._statements[kind]
-
-
-class SendLog(_Log):
+class SendLog(Log):
     """The log of sends. Apps with the same limits share one, by `shared`.
 
     :param limits: scope → limits; empty for a scope without a limit.
@@ -206,7 +121,7 @@ class SendLog(_Log):
 
     def counts(self, *, has_account: bool, has_address: bool) -> Counts:
         """Return every count that a decision on a send needs."""
-        return _join(list(self._tables(has_account=has_account, has_address=has_address)))
+        return join(list(self._tables(has_account=has_account, has_address=has_address)))
 
     def _windows(self, *, has_account: bool, has_address: bool) -> list[Window]:
         """Return every limit that refuses a send, except those of the whole site."""
@@ -263,7 +178,7 @@ class SendLog(_Log):
             groups.setdefault((UsageSend.wide, "wide"), []).extend(site)
         for (column, key), members in groups.items():
             if members:
-                yield _counts(column, key, members)
+                yield counts_of(column, key, members)
         if has_account and self._limits["mobiles_per_user"]:
             yield self._account_mobiles_table()
 
@@ -275,7 +190,7 @@ class SendLog(_Log):
                 func.coalesce(func.max(UsageSend.at), 0).label("cooldown_last"),
             )
             .where(UsageSend.cooldown == bindparam("cooldown", type_=BigInteger))
-            .where(UsageSend.at > _NOW - memory, UsageSend.at <= _NOW + CLOCK_SKEW * 1000)
+            .where(UsageSend.at > NOW - memory, UsageSend.at <= NOW + CLOCK_SKEW * 1000)
             .subquery()
         )
 
@@ -285,7 +200,7 @@ class SendLog(_Log):
         limits = self._limits["mobiles_per_user"]
         counts: list[ColumnElement[Any]] = []
         for limit in limits:
-            recent = UsageSend.at > _NOW - limit.seconds * 1000
+            recent = UsageSend.at > NOW - limit.seconds * 1000
             other = case(
                 (and_(recent, UsageSend.account_mobile != mobile), UsageSend.account_mobile)
             )
@@ -296,7 +211,7 @@ class SendLog(_Log):
         return (
             select(*counts)
             .where(UsageSend.account == bindparam("account", type_=BigInteger))
-            .where(UsageSend.at > _NOW - longest * 1000)
+            .where(UsageSend.at > NOW - longest * 1000)
             .subquery()
         )
 
@@ -335,7 +250,7 @@ class SendLog(_Log):
 
     def next_delay(self, row: RowValues) -> int:
         """Return the seconds of cooldown that this send starts."""
-        return self._delays[min(int(row["cooldown_sends"]) + 1, len(self._delays)) - 1]
+        return delay_after(row["cooldown_sends"] + 1, self._delays)
 
     def _wait_for_mobile(self, session: Session, keys: SendKeys, limit: Limit, now_ms: int) -> int:
         last_used = func.max(UsageSend.at).label("last_used")
@@ -365,7 +280,7 @@ class SendLog(_Log):
         for limit in self._limits["site"]:
             edge = (
                 select(UsageSend.site_count, UsageSend.open_count)
-                .where(UsageSend.site_at <= _NOW - limit.seconds * 1000)
+                .where(UsageSend.site_at <= NOW - limit.seconds * 1000)
                 .order_by(UsageSend.site_at.desc(), UsageSend.id.desc())
                 .limit(1)
                 .subquery(f"edge_{limit.seconds}")
@@ -443,7 +358,7 @@ class SendLog(_Log):
                 )
             if has_evidence:
                 continue
-            open_amount = limit.amount - share_of(limit.amount, self._reserved)
+            open_amount = limit.amount - _share_of(limit.amount, self._reserved)
             if used_open >= open_amount:
                 number = site["open_count"] - open_amount + 1
                 return Overrun(
@@ -453,7 +368,7 @@ class SendLog(_Log):
                 continue
             own = row[f"share_{limit.seconds}"]
             free = open_amount - used_open
-            if own and own >= share_of(free + own, self._network_share):
+            if own and own >= _share_of(free + own, self._network_share):
                 window = Window("network_share", Limit(own, limit.seconds), UsageSend.wide, "wide")
                 return Overrun(window.scope, _wait(session, window, keys, now_ms))
         return None
@@ -469,7 +384,7 @@ class SendLog(_Log):
     ) -> Iterator[Reached]:
         for limit in self._limits["site"]:
             used, used_open = _used_by_site(site, limit)
-            open_amount = limit.amount - share_of(limit.amount, self._reserved)
+            open_amount = limit.amount - _share_of(limit.amount, self._reserved)
             if used + 1 == limit.amount:
                 yield Reached("site", "whole", limit.seconds)
             elif used + 1 == -(-limit.amount // 2):
@@ -494,7 +409,7 @@ class SendLog(_Log):
     def refund(
         self, session: Session, recorded: Recorded, keys: SendKeys, *, is_refused: bool
     ) -> None:
-        """Count a send no longer. The caller holds the lock of the site's sends.
+        """Stop counting a send. The caller holds the lock of the site's sends.
 
         :param is_refused: a gateway refused the number or its operator. The send counts against
             `tries`, and its cooldown stays, to prevent unlimited gateway calls.
@@ -518,180 +433,16 @@ class SendLog(_Log):
         _WEIGH_PROVED.run(session, {"proved_challenge": challenge_id, "proved_cooldown": cooldown})
 
 
-class GuessLog(_Log):
-    """The log of guesses. Apps with the same limits share one, by `shared`."""
-
-    def __init__(self, limits: Limits) -> None:
-        super().__init__()
-        self._limits = tightest(limits)
-
-    @staticmethod
-    def shared(limits: Limits) -> GuessLog:
-        """Return the log for these limits, with the statements that were compiled for it."""
-        return _shared_guess_log(tuple(limits.items()))
-
-    @cached_property
-    def windows(self) -> list[Window]:
-        """The limits that refuse a guess, except those of the whole site."""
-        return [
-            Window("failures", limit, UsageGuess.subject, "guesses")
-            for limit in self._limits["failures"]
-        ]
-
-    @cached_property
-    def counts(self) -> Counts:
-        """Every count that a decision on a guess needs."""
-        tables: list[FromClause] = [select(literal(1).label("one")).subquery("one")]
-        if self.windows:
-            tables.append(_counts(UsageGuess.subject, "guesses", self.windows))
-        return _join(tables + self._site_tables)
-
-    @cached_property
-    def _site_tables(self) -> list[FromClause]:
-        return [self._site_table(limit) for limit in self._limits["site_failures"]]
-
-    @cached_property
-    def _site_statement(self) -> PreparedSelect:
-        columns, source = _join(self._site_tables)
-        return PreparedSelect(select(*columns).select_from(source))
-
-    def read_site(self, session: Session, now_ms: int) -> Any:
-        """Return the counts of the whole site; None without such a limit."""
-        if not self._site_tables:
-            return None
-        return self._site_statement.one(session, {"now": now_ms})
-
-    def _site_table(self, limit: Limit) -> FromClause:
-        rows = (
-            select(UsageGuess.id)
-            .where(UsageGuess.site_at > _NOW - limit.seconds * 1000)
-            .order_by(UsageGuess.site_at.desc())
-            .limit(limit.amount)
-            .subquery(f"site_rows_{limit.seconds}")
-        )
-        return select(func.count(rows.c.id).label(f"site_failures_{limit.seconds}")).subquery()
-
-    def overruns(
-        self, session: Session, row: RowValues, guesses: int, now_ms: int, *, is_first: bool
-    ) -> list[Overrun]:
-        """Return the limits that refuse a guess.
-
-        :param is_first: whether it is the first guess of its challenge, which no limit of the whole
-            site refuses.
-        """
-        keys = SendKeys(mobile=0, cooldown=0, guesses=guesses)
-        found = [
-            Overrun(window.scope, _wait(session, window, keys, now_ms))
-            for window in self.windows
-            if row[window.label] >= window.limit.amount
-        ]
-        if not is_first:
-            found += self.site_overruns(session, row, now_ms)
-        return found
-
-    def site_overruns(self, session: Session, row: RowValues, now_ms: int) -> list[Overrun]:
-        """Return the limits of the whole site that are used up.
-
-        :param row: a row of `counts` or of `read_site`.
-        """
-        found = []
-        for limit in self._limits["site_failures"]:
-            if row[f"site_failures_{limit.seconds}"] < limit.amount:
-                continue
-            nth = (
-                select(UsageGuess.site_at)
-                .order_by(UsageGuess.site_at.desc())
-                .limit(1)
-                .offset(limit.amount - 1)
-            )
-            wait = seconds_left(session.scalar(nth) or now_ms, limit.seconds, now_ms)
-            found.append(Overrun("site_failures", wait))
-        return found
-
-    def record(
-        self,
-        session: Session,
-        site: RowValues,
-        now_ms: int,
-        *,
-        guesses: int,
-        ip: int | None,
-        network: int | None,
-    ) -> Recorded:
-        """Add a guess to the log.
-
-        :param site: what `read_site` returned under the lock of the site's guesses.
-        """
-        values = {
-            "at": now_ms,
-            "site_at": now_ms,
-            "subject": guesses,
-            "ip": ip,
-            "network": network,
-        }
-        guess_id = _INSERT_GUESS.run(session, values)
-        reached = []
-        for limit in self._limits["site_failures"]:
-            used = site[f"site_failures_{limit.seconds}"] + 1
-            if used == limit.amount:
-                reached.append(Reached("site_failures", "whole", limit.seconds))
-            elif used == -(-limit.amount // 2):
-                reached.append(Reached("site_failures", "half", limit.seconds))
-        return Recorded(guess_id, False, tuple(reached))
-
-    def refund(self, session: Session, recorded: Recorded) -> None:
-        """Remove a guess from the log: it was right, or it revealed nothing."""
-        _DELETE_GUESS.run(session, {"guess_id": recorded.id})
-
-
-@lru_cache(maxsize=_MAX_SHARED)
+@lru_cache(maxsize=MAX_SHARED)
 def _shared_send_log(
     limits: LimitItems, delays: tuple[int, ...], reserved: float, network_share: float
 ) -> SendLog:
     return SendLog(dict(limits), delays=delays, reserved=reserved, network_share=network_share)
 
 
-@lru_cache(maxsize=_MAX_SHARED)
-def _shared_guess_log(limits: LimitItems) -> GuessLog:
-    return GuessLog(dict(limits))
-
-
-def reset_site(session: Session, site_at: Column, limits: Sequence[Limit], now_ms: int) -> None:
-    """Move every row out of the windows of the whole site. Every other scope still counts it.
-
-    The rows keep their order and numbers, so a later refund lowers the right ones. The caller holds
-    the lock of the site's sends or guesses.
-
-    :param site_at: the column of the log.
-    """
-    longest = max(limit.seconds for limit in limits)
-    before = now_ms - (longest + CLOCK_SKEW) * 1000
-    moved = update(site_at.class_).where(site_at > before).values({site_at.key: before})
-    session.connection().execute(moved)
-
-
-def _join(tables: Sequence[FromClause]) -> Counts:
-    source = tables[0]
-    for table in tables[1:]:
-        source = source.join(table, true())
-    return Counts([column for table in tables for column in table.c], source)
-
-
-def tightest(limits: Limits) -> Limits:
-    """Return the limits with one for each scope and window, the smallest."""
-    return {
-        scope: tuple({limit.seconds: limit for limit in sorted(every, reverse=True)}.values())
-        for scope, every in limits.items()
-    }
-
-
 # --- statements ---------------------------------------------------------------------------------
 
 _INSERT_SEND = numbered_insert(UsageSend)
-_INSERT_GUESS = numbered_insert(UsageGuess)
-_DELETE_GUESS = PreparedWrite(
-    delete(UsageGuess).where(UsageGuess.id == bindparam("guess_id", type_=BigInteger))
-)
 
 
 def _weigh_proved() -> PreparedWrite:
@@ -713,37 +464,13 @@ def _weigh_proved() -> PreparedWrite:
 _WEIGH_PROVED = _weigh_proved()
 
 
-def _counts(column: Column, key: str, windows: Sequence[Window]) -> FromClause:
-    """Return a table of one row: the counts of one key in several windows."""
-    at = column.class_.at
-    counts = []
-    for window in windows:
-        counted: ColumnElement[bool] = at > _NOW - window.limit.seconds * 1000
-        if window.condition is not None:
-            counted = and_(counted, window.condition)
-        counts.append(func.count(case((counted, literal(1)))).label(window.label))
-    longest = max(window.limit.seconds for window in windows)
-    return (
-        select(*counts)
-        .where(column == bindparam(key, type_=BigInteger))
-        .where(at > _NOW - longest * 1000)
-        .subquery()
-    )
-
-
 def _wait(session: Session, window: Window, keys: SendKeys, now_ms: int) -> int:
-    """Return whole seconds until a used-up limit has a unit: when the N-th last row ages out."""
-    at = window.column.class_.at
-    query = (
-        select(at)
-        .where(window.column == getattr(keys, window.key))
-        .order_by(at.desc())
-        .limit(1)
-        .offset(window.limit.amount - 1)
-    )
-    if window.condition is not None:
-        query = query.where(window.condition)
-    return seconds_left(session.scalar(query) or now_ms, window.limit.seconds, now_ms)
+    return wait_for(session, window, getattr(keys, window.key), now_ms)
+
+
+def _share_of(total: int, part: float) -> int:
+    """Return a part of a limit, rounded down. The sum of decimals such as 0.1 is not exact."""
+    return math.floor(round(total * part, 6))
 
 
 def _used_by_site(site: RowValues, limit: Limit) -> tuple[int, int]:

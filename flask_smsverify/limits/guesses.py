@@ -1,0 +1,166 @@
+"""The log of guesses, from which their rate limits are counted. `usage_log` explains it."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+from sqlalchemy import BigInteger, FromClause, bindparam, delete, func, literal, select
+from sqlalchemy.orm import Session
+
+from ..db.models import UsageGuess
+from ..db.prepared import PreparedSelect, PreparedWrite, RowValues
+from ..db.rows import numbered_insert
+from ..settings import Limit
+from .usage_log import (
+    MAX_SHARED,
+    NOW,
+    Counts,
+    LimitItems,
+    Limits,
+    Log,
+    Overrun,
+    Reached,
+    Recorded,
+    Window,
+    counts_of,
+    join,
+    seconds_left,
+    tightest,
+    wait_for,
+)
+
+_INSERT_GUESS = numbered_insert(UsageGuess)
+_DELETE_GUESS = PreparedWrite(
+    delete(UsageGuess).where(UsageGuess.id == bindparam("guess_id", type_=BigInteger))
+)
+
+
+class GuessLog(Log):
+    """The log of guesses. Apps with the same limits share one, by `shared`."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._limits = tightest(limits)
+
+    @staticmethod
+    def shared(limits: Limits) -> GuessLog:
+        """Return the log for these limits, with the statements that were compiled for it."""
+        return _shared_guess_log(tuple(limits.items()))
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """The limits that refuse a guess, except those of the whole site."""
+        return [
+            Window("failures", limit, UsageGuess.subject, "guesses")
+            for limit in self._limits["failures"]
+        ]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Every count that a decision on a guess needs."""
+        tables: list[FromClause] = [select(literal(1).label("one")).subquery("one")]
+        if self.windows:
+            tables.append(counts_of(UsageGuess.subject, "guesses", self.windows))
+        return join(tables + self._site_tables)
+
+    @cached_property
+    def _site_tables(self) -> list[FromClause]:
+        return [self._site_table(limit) for limit in self._limits["site_failures"]]
+
+    @cached_property
+    def _site_statement(self) -> PreparedSelect:
+        columns, source = join(self._site_tables)
+        return PreparedSelect(select(*columns).select_from(source))
+
+    def read_site(self, session: Session, now_ms: int) -> Any:
+        """Return the counts of the whole site; None without such a limit."""
+        if not self._site_tables:
+            return None
+        return self._site_statement.one(session, {"now": now_ms})
+
+    def _site_table(self, limit: Limit) -> FromClause:
+        rows = (
+            select(UsageGuess.id)
+            .where(UsageGuess.site_at > NOW - limit.seconds * 1000)
+            .order_by(UsageGuess.site_at.desc())
+            .limit(limit.amount)
+            .subquery(f"site_rows_{limit.seconds}")
+        )
+        return select(func.count(rows.c.id).label(f"site_failures_{limit.seconds}")).subquery()
+
+    def overruns(
+        self, session: Session, row: RowValues, guesses: int, now_ms: int, *, is_first: bool
+    ) -> list[Overrun]:
+        """Return the limits that refuse a guess.
+
+        :param is_first: whether it is the first guess of its challenge, which no limit of the whole
+            site refuses.
+        """
+        found = [
+            Overrun(window.scope, wait_for(session, window, guesses, now_ms))
+            for window in self.windows
+            if row[window.label] >= window.limit.amount
+        ]
+        if not is_first:
+            found += self.site_overruns(session, row, now_ms)
+        return found
+
+    def site_overruns(self, session: Session, row: RowValues, now_ms: int) -> list[Overrun]:
+        """Return the limits of the whole site that are used up.
+
+        :param row: a row of `counts` or of `read_site`.
+        """
+        found = []
+        for limit in self._limits["site_failures"]:
+            if row[f"site_failures_{limit.seconds}"] < limit.amount:
+                continue
+            nth = (
+                select(UsageGuess.site_at)
+                .order_by(UsageGuess.site_at.desc())
+                .limit(1)
+                .offset(limit.amount - 1)
+            )
+            wait = seconds_left(session.scalar(nth) or now_ms, limit.seconds, now_ms)
+            found.append(Overrun("site_failures", wait))
+        return found
+
+    def record(
+        self,
+        session: Session,
+        site: RowValues,
+        now_ms: int,
+        *,
+        guesses: int,
+        ip: int | None,
+        network: int | None,
+    ) -> Recorded:
+        """Add a guess to the log.
+
+        :param site: what `read_site` returned under the lock of the site's guesses.
+        """
+        values = {
+            "at": now_ms,
+            "site_at": now_ms,
+            "subject": guesses,
+            "ip": ip,
+            "network": network,
+        }
+        guess_id = _INSERT_GUESS.run(session, values)
+        reached = []
+        for limit in self._limits["site_failures"]:
+            used = site[f"site_failures_{limit.seconds}"] + 1
+            if used == limit.amount:
+                reached.append(Reached("site_failures", "whole", limit.seconds))
+            elif used == -(-limit.amount // 2):
+                reached.append(Reached("site_failures", "half", limit.seconds))
+        return Recorded(guess_id, False, tuple(reached))
+
+    def refund(self, session: Session, recorded: Recorded) -> None:
+        """Remove a guess from the log: it was right, or it revealed nothing."""
+        _DELETE_GUESS.run(session, {"guess_id": recorded.id})
+
+
+@lru_cache(maxsize=MAX_SHARED)
+def _shared_guess_log(limits: LimitItems) -> GuessLog:
+    return GuessLog(dict(limits))

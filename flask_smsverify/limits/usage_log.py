@@ -1,0 +1,202 @@
+"""What the logs of sends and guesses share: windows, counts, and what a decision returns.
+
+One row of a log is one send or one guess. It holds keyed digests of what it counts against, and the
+indexes on `(key, at)` make a count as cheap as the limit is small. Windows slide exactly: "5 an
+hour" means that no hour holds more than 5. A refund sets a row's keys to NULL, or removes the row.
+
+For the windows of the whole site, each row has a time of its own, `site_at`. A reset moves it into
+the past, and every other scope still counts the row.
+
+`verification` adds the counts to its own columns, so that one SELECT reads all that a decision
+needs. Everything here runs in a transaction of the caller that holds the locks of the keys
+(`db.locks`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from ..db.prepared import PreparedSelect
+from ..settings import Limit
+
+Limits = Mapping[str, tuple[Limit, ...]]
+LimitItems = tuple[tuple[str, tuple[Limit, ...]], ...]
+Column = InstrumentedAttribute[Any]
+
+#: Seconds by which the clocks of two processes may differ. A send dated further ahead was written
+#: by a wrong clock and starts no cooldown. The limits still count it.
+CLOCK_SKEW = 60
+
+#: How many logs with different limits a process shares among apps.
+MAX_SHARED = 64
+
+NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
+
+
+class Window(NamedTuple):
+    """One limit of one scope.
+
+    :param column: the column that holds the scope's keys.
+    :param key: the parameter with the key that is counted.
+    :param condition: which rows count.
+    :param is_open: whether it is the part of a mobile's limit that is not reserved for its owner.
+    """
+
+    scope: str
+    limit: Limit
+    column: Column
+    key: str
+    condition: ColumnElement[bool] | None = None
+    is_open: bool = False
+
+    @property
+    def label(self) -> str:
+        """The label of the count in a row of the SELECT."""
+        name = f"{self.scope}_open" if self.is_open else self.scope
+        return f"{name}_{self.limit.seconds}"
+
+
+class Counts(NamedTuple):
+    """Counts to select, as a table of one row.
+
+    :param columns: the labelled counts.
+    :param source: what they are selected from.
+    """
+
+    columns: Sequence[ColumnElement[Any]]
+    source: FromClause
+
+
+class Overrun(NamedTuple):
+    """A limit that is used up.
+
+    :param wait: whole seconds until a unit is free.
+    """
+
+    scope: str
+    wait: int
+
+
+class Reached(NamedTuple):
+    """A limit that a unit has brought to its half or its end.
+
+    :param part: `half`, `whole`, or `open`: the part of the site's limit without evidence, or of a
+        mobile's that is not reserved for its owner.
+    :param seconds: the window.
+    """
+
+    scope: str
+    part: str
+    seconds: int
+
+
+class Recorded(NamedTuple):
+    """A send or a guess in the log.
+
+    :param is_open: whether it is a send without evidence.
+    """
+
+    id: int
+    is_open: bool
+    reached: tuple[Reached, ...]
+
+
+class Log:
+    """A log and the statements with its counts, which are built once."""
+
+    def __init__(self) -> None:
+        self._statements: dict[Hashable, PreparedSelect] = {}
+
+    def statement(self, kind: Hashable, build: Callable[[], PreparedSelect]) -> PreparedSelect:
+        """Return the statement of one kind.
+
+        :param build: makes it at the first use.
+        """
+        if kind not in self._statements:
+            self._statements[kind] = build()
+        return self._statements[kind]
+
+
+def tightest(limits: Limits) -> Limits:
+    """Return the limits with one for each scope and window, the smallest."""
+    return {
+        scope: tuple({limit.seconds: limit for limit in sorted(every, reverse=True)}.values())
+        for scope, every in limits.items()
+    }
+
+
+def join(tables: Sequence[FromClause]) -> Counts:
+    """Return the counts of several tables of one row."""
+    source = tables[0]
+    for table in tables[1:]:
+        source = source.join(table, true())
+    return Counts([column for table in tables for column in table.c], source)
+
+
+def counts_of(column: Column, key: str, windows: Sequence[Window]) -> FromClause:
+    """Return a table of one row: the counts of one key in several windows."""
+    at = column.class_.at
+    counts = []
+    for window in windows:
+        counted: ColumnElement[bool] = at > NOW - window.limit.seconds * 1000
+        if window.condition is not None:
+            counted = and_(counted, window.condition)
+        counts.append(func.count(case((counted, literal(1)))).label(window.label))
+    longest = max(window.limit.seconds for window in windows)
+    return (
+        select(*counts)
+        .where(column == bindparam(key, type_=BigInteger))
+        .where(at > NOW - longest * 1000)
+        .subquery()
+    )
+
+
+def wait_for(session: Session, window: Window, key: object, now_ms: int) -> int:
+    """Return whole seconds until a used-up limit has a unit: when the N-th last row ages out."""
+    at = window.column.class_.at
+    query = (
+        select(at)
+        .where(window.column == key)
+        .order_by(at.desc())
+        .limit(1)
+        .offset(window.limit.amount - 1)
+    )
+    if window.condition is not None:
+        query = query.where(window.condition)
+    return seconds_left(session.scalar(query) or now_ms, window.limit.seconds, now_ms)
+
+
+def reset_site(session: Session, site_at: Column, limits: Sequence[Limit], now_ms: int) -> None:
+    """Move every row out of the windows of the whole site. Every other scope still counts it.
+
+    The rows keep their order and numbers, so a later refund lowers the right ones. The caller holds
+    the lock of the site's sends or guesses.
+
+    :param site_at: the column of the log.
+    """
+    longest = max(limit.seconds for limit in limits)
+    before = now_ms - (longest + CLOCK_SKEW) * 1000
+    moved = update(site_at.class_).where(site_at > before).values({site_at.key: before})
+    session.connection().execute(moved)
+
+
+def seconds_left(since_ms: int, seconds: int, now_ms: int) -> int:
+    """Return the whole seconds until a window that began at `since_ms` ends; at least 1."""
+    return max(1, math.ceil((since_ms + seconds * 1000 - now_ms) / 1000))
