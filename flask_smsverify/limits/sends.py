@@ -12,9 +12,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -64,6 +64,9 @@ WEIGHT = 10
 #: Seconds without a send after which the cooldown starts at the shortest again, at least.
 COOLDOWN_MEMORY = 3600
 
+#: Scopes that many unrelated users have in common.
+_NETWORKS = ("network", "wide")
+
 
 @dataclass(frozen=True, slots=True)
 class SendKeys:
@@ -86,8 +89,12 @@ class SendKeys:
 
     @property
     def locks(self) -> list[int]:
-        """The keys to lock before a decision."""
-        keys = (self.mobile, self.guesses, self.account, self.ip, self.network, self.wide)
+        """The keys to lock before a decision.
+
+        Networks are not among them: all users of a mobile operator would wait for each other. They
+        are counted again under the lock of the site's sends, which is held for less time.
+        """
+        keys = (self.mobile, self.guesses, self.account, self.ip)
         return [key for key in keys if key is not None]
 
 
@@ -150,6 +157,17 @@ class SendLog(Log):
         return windows + self._open_windows
 
     @cached_property
+    def _network_windows(self) -> list[Window]:
+        """The limits of networks that refuse a send, apart from those of the whole site."""
+        windows = self.windows(has_account=True, has_address=True)
+        return [window for window in windows if window.scope in _NETWORKS]
+
+    @cached_property
+    def _share_windows(self) -> list[Window]:
+        """What a network has of each limit of the site."""
+        return [Window("share", limit, UsageSend.wide, "wide") for limit in self._limits["site"]]
+
+    @cached_property
     def _open_windows(self) -> list[Window]:
         """The part of a mobile's limits that is not reserved for its owner."""
         return [
@@ -168,17 +186,7 @@ class SendLog(Log):
     def _tables(self, *, has_account: bool, has_address: bool) -> Iterator[FromClause]:
         yield self._cooldown_table()
         windows = self.windows(has_account=has_account, has_address=has_address)
-        groups: dict[tuple[Any, str], list[Window]] = {}
-        for window in windows:
-            groups.setdefault((window.column, window.key), []).append(window)
-        if has_address:
-            site = [
-                Window("share", limit, UsageSend.wide, "wide") for limit in self._limits["site"]
-            ]
-            groups.setdefault((UsageSend.wide, "wide"), []).extend(site)
-        for (column, key), members in groups.items():
-            if members:
-                yield counts_of(column, key, members)
+        yield from _tables_of(windows + (self._share_windows if has_address else []))
         if has_account and self._limits["mobiles_per_user"]:
             yield self._account_mobiles_table()
 
@@ -266,9 +274,11 @@ class SendLog(Log):
 
     # --- the whole site ---------------------------------------------------------------------------
 
-    @cached_property
-    def _site_statement(self) -> PreparedSelect:
-        """Select the numbers of the last send, and of the last one before each window."""
+    def _site_statement(self, *, has_network: bool) -> PreparedSelect:
+        """Select the numbers of the last send, and of the last one before each window.
+
+        :param has_network: whether to count the sends of the networks as well.
+        """
         last = (
             select(UsageSend.site_count, UsageSend.open_count, UsageSend.site_at)
             .order_by(UsageSend.id.desc())
@@ -290,6 +300,10 @@ class SendLog(Log):
                 edge.c.site_count.label(f"count_{limit.seconds}"),
                 edge.c.open_count.label(f"open_{limit.seconds}"),
             ]
+        if has_network:
+            for table in _tables_of(self._network_windows + self._share_windows):
+                joined = joined.join(table, true())
+                columns += table.c
         return PreparedSelect(select(*columns).select_from(joined))
 
     def record(
@@ -302,15 +316,28 @@ class SendLog(Log):
         challenge_id: str | None,
         is_owner: bool,
         has_evidence: bool,
+        is_alone: bool,
     ) -> Recorded | Overrun:
-        """Add a send to the log, unless a limit of the whole site refuses it.
+        """Add a send to the log, unless a limit of the whole site or of a network refuses it.
 
         The caller holds the lock of the site's sends.
 
         :param row: a row of `counts`; None for a second copy, which counts against the mobile and
             the site.
+        :param is_alone: whether no other transaction can have added a send since the row was read.
         """
-        site = self._site_statement.one(session, {"now": now_ms})
+        has_network = row is not None and keys.wide is not None and not is_alone
+        statement = self.statement(
+            ("site", has_network), partial(self._site_statement, has_network=has_network)
+        )
+        parameters = {"now": now_ms, "network": keys.network, "wide": keys.wide}
+        site = statement.one(session, parameters)
+        if row is not None:
+            row = {**row, **site}
+        if has_network:
+            overrun = self._network_overrun(session, site, keys, now_ms)
+            if overrun is not None:
+                return overrun
         overrun = self._site_overrun(session, site, row, keys, now_ms, has_evidence=has_evidence)
         if overrun is not None:
             return overrun
@@ -338,6 +365,17 @@ class SendLog(Log):
         send_id = _INSERT_SEND.run(session, values)
         reached = self._reached(site, row, keys, is_owner=is_owner, has_evidence=has_evidence)
         return Recorded(send_id, not has_evidence, tuple(reached))
+
+    def _network_overrun(
+        self, session: Session, row: RowValues, keys: SendKeys, now_ms: int
+    ) -> Overrun | None:
+        """Return the limit of a network with the longest wait that is used up by now."""
+        used_up = [
+            Overrun(window.scope, _wait(session, window, keys, now_ms))
+            for window in self._network_windows
+            if row[window.label] >= window.limit.amount
+        ]
+        return max(used_up, key=lambda overrun: overrun.wait, default=None)
 
     def _site_overrun(
         self,
@@ -462,6 +500,15 @@ def _weigh_proved() -> PreparedWrite:
 
 
 _WEIGH_PROVED = _weigh_proved()
+
+
+def _tables_of(windows: Iterable[Window]) -> Iterator[FromClause]:
+    """Yield a table of counts for each key."""
+    groups: dict[tuple[Column, str], list[Window]] = {}
+    for window in windows:
+        groups.setdefault((window.column, window.key), []).append(window)
+    for (column, key), members in groups.items():
+        yield counts_of(column, key, members)
 
 
 def _wait(session: Session, window: Window, keys: SendKeys, now_ms: int) -> int:

@@ -116,7 +116,7 @@ class SendLimits:
         """Count a send, unless a limit of the whole site refuses it.
 
         :param row: a row of `counts`; None for a second copy.
-        :raises RateLimited: a limit of the site is used up.
+        :raises RateLimited: a limit of the site is used up, or by now one of a network.
         """
         foreign = self._counters.reserve_locked(session, self._charges(send), now)
         self._locks.lock_site(session, SITE_SENDS)
@@ -128,6 +128,7 @@ class SendLimits:
             challenge_id=challenge_id,
             is_owner=send.is_owner,
             has_evidence=send.has_evidence,
+            is_alone=not self._locks.is_needed,
         )
         if isinstance(recorded, Overrun):
             raise RateLimited(recorded.wait, recorded.scope)

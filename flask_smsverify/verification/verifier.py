@@ -5,9 +5,9 @@ Each method delegates to the module that holds its steps: `issue`, `check`, `cla
 `change`.
 
 Every transaction locks its keys first (`db.locks`): the mobile, the account, and for a send the
-address. The rows that it changes then belong to these keys. The counts of the whole site are locked
-last. The host's transaction may hold a mobile and an account for seconds, when a proof token is
-claimed in it. A transaction that waits for it holds no other lock.
+address. The rows that it changes then belong to these keys. The counts of the whole site and of
+networks are locked last. The host's transaction may hold a mobile and an account for seconds, when
+a proof token is claimed in it. A transaction that waits for it holds no other lock.
 """
 
 from __future__ import annotations

@@ -113,6 +113,43 @@ def test_an_address_has_one_limit_for_all_accounts(make_flow: MakeFlow, database
     assert race(40, send) == {"ok": 20, "RateLimited": 20}
 
 
+@pytest.mark.race
+@pytest.mark.parametrize(
+    ("scope", "limits", "address"),
+    [
+        ("network", {"network": "12/hour"}, "192.0.2.{}"),
+        ("wide", {"wide": "12/hour"}, "2001:db8:0:{}00::7"),
+        ("network_share", {"site": "48/hour"}, "192.0.2.{}"),
+    ],
+    ids=["network", "wide", "share"],
+)
+def test_of_parallel_sends_by_the_users_of_a_network_exactly_the_limit_is_sent(
+    make_flow: MakeFlow, database: str, scope: str, limits: dict[str, str], address: str
+) -> None:
+    """Case 18. Their transactions do not wait for each other before the lock of the site."""
+    flow = make_flow(
+        database,
+        users=30,
+        SMSVERIFY_SENDS_IN_FLIGHT=100,
+        SMSVERIFY_LIMITS=NO_LIMITS | limits,
+        SMSVERIFY_SITE_RESERVED=0,
+        SMSVERIFY_NETWORK_SHARE=0.25 if scope == "network_share" else 1,
+    )
+    refused = []
+
+    def send(number: int) -> None:
+        with flow.app.app_context():
+            try:
+                flow.verifier.start(flow.user(number + 1), ip=address.format(number + 1))
+            except RateLimited as error:
+                refused.append(error.scope)
+                raise
+
+    assert race(30, send) == {"ok": 12, "RateLimited": 18}
+    assert refused == [scope] * 18
+    assert len(flow.memory.messages) == 12
+
+
 def test_ipv6_addresses_are_counted_by_their_64_bit_prefix(
     make_flow: MakeFlow, sqlite: str
 ) -> None:

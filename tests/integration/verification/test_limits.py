@@ -632,6 +632,7 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
                     challenge_id="c",
                     is_owner=True,
                     has_evidence=False,
+                    is_alone=False,
                 )
                 return recorded.wait if isinstance(recorded, Overrun) else recorded
 
@@ -692,6 +693,7 @@ def test_a_reset_of_the_site_is_exact_amid_sends_and_late_refunds(flow: Flow, st
                     challenge_id="c",
                     is_owner=True,
                     has_evidence=False,
+                    is_alone=False,
                 )
             )
             is_allowed = all(
