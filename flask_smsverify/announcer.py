@@ -1,4 +1,4 @@
-"""Signals to the host app, and notices to people. Implements `verification.rules.Announcer`."""
+"""Signals to the host app, and notices to people. Implements `verification.host.Announcer`."""
 
 from __future__ import annotations
 

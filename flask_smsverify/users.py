@@ -127,7 +127,7 @@ def plain_function(name: str, function: Any) -> Callable[..., Any]:
 
 
 class HostUsers:
-    """Implements `verification.rules.Users` for the host's user model.
+    """Implements `verification.host.Users` for the host's user model.
 
     :param parse_mobile: any spelling → E.164; raises `MobileError`.
     :param dialect: returns the dialect of the database that has a mapper's table.

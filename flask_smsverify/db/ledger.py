@@ -241,11 +241,11 @@ class Ledger:
     def _run(self, work: Callable[[Session], T], *, read_only: bool) -> T:
         was_running, self._thread.is_running = self._thread.is_running, True
         try:
-            return self._run_again(work, read_only=read_only)
+            return self._run_with_retries(work, read_only=read_only)
         finally:
             self._thread.is_running = was_running
 
-    def _run_again(self, work: Callable[[Session], T], *, read_only: bool) -> T:
+    def _run_with_retries(self, work: Callable[[Session], T], *, read_only: bool) -> T:
         """Run a function in a transaction, which is repeated where that may help."""
         was_lost = False
         for run in range(1, _MAX_RUNS + 1):

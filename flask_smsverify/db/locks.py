@@ -133,7 +133,7 @@ class Locks:
         with contextlib.ExitStack() as waiting:
             while True:
                 try:
-                    return self._ledger.run(partial(self._locked, held, stripes, work))
+                    return self._ledger.run(partial(self._lock_and_work, held, stripes, work))
                 except _RowsMissing:
                     self._create_rows()
                 except ClaimInProgress as found:
@@ -167,7 +167,7 @@ class Locks:
     def _reset_after_fork(self) -> None:
         self._waiting, self._waiting_lock = Counter(), threading.Lock()
 
-    def _locked(
+    def _lock_and_work(
         self,
         held: Held,
         stripes: Sequence[int],

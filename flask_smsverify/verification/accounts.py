@@ -15,9 +15,10 @@ from ..errors import MobileTaken
 from ..limits.keys import UsageKeys
 from ..phone import mask
 from ..settings import is_printable
+from .host import Announcer, Users
 from .native import NativeCodes
 from .ownership import Granted, Origin, Ownership
-from .rules import Announcer, Rules, Users
+from .rules import Rules
 from .streaks import keep_streak
 
 #: Characters that are stored of a staff member's name.

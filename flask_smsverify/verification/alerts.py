@@ -13,7 +13,7 @@ from ..db.models import Alert
 from ..errors import StoreUnavailable
 from ..limits.usage_log import Reached
 from ..log_events import log_event
-from .rules import Announcer
+from .host import Announcer
 
 log = logging.getLogger(__name__)
 

@@ -42,10 +42,11 @@ from ..senders.base import Channel
 from ..settings import Limit
 from .challenges import Subject, code_path
 from .check import CodeChecker, Proof
+from .host import Announcer, Users
 from .issue import CodeIssuer, Sent
 from .open_changes import is_due, is_proved, is_valid, open_change_key
 from .ownership import Granted, Origin, Ownership
-from .rules import NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
+from .rules import NEW_NUMBER, OLD_NUMBER, Rules
 from .tokens import UndoTokens
 from .user_records import UserRecord, UserRecords
 

@@ -44,9 +44,10 @@ from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts
 from .challenges import Challenges, is_expired, is_void, last_carrier
+from .host import Announcer, Users
 from .native import NativeCodes
 from .ownership import Claimant, Granted, Origin, Ownership
-from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Announcer, Rules, Users
+from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules
 from .streaks import new_verification
 
 T = TypeVar("T")
@@ -212,7 +213,7 @@ class CodeChecker:
     ) -> Verification | Proof:
         """Check a code. `Verifier.check` documents the parameters and errors."""
         subject = self._subject(challenge_or_user, purpose, ip)
-        outcome = self._run(subject, code, self._compare)
+        outcome = self._in_transaction(subject, code, self._compare)
         if isinstance(outcome, Asked):
             outcome = self._ask_gateway(outcome)
         if isinstance(outcome, Wrong):
@@ -237,7 +238,7 @@ class CodeChecker:
         own = self._users.mobile_of(challenge_or_user)
         return GuessSubject(None, user_id, own, own or "", purpose, ip)
 
-    def _run(
+    def _in_transaction(
         self,
         subject: GuessSubject,
         code: object,
@@ -254,20 +255,20 @@ class CodeChecker:
         """
         while True:
             try:
-                return self._try(subject, code, work, is_counted=is_counted)
+                return self._in_one_transaction(subject, code, work, is_counted=is_counted)
             except _OtherMobile as found:
                 subject = replace(subject, mobile=found.mobile)
             except _HoldersUnknown:
                 claimant = self._ownership.prepare(subject.mobile, subject.user_id)
                 subject = replace(subject, claimant=claimant)
 
-    def _try(
+    def _in_one_transaction(
         self, subject: GuessSubject, code: object, work: Callable[[Guess], T], *, is_counted: bool
     ) -> T:
         mobile_key = self._keys.mobile(subject.mobile)
         guesses_key = self._keys.guesses(subject.mobile, subject.user_id)
 
-        def locked(session: Session, held: Held) -> T:
+        def guess_under_locks(session: Session, held: Held) -> T:
             guess = self._read(session, held, subject, code, mobile_key, guesses_key)
             if not is_counted:
                 self._refuse_closed(guess)
@@ -275,7 +276,7 @@ class CodeChecker:
             guess.write()
             return outcome
 
-        return self._locks.run([mobile_key, guesses_key], locked)
+        return self._locks.run([mobile_key, guesses_key], guess_under_locks)
 
     def _read(
         self,
@@ -368,7 +369,7 @@ class CodeChecker:
             guess.typed, self._challenges.own_code(challenge)
         ):
             challenge.attempts += 1
-            return self._prove(guess, is_native=False)
+            return self._accept(guess, is_native=False)
         is_asked = challenge.native_sender is not None and not self._native.is_accepted(
             guess.session, challenge, guess.typed
         )
@@ -429,7 +430,7 @@ class CodeChecker:
     def _attempts_left(self, challenge: Challenge) -> int:
         return max(0, self._rules.max_attempts - challenge.attempts)
 
-    def _prove(self, guess: Guess, *, is_native: bool) -> Proved:
+    def _accept(self, guess: Guess, *, is_native: bool) -> Proved:
         """Use the challenge up and write what it proves."""
         session, challenge, now = guess.session, guess.challenge, guess.now
         claimant = guess.subject.claimant
@@ -493,10 +494,10 @@ class CodeChecker:
             if challenge.purpose == NEW_NUMBER:  # the streak stays, without this guess
                 guess.uncount_failure()
             self._guesses.refund(guess.session, asked.recorded)
-            return self._prove(guess, is_native=True)
+            return self._accept(guess, is_native=True)
 
         try:
-            return self._run(asked.subject, asked.typed, write, is_counted=True)
+            return self._in_transaction(asked.subject, asked.typed, write, is_counted=True)
         except NoChallenge:
             # A concurrent request with the same right code was faster, which is not a failure.
             if is_right:
@@ -518,7 +519,7 @@ class CodeChecker:
             guess.uncount_failure()
             self._guesses.refund(guess.session, asked.recorded)
 
-        self._run(asked.subject, asked.typed, refund, is_counted=True)
+        self._in_transaction(asked.subject, asked.typed, refund, is_counted=True)
 
     # --- 4: announce the result -------------------------------------------------------------------
 

@@ -18,9 +18,10 @@ from ..db.locks import Locks
 from ..db.models import UsedToken, Verification
 from ..errors import AccountLocked, InvalidToken, MobileTaken
 from ..phone import mask
+from .host import Announcer, Users
 from .native import is_token_used
 from .ownership import Granted, Ownership
-from .rules import Announcer, Rules, Users
+from .rules import Rules
 from .tokens import ProofTokens, TokenContent
 
 #: A used token is recorded at least this long, whatever `max_age` its claim allowed.

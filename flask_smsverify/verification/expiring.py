@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
 from ..db.models import Verification
+from .host import Users
 from .policy import Policy
-from .rules import Users
 
 #: Rows that are read at a time.
 _PAGE = 500

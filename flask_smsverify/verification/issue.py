@@ -43,7 +43,8 @@ from ..settings.runtime import LiveSettings
 from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob, CodeJobs
 from .devices import DeviceTokens
-from .rules import OLD_NUMBER, Announcer, Rules
+from .host import Announcer
+from .rules import OLD_NUMBER, Rules
 from .send_limits import Send, SendLimits
 from .streaks import new_verification
 

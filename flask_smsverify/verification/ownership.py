@@ -25,8 +25,9 @@ from ..keyring import Keyring
 from ..limits.keys import UsageKeys
 from ..phone import mask
 from .challenges import code_path
+from .host import Announcer, Users
 from .policy import Policy
-from .rules import Announcer, Rules, Users
+from .rules import Rules
 
 T = TypeVar("T")
 

@@ -23,8 +23,8 @@ from ..errors import NoAccount, StoreUnavailable
 from ..phone import mask
 from ..senders.base import Channel
 from .check import Proof
+from .host import Announcer
 from .ownership import Ownership
-from .rules import Announcer
 from .verifier import Verifier
 
 #: The purpose of the challenges and proof tokens of a sign-in.

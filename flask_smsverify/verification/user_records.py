@@ -22,10 +22,11 @@ from ..keyring import Keyring
 from ..limits.guesses import GuessLog
 from ..limits.keys import UsageKeys
 from .challenges import is_open
+from .host import Users
 from .issue import Sent
 from .open_changes import is_valid, open_change_key
 from .policy import Policy, Status
-from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Users
+from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,10 +31,11 @@ from .claim import TokenClaim
 from .codes import NATIVE_LENGTHS, is_same_code, parse_code
 from .devices import DeviceTokens
 from .expiring import ExpiringProof, find_expiring
+from .host import Users
 from .issue import CodeIssuer, Sent
 from .native import is_token_used
 from .policy import Policy, Status
-from .rules import CLOCK_SKEW, Rules, Users
+from .rules import CLOCK_SKEW, Rules
 from .tokens import ProofTokens
 from .user_records import UserRecords
 

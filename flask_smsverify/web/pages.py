@@ -135,7 +135,7 @@ def send(visitor: Visitor) -> ResponseReturnValue:
         return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
     before = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
     try:
-        sent = _start(visitor, channel=read_channel(form.get("channel", "sms")))
+        sent = _send_code(visitor, channel=read_channel(form.get("channel", "sms")))
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         page = "mobile" if problem.field == "mobile" else "page"
@@ -147,8 +147,12 @@ def send(visitor: Visitor) -> ResponseReturnValue:
     return succeed(visitor.after_send(sent), target, is_done=False, notice=notice)
 
 
-def _start(visitor: Visitor, *, channel: Channel = "sms") -> Sent:
-    """Send a code to the mobile that the visitor entered, or else to the visitor's own."""
+def _send_code(visitor: Visitor, *, channel: Channel = "sms") -> Sent:
+    """Send a code to the mobile that the visitor entered, or else to the visitor's own.
+
+    A mobile that would replace a proved one goes through `changes`, which writes it to the user
+    when the change is complete. Any other one is written by the check that proves it.
+    """
     verifier, mobile, ip = get_state().verifier, visitor.new_mobile, client_address()
     if mobile is not None:
         get_state().users.refuse_unstorable(visitor.user, mobile)
@@ -383,7 +387,7 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
             return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
         visitor = visitor.with_new_mobile(None if entered == visitor.status.mobile else entered)
         if is_set(form.get("send")) and not is_complete(visitor, target):
-            visitor = visitor.after_send(_start(visitor))
+            visitor = visitor.after_send(_send_code(visitor))
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         shown_again = typed[:MAX_SHOWN_INPUT] if isinstance(typed, str) else ""
