@@ -32,7 +32,7 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
     """Execute a statement in the transaction of a connection.
 
     :param statement: in the driver's parameter style.
-    :raises DBAPIError: as SQLAlchemy raises it.
+    :raises DBAPIError: as SQLAlchemy raises it. Other errors are raised as they are.
     :raises InvalidRequestError: the transaction has ended. The driver would commit the statement
         alone, or lose it.
     """
@@ -48,14 +48,19 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
         )
     cursor = None
     try:
+        if connection._echo:
+            connection._log_info(statement)  # without the parameters, which may be mobiles
         cursor = connection.connection.cursor()
         cursor.execute(statement, parameters)
         rows = cursor.fetchall() if cursor.description is not None else ()
         executed = Executed(rows, cursor.rowcount, getattr(cursor, "lastrowid", None))
         cursor.close()
     except BaseException as error:  # noqa: BLE001 -- SQLAlchemy's handler always raises
-        # It translates the error, and drops the connection if the server has closed it.
-        connection._handle_dbapi_exception(error, statement, parameters, cursor, None)
+        # It translates the error, and drops the connection if the server has closed it. With a
+        # statement, it would also wrap what is not the driver's, such as a time limit of Celery.
+        driver: Any = connection.dialect.loaded_dbapi
+        failed = statement if isinstance(error, driver.Error) else None
+        connection._handle_dbapi_exception(error, failed, parameters, cursor, None)
     return executed
 
 

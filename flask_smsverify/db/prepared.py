@@ -140,14 +140,14 @@ class _Compiled:
             options = {"schema_translate_map": {None: schema}, "render_schema_translate": True}
         compiled: Any = statement.compile(dialect=dialect, **options)
         self._text: str = compiled.string
-        self._constants = {
-            name: bind.value for name, bind in compiled.binds.items() if not bind.required
-        }
+        # Not `compiled.binds`, which has the constants a second time, under names of its own.
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
         processors = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)
-            for name, bind in compiled.binds.items()
+            for name, bind in binds.items()
         }
-        self._names = list(compiled.positiontup if compiled.positional else compiled.binds)
+        self._names = list(compiled.positiontup if compiled.positional else binds)
         self._parameters = [(name, processors[name]) for name in self._names]
         self._is_positional: bool = compiled.positional
         columns: Any = statement.selected_columns if isinstance(statement, Select) else ()

@@ -180,6 +180,14 @@ def test_an_error_of_the_driver_is_one_of_sqlalchemy_without_the_values(ledger: 
     assert "+989120000001" not in str(caught.value).replace(str(caught.value.orig), "")
 
 
+def test_an_error_that_is_not_the_drivers_is_raised_as_it_is(ledger: Ledger) -> None:
+    """A time limit of Celery is raised wherever the program is, and tasks catch its class."""
+    not_utf_8 = "\ud800"
+    guess = {"at": 1, "site_at": 1, "subject": not_utf_8, "ip": None, "network": None}
+    with pytest.raises(UnicodeEncodeError):
+        ledger.run(lambda session: INSERT_GUESS.run(session, guess))
+
+
 def write_raw(ledger: Ledger, instance: Verification) -> None:
     """Write in a transaction that is not repeated."""
     with ledger._database.session(read_only=False) as session:
