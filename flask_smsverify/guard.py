@@ -24,7 +24,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Select, bindparam, exists, func, or_, select
 
 from . import request_cache
-from .db.errors import explain_missing_tables
+from .db.errors import own_statements
 from .db.models import Challenge, Verification
 from .db.prepared import PreparedSelect, RowValues
 from .errors import ConfigurationError
@@ -166,7 +166,7 @@ def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -
         # The snapshot of the host's transaction may be older than the change.
         return _read_again(state, user_id, mobile, now)
     state.ledger.find_identity()  # the rows may be another app's
-    with explain_missing_tables:
+    with own_statements:
         # The session's connection, not the session, so that the host's changes are not flushed.
         connection = state.db.session.connection({"clause": _LOOKUP.statement})
         parameters = _parameters(user_id, mobile, now)
@@ -329,17 +329,13 @@ def require_verified_mobile(
 
 
 def _guarded(view: F, area: str | None, within: timedelta | None, answer: Answer) -> F:
-    is_async = inspect.iscoroutinefunction(view)
-
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         _set_answer(answer)
         refusal = enforce(area=area, within=within)
         if refusal is not None:
             return refusal
-        if is_async:
-            return current_app.ensure_sync(view)(*args, **kwargs)
-        return view(*args, **kwargs)
+        return current_app.ensure_sync(view)(*args, **kwargs)
 
     guarded.smsverify_area = area  # type: ignore[attr-defined]  # staff pages list the areas
     # `doctor` reports a route that bypasses the guard. A callable object may take no attributes.

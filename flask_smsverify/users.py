@@ -34,7 +34,7 @@ from .column_values import ColumnValues
 from .db.autocommit import commits_each_statement, require_transaction
 from .db.commit_hooks import after_commit
 from .db.engine import is_in_memory, refuse_blocking_reader
-from .db.errors import Refusal, is_raised_by_trigger, is_refusal, read_refusal
+from .db.errors import Refusal, hidden_parameters, is_raised_by_trigger, is_refusal, read_refusal
 from .db.models import Verification
 from .errors import (
     CodeExpired,
@@ -565,11 +565,8 @@ class HostUsers:
 
     def flush(self) -> None:
         """Flush the host's session."""
-        try:
+        with hidden_parameters:
             self._db.session.flush()
-        except DBAPIError as error:
-            error.hide_parameters = True  # the host logs it, and they may hold a mobile
-            raise
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call back when the host's outermost transaction has committed; never after a rollback."""
@@ -637,7 +634,8 @@ class HostUsers:
     @contextlib.contextmanager
     def _translating_errors(self) -> Iterator[None]:
         try:
-            yield
+            with hidden_parameters:
+                yield
         except DBAPIError as error:
             if is_refusal(error):
                 refusal = read_refusal(error)

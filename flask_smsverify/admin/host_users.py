@@ -9,6 +9,7 @@ from sqlalchemy import Select, UniqueConstraint, and_, func, inspect, or_, selec
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import ColumnProperty
 
+from ..db.errors import hidden_parameters
 from ..state import AppState, get_state
 from .keyset import Key, Page, cut
 
@@ -79,7 +80,8 @@ def by_mobile(mobile: str) -> list[str]:
     if column is None or state.callbacks.mobile_getter or not _is_indexed(column):
         return []
     query: Select[Any] = select(state.users.primary_key).where(column.in_(_spellings(mobile)))
-    return [_text(value) for value in state.db.session.scalars(query.limit(200))]
+    with hidden_parameters:
+        return [_text(value) for value in state.db.session.scalars(query.limit(200))]
 
 
 def _spellings(mobile: str) -> list[str]:

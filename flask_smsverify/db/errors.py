@@ -17,6 +17,7 @@ from sqlalchemy.exc import (
     IntegrityError,
     NotSupportedError,
     ProgrammingError,
+    StatementError,
 )
 
 from ..errors import ConfigurationError
@@ -82,18 +83,34 @@ def is_unavailable(error: Exception) -> bool:
     return not is_bad_statement or is_disconnect(error)
 
 
-class MissingTables:
-    """A context manager: a database error about a missing table becomes a `ConfigurationError`."""
+class HiddenParameters:
+    """A context manager for statements with mobiles: a database error shows no parameters.
+
+    The host's engine shows them, unless it has the option `hide_parameters`.
+    """
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
+
+
+class OwnStatements(HiddenParameters):
+    """The same for statements on the tables of this package.
+
+    A database error about a missing table becomes a `ConfigurationError`.
+    """
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        super().__exit__(kind, error, traceback)
         if isinstance(error, DBAPIError) and is_missing_table(error):
             raise ConfigurationError(_TABLES_MISSING) from error
 
 
-explain_missing_tables = MissingTables()
+hidden_parameters = HiddenParameters()
+own_statements = OwnStatements()
 
 
 @dataclass(frozen=True, slots=True)

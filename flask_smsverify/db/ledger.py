@@ -27,7 +27,7 @@ from ..errors import StoreUnavailable, UncommittedWrites
 from ..forks import after_fork
 from .app_identity import AppIdentity, new_identity, read_identity
 from .engine import HostDatabase, LedgerDatabase, LedgerSession, translated
-from .errors import explain_missing_tables, is_disconnect, is_retryable, is_unavailable
+from .errors import is_disconnect, is_retryable, is_unavailable, own_statements
 from .models import App
 
 #: Seconds that a statement waits for a lock of another transaction. On an overloaded machine, a
@@ -191,6 +191,7 @@ class Ledger:
         """
         self.find_identity()
         with (
+            own_statements,
             translated(connection, self.schema),
             LedgerSession(connection) as session,
         ):
@@ -252,7 +253,7 @@ class Ledger:
             is_committing = False
             try:
                 with (
-                    explain_missing_tables,
+                    own_statements,
                     self._turn(read_only=read_only),
                     self._database.session(read_only=read_only) as session,
                 ):

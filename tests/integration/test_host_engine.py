@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,61 @@ def test_the_hosts_engine_calls_no_events_for_the_sake_of_the_ledger(
         finally:
             event.remove(sqlalchemy.Engine, "before_cursor_execute", on_execute)
         assert seen == ["SELECT 1"]
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_the_echo_of_the_hosts_engine_has_a_guards_statement_without_the_mobile(
+    make_app: MakeApp, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(database, SQLALCHEMY_ECHO=True)
+    with app.test_request_context():
+        user = db.session.get_one(User, 1)
+        assert user.mobile is not None
+        app.extensions["smsverify"].ledger.find_identity()
+        caplog.clear()
+        guard.current_status(user)
+        assert "FROM smsverify_verification" in caplog.text
+        assert user.mobile[1:] not in caplog.text
+
+
+@pytest.mark.parametrize("database", database_params(), indirect=True)
+def test_a_failed_statement_on_the_hosts_connection_shows_no_mobile(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database)
+    shown: list[BaseException] = []
+
+    def fail(work: Callable[[], object], error: type[Exception]) -> None:
+        with pytest.raises(error) as caught:
+            work()
+        shown.append(caught.value)
+        db.session.rollback()
+
+    with app.test_request_context():
+        user = db.session.get_one(User, 1)
+        users = app.extensions["smsverify"].users
+        mobile = user.mobile
+        ledger_of(app).find_identity()
+        db.session.rollback()
+        with db.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE smsverify_challenge RENAME TO renamed"))
+        fail(lambda: guard.current_status(user), ConfigurationError)
+        statement = text("SELECT :mobile FROM nowhere")
+        fail(
+            lambda: ledger_of(app).run_in(
+                db.session.connection(),
+                lambda session: session.execute(statement, {"mobile": mobile}),
+            ),
+            ConfigurationError,
+        )
+        db.session.expunge_all()
+        db.session.add(User(id=1, mobile=mobile))
+        fail(users.commit, sqlalchemy.exc.IntegrityError)
+        with db.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE renamed RENAME TO smsverify_challenge"))
+    for error in shown:
+        assert mobile not in "".join(traceback.format_exception(error))
+    app.extensions["smsverify"].close()
 
 
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE"])

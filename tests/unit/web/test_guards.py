@@ -108,6 +108,30 @@ def test_the_decorator_runs_a_view_for_verified_users_only(app: Flask) -> None:
         assert client.get(f"/{name}").text == "ok", name
 
 
+def test_an_app_decides_how_a_guarded_view_is_called(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flask documents `ensure_sync` as the method by which an app runs async views its own way."""
+
+    class Asynchronous:
+        __name__ = "asynchronous"
+
+        async def __call__(self) -> str:
+            return "ok"
+
+    view = Asynchronous()
+    ensure_sync = app.ensure_sync
+
+    def ensure(function: Callable[..., Any]) -> Callable[..., Any]:
+        return ensure_sync(view.__call__ if function is view else function)
+
+    monkeypatch.setattr(app, "ensure_sync", ensure)
+    add(app, "/own", require_verified_mobile(view))
+    client = browser(app)
+    prove(app, client)
+    assert client.get("/own").text == "ok"
+
+
 def test_the_decorator_keeps_the_name_of_the_view() -> None:
     assert require_verified_mobile(ok).__name__ == "ok"
 
