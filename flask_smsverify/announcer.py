@@ -27,7 +27,7 @@ class SignalEmitter:
         """Send a signal. Receivers run in an app context, also in worker threads.
 
         An exception in a receiver is logged, because it must not undo a send or a proof. It does
-        not keep the other receivers from running. Where `app.testing` is on, it is raised.
+        not keep the other receivers from running. If `app.testing` is on, it is raised.
         """
         request_cache.invalidate()
         if signal.is_muted:

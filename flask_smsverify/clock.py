@@ -1,8 +1,8 @@
-"""The clock of an app: one object that every rule asks for the time.
+"""The clock of an app: one object that returns the time to every rule.
 
-On several hosts, the time is the database's: a code of one host must not seem to be from the future
-on another. Each process compares its host's clock with the database's once a minute, so that no
-request waits for a statement of its own.
+With several hosts, times come from the database's clock: a code of one host must not seem to be
+from the future on another. Each process compares its host's clock with the database's once a
+minute, so that no request waits for a statement of its own.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Clock:
     def correct(self, reading: datetime, *, before: datetime, after: datetime) -> None:
         """Follow the database's clock.
 
-        A difference that the duration of the reading explains is ignored, so that the time does not
-        go back and forth by it.
+        A difference that the duration of the reading explains is ignored, so that it does not move
+        the time back and forth.
 
         :param reading: the database's time.
         :param before: the host's time before the statement was sent.

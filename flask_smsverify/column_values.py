@@ -1,4 +1,4 @@
-"""Values of a host's columns as the database gets them, through SQLAlchemy's own processing.
+"""Values of a host's columns in the form that the database gets, through SQLAlchemy's processing.
 
 A column's Python type says little: a `TypeDecorator` has none, and a `Uuid` may be text. So a value
 passes the type's own bind and result processing.
@@ -32,7 +32,7 @@ _WITHOUT_TEXT = (
     sqlalchemy.ARRAY,
     sqlalchemy.JSON,
 )
-#: The longest key that the column `user_id` takes.
+#: The length of the longest key that fits into the column `user_id`.
 MAX_KEY_LENGTH = 191
 
 
@@ -63,14 +63,14 @@ class ColumnValues:
         return bool(self._decorators)
 
     def bind(self, value: Any) -> Any:
-        """Return what the decorators hand to the type below them."""
+        """Return the value that the decorators pass to the type below them."""
         for decorator in self._decorators:
             if util.method_is_overridden(decorator, TypeDecorator.process_bind_param):
                 value = decorator.process_bind_param(value, self._dialect)
         return value
 
     def result(self, value: Any) -> Any:
-        """Return what the decorators make of a value that the type below them has read."""
+        """Return the value that the decorators make from one that the type below them has read."""
         for decorator in reversed(self._decorators):
             if util.method_is_overridden(decorator, TypeDecorator.process_result_value):
                 value = decorator.process_result_value(value, self._dialect)

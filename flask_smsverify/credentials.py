@@ -15,12 +15,12 @@ from .users import current_user, is_logged_in
 
 #: The key in the WSGI environment that marks a request whose user `request_loader` returned.
 _LOADED = "smsverify.loaded_from_request"
-#: Credentials that a browser adds to requests of other sites by itself.
+#: Credentials that a browser adds automatically to requests of other sites.
 _AMBIENT_SCHEMES = ("basic", "digest", "negotiate", "ntlm")
 
 
 def connect(app: Flask) -> None:
-    """Note which requests Flask-Login takes the user from."""
+    """Mark the requests from which Flask-Login loads the user."""
     flask_login.user_loaded_from_request.connect(_note, app)
 
 
@@ -29,7 +29,7 @@ def _note(_app: Flask, **_: Any) -> None:
 
 
 def are_in_request() -> bool:
-    """Return whether the user is logged in by this request itself.
+    """Return whether this request itself logs the user in.
 
     The host's `request_loader` returned the user, or the user is logged in although the request has
     neither a session cookie nor a remember cookie.
@@ -45,11 +45,11 @@ def are_in_request() -> bool:
 
 
 def are_forgeable() -> bool:
-    """Return whether another site may have sent this request with credentials of the browser's.
+    """Return whether another site may have sent this request with the browser's credentials.
 
     A browser adds Basic credentials, client certificates and cookies to a form that another site
     submits. Other sites can add neither an `Authorization` header nor a JSON body, unless the host
-    allows it by CORS.
+    allows it with CORS.
     """
     if request.is_json or _has_explicit_authorization():
         return False

@@ -139,7 +139,7 @@ class ProblemError(SMSVerifyError):
     values: ClassVar[tuple[str, ...]] = ()
     #: Those of `values` that are members of the problem details.
     members: ClassVar[tuple[str, ...]] = ()
-    #: The message of the exception where the caller gives none.
+    #: The message of the exception if the caller gives none.
     message: ClassVar[str] = "the request failed"
     title: ClassVar[str] = _("Something went wrong")
     detail: ClassVar[tuple[str | Plural, ...]] = (_("Go back and try again, or contact support."),)
@@ -178,7 +178,7 @@ class MobileRequired(MobileError):
 class InvalidMobile(MobileError):
     """Not a mobile number that can receive messages.
 
-    :param problem: `"not_text"` where JSON holds no string; else empty.
+    :param problem: `"not_text"` if the JSON value is not a string; otherwise empty.
     """
 
     code = "invalid_mobile"
@@ -292,10 +292,10 @@ class RateLimited(LimitError):
     """A rate limit is used up.
 
     :param retry_after: whole seconds until the limit allows one more, at least 1.
-    :param scope: the limit's name in `SMSVERIFY_LIMITS`. For `site` and `mobile`, the part that is
-        open to this request may be used up, and not the whole. `network_share` is
-        `SMSVERIFY_NETWORK_SHARE` of `site`. `changes` and `change_notices` (of a number) and
-        `staff_search` have fixed limits.
+    :param scope: the limit's name in `SMSVERIFY_LIMITS`. For `site` and `mobile`, it may be only
+        the part open to this request that is used up. `network_share` is `SMSVERIFY_NETWORK_SHARE`
+        of `site`. `changes` and `change_notices` (of a number) and `staff_search` have fixed
+        limits.
     """
 
     code = "rate_limited"
@@ -353,7 +353,7 @@ class TooManyAttempts(LimitError):
 
 
 class AccountLocked(LimitError):
-    """`SMSVERIFY_CONSECUTIVE_FAILURES` failures in a row of an account, or of a number without one.
+    """An account, or a number without one, had `SMSVERIFY_CONSECUTIVE_FAILURES` failures in a row.
 
     Only staff can unlock it.
     """
@@ -417,7 +417,7 @@ class InvalidCode(CodeError):
 class WrongCode(CodeError):
     """The code was compared and is wrong.
 
-    :param attempts_left: how many more guesses this challenge takes.
+    :param attempts_left: how many more guesses this challenge allows.
     """
 
     code = "wrong_code"
@@ -577,7 +577,7 @@ class SenderError(SMSVerifyError):
     :param sender: the sender's name in `SMSVERIFY_SENDERS`.
     :param reason: the cause, without a number, text or code.
     :param gateway: the kind of gateway, such as `raygan`.
-    :param code: the gateway's own error code; None where it gave none.
+    :param code: the gateway's own error code; None if it gave none.
     :param advice: what the operator of the app can do about it.
     :param written: whether any part of the request was written to the connection.
     """
@@ -719,7 +719,7 @@ class TemplateError(ProblemError):
     :param problem: `"syntax"`, `"unknown_value"`, `"missing_value"`,
         `"required_value"`, `"unknown_filter"`, `"not_allowed"`, `"empty"` or `"too_long"`.
     :param name: the value, the filter or the syntax that the problem is about; empty for none.
-    :param line: the line of the text; None where no line is at fault.
+    :param line: the line of the text; None if the problem is not in one line.
     """
 
     code = "invalid_template"
@@ -834,7 +834,7 @@ class CsrfFailed(RequestError):
 
 
 class InvalidRequest(RequestError):
-    """The body is no form and no JSON object, or it is too large or too deeply nested."""
+    """The body is neither a form nor a JSON object, or it is too large or too deeply nested."""
 
     code = "invalid_request"
     status = 422
@@ -932,5 +932,5 @@ PROBLEMS: Mapping[str, type[ProblemError]] = {
 
 
 def locate(error: BaseException) -> str:
-    """Return an error's class and traceback without its message, which may hold anything."""
+    """Return an error's class and traceback without its message, which may contain anything."""
     return f"{type(error).__name__} at\n{''.join(format_tb(error.__traceback__)).rstrip()}"

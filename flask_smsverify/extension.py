@@ -115,16 +115,17 @@ class SMSVerify:
         """Queue the texts of an event, for a user and for the staff, in the host's session.
 
         They are sent after the host has committed, and never if the transaction or the savepoint is
-        rolled back. This costs one INSERT and no network. ::
+        rolled back. This costs one INSERT and no network access. ::
 
             smsverify.notify("invoice.created", invoice.user, invoice_number=invoice.number, …)
             db.session.commit()
 
-        :param user: whose mobile gets the user's text; None where the event is about no user.
+        :param user: the user whose mobile gets the user's text; None if the event is not about a
+            user.
         :param dedupe_key: a second text of the same event to the same recipient with the same key
-            is not queued. It raises nothing, so a job that runs twice sends once.
+            is not queued. It raises nothing, so a job that runs twice sends the text once.
         :param not_before: when to send at the earliest; aware.
-        :param expires_at: when the text is pointless; aware.
+        :param expires_at: when the text becomes pointless; aware.
         :param values: the values that the texts show.
         :raises ConfigurationError: there is no such event.
         """
@@ -148,14 +149,14 @@ class SMSVerify:
     ) -> Batch:
         """Queue one text to many, and return the batch with its id and counts.
 
-        Recipients are read one by one and added in slices that commit by themselves, so the number
-        of recipients is not limited by memory. Nothing is sent here. ::
+        Recipients are read one by one and added in slices, each with a commit, so the number of
+        recipients is not limited by memory. Nothing is sent here. ::
 
             smsverify.send("We are closed on Friday.", User.query.filter_by(city="Yazd"))
 
         :param to: a number in any spelling, a user, or an iterable of either; `"all"` for all
             users, `"group:NAME"` for a group, `"club"` for the contacts of the gateway's customer
-            club. What is no mobile is counted as invalid. A number gets the text once.
+            club. Items that are not mobiles are counted as invalid. A number gets the text once.
         :param batch: a name for staff.
         :param dedupe_key: a second call with the same key returns the first batch. It continues an
             expansion that was interrupted.
@@ -230,8 +231,8 @@ class SMSVerify:
 
         That is problem JSON for programs and a page for browsers.
 
-        :raises ConfigurationError: it is the error; it is not for visitors. Or `init_app` was not
-            called.
+        :raises ConfigurationError: it is the error, because it is not for visitors; or `init_app`
+            was not called.
         """
         get_state()
         return web.respond_to(error)
@@ -257,8 +258,8 @@ class SMSVerify:
         """Log a user in, unless `SMSVERIFY_LOGIN_GATE` demands a verified mobile first.
 
         :returns: the result of Flask-Login's `login_user`. If the gate is on and the user is
-            neither verified nor exempt: the redirect to the page. The login then follows the right
-            code, and the page redirects to the `next` of this request.
+            neither verified nor exempt: the redirect to the page. After the right code, the user is
+            logged in, and the page redirects to the `next` of this request.
         """
         return login_gate.login_user(user, remember=remember)
 
@@ -286,7 +287,7 @@ class SMSVerify:
     def close(self) -> None:
         """Finish background work, and release connections to gateways and to the database.
 
-        Outside an app context, it does so for every app of this object. A later use opens new
+        Outside an app context, this is done for every app of this object. Later use opens new
         connections.
         """
         for app in [current_app] if has_app_context() else list(self._apps):
@@ -296,7 +297,7 @@ class SMSVerify:
         """Make a sender class known to `SMSVERIFY_SENDERS`. Call it before `init_app`.
 
         :param name: the kind, as the option `gateway` names it.
-        :raises ConfigurationError: it is no subclass of `Sender`, or a method of it is async.
+        :raises ConfigurationError: it is not a subclass of `Sender`, or has an async method.
         """
         if not (isinstance(cls, type) and issubclass(cls, Sender)):
             raise ConfigurationError(f"a gateway must be a subclass of Sender, and {cls!r} is not")
@@ -375,7 +376,7 @@ class SMSVerify:
         return f
 
     def exempt_when(self, f: F) -> F:
-        """Exempt users beside those of `EXEMPT_GROUPS`: `(user) -> bool`."""
+        """Exempt users in addition to those of `EXEMPT_GROUPS`: `(user) -> bool`."""
         self._callbacks.exempt_when = f
         return f
 
@@ -405,8 +406,9 @@ class SMSVerify:
     def user_getter(self, f: F) -> F:
         """Return the user that Flask-Login's user stands for: `(current_user) -> user or None`.
 
-        It is called where Flask-Login's user is no instance of the user model, such as a class that
-        wraps it. None means that there is none, as for an administrator of another class.
+        It is called if Flask-Login's user is not an instance of the user model, for example an
+        object that wraps one. None means that there is no such user, for example for an
+        administrator of another class.
         """
         self._callbacks.user_getter = f
         return f
@@ -417,7 +419,7 @@ class SMSVerify:
         return f
 
     def address_getter(self, f: F) -> F:
-        """Set the client's address, which limits count: `() -> str`, or None if it is unknown.
+        """Set the client's address that limits count: `() -> str`, or None if it is unknown.
 
         The default is `request.remote_addr`.
         """
@@ -437,14 +439,14 @@ class SMSVerify:
     def user_by_mobile(self, f: F) -> F:
         """Replace the look-up of a sign-in: `(mobile) -> user or None`.
 
-        The mobile is E.164, and its code was right. Return only users who have proved it: anybody
-        can have entered a number that nobody proved.
+        The mobile is E.164, and the code sent to it was right. Return only users who have proved
+        it: anybody can have entered a number that nobody proved.
         """
         self._callbacks.user_by_mobile = f
         return f
 
     def user_factory(self, f: F) -> F:
-        """Create accounts at their first sign-in: `(mobile) -> user`.
+        """Create an account at the first sign-in with a mobile: `(mobile) -> user`.
 
         The extension adds the user to the session, writes the mobile and commits.
         """
@@ -452,7 +454,7 @@ class SMSVerify:
         return f
 
     def before_anonymous_send(self, f: F) -> F:
-        """Check a send to a number that no account vouches for: `(mobile, channel)`.
+        """Check a send that is not for a logged-in account: `(mobile, channel)`.
 
         Raise `SendRefused` to stop it, for example if a CAPTCHA was not solved. The function is
         called before each new challenge of `start_for` and of the sign-in pages.
@@ -468,7 +470,7 @@ class SMSVerify:
     def recipients_loader(self, f: F) -> F:
         """Set the recipients of bulk sends: `(group or None) -> iterable of users`.
 
-        None stands for all users. The default reads the user model by pages.
+        None stands for all users. The default reads the user model page by page.
         """
         self._callbacks.recipients_loader = f
         return f

@@ -40,7 +40,7 @@ class Lock:
         self._lock = threading.Lock()
 
     def acquire(self, timeout: float = -1) -> bool:
-        """Return whether the lock was acquired within so many seconds; -1: wait for ever."""
+        """Return whether the lock was acquired within `timeout` seconds; -1: wait for ever."""
         return self._lock.acquire(timeout=timeout)
 
     def release(self) -> None:

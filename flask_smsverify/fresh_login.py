@@ -22,7 +22,7 @@ _USER = "_user_id"
 
 
 def connect(app: Flask) -> None:
-    """Store the time of every login and of every repeated one in the session."""
+    """Store the time of every login, including repeated ones, in the session."""
     flask_login.user_logged_in.connect(_record_login, app)
     flask_login.user_login_confirmed.connect(_record_login, app)
 
@@ -34,7 +34,7 @@ def _record_login(app: Flask, **_: Any) -> None:
 def is_fresh() -> bool:
     """Return whether the credentials were entered within `SMSVERIFY_FRESH_LOGIN` seconds.
 
-    A request that carries them itself is always fresh.
+    A request that carries the credentials itself is always fresh.
     """
     if credentials.are_in_request():
         return True

@@ -4,8 +4,8 @@ A guard is a decorator on a view, a blueprint or app passed to `SMSVerify.guard`
 endpoint patterns in `SMSVERIFY_AREAS`. All of them call `enforce`, which calls `decide`.
 
 The guards of blueprints, apps and patterns run last before the view. The host's own
-`before_request` functions run before them, also those that are registered later or on a blueprint:
-they may log a user in, choose a tenant, or respond themselves.
+`before_request` functions run before them, including those that are registered later or on a
+blueprint: they may log a user in, choose a tenant, or respond themselves.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Check = Callable[[], ResponseReturnValue | None]
 
 #: The session key of the stamp that `SMSVERIFY_RECHECK_SECONDS` trusts.
 _STAMP = "_smsverify_seen"
-#: The key in the WSGI environment of the checks that run last before the view.
+#: The key in the WSGI environment that holds the checks to run last before the view.
 _LAST_CHECKS = "smsverify.checks"
 
 
@@ -209,7 +209,7 @@ def _read_stamp(state: AppState, user_id: str, mobile: str | None, now: datetime
 
 
 def drop_stamp(*_: object, **__: object) -> None:
-    """Drop the stamp of this session: it ends with the login that it was written in."""
+    """Drop the stamp of this session: it ends with the login in which it was written."""
     session.pop(_STAMP, None)
 
 
@@ -222,7 +222,7 @@ def _write_stamp(state: AppState, user_id: str, status: Status, now: datetime) -
 
 
 def _stamp_digest(state: AppState, user_id: str, mobile: str) -> str:
-    """Return a digest that no other app and no other database has the stamp of."""
+    """Return a digest of the stamp that differs in every other app and database."""
     return state.keyring.digest("seen", state.ledger.find_identity() or "", user_id, mobile)
 
 
@@ -261,7 +261,7 @@ def _is_automatic_options() -> bool:
 def _is_login_disabled(app: Flask) -> bool:
     """Return Flask-Login's `LOGIN_DISABLED`.
 
-    From the environment, `False` comes as text, which Python treats as true: it is refused.
+    From the environment, `False` comes as text, which Python treats as true. Such text is refused.
     """
     value = app.config.get("LOGIN_DISABLED")
     if value in (True, False, None):
@@ -272,7 +272,7 @@ def _is_login_disabled(app: Flask) -> bool:
 
 
 def _not_none(response: ResponseReturnValue | None, source: str) -> ResponseReturnValue:
-    """Refuse a None from the host: it would let the view run."""
+    """Refuse None as the host's response, because it would let the view run."""
     if response is None:
         raise ConfigurationError(f"{source} returned None; it must return a response")
     return response
@@ -348,7 +348,7 @@ def _guarded(view: F, area: str | None, within: timedelta | None, answer: Answer
 
 
 def run_checks_last(app: Flask) -> None:
-    """Run the checks that `_check_last` collects when all `before_request` functions have run."""
+    """After all `before_request` functions, run the checks that `_check_last` collected."""
     preprocess = app.preprocess_request
 
     @functools.wraps(preprocess)
@@ -369,7 +369,7 @@ def run_checks_last(app: Flask) -> None:
 
 
 def _check_last(check: Check) -> ResponseReturnValue | None:
-    """Run a check last before the view; at once where `preprocess_request` was replaced."""
+    """Run a check last before the view, or at once if `preprocess_request` was replaced."""
     checks: list[Check] | None = request.environ.get(_LAST_CHECKS)
     if checks is None:
         return check()
@@ -467,7 +467,7 @@ def _is_left_open(state: AppState, area: str, endpoint: str) -> bool:
 def _refuse_unmatched_patterns(app: Flask, state: AppState) -> None:
     """Refuse a pattern that matches no endpoint: a misspelled one would guard nothing.
 
-    :raises ConfigurationError: at every request, until the pattern matches.
+    :raises ConfigurationError: on every request, until the pattern matches.
     """
     for area, patterns in state.live.current.areas.items():
         named = () if isinstance(patterns, bool) else patterns

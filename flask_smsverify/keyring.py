@@ -18,7 +18,7 @@ class Keyring:
     """The current key and its fallbacks.
 
     :param secrets: the app's `SECRET_KEY`, then its `SECRET_KEY_FALLBACKS`.
-    :param app_id: `SMSVERIFY_APP_ID`. Apps with the same secrets have different keys by it.
+    :param app_id: `SMSVERIFY_APP_ID`. It gives apps with the same secrets different keys.
     """
 
     def __init__(self, secrets: Sequence[str | bytes], *, app_id: str) -> None:
@@ -45,7 +45,7 @@ class Keyring:
         generation: int,
         length: int,
     ) -> str:
-        """Return the code of a challenge: `length` decimal digits, leading zeros included.
+        """Return the code of a challenge: `length` decimal digits, including leading zeros.
 
         :raises KeyError: the key was removed from the configuration.
         """
@@ -70,7 +70,7 @@ class Keyring:
         return self._digest(parts).hex()
 
     def key(self, *parts: str) -> int:
-        """Return the first 64 bits of `digest` as a signed number, which a BIGINT column holds."""
+        """Return the first 64 bits of `digest` as a signed number, to fit into a BIGINT column."""
         return int.from_bytes(self._digest(parts)[:8], signed=True)
 
     def _digest(self, parts: Sequence[str]) -> bytes:

@@ -25,9 +25,9 @@ def select_locale(
 ) -> str:
     """Return the available locale for the current reader.
 
-    The first of these that names a language decides: Flask-Babel, if the host app uses it; the
-    host app's `locale_getter`; the request's `Accept-Language` (RFC 9110, 12.5.4). English is used
-    if the host app names a language that is not available.
+    It is taken from the first of these that names a language: Flask-Babel, if the host app uses it;
+    the host app's `locale_getter`; the request's `Accept-Language` (RFC 9110, 12.5.4). English is
+    used if the host app names a language that is not available.
 
     :param available: see `i18n.catalogue.available_locales`.
     :param default: the locale if nothing names an available language, or outside a request.

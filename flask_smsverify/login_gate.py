@@ -26,7 +26,7 @@ from .verification.rules import CLOCK_SKEW
 _PENDING_LOGIN = "_smsverify_pending_login"
 #: How long a login may wait.
 _MAX_WAIT = timedelta(minutes=30)
-#: Seconds in which an account gets one email with a link.
+#: Seconds between two emails with a link to one account.
 _EMAIL_PAUSE = 300
 _LINK_SALT = "flask_smsverify.first_proof"
 
@@ -37,7 +37,7 @@ def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
     user = without_proxy(user)
     if state.settings.login_gate and is_active(user):
         if state.users.stands_for_user(user):  # a user of another class may be exempt
-            # The code of this login must go to the number that is proved, which a change may
+            # The code of this login must go to the proved number, which a change that is due may
             # replace.
             state.verifier.changes.apply_due(user)
         decision = decide(user)
@@ -46,7 +46,8 @@ def login_user(user: Any, *, remember: bool) -> ResponseReturnValue | bool:
                 flask_login.logout_user()  # another user must not see the page of this login
             session[_PENDING_LOGIN] = {
                 "user": state.users.id_of(user),
-                # Changes where the host makes it depend on the password, as Flask-Security does.
+                # Changes with the password if the host makes it depend on it, as Flask-Security
+                # does.
                 "login": user.get_id(),
                 "remember": bool(remember),
                 "at": state.clock().timestamp(),
@@ -75,7 +76,7 @@ def pending_user(state: AppState) -> Any:
 
 
 def _flask_login_user(state: AppState, user: Any, pending: dict[str, Any]) -> Any:
-    """Return what Flask-Login knows a user as: the user, or the object that wraps it."""
+    """Return Flask-Login's object for a user: the user, or the object that wraps it."""
     if state.callbacks.user_getter is None:
         return user
     loader = current_app.login_manager._user_callback  # type: ignore[attr-defined]  # the user_loader
@@ -102,7 +103,7 @@ def is_vouched_for(state: AppState, status: Status) -> bool:
 def send_email_link(state: AppState, user: Any, url_of: Callable[[str], str]) -> None:
     """Let the host send the link that vouches for a pending login, once in five minutes.
 
-    The link works in this session only: a thief of the password has another one.
+    The link works in this session only: a thief of the password has another session.
 
     :param url_of: returns the URL of a token.
     :raises TooSoon: the account got a link a short time ago.
@@ -126,7 +127,7 @@ def send_email_link(state: AppState, user: Any, url_of: Callable[[str], str]) ->
 
 
 def accept_email_link(state: AppState, user: Any, token: str) -> bool:
-    """Let the pending login of this session prove a number; False if the link is not its own."""
+    """Let the pending login prove a number; return False if the link belongs to another session."""
     pending = session.get(_PENDING_LOGIN)
     if not isinstance(pending, dict) or not isinstance(pending.get("email"), str):
         return False

@@ -1,6 +1,6 @@
 """Whether the attribute that `SMSVERIFY_MOBILE_FIELD` names can hold a mobile.
 
-A number that cannot be stored would be found after the right code otherwise, which is used up then.
+Otherwise the fault would only be found after the right code, which is then used up.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def check_mobile_attribute(
 def check_unique(
     mapper: Mapper[Any], name: str, *, mobile_policy: str, accounts_per_mobile: int
 ) -> None:
-    """Refuse a UNIQUE column beside settings that need two rows with one mobile.
+    """Refuse a UNIQUE column together with settings that need two rows with one mobile.
 
     :raises ConfigurationError: the message names the column and the remedy.
     """

@@ -1,7 +1,7 @@
-"""Which endpoints a guard of many endpoints leaves open: login, logout, static files, own pages.
+"""Endpoints that a guard of many endpoints leaves open: login, logout, static files, own pages.
 
-A user without a mobile must be able to log out, and to log in again where that is demanded. A guard
-of the login view itself would redirect anonymous visitors in a circle.
+A user without a mobile must be able to log out, and to log in again if that is required. A guard of
+the login view itself would redirect anonymous visitors in a circle.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_static(app: Flask, endpoint: str) -> bool:
 
 
 def matches(endpoint: str, patterns: Iterable[str]) -> bool:
-    """Return whether an endpoint is one of these, in which `*` matches any text."""
+    """Return whether an endpoint matches one of the patterns, in which `*` matches any text."""
     return any(fnmatch.fnmatchcase(endpoint, pattern) for pattern in patterns)
 
 
@@ -54,14 +54,14 @@ def unmatched(patterns: Iterable[str], endpoints: Collection[str]) -> list[str]:
 def is_login_or_logout(app: Flask, endpoint: str) -> bool:
     """Return whether the current request's endpoint is a login or a logout view.
 
-    These are the views that Flask-Login redirects to, views that are named so, and views without
-    variable parts whose path ends so.
+    These are the views that Flask-Login redirects to, and views whose name, or path without
+    variable parts, ends with such a word.
     """
     return endpoint in login_endpoints(app) or is_named_login_or_logout(app, endpoint)
 
 
 def is_named_login_or_logout(app: Flask, endpoint: str) -> bool:
-    """Return whether the name or a path of an endpoint says that it is a login or logout view."""
+    """Return whether the name or a path of an endpoint is that of a login or logout view."""
     if _LOGIN_OR_LOGOUT.fullmatch(endpoint.rpartition(".")[2]):
         return True
     return any(
@@ -72,7 +72,7 @@ def is_named_login_or_logout(app: Flask, endpoint: str) -> bool:
 
 
 def login_endpoints(app: Flask) -> set[str]:
-    """Return the endpoints that Flask-Login redirects to, of the current request's blueprint too.
+    """Return the endpoints that Flask-Login redirects to, also those for the request's blueprint.
 
     Flask-Login accepts an endpoint, a path and a URL.
     """

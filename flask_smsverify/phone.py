@@ -1,9 +1,9 @@
 """Mobiles: parse every spelling into one form, and mask that form for display.
 
 Everywhere else in this package a mobile is E.164 text (`+989123456789`), so two mobiles are the
-same if their texts are equal. The library phonenumbers knows what a valid number is and which
-numbers are mobiles; its metadata is loaded with the first number. This module adds what is refused
-before the library is asked: extensions, letters and other text around a number.
+same if their texts are equal. The library phonenumbers decides whether a number is valid and a
+mobile; its metadata is loaded with the first number. Extensions, letters and other text around a
+number are refused here, before the library is called.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What guards and widgets have looked up during one request, and how it can be answered.
+"""What guards and widgets have looked up during one request, and how the request is answered.
 
 It is kept in the WSGI environment, not in `flask.g`: an app context that a test opens outlives its
 requests.
@@ -43,7 +43,7 @@ def has_session() -> bool:
 
 
 def invalidate() -> None:
-    """Drop what was looked up: a verification has changed."""
+    """Drop what was looked up, because a verification has changed."""
     found = lookups()
     found.rows.clear()
     found.has_changed = True

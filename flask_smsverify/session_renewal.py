@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import current_app, g, session
 
-#: What a session of this package may hold of an earlier visitor.
+#: The session keys of this package, which may belong to an earlier visitor.
 _OWN_PREFIX = "_smsverify"
 
 
@@ -33,7 +33,7 @@ def renew_session() -> None:
 
 
 def drop_own_keys() -> None:
-    """Remove what this package keeps in the session: it belongs to the visitor before a login."""
+    """Remove this package's session keys, because they belong to the visitor before the login."""
     for key in [key for key in session if key.startswith(_OWN_PREFIX)]:
         session.pop(key)
 
@@ -44,12 +44,12 @@ def _replace_id(content: Any) -> None:
     if regenerate is not None:
         regenerate()
     if before is not None and getattr(content, "sid", None) == before:
-        # Flask-Session before 0.6 has no function for it. It stores a session under `sid`.
+        # Flask-Session before 0.6 has no function for this. It stores a session under `sid`.
         content.sid = secrets.token_urlsafe(32)
 
 
 def _regenerate_of(content: Any) -> Callable[[], object] | None:
-    """Return the function that replaces the session's id; None where the backend has none.
+    """Return the function that replaces the session's id; None if the backend has none.
 
     Flask-Session has it on the interface, Flask-KVSession on the session.
     """
@@ -61,7 +61,7 @@ def _regenerate_of(content: Any) -> Callable[[], object] | None:
 
 
 def _drop_csrf_token() -> None:
-    """Remove Flask-WTF's token, which the visitor before the login may know."""
+    """Remove Flask-WTF's token, because the visitor before the login may know it."""
     name = current_app.config.get("WTF_CSRF_FIELD_NAME", "csrf_token")
     session.pop(name, None)
     g.pop(name, None)

@@ -14,10 +14,10 @@ _signals = Namespace()
 #: A code was sent. `challenge_id`, `user_id` (or None), `mobile`, `channel`, `sender_name`.
 code_sent = _signals.signal("code-sent")
 #: A mobile was proved. `user_id` (or None), `mobile`, `channel`, `purpose`. The channel is `sms` or
-#: `voice`, or `staff` where a staff member marked the user as verified. A proof without an account
-#: is signalled twice: when the code was right, with the user id None, and with the user's id when
-#: the host has committed the claim of its token. Then the channel is None if the challenge was
-#: erased meanwhile. The purpose is `change` where the new number of a change replaced the old one.
+#: `voice`, or `staff` if a staff member marked the user as verified. A proof without an account is
+#: signalled twice: after the right code with the user id None, and after the host has committed the
+#: claim of its token with the user's id. In the second signal the channel is None if the challenge
+#: has been erased. The purpose is `change` if the new number of a change replaced the old one.
 mobile_verified = _signals.signal("mobile-verified")
 #: A user signed in with a mobile. `user_id`, `mobile`, `is_new` (the account was created).
 signed_in = _signals.signal("signed-in")
@@ -33,12 +33,12 @@ message_failed = _signals.signal("message-failed")
 #: A gateway reported that a message has arrived. This signal can precede `message_sent`.
 #: `message_id`, `kind`, `sender_name`, `mobile`.
 message_delivered = _signals.signal("message-delivered")
-#: A number asked for no more texts. `mobile`, `line` (or None).
+#: A number opted out of texts. `mobile`, `line` (or None).
 opted_out = _signals.signal("opted-out")
 #: A message from a phone arrived. `incoming_id`, `sender_name`, `mobile`.
 message_received = _signals.signal("message-received")
 #: A limit of codes or wrong guesses is used up (`limit` is `whole`). For `site`, `foreign` and
-#: `site_failures` also at its half (`half`), for `site` when the part for requests without evidence
-#: is used up, and for `mobile` the part that is not reserved for its owner (`open`). `scope`,
-#: `limit`.
+#: `site_failures`, the signal is also sent when half is used (`half`). It is also sent when the
+#: part of `site` for requests without evidence, or the part of `mobile` that is not reserved for
+#: its owner, is used up (`open`). `scope`, `limit`.
 limit_reached = _signals.signal("limit-reached")

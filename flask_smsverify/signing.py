@@ -18,7 +18,7 @@ class TokenSigning:
 
     :param find_instance: returns the random id that is stored in the database; None before its
         first use. A token of staging does not work in production, even with its `SECRET_KEY`.
-    :param identify: the same, and stores an id where there is none.
+    :param identify: does the same, but stores an id if there is none.
     :param clock: returns the time, aware.
     """
 
@@ -49,7 +49,7 @@ class TokenSigning:
         return serializer.loads(token, max_age=max_age)
 
     def sign(self, text: str, salt: str) -> str:
-        """Return a text with its signature, which is shorter than `dump`'s and not dated."""
+        """Return a text with a signature that is shorter than that of `dump` and not dated."""
         return Signer(self._keys(self._identify()), salt=salt).sign(text).decode()
 
     def unsign(self, signed: str, salt: str) -> str:

@@ -81,7 +81,7 @@ class AppState:
     opt_outs: OptOuts
     sync: StateSync
     first_checks: FirstChecks
-    #: The queues that workers empty, and the threads of this process that do so.
+    #: The queues, and the threads of this process that empty them.
     queues: tuple[Queue, ...]
     inline_workers: tuple[InlineWorker, ...]
     verifier: Verifier
@@ -92,7 +92,7 @@ class AppState:
     parse_mobile: Callable[[object], str]
 
     def wait(self) -> None:
-        """Wait until background work is done and the outbox holds nothing that is due."""
+        """Wait until background work is done and the outbox contains no message that is due."""
         self.workers.wait()
         for worker in self.inline_workers:
             worker.wait()

@@ -70,7 +70,7 @@ _ROWS = "smsverify_users"
 _CHANGES = "smsverify_total_changes"
 
 
-#: Users that are read at a time for a bulk send.
+#: How many users are read at a time for a bulk send.
 _PAGE = 500
 
 
@@ -78,7 +78,7 @@ _PAGE = 500
 class Callbacks:
     """Functions of the host app that replace defaults; None keeps the default.
 
-    :raises ConfigurationError: on assignment, what is no plain function.
+    :raises ConfigurationError: on assignment of anything that is not a plain function.
     """
 
     unverified_handler: Callable[[Any], Any] | None = None
@@ -104,7 +104,7 @@ class Callbacks:
 def plain_function(name: str, function: Any) -> Callable[..., Any]:
     """Return a callback that refuses an awaitable result.
 
-    :raises ConfigurationError: it is async, or no function. The message names the callback.
+    :raises ConfigurationError: it is async or not a function. The message names the callback.
     """
     if not callable(function):
         raise ConfigurationError(f"@smsverify.{name} must be given a function")
@@ -131,8 +131,8 @@ class HostUsers:
 
     :param parse_mobile: any spelling → E.164; raises `MobileError`.
     :param dialect: returns the dialect of the database that has a mapper's table.
-    :raises ConfigurationError: the model has no primary key of one column that can be text, or
-        cannot keep a mobile.
+    :raises ConfigurationError: the model has no primary key of one column that can be converted to
+        text, or cannot store a mobile.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class HostUsers:
         return user if found is None else found
 
     def stands_for_user(self, user: object) -> bool:
-        """Return whether what is logged in is, or stands for, an instance of the user model."""
+        """Return whether a logged-in object is, or stands for, an instance of the user model."""
         return isinstance(self.unwrap(user), self.model)
 
     def _attached(self, user: object) -> Any:
@@ -279,7 +279,7 @@ class HostUsers:
     # --- mobiles --------------------------------------------------------------------------------
 
     def mobile_of(self, user: object) -> str | None:
-        """Return the user's mobile in E.164; None where it is missing or invalid."""
+        """Return the user's mobile in E.164; None if it is missing or invalid."""
         try:
             return self.valid_mobile_of(user)
         except MobileError:
@@ -297,7 +297,7 @@ class HostUsers:
         )
 
     def _parse(self, value: object) -> str:
-        """Return a mobile in E.164 from what the host keeps: text, or an object that shows it."""
+        """Return a mobile in E.164 from the host's value: text, or an object with its text."""
         if value is not None and not isinstance(value, str | bytes | int | float):
             import phonenumbers  # here, because its metadata takes long to load
 
@@ -316,7 +316,7 @@ class HostUsers:
             setattr(user, self._settings.mobile_field, mobile)
 
     def refuse_unstorable(self, user: object, mobile: str) -> None:
-        """Refuse a mobile that the host's table cannot keep, before a code is sent to it.
+        """Refuse a mobile that the host's table cannot store, before a code is sent to it.
 
         The mobile is written and rolled back. A mobile that another row has is not refused: that
         would reveal who has an account. A host's setter is not called, because it may do more. A
@@ -351,11 +351,11 @@ class HostUsers:
         """Write a newly proved mobile to the user's row and commit the host's session.
 
         :param expected: the user's mobile when the request began, in E.164.
-        :raises CodeExpired: the host has given the user another mobile meanwhile, which stays, or
-            has deleted the user.
+        :raises CodeExpired: in the meantime the host has given the user another mobile, which
+            stays, or has deleted the user.
         :raises MobileTaken: the host's table has the mobile for another user.
         :raises StoreUnavailable: the host's database did not take the write.
-        :raises ConfigurationError: the row cannot keep the mobile, or the host's getter does not
+        :raises ConfigurationError: the row cannot store the mobile, or the host's getter does not
             return what its setter wrote. The message names the remedy.
         """
         proved = verification.mobile
@@ -410,7 +410,7 @@ class HostUsers:
             return False
 
     def _explain(self, error: Exception, *, is_written: bool) -> Exception:
-        """Return what a failed write of the mobile means, without the mobile.
+        """Return the error that a failed write of the mobile means, without the mobile.
 
         :param is_written: whether the mobile had been set.
         """
@@ -489,7 +489,7 @@ class HostUsers:
     # --- exemption ------------------------------------------------------------------------------
 
     def is_exempt(self, user: object) -> bool:
-        """Return whether a group of the user's or `exempt_when` exempts the user."""
+        """Return whether one of the user's groups, or `exempt_when`, exempts the user."""
         if self._callbacks.exempt_when is not None:
             result: object = self._callbacks.exempt_when(self.unwrap(user))
             if result not in (True, False, None):  # a bound method, for one, would exempt everybody
@@ -569,7 +569,7 @@ class HostUsers:
             self._db.session.flush()
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call back when the host's outermost transaction has committed; never after a rollback."""
+        """Call a function after the host's outermost commit; never after a rollback."""
         after_commit(self._db.session(), callback)
 
     # --- sign-in --------------------------------------------------------------------------------
@@ -679,7 +679,7 @@ class HostUsers:
                 yield user
 
     def _pages(self) -> Iterator[Any]:
-        """Yield all users, read by pages in a session of its own."""
+        """Yield all users, read page by page in a separate session."""
         [key] = self._mapper.primary_key
         engine = self._db.session.get_bind(self._mapper)
         # The only connection of an in-memory database belongs to the host's session.
@@ -701,15 +701,14 @@ class HostUsers:
                     session.close()
 
     def locale_of(self, user: object) -> str | None:
-        """Return the language of texts to a user, by `user_locale_getter`; None without one."""
+        """Return the language of texts to a user from `user_locale_getter`; None without one."""
         getter = self._callbacks.user_locale_getter
         return None if getter is None else getter(self.unwrap(user))
 
     def is_writing(self) -> bool:
         """Return whether the host's SQLite session holds uncommitted writes.
 
-        :raises ConfigurationError: the session has only read, and blocks other commits all the
-            same.
+        :raises ConfigurationError: the session has only read, but still blocks other commits.
         """
         if not (has_app_context() and self._db.session.registry.has()):
             return False
@@ -747,7 +746,7 @@ def current_user() -> Any:
 
 
 def is_logged_in(user: Any) -> bool:
-    """Return whether a user is authenticated, by Flask-Login's `is_authenticated`.
+    """Return whether a user is authenticated: Flask-Login's `is_authenticated`.
 
     :raises ConfigurationError: it is a method, which would always count as true.
     """
@@ -755,7 +754,7 @@ def is_logged_in(user: Any) -> bool:
 
 
 def is_active(user: Any) -> bool:
-    """Return whether a user may log in, by Flask-Login's `is_active`.
+    """Return whether a user may log in: Flask-Login's `is_active`.
 
     :raises ConfigurationError: it is a method, which would always count as true.
     """

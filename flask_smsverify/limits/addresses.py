@@ -13,7 +13,7 @@ _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d*)?|(?P<v4>[\d.]+):\d*")
 
 
 class Address(NamedTuple):
-    """An address as it is counted, in networks of growing size.
+    """An address and the networks, of growing size, in which it is counted.
 
     :param ip: an IPv4 address, or the /64 of an IPv6 address.
     :param network: the /24 or the /56.
@@ -25,12 +25,12 @@ class Address(NamedTuple):
     wide: str
 
 
-#: Requests whose address is text that is no address share one set of limits.
+#: Requests whose address is text that is not an IP address share one set of limits.
 _UNREADABLE = Address("not an address", "not an address", "not an address")
 
 
 def parse_address(raw: str | None) -> Address | None:
-    """Return what a request's address counts against; None for a request without an address.
+    """Return the networks that a request's address counts against; None without an address.
 
     A port, brackets and a zone are ignored. Behind a Unix socket, servers report no address.
 

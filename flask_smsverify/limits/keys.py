@@ -8,7 +8,7 @@ from .sends import SendKeys
 
 
 class UsageKeys:
-    """Makes the keys of the log: digests, because they outlive the users they are about."""
+    """Makes the keys of the log: digests, because they outlive the users that they identify."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -47,12 +47,12 @@ class UsageKeys:
         return self._keyring.key("account", user_id)
 
     def cooldown(self, mobile: str, user_id: str | None, purpose: str) -> int:
-        """Return whose sends share a cooldown: an account's for a purpose, or a mobile's."""
+        """Return the key of sends with one cooldown: an account's for a purpose, or a mobile's."""
         subject = f"user {user_id}" if user_id is not None else f"mobile {mobile}"
         return self._keyring.key("cooldown", purpose, subject)
 
     def guesses(self, mobile: str, user_id: str | None) -> int:
-        """Return whose guesses are counted together: the account's, or those at a mobile."""
+        """Return the key of the guesses that count together: an account's, or those at a mobile."""
         if user_id is not None:
             return self._keyring.key("guesses of account", user_id)
         return self._keyring.key("guesses at mobile", mobile)

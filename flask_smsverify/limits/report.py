@@ -85,7 +85,7 @@ class LimitReport:
         )
 
     def reset(self, scopes: Sequence[Scope]) -> None:
-        """Reset the usage of these scopes, and of no other.
+        """Reset the usage of these scopes, and of no others.
 
         The limits of an account, a number or an address that the same sends and guesses count
         against still count them, and so does a network's share of the site's limit.
@@ -96,7 +96,7 @@ class LimitReport:
             now_ms = to_ms(self._ledger.clock())
             for scope in scopes:
                 scope.reset(session, now_ms)
-                # So that staff hear of it if the limit is reached again.
+                # So that staff are notified again if the limit is reached again.
                 reported = Alert.name.startswith(f"{Alert.LIMIT}{scope.name} ", autoescape=True)
                 session.execute(delete(Alert).where(reported))
 

@@ -21,7 +21,7 @@ from .ownership import Granted, Origin, Ownership
 from .rules import Rules
 from .streaks import keep_streak
 
-#: Characters that are stored of a staff member's name.
+#: The longest name of a staff member that is stored.
 _MAX_NAME = 191
 
 
@@ -48,7 +48,7 @@ class Accounts:
         self._announcer = announcer
 
     def mark_verified(self, user: object, *, by: str) -> Verification:
-        """Grant a verification that a person vouches for."""
+        """Grant a verification for which a person vouches."""
         check_line("by", by, _MAX_NAME)
         user_id = self._users.id_of(user)
         mobile = self._users.valid_mobile_of(user)
@@ -173,7 +173,7 @@ class Accounts:
 
 
 def check_line(parameter: str, value: object, max_length: int) -> None:
-    """Refuse text that a database would truncate, refuse or store as nothing.
+    """Refuse text that a database would truncate, refuse or store as empty.
 
     :raises ValueError: not one printable line of 1 to `max_length` characters.
     """

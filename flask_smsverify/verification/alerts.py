@@ -1,4 +1,4 @@
-"""Alerts: report a limit at its half or its end by a signal, and shared ones to the staff."""
+"""Alerts: signal that a limit is half used or used up, and notify staff of shared limits."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .host import Announcer
 
 log = logging.getLogger(__name__)
 
-#: Limits that requests of everybody draw on. They are reported at their half too, and each report
-#: is made once in a window.
+#: Limits that all users share. They are also reported when they are half used, and each report is
+#: made once in a window.
 SHARED_SCOPES = frozenset({"site", "foreign", "site_failures"})
 
 
@@ -30,7 +30,7 @@ class LimitAlerts:
         self._announcer = announcer
 
     def report(self, reached: Sequence[Reached]) -> None:
-        """Report what a unit has brought to its half or its end. The unit stands if this fails."""
+        """Report limits that a unit has half or wholly used. On failure, the unit still counts."""
         for scope, part, seconds in reached:
             if scope not in SHARED_SCOPES:
                 if part != "half":

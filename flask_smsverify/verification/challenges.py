@@ -21,7 +21,7 @@ _CHALLENGE_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a challenge is about.
+    """The subject of a challenge.
 
     :param user_id: None for a mobile that is proved before there is an account.
     :param user_mobile: the user's mobile when the challenge began.
@@ -38,7 +38,7 @@ class Subject:
 class CodePath:
     """How the code of a challenge reached the phone.
 
-    :param sender: the sender that carried the code last; None for a test number.
+    :param sender: the last sender of the code; None for a test number.
     """
 
     channel: str
@@ -153,7 +153,7 @@ def latest_challenge(
 
 
 def last_carrier() -> ScalarSelect[str]:
-    """Return an SQL expression: the sender that carried the last code of the outer challenge."""
+    """Return an SQL expression: the sender of the outer challenge's last code."""
     return (
         select(Attempt.sender)
         .join(Message, Message.id == Attempt.message_id)
@@ -174,7 +174,7 @@ def code_path(session: Session, challenge_id: str) -> CodePath | None:
 
 
 def is_void(challenge: Challenge, user_mobile: str | None) -> bool:
-    """Return whether the user's mobile changed to one that the challenge is not about."""
+    """Return whether the user's mobile changed to one other than the challenge's."""
     if challenge.user_id is None:
         return False
     return user_mobile not in (challenge.user_mobile, challenge.mobile)

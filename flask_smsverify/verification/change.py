@@ -1,12 +1,12 @@
 """Change a proved mobile: every step from the new number's proof until it replaces the old.
 
 A password alone must not be enough to replace a proved mobile. So the old number confirms the
-change with a code. Where the old number is lost, the change waits for `SMSVERIFY_CHANGE_DELAY`
-seconds after a sender has accepted a notice to the old number, which holds a link to stop it.
+change with a code. If the old number is lost, the change waits for `SMSVERIFY_CHANGE_DELAY` seconds
+after a sender has accepted a notice to the old number with a link that stops the change.
 
-`MobileChanges` reads from top to bottom: prove the new number, confirm by the old one or wait, and
-apply. A change that waited is applied when its account next logs in at the gate or opens a page.
-Every step locks the user's verification, so the steps of one user are serialized.
+`MobileChanges` reads from top to bottom: prove the new number, confirm with the old one or wait,
+and apply. A change that waited is applied when its account next logs in at the gate or opens a
+page. Every step locks the user's verification, so the steps of one user are serialized.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 _DAY = 86_400
 #: Changes that one account may start.
 _STARTS = (Limit(3, _DAY),)
-#: Calls of a gateway with notices to old numbers, for one account. More than `_STARTS`, because a
+#: Calls to gateways with notices to old numbers, for one account. More than `_STARTS`, because a
 #: notice that no sender accepted is sent again.
 _NOTICES = (Limit(10, _DAY),)
 
@@ -175,7 +175,7 @@ class MobileChanges:
         assert isinstance(proof, Proof)  # noqa: S101 -- these purposes grant no verification
         return proof
 
-    # --- 2a: confirm by the old number ----------------------------------------------------------
+    # --- 2a: confirm with the old number --------------------------------------------------------
 
     def send_to_old(
         self,
@@ -207,7 +207,7 @@ class MobileChanges:
 
         :param record: the user's, if the caller has read it.
         :raises NoChallenge: no change is open, or no code was sent.
-        :raises MobileTaken: other accounts hold the new number by now.
+        :raises MobileTaken: other accounts now hold the new number.
         :raises: what `Verifier.check` raises.
         """
         record = record or self._records.read(user)
@@ -224,10 +224,10 @@ class MobileChanges:
     ) -> MobileChange:
         """Let the change wait, because the old number cannot confirm it.
 
-        The delay starts when a sender has accepted the notice to the old number. Nothing happens
-        if it has started already.
+        The delay starts when a sender has accepted the notice to the old number. Nothing happens if
+        the delay has already started.
 
-        :param link: returns the address that undoes the change, from its token.
+        :param link: returns the URL that undoes the change, from its token.
         :param record: the user's, if the caller has read it.
         :raises NoChallenge: no change is open.
         :raises AccountLocked: staff must unlock the account.
@@ -276,7 +276,7 @@ class MobileChanges:
         """Apply a change whose delay is over. Errors are logged: the old number stays.
 
         :param record: the user's, if the caller has read it.
-        :returns: whether the user has the new number now.
+        :returns: whether the user now has the new number.
         """
         record = record or self._records.read(user)
         change = record.change
@@ -337,13 +337,13 @@ class MobileChanges:
         return granted.verification
 
     def _is_proved_since(self, change: MobileChange, others: Sequence[Verification]) -> bool:
-        """Return whether another account has proved the new number meanwhile, and would lose it."""
+        """Return whether another account has since proved the new number, and would lose it."""
         if not self._rules.accounts_per_mobile or self._rules.mobile_policy == "refuse":
             return False  # nobody loses a number; `Ownership.prove` counts the holders
         return any(row.verified_at and row.verified_at > change.proved_at for row in others)
 
     def _reopen(self, change: MobileChange) -> None:
-        """Open a change again that the host's database could not take."""
+        """Open a change again that the host's database could not store."""
 
         def work(session: Session) -> None:
             session.get(Verification, change.user_id, with_for_update=True)

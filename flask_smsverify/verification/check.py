@@ -71,14 +71,13 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class GuessSubject:
-    """What a guess is about, as far as it is known before the transaction.
+    """The subject of a guess, as far as it is known before the transaction.
 
     :param challenge_id: None for the user's latest challenge for the purpose.
     :param user_mobile: the user's mobile in the host.
-    :param mobile: the mobile that the challenge is expected to be about, which is locked.
+    :param mobile: the expected mobile of the challenge, which is locked.
     :param ip: the address of the request.
-    :param claimant: what the host knows of other accounts with the mobile; None if it was not
-        asked.
+    :param claimant: the host's data about other accounts with the mobile; None if it was not read.
     """
 
     challenge_id: str | None
@@ -95,10 +94,10 @@ class Guess:
     """A guess within its transaction.
 
     :param now: when the transaction had its locks.
-    :param key: whose guesses it counts among.
+    :param key: the key of the guesses among which it is counted.
     :param verification: the account's verification; None without one.
-    :param streak: what counts the failures where there is no account.
-    :param row: the limits, and what else was read with them.
+    :param streak: the row that counts the failures if there is no account.
+    :param row: the limits, and everything else that was read with them.
     """
 
     session: Session = field(repr=False)
@@ -122,7 +121,7 @@ class Guess:
         write(self.session, *(row for row in rows if row is not None))
 
     def uncount_failure(self) -> None:
-        """Take this guess out of the failures in a row, unless a proof has ended them meanwhile."""
+        """Remove this guess from the failures in a row, unless a proof has ended them meanwhile."""
         if self.counted is not None and self.counted.failures:
             self.counted.failures -= 1
 
@@ -157,7 +156,7 @@ class Proved:
 
 
 class _OtherMobile(Exception):
-    """The challenge is about another mobile than was locked."""
+    """The challenge is about a mobile other than the locked one."""
 
     def __init__(self, mobile: str) -> None:
         super().__init__("another mobile must be locked")
@@ -165,7 +164,7 @@ class _OtherMobile(Exception):
 
 
 class _HoldersUnknown(Exception):
-    """Other accounts hold the mobile. The host must be asked about them before the transaction."""
+    """Other accounts hold the mobile. The host's users must be read before the transaction."""
 
 
 class CodeChecker:
@@ -221,10 +220,10 @@ class CodeChecker:
             raise WrongCode(self._attempts_left(outcome.challenge))
         return self._announce(outcome, store)
 
-    # --- 1: find the challenge, and refuse what takes no guess ------------------------------------
+    # --- 1: find the challenge, and refuse a closed one -------------------------------------------
 
     def _subject(self, challenge_or_user: object, purpose: str, ip: str | None) -> GuessSubject:
-        """Return what is known without the ledger. The host is asked before a lock is held."""
+        """Return what is known without the ledger. The host is called before a lock is held."""
         if isinstance(challenge_or_user, Challenge):
             challenge = challenge_or_user
             own = None
@@ -248,8 +247,8 @@ class CodeChecker:
     ) -> T:
         """Run a function in a transaction that holds the locks of the guess.
 
-        It starts again when the challenge is about another mobile than expected, and when the host
-        has to be asked about other holders of the mobile.
+        It starts again if the challenge is about a mobile other than the expected one, and if the
+        host has to be asked about other holders of the mobile.
 
         :param is_counted: whether the guess was counted in an earlier transaction.
         """
@@ -331,7 +330,7 @@ class CodeChecker:
         return range(challenge.code_length, challenge.code_length + 1)
 
     def _refuse_closed(self, guess: Guess) -> None:
-        """Raise the reason why a challenge takes no more guesses."""
+        """Raise the reason why a challenge allows no more guesses."""
         challenge, now = guess.challenge, guess.now
         if is_void(challenge, guess.subject.user_mobile):
             raise CodeExpired("the user's mobile changed after the code was sent")
@@ -352,7 +351,7 @@ class CodeChecker:
     # --- 2: compare, and write the failure or the proof -------------------------------------------
 
     def _compare(self, guess: Guess) -> Wrong | Asked | Proved:
-        """Compare an own code, and write what follows.
+        """Compare an own code, and write the result.
 
         :raises TooManyAttempts: a limit is used up. Then nothing is revealed: a wrong code beyond
             the site's limit is compared, but not counted and not answered.
@@ -364,7 +363,7 @@ class CodeChecker:
                 guess.session, guess.row, guess.key, to_ms(guess.now), is_first=is_first
             )
         )
-        # The right code is no local variable: error collectors show those of every frame.
+        # The right code is not a local variable: error collectors show those of every frame.
         if challenge.own_sent and codes.is_same_code(
             guess.typed, self._challenges.own_code(challenge)
         ):
@@ -431,7 +430,7 @@ class CodeChecker:
         return max(0, self._rules.max_attempts - challenge.attempts)
 
     def _accept(self, guess: Guess, *, is_native: bool) -> Proved:
-        """Use the challenge up and write what it proves."""
+        """Use the challenge up and write the proof."""
         session, challenge, now = guess.session, guess.challenge, guess.now
         claimant = guess.subject.claimant
         is_step = challenge.user_id is None or challenge.purpose in (NEW_NUMBER, OLD_NUMBER)
@@ -446,7 +445,7 @@ class CodeChecker:
         challenge.close(Challenge.VERIFIED)
         cooldown = self._keys.cooldown(challenge.mobile, challenge.user_id, challenge.purpose)
         self._sends.weigh_proved(session, challenge.id, cooldown)
-        # A number that was never the account's ends no streak of failures.
+        # A number that was never the account's does not end its streak of failures.
         if guess.verification is not None and challenge.purpose != NEW_NUMBER:
             guess.verification.failures = 0
         if guess.streak is not None and challenge.user_id is None:
@@ -507,8 +506,8 @@ class CodeChecker:
     def _without_verdict(self, asked: Asked, error: SenderError) -> None:
         """Refund the guess if it revealed nothing.
 
-        It revealed something if the gateway may have seen it, or if an own code was compared: while
-        the gateway is down, that would be a free guess.
+        It revealed something if the gateway may have received it, or if an own code was compared:
+        while the gateway is down, that would be a free guess.
         """
         if error.written or asked.challenge.own_sent:
             self._alerts.report(asked.recorded.reached)
@@ -535,7 +534,7 @@ class CodeChecker:
     def _announce(
         self, proved: Proved, store: Callable[[Verification], None] | None
     ) -> Verification | Proof:
-        """Let the host store the mobile, and announce what was proved."""
+        """Let the host store the mobile, and announce the proof."""
         challenge, proof = proved.challenge, proved.proof
         if proof is None:
             raise MobileTaken

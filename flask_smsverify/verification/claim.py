@@ -1,4 +1,4 @@
-"""Claim a proof token: every step by which an account takes a proof over.
+"""Claim a proof token: every step with which an account takes over a proof.
 
 The token is used up and the verification granted in the host's own transaction, so a sign-up that
 is rolled back leaves the token usable.

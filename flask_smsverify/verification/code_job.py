@@ -1,4 +1,4 @@
-"""The delivery job of a challenge's code: its text, and which code each sender carries."""
+"""The delivery job of a challenge's code: its text, and which code each sender sends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class CodeJob:
     """Implements `delivery.Job` for the code of one challenge.
 
-    Each sender carries its native code if the challenge may use it, else the own code.
+    Each sender sends its native code if the challenge may use it, and otherwise the own code.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CodeJob:
     def carry(
         self, session: Session, challenge: Challenge, message: Message | None, sender: Sender
     ) -> Attempt | None:
-        """Return an attempt by this sender; None if it can carry no code of the challenge.
+        """Return an attempt by this sender; None if it can send no code of the challenge.
 
         The challenge and the message are changed accordingly.
 

@@ -9,7 +9,7 @@ from ..phone import ascii_digits
 
 #: Lengths of native codes. Raygan generates codes of 4 to 6 digits.
 NATIVE_LENGTHS = range(4, 11)
-#: Longer than ten digits with separators and direction marks can be.
+#: Longer than any ten digits with separators and direction marks.
 _MAX_TYPED_LENGTH = 64
 _SEPARATORS = str.maketrans("", "", " \t\r\n\u00a0-\u2010\u2011\u2012\u2013\u2014\u2212")
 

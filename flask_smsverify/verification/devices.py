@@ -1,9 +1,9 @@
 """Device tokens: a signed cookie of a browser that has proved a mobile.
 
 The token is evidence that a request without an account comes from the mobile's owner. It opens the
-half of the mobile's limits that is kept for its owner, and the reserved part of the site's limit.
-It holds no mobile. It is void once the proof is revoked or erased, or another account has proved
-the mobile.
+half of the mobile's limits that is reserved for its owner, and the reserved part of the site's
+limit. It contains no mobile. It is void once the proof is revoked or erased, or another account has
+proved the mobile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeviceTokens:
         return self._signing.dump(self._digest(mobile, user_id), _SALT)
 
     def is_of_owner(self, token: object, mobile: str, owner: str | None) -> bool:
-        """Return whether a token was made for this mobile and the account that holds it now.
+        """Return whether a token was made for this mobile and the account that now holds it.
 
         The same work is done for every token and owner, so response time reveals nothing.
 

@@ -15,7 +15,7 @@ from ..db.models import Verification
 from .host import Users
 from .policy import Policy
 
-#: Rows that are read at a time.
+#: How many rows are read at a time.
 _PAGE = 500
 
 
@@ -35,10 +35,10 @@ class ExpiringProof:
 def find_expiring(
     ledger: Ledger, policy: Policy, users: Users, within: timedelta
 ) -> Iterator[ExpiringProof]:
-    """Yield the valid proofs that end within so long, soonest first.
+    """Yield the valid proofs that end within a duration, soonest first.
 
-    Users who are exempt, who are deleted, or who have another mobile now are left out. Pages are
-    read when the iteration reaches them.
+    Users who are exempt, who are deleted, or who have another mobile now are left out. Each page is
+    read when the iteration reaches it.
     """
     now = ledger.clock()
     end = policy.expiry(now)

@@ -21,7 +21,7 @@ class Users(Protocol):
         """Return the primary key as text."""
 
     def mobile_of(self, user: object) -> str | None:
-        """Return the user's mobile in E.164; None where it is missing or invalid."""
+        """Return the user's mobile in E.164; None if it is missing or invalid."""
 
     def valid_mobile_of(self, user: object) -> str:
         """Return the user's mobile in E.164, or raise the `MobileError` that says what is wrong."""
@@ -53,11 +53,11 @@ class Users(Protocol):
         """Flush the host's session."""
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call back when the host's transaction has committed; never after a rollback."""
+        """Call a function after the host's transaction has committed; never after a rollback."""
 
 
 class Announcer(Protocol):
-    """Informs the host app by signals, and people by notices. See `announcer.AppAnnouncer`.
+    """Informs the host app with signals, and people with notices. See `announcer.AppAnnouncer`.
 
     `emit` and `notify` raise nothing.
     """
@@ -75,7 +75,7 @@ class Announcer(Protocol):
 
     @property
     def send_notice(self) -> Callable[..., None]:
-        """Send a security notice: `(event, *, mobile, new, url)`. Returns when a sender took it.
+        """Send a security notice: `(event, *, mobile, new, url)`. Returns once a sender accepts it.
 
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         :raises ChannelUnavailable: no sender can send texts.

@@ -2,8 +2,8 @@
 
 `CodeIssuer.issue` reads from top to bottom. One transaction locks, reads everything that the
 decision needs in one SELECT, and writes the challenge, the message, the first attempt and what the
-send counts against. No transaction is open while a gateway works. A send that certainly failed is
-refunded.
+send counts against. No transaction is open during a call to a gateway. A send that certainly failed
+is refunded.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Opened:
     """What the opening transaction wrote.
 
     :param job: delivers the code; None for a test number.
-    :param attempt: the first attempt; None if the first sender cannot carry the code.
+    :param attempt: the first attempt; None if the first sender cannot send the code.
     """
 
     challenge: Challenge
@@ -72,9 +72,9 @@ class Opened:
 class Sent:
     """A code that was sent.
 
-    :param delivery: the delivery state by the gateway's answer: `queued`, `sent` or `delivered`, or
-        `unknown` if it may have sent the code; `sending` while it works in the background, and None
-        for a test number.
+    :param delivery: the delivery state from the gateway's answer: `queued`, `sent` or `delivered`,
+        or `unknown` if it may have sent the code; `sending` while the send runs in the background,
+        and None for a test number.
     """
 
     challenge: Challenge
@@ -340,7 +340,7 @@ class CodeIssuer:
     # --- 3: refund a send that failed ----------------------------------------------------------
 
     def _refund(self, opened: Opened, job: CodeJob, *, refused: bool = False) -> None:
-        """Refund a send of which certainly nothing was sent.
+        """Refund a send if certainly nothing was sent.
 
         If the database does not take the refund, the units stay counted until they age out.
 
@@ -396,7 +396,7 @@ def _new_message(challenge: Challenge, now: datetime) -> Message:
 def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
     """Return the SELECT of everything that the decision on a send needs.
 
-    :param by: the column of the challenge that is given; None where there is none to send again.
+    :param by: the column that selects the challenge to send again; None if there is none.
     """
     holder = (
         select(Verification.user_id)

@@ -1,8 +1,8 @@
 """Native codes: which challenge may use a gateway's codes, and that each is accepted once.
 
-A native gateway checks a code by mobile alone. It knows no purpose and may accept a code twice. So
-the native codes of one sender for one mobile belong to one challenge until they have expired, and
-a digest of every accepted code is kept as long.
+A native gateway checks a code by mobile alone. It has no purposes and may accept a code twice. So
+the native codes of one sender for one mobile belong to one challenge until they have expired, and a
+digest of every accepted code is kept for the same time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class NativeCodes:
         self._ledger.run(work)
 
     def hold(self, session: Session, mobile: str, sender: str, until: datetime) -> None:
-        """Record that the sender may accept codes for this mobile until then.
+        """Record that the sender may accept codes for this mobile until `until`.
 
         Called before the challenge that they belong to is erased.
         """
@@ -72,8 +72,8 @@ class NativeCodes:
     def _may_follow(self, session: Session, holder: Challenge, challenge: Challenge) -> bool:
         """Return whether a challenge may take over the native codes of another one.
 
-        A closed one can be followed by a challenge of the same user and purpose at once, and by any
-        other when its last code has expired: until then the gateway accepts it.
+        A challenge of the same user and purpose can take over those of a closed one at once. Any
+        other challenge can do so once the last code has expired: until then the gateway accepts it.
         """
         now = self._ledger.clock()
         closed = holder.state != Challenge.PENDING or is_expired(holder, now)

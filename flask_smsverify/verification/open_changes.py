@@ -20,7 +20,7 @@ def open_change_key(keyring: Keyring, user_id: str) -> str:
 
 
 def is_proved(verification: Verification) -> bool:
-    """Return whether the mobile counts as proved. An aged proof does, a revoked one does not."""
+    """Return whether the mobile counts as proved: also if expired, but not if revoked."""
     return verification.verified_at is not None and verification.revoked_at is None
 
 
@@ -29,8 +29,8 @@ def is_valid(
 ) -> bool:
     """Return whether a change can still be applied.
 
-    It cannot after the host has changed the mobile, after a revocation, and after a new proof of
-    the old number, which is not lost then.
+    A change cannot be applied after the host has changed the mobile, after a revocation, or after a
+    new proof of the old number, which shows that the number is not lost.
 
     :param own: the user's mobile today.
     """

@@ -1,4 +1,4 @@
-"""Ownership: which accounts hold a mobile, and what a new proof takes from them.
+"""Ownership: which accounts hold a mobile, and which ones lose it to a new proof.
 
 `Ownership.prove` is the only function that grants a verification. It serves a right code, a proof
 token that an account claims, and a staff member who vouches for a user. Proofs of one mobile, and
@@ -56,7 +56,7 @@ class Claimant:
     """An account that is about to prove a mobile.
 
     :param user_id: None for a proof without an account.
-    :param stale: proofs of this mobile whose users have another mobile by now.
+    :param stale: proofs of this mobile whose users now have another mobile.
     """
 
     mobile: str = field(repr=False)
@@ -69,7 +69,7 @@ class Origin:
     """How a mobile was proved.
 
     :param channel: `sms`, `voice` or `staff`; None if it is no longer known.
-    :param sender: the sender that carried the code, or who vouched.
+    :param sender: the sender of the code, or the person who vouched.
     :param proved_at: when the code was right; None: now.
     :param is_confirmed: whether the mobile that this one replaces confirmed the change.
     """
@@ -126,8 +126,8 @@ class Ownership:
     def prepare(self, mobile: str, user_id: str | None) -> Claimant:
         """Do what must happen before the transaction that proves a mobile.
 
-        The host is asked for its users here, because its database connections must not be waited
-        for while a lock is held.
+        The host's users are read here, because no lock may be held while waiting for the host's
+        database connections.
         """
         return Claimant(mobile, user_id, self._stale_proofs(mobile, user_id))
 
@@ -180,7 +180,7 @@ class Ownership:
         return self._other_proofs(session, claimant.mobile, claimant.user_id, now, lock=True)
 
     def _stale_proofs(self, mobile: str, user_id: str | None) -> frozenset[ProofKey]:
-        """Return the proofs of this mobile whose users have another mobile by now."""
+        """Return the proofs of this mobile whose users now have another mobile."""
         now = self._ledger.clock()
         proofs = self._ledger.read(
             lambda session: [
@@ -195,7 +195,7 @@ class Ownership:
     def _holds(self, row: Verification, challenge: Challenge | None, now: datetime) -> bool:
         """Return whether a user has the mobile of their proof, or is about to get it.
 
-        The host writes a changed mobile after its proof, and an older transaction of the host's may
+        The host writes a changed mobile after its proof, and an older transaction of the host may
         not see it yet.
 
         :param challenge: the challenge that led to the proof; None for a token or staff.
@@ -223,7 +223,7 @@ class Ownership:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
         :param others: what `other_proofs` returned.
-        :param row: the claimant's, if the caller has read it, and writes it afterwards.
+        :param row: the claimant's row, if the caller has read it; the caller then writes it.
         """
         holders = self._revoke_stale(others, claimant.stale, now)
         return self._grant(session, claimant, holders, now, origin, row)
@@ -249,10 +249,10 @@ class Ownership:
         """Grant the claimant the verification in the host's transaction.
 
         At REPEATABLE READ, PostgreSQL hides rows committed after the transaction's first query,
-        even from a locking query. Hidden proofs are read beside it. They hold the mobile, and this
-        transaction cannot revoke them.
+        even from a locking query. Hidden proofs are read on another connection. They hold the
+        mobile, and this transaction cannot revoke them.
 
-        :param challenge_id: the challenge that was proved. It may be erased by now, and then the
+        :param challenge_id: the challenge that was proved. It may have been erased since; then the
             channel and the sender of its code are unknown.
         """
         others, path = self._ledger.read(
@@ -356,7 +356,7 @@ class Ownership:
         return Granted(row, claimant.mobile, tuple(revoked), old_mobile, before)
 
     def announce(self, granted: Granted) -> None:
-        """Notify the users whom a proof took something from."""
+        """Notify users who lost a verification or a number because of a proof."""
         for user_id in granted.revoked:
             self._announcer.emit(signals.verification_revoked, user_id=user_id, by="transfer")
             self._announcer.notify("mobile.transferred", mobile=granted.mobile)

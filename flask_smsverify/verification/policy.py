@@ -33,15 +33,15 @@ class VerificationColumns(FailureColumns, Protocol):
 class Status:
     """A user's verification status.
 
-    :param state: `verified`, `unverified`, `expired`, `exempt`, or `pending` where no proof is
-        valid and a code is open.
-    :param mobile: the user's mobile in E.164; None where it is missing or invalid.
+    :param state: `verified`, `unverified`, `expired`, `exempt`, or `pending` if no proof is valid
+        and a code is open.
+    :param mobile: the user's mobile in E.164; None if it is missing or invalid.
     :param verified_at: when the mobile was proved; None if it is not.
     :param expires_at: when the proof expires; None if it never does.
     :param challenge: the open challenge, if the caller looked for one.
     :param locked: whether only staff can unlock the account; False for an exempt user.
-    :param settled_at: from when on `within` counts the proof; None if it always did.
-    :param latest: the latest challenge in any state, where `challenge` was looked for.
+    :param settled_at: when `within` starts to count the proof; None if it always did.
+    :param latest: the latest challenge in any state, if the caller looked for `challenge`.
     """
 
     state: State
@@ -58,7 +58,7 @@ class Status:
         return f"<Status {self.state} {mask(self.mobile) if self.mobile else 'without mobile'}>"
 
     def with_open_challenge(self) -> Status:
-        """Return the status of a user with an open challenge. A locked one can enter no code."""
+        """Return the status of a user with an open challenge. A locked user can enter no code."""
         if self.locked or self.state == "verified":
             return self
         return replace(self, state="pending")
@@ -72,8 +72,8 @@ class Decision:
         is valid but older than `within`, `unsettled` that the mobile replaced a proved one less
         than `SMSVERIFY_MOBILE_SETTLED` ago, which `within` does not count.
     :param status: what `Verifier.status` returns, without the challenge and without the mobile of
-        an exempt user; None where the area is off. `locked` and `settled_at` are not read again
-        within `SMSVERIFY_RECHECK_SECONDS`.
+        an exempt user; None if the area is off. `locked` and `settled_at` are not read again within
+        `SMSVERIFY_RECHECK_SECONDS`.
     """
 
     reason: Literal["off", "exempt", "verified", "unverified", "expired", "too_old", "unsettled"]

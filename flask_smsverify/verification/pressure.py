@@ -12,11 +12,11 @@ from ..db.models import Challenge
 from ..forks import Lock
 from ..limits.report import LimitReport
 
-#: For how many seconds the conversion is reused in this process, because it is counted.
+#: For how many seconds the conversion is reused in this process, because counting is expensive.
 _REMEMBERED = 5
-#: Challenges without an account that are looked at, by their age: younger ones may still be proved.
+#: The age of the challenges without an account that are counted: younger ones may still be proved.
 _OLDEST, _YOUNGEST = timedelta(hours=1), timedelta(minutes=2)
-#: Fewer challenges than this say nothing.
+#: With fewer challenges than this, the conversion is not meaningful.
 _ENOUGH = 30
 #: With a lower part of them proved, the sends are unusual.
 _USUAL_CONVERSION = 1 / 3

@@ -1,8 +1,8 @@
-"""Proof of work before a code goes to a number that no account vouches for.
+"""Proof of work before a code is sent that is not for a logged-in account.
 
-A program must find numbers whose hashes begin with zero bits. That costs a browser about a second
-and a bot the same for every code, and the check costs eight hashes. The work is bound to a seed of
-one session and to the number, and counts once.
+A program must find numbers whose hashes begin with zero bits. That takes a browser about a second,
+and a bot the same for every code. The check takes eight hashes. The work is bound to a seed of one
+session and to the number, and counts once.
 
 Visitors without JavaScript cannot do it. A host may allow some sends without it.
 
@@ -12,7 +12,8 @@ Visitors without JavaScript cannot do it. A host may allow some sends without it
     for each index from 0 to PUZZLES - 1, find a decimal nonce such that
     SHA-256(key + f"{index}:{nonce}") begins with BITS zero bits
 
-Eight puzzles and not one of the same cost: the time that they take varies much less.
+There are eight puzzles instead of one with the same total cost, because the time that they take
+varies much less.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PUZZLES = 8
 BITS = 16
 #: How long a seed is valid.
 LIFETIME = timedelta(minutes=10)
-#: So many networks can use up what is allowed without a solution.
+#: How many networks it takes to use up the sends that are allowed without a solution.
 _UNSOLVED_NETWORKS = 10
 _SALT = "flask_smsverify.proof_of_work"
 

@@ -36,9 +36,9 @@ class Rules:
     consecutive_failures: int
     accounts_per_mobile: int
     mobile_policy: Literal["refuse", "transfer"]
-    #: How long a number that replaced a proved one is held before `within` counts it.
+    #: How long `within` does not count a number that replaced a proved one.
     mobile_settled: timedelta
-    #: How long a change waits that the old number did not confirm.
+    #: How long a change waits if the old number does not confirm it.
     change_delay: timedelta
     #: E.164 → fixed code. Nothing is sent to these mobiles.
     test_numbers: Mapping[str, str] = field(repr=False)

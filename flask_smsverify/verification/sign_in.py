@@ -1,8 +1,8 @@
 """Sign in with a mobile: every step from the number to the account.
 
 The code is sent and checked like that of any number without an account, so that nothing depends on
-whether an account exists until the code was right. Then the account is looked up or created, and
-gets the verification in the host's own transaction.
+whether an account exists until the right code is entered. Then the account is looked up or created,
+and gets the verification in the host's own transaction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from .verifier import Verifier
 #: The purpose of the challenges and proof tokens of a sign-in.
 SIGN_IN = "sign_in"
 
-#: How often the account is looked up. Each further time, a concurrent sign-up has got the mobile.
+#: How often the account is looked up: once, and again each time a concurrent sign-up gets the
+#: mobile.
 _MAX_TRIES = 5
 
 
@@ -52,7 +53,7 @@ class SignInUsers(Protocol):
         """Return the primary key as text."""
 
     def mobile_of(self, user: object) -> str | None:
-        """Return the user's mobile in E.164; None where it is missing or invalid."""
+        """Return the user's mobile in E.164; None if it is missing or invalid."""
 
     def may_log_in(self, user: object) -> bool:
         """Return whether the host lets the user log in."""
@@ -148,8 +149,8 @@ class SignIn:
         """Return the account of a mobile; None without one.
 
         By default it is the account that proved the mobile last, unless that proof was revoked or
-        the account has another mobile by now. A mobile that nobody has proved never matches:
-        anybody could have entered it.
+        the account now has another mobile. A mobile that nobody has proved never matches: anybody
+        could have entered it.
 
         :param mobile: E.164.
         """
@@ -195,7 +196,7 @@ class SignIn:
         raise StoreUnavailable("concurrent sign-ups of one mobile did not end")
 
     def _try_to_enter(self, proof: Proof) -> Account | None:
-        """Return the account; None if a concurrent sign-up has got the mobile meanwhile."""
+        """Return the account; None if a concurrent sign-up got the mobile first."""
         mobile = proof.mobile
         before = self._holders(mobile)
         connection = self._users.begin_transaction()
@@ -207,8 +208,8 @@ class SignIn:
             [key] = self._ownership.lock_keys(mobile, None)
             self._locks.open_claim(key)
             self._ledger.run_in(connection, lambda session: self._locks.lock_claim(session, key))
-            # A rival that had the lock before has committed by now. The host's own transaction may
-            # be too old to see it.
+            # A concurrent sign-up that had the lock before has committed. The host's own
+            # transaction may be too old to see it.
             if self._holders(mobile) != before:
                 return None
             user = self._users.create(mobile)
@@ -219,7 +220,7 @@ class SignIn:
         return Account(user, is_new)
 
     def _holders(self, mobile: str) -> frozenset[tuple[str, datetime | None]]:
-        """Return who has proved a mobile, and when the proofs were granted."""
+        """Return the users who have proved a mobile, and when the proofs were granted."""
 
         def work(session: Session) -> frozenset[tuple[str, datetime | None]]:
             rows = session.execute(

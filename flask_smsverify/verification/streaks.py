@@ -1,7 +1,7 @@
-"""Wrong guesses in a row, where no verification row counts them.
+"""Wrong guesses in a row that no verification row counts.
 
 An account's streak is in its verification. A mobile that is proved without an account has its
-streak here, and so has an account whose verification was erased: erasing it resets no limit.
+streak here, as does an account whose verification was erased: erasing it resets no limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tokens that other programs and people carry, signed by itsdangerous.
+"""Tokens that leave the app in forms, links and JSON, signed with itsdangerous.
 
 A proof token holds a proved mobile, for a sign-up form or a program; it is dated and bound to its
 purpose. An undo token is part of a link in a notice and names the change that it stops.

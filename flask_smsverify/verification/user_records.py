@@ -1,7 +1,7 @@
-"""What the ledger holds about one user, read by one SELECT.
+"""What the ledger holds about one user, read with one SELECT.
 
 A request of the pages needs the status, the challenges, the open change and the limits of guesses.
-Each of them alone would be a transaction.
+Read separately, each would take a transaction.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class UserRecords:
 
         :raises StoreUnavailable: the database did not answer.
         """
-        # The host is asked before the transaction: its connections must not be waited for in it.
+        # The host is called before the transaction, which must not wait for the host's connections.
         mobile, is_exempt = self._users.mobile_of(user), self._users.is_exempt(user)
         user_id, now = self._users.id_of(user), self._ledger.clock()
         guesses = self._keys.guesses("", user_id)
@@ -234,7 +234,7 @@ def _latest_id(purpose: str) -> ScalarSelect[str]:
 
 
 def _last_delivery(challenge: type[Challenge]) -> ScalarSelect[str]:
-    """Return an SQL expression: the state of the last message that carried a challenge's code."""
+    """Return an SQL expression: the state of the last message with a challenge's code."""
     return (
         select(Message.state)
         .where(Message.challenge_id == challenge.id)

@@ -6,8 +6,8 @@ Each method delegates to the module that holds its steps: `issue`, `check`, `cla
 
 Every transaction locks its keys first (`db.locks`): the mobile, the account, and for a send the
 address. The rows that it changes then belong to these keys. The counts of the whole site and of
-networks are locked last. The host's transaction may hold a mobile and an account for seconds, when
-a proof token is claimed in it. A transaction that waits for it holds no other lock.
+networks are locked last. If a proof token is claimed in the host's transaction, that transaction
+may hold a mobile and an account for seconds. A transaction that waits for it holds no other lock.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from .rules import CLOCK_SKEW, Rules
 from .tokens import ProofTokens
 from .user_records import UserRecords
 
-#: Characters that are stored of a purpose.
+#: The longest purpose that is stored.
 _MAX_PURPOSE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Procedures:
-    """What a verifier delegates to: one object for each procedure."""
+    """The objects to which a verifier delegates, one for each procedure."""
 
     issuer: CodeIssuer
     checker: CodeChecker
@@ -55,14 +55,14 @@ class Procedures:
 
 
 class Verifier:
-    """Starts challenges, checks codes and returns who is verified: the public API of verification.
+    """Starts challenges, checks codes and returns the status of users: the API of verification.
 
     Many methods only pass their arguments on to the object that does the work, so that hosts, pages
     and commands have one object with one documentation.
 
-    A method that takes a user raises `TypeError` for what stands for no instance of the user model,
-    and `ValueError` for a user without a primary key. Every method that uses the database raises
-    `StoreUnavailable` if it does not respond.
+    A method that takes a user raises `TypeError` for an object that does not stand for an instance
+    of the user model, and `ValueError` for a user without a primary key. Every method that uses the
+    database raises `StoreUnavailable` if it does not respond.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Verifier:
         self._tokens = tokens
         #: The tokens of devices that have proved a mobile.
         self.devices = devices
-        #: What the pages show, each read by one SELECT.
+        #: The records of users that the pages show, each read with one SELECT.
         self.records = records
         self._policy = policy
         self._rules = rules
@@ -138,7 +138,7 @@ class Verifier:
         purpose: str = "verify",
         ip: str | None = None,
     ) -> Sent:
-        """Send a code as `start` does; return the challenge with what the gateway answered."""
+        """Send a code as `start` does; return the challenge together with the gateway's answer."""
         check_line("purpose", purpose, _MAX_PURPOSE)
         user_id = self._users.id_of(user)
         own = self._users.mobile_of(user)
@@ -277,9 +277,9 @@ class Verifier:
     def claim(self, token: str, user: object, *, purpose: str, max_age: int = 600) -> Verification:
         """Use a token up and give the user the verification, in the host's own transaction.
 
-        The user is flushed if needed and gets the mobile. The proof counts from when the code was
-        right. Nothing holds until the host commits, and after a rollback the token is usable again.
-        Commit soon: until then no other account can prove this mobile.
+        The user is flushed if needed and gets the mobile. The proof is dated to the time of the
+        right code. Nothing takes effect until the host commits, and after a rollback the token is
+        usable again. Commit soon: until then no other account can prove this mobile.
 
         :param max_age: whole seconds since the token was made.
         :raises InvalidToken: forged, for another purpose, too old, used, or older than the user's
@@ -303,7 +303,7 @@ class Verifier:
     def mark_verified(self, user: object, *, by: str) -> Verification:
         """Vouch for a user's mobile.
 
-        :param by: who vouches, for the record: one line of at most 191 characters.
+        :param by: the person who vouches, for the record: one line of at most 191 characters.
         :raises MobileError: the user has no valid mobile, or other accounts hold it.
         :raises ValueError: `by` is empty or too long.
         """
@@ -312,7 +312,7 @@ class Verifier:
     def revoke(self, user: object, *, by: str) -> None:
         """Revoke a user's verification and cancel open challenges.
 
-        :param by: who revokes, for the signal: one line of at most 191 characters.
+        :param by: the person who revokes, for the signal: one line of at most 191 characters.
         :raises ValueError: `by` is empty or too long.
         """
         self._accounts.revoke(user, by=by)
@@ -321,7 +321,7 @@ class Verifier:
         """Unlock an account, or a mobile without one, after too many failures.
 
         :param user_or_mobile: a user, or a mobile in any spelling.
-        :raises MobileError: text that is no mobile.
+        :raises MobileError: the text is not a mobile.
         """
         if isinstance(user_or_mobile, str):
             self._accounts.unlock_mobile(self._parse_mobile(user_or_mobile))
@@ -340,10 +340,10 @@ class Verifier:
         self._accounts.forget_id(user_id)
 
     def find_by_code(self, typed: str) -> list[Challenge]:
-        """Return the open challenges whose own code this is, for staff, the newest first.
+        """Return the open challenges that have this own code, newest first. For staff.
 
-        Codes are not stored, so the code of each open challenge is derived and compared. A native
-        code is known to its gateway alone.
+        Codes are not stored, so the code of each open challenge is derived and compared. Only the
+        gateway can check a native code.
 
         :raises InvalidCode: the input cannot be a code.
         """
@@ -367,18 +367,18 @@ class Verifier:
     # --- details for pages and commands ---------------------------------------------------------
 
     def expiring(self, within: timedelta) -> Iterator[ExpiringProof]:
-        """Yield the users whose valid proof ends within so long, soonest first.
+        """Yield the valid proofs that end within a duration, soonest first.
 
         For a daily job that reports `verification.expiring`. Exempt users are left out.
         """
         return find_expiring(self._ledger, self._policy, self._users, within)
 
     def mobile_of(self, user: object) -> str | None:
-        """Return a user's mobile in E.164; None where it is missing or invalid."""
+        """Return a user's mobile in E.164; None if it is missing or invalid."""
         return self._users.mobile_of(user)
 
     def last_message(self, challenge: Challenge) -> Message | None:
-        """Return the last message that carried a challenge's code; None if none was sent."""
+        """Return the last message with a challenge's code; None if none was sent."""
         return self._ledger.read(
             lambda session: session.scalars(
                 select(Message)
