@@ -1,7 +1,7 @@
 """How many codes were sent and proved: per day, sender and operator.
 
-A finished day does not change any more, except where data is deleted. Its figures are kept for an
-hour in each process. A view then counts the current day alone, however many codes came before.
+A finished day does not change any more, except if data is deleted. Its figures are kept for an hour
+in each process. A view then counts the current day alone, however many codes came before.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def find(user_id: str) -> Any | None:
 
 
 def email_of(user: Any) -> str | None:
-    """Return a user's email; None where the model has none."""
+    """Return a user's email; None if the model has none."""
     email = getattr(user, get_state().settings.email_field, None) if user is not None else None
     return str(email) if email else None
 
@@ -73,7 +73,7 @@ def by_email(prefix: str, after: Key | None, limit: int) -> Page[str]:
 def by_mobile(mobile: str) -> list[str]:
     """Return the ids of users whose own column holds a mobile in a usual spelling.
 
-    :returns: nothing where the column has no index: a scan of the host's whole table would be slow.
+    :returns: nothing if the column has no index: a scan of the host's whole table would be slow.
     """
     state = get_state()
     column = _column(state, state.settings.mobile_field)

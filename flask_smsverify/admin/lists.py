@@ -130,7 +130,7 @@ class Column:
 
     :param kind: how the macro of lists shows the value: `text`, `mobile`, `time`, `state`, `code`
         (machine text, left to right), `number`, `cost`, `body`, `outcome` (the state, and the
-        item's `cause` where there is one) or `details` (pairs of a label and a value).
+        item's `cause` if there is one) or `details` (pairs of a label and a value).
     """
 
     key: str
@@ -157,7 +157,7 @@ class Action:
     """A button for one row, and for all selected rows.
 
     :param name: the last part of the path.
-    :param question: asked before it is done; empty where it can be undone.
+    :param question: asked before the action; empty if the action can be undone.
     """
 
     name: str
@@ -309,5 +309,5 @@ def _json_value(value: object) -> object:
 
 
 def json_number(amount: Decimal) -> int | float:
-    """Return an amount as a number of JSON, whole where it can be."""
+    """Return an amount as a JSON number, an integer if possible."""
     return int(amount) if amount == amount.to_integral_value() else float(amount)

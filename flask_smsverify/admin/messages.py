@@ -152,7 +152,7 @@ def _item(row: Message, attempts: Sequence[Attempt]) -> Item:
 def _cost(attempts: Iterable[Attempt]) -> Decimal | None:
     """Return what a message has cost at every gateway that carried it.
 
-    :returns: None where no gateway has reported a cost, or gateways with units of their own have.
+    :returns: None if no gateway has reported a cost, or gateways with units of their own have.
     """
     senders = get_state().delivery.routes.senders
     costs: dict[str, Decimal] = {}
@@ -165,7 +165,7 @@ def _cost(attempts: Iterable[Attempt]) -> Decimal | None:
 
 
 def _what(row: Message) -> str:
-    """Return what a message is about: its text, or its kind where the text is not stored."""
+    """Return what a message is about: its text, or its kind if the text is not stored."""
     kinds = _kinds(current_ui())
     if row.kind == Message.CODE:
         return kinds[row.kind]

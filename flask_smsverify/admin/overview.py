@@ -58,7 +58,7 @@ class Day:
 class Attention:
     """Something that staff should look at.
 
-    :param tone: `bad`, or `wait` where nothing is broken.
+    :param tone: `bad`, or `wait` if nothing is broken.
     """
 
     text: str
@@ -259,7 +259,7 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
 
 
 def _counted(ui: Interface, one: str, many: str, count: int) -> str:
-    """Return a text with a count, or with "99+" where no more rows were counted."""
+    """Return a text with a count, or with "99+" if no more rows were counted."""
     if count < _MAX_COUNT:
         return ui.n(one, many, count)
     most = _MAX_COUNT - 1

@@ -151,7 +151,7 @@ def _item(
 
 
 def _price(sender: Sender) -> str | None:
-    """Return the price of one part; None where the gateway reports none."""
+    """Return the price of one part; None if the gateway reports none."""
     if Capability.PRICES not in sender.capabilities:
         return None
     try:

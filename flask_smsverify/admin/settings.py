@@ -89,7 +89,7 @@ def _record(
 ) -> None:
     """Add a row to the audit, in the transaction of the change.
 
-    :param current: the values in force before the change, where staff had changed none.
+    :param current: the values in force before the change, for settings that staff had not changed.
     """
     before = current[name] if stored is None else stored
     session.add(

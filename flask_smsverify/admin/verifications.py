@@ -287,7 +287,7 @@ def _item(
 ) -> Item:
     """Return the item of one user.
 
-    :param user: None where the host has deleted the user.
+    :param user: None if the host has deleted the user.
     :param challenge: the user's pending challenge for `verify`.
     :param last: the last code message by recipient.
     """

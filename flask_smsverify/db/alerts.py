@@ -1,4 +1,4 @@
-"""Alerts: what staff are notified of, and not again for some time."""
+"""Alerts: notices to staff that are not repeated for some time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .models import Alert
 def take_alert(ledger: Ledger, name: str, repeat_after: timedelta) -> bool:
     """Return whether an alert is due, and record it, so that it is not due again for some time.
 
-    Of several processes that ask for the same alert at once, one gets `True`.
+    If several processes ask for the same alert at once, one of them gets `True`.
 
     :param name: at most 64 ASCII characters.
     :param repeat_after: for how long the alert is not due again.

@@ -1,4 +1,4 @@
-"""Which app the tables belong to, by the row of `smsverify_app`.
+"""Which app the tables belong to, according to the row of `smsverify_app`.
 
 The first use stores `SMSVERIFY_APP_ID` and a random id. From then on, an app with another
 `SMSVERIFY_APP_ID` is refused: its users would have the keys of this app's users.

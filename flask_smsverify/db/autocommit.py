@@ -1,4 +1,4 @@
-"""Connections of the host's that commit each statement: they have no transaction to roll back."""
+"""Host connections that commit each statement: they have no transaction to roll back."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OR_BEGIN = (
 
 
 def commits_each_statement(connection: Connection) -> bool:
-    """Return whether the driver commits each statement, whichever option has made it do so."""
+    """Return whether the driver commits each statement, whichever option caused this."""
     raw: Any = connection.connection.dbapi_connection
     mode = getattr(raw, "autocommit", None)
     if isinstance(raw, sqlite3.Connection):
         # A listener to `begin` may begin the transactions of a connection that commits by itself.
         return (mode is True or raw.isolation_level is None) and not raw.in_transaction
-    if callable(mode):  # PyMySQL and mysqlclient set it by a method of this name
+    if callable(mode):  # PyMySQL and mysqlclient set it with a method of this name
         return bool(raw.get_autocommit())
     return bool(mode)
 

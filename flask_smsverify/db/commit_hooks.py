@@ -1,7 +1,7 @@
 """Callbacks that run when a session's outermost transaction has committed.
 
-SQLAlchemy's own `after_commit` event also fires for savepoints, and knows nothing of what was
-registered inside a savepoint that is rolled back later.
+SQLAlchemy's own `after_commit` event also fires for savepoints, and a rollback of a savepoint does
+not drop the callbacks that were registered inside it.
 """
 
 from __future__ import annotations

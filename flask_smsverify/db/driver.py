@@ -1,8 +1,9 @@
-"""Statements given to the driver's cursor, where nothing observes them on their way.
+"""Statements that are passed directly to the driver's cursor, unless a listener observes them.
 
 SQLAlchemy describes each result's columns and creates several objects for each statement. For the
 small statements of the ledger that takes longer than the database does. Listeners to a cursor's
-statements, such as those of tracing tools, still see them: then SQLAlchemy executes them.
+statements, such as those of tracing tools, are still called: then SQLAlchemy executes the
+statements.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from sqlalchemy.exc import InvalidRequestError
 
 
 class Executed(NamedTuple):
-    """What a statement did.
+    """The result of a statement.
 
-    :param rows: what it returned.
+    :param rows: the returned rows.
     :param rowcount: how many rows it found or wrote. MySQL and MariaDB count only rows that
         changed, unless the connection has the client flag FOUND_ROWS.
-    :param row_id: the number of an inserted row, where the driver reports it.
+    :param row_id: the number of an inserted row, if the driver reports it.
     """
 
     rows: Sequence[Any]
@@ -32,7 +33,7 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
     """Execute a statement in the transaction of a connection.
 
     :param statement: in the driver's parameter style.
-    :raises DBAPIError: as SQLAlchemy raises it. Other errors are raised as they are.
+    :raises DBAPIError: the error that SQLAlchemy would raise. Other errors are raised as they are.
     :raises InvalidRequestError: the transaction has ended. The driver would commit the statement
         alone, or lose it.
     """
@@ -65,7 +66,7 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
 
 
 def _is_observed(connection: Connection) -> bool:
-    # SQLAlchemy, too, looks for listeners only where there are any: they are found slowly.
+    # SQLAlchemy, too, looks for listeners only if there are any, because the search is slow.
     if connection._has_events or connection.engine._has_events:
         events: Any = connection.dispatch
         if events.before_cursor_execute or events.after_cursor_execute:

@@ -1,12 +1,12 @@
-"""The ledger's engine: a small pool of its own beside the host's, to the same database.
+"""The ledger's engine: a small pool in addition to the host's, to the same database.
 
 It is derived from the host's engine and not rebuilt from the URL: it has the same dialect, the same
 function that creates connections, with the events `do_connect` and `connect`, and the same
 execution options. The host may replace its engine, dispose of it, or listen to further events after
 the start, so the engine is derived again when one of these has changed.
 
-Tests often replace the host's engine by one connection and roll its transaction back. Then the
-ledger joins this transaction by savepoints.
+Tests often replace the host's engine with one connection and roll its transaction back. Then the
+ledger joins this transaction using savepoints.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .shared_connection import SharedConnection
 #: The execution option that marks a transaction as read-only.
 READ_ONLY = "smsverify_read_only"
 
-#: Returns the host's engine, or the connection by which a test has replaced it.
+#: Returns the host's engine, or the connection with which a test has replaced it.
 HostDatabase = Callable[[], Engine | Connection]
 
 _LOG_NAME = "smsverify"
-#: Execution options of the host's that contradict the ledger's transactions.
+#: Execution options of the host that contradict the ledger's transactions.
 _OWN_OPTIONS = ("isolation_level", "postgresql_readonly", "postgresql_deferrable")
 #: The value of `sqlite3.Connection.autocommit` since Python 3.12 that stands for the behaviour
 #: before it.
@@ -74,11 +74,11 @@ def is_in_memory(engine: Engine) -> bool:
 
 
 class LedgerSession(Session):
-    """A session in a transaction that has begun on a connection, and that somebody else ends.
+    """A session in a transaction that has begun on a connection, and that the caller ends.
 
-    It does nothing until objects are read or added by it: statements on `connection()` cost no more
-    than they do without a session. Where a host listens to the event `after_begin` of all sessions,
-    to set a role or a search path, the listeners are called before the first statement.
+    It does nothing until objects are read or added with it: statements on `connection()` cost no
+    more than they do without a session. If a host listens to the event `after_begin` of all
+    sessions, to set a role or a search path, the listeners are called before the first statement.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -99,10 +99,10 @@ class LedgerSession(Session):
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """An engine and what it was derived from.
+    """An engine, and the host's objects from which it was derived.
 
     :param listeners: the host's listeners to new connections.
-    :param shared: where the database is in memory, its only connection.
+    :param shared: the only connection, if the database is in memory.
     """
 
     host: Engine
@@ -114,11 +114,12 @@ class _Derived:
 class LedgerDatabase:
     """Gives the ledger its engine, or the connection that it joins.
 
-    :param host: returns the host's engine. Where its database is in memory, it must not have
-        connected yet.
+    :param host: returns the host's engine. If its database is in memory, it must not have connected
+        yet.
     :param schema: the schema of the host's metadata.
     :param lock_seconds: how many seconds a statement waits for a lock.
-    :raises ConfigurationError: the ledger cannot work beside this engine. The message says why.
+    :raises ConfigurationError: the ledger cannot work together with this engine. The message says
+        why.
     """
 
     def __init__(self, host: HostDatabase, *, schema: str | None, lock_seconds: float) -> None:
@@ -135,7 +136,7 @@ class LedgerDatabase:
         if self.joined is None:
             self._derive()
 
-    # --- what the host has now ------------------------------------------------------------------
+    # --- the host's current engine --------------------------------------------------------------
 
     @property
     def dialect(self) -> str:
@@ -271,7 +272,7 @@ class LedgerDatabase:
 
 @contextlib.contextmanager
 def translated(connection: Connection, schema: str | None) -> Iterator[None]:
-    """Set where a connection finds the tables of this package, and restore it at the end."""
+    """Set the schema of this package's tables on a connection, and restore it at the end."""
     before = connection.get_execution_options().get("schema_translate_map")
     connection.execution_options(schema_translate_map=_schema_map(schema))
     try:
@@ -291,7 +292,7 @@ def refuse_autocommit(connect_args: Mapping[str, Any], dialect: str) -> None:
 
 
 def refuse_blocking_reader(connection: sqlite3.Connection) -> None:
-    """Refuse a connection in a transaction of the host's that blocks the ledger by having read."""
+    """Refuse a connection of the host whose transaction has read and so blocks the ledger."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         raise ConfigurationError(_READERS_BLOCK)
@@ -316,7 +317,7 @@ def _dispose_all(engines: list[Engine]) -> None:
 
 
 def _schema_of(host: Engine | Connection, schema: str | None) -> str | None:
-    """Return where the host's execution options put what its metadata has in a schema."""
+    """Return the schema to which the host's execution options map that of its metadata."""
     host_map: Mapping[str | None, str | None] = (
         host.get_execution_options().get("schema_translate_map") or {}
     )
@@ -408,7 +409,7 @@ def _take_over_transactions(lock_seconds: float) -> Callable[[sqlite3.Connection
         if mode is True:  # then the driver's commit() would do nothing
             connection.autocommit = _LEGACY_TRANSACTION_CONTROL  # type: ignore[attr-defined, unused-ignore]  # since Python 3.12
         if connection.in_transaction:
-            connection.commit()  # what a listener of the host's has left open
+            connection.commit()  # a transaction that a listener of the host has left open
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {lock_seconds * 1000:.0f}")
 

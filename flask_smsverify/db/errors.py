@@ -1,4 +1,4 @@
-"""Which database error means what, by the databases' own error codes.
+"""The meaning of database errors, from the databases' own error codes.
 
 Sources: PostgreSQL documentation, Appendix A "Error Codes"; MariaDB documentation, "MariaDB Error
 Codes".
@@ -57,7 +57,7 @@ def is_retryable(error: Exception) -> bool:
 
 
 def is_lock_not_available(error: BaseException | None) -> bool:
-    """Return whether another transaction held a lock for too long, or at all with NOWAIT."""
+    """Return whether another transaction held a lock for too long, or, with NOWAIT, at all."""
     return _sqlstate(error) == _POSTGRESQL_LOCKED or _error_number(error) == _MARIADB_LOCKED
 
 
@@ -118,7 +118,7 @@ class Refusal:
     """Why a database refused a row, without any value of the row.
 
     :param is_unique: whether another row has the same key.
-    :param constraint: the name of the constraint or index; None where the database gave none.
+    :param constraint: the name of the constraint or index; None if the database gave none.
     :param columns: the columns that the database named.
     """
 

@@ -1,4 +1,4 @@
-"""Group commit: what several threads want to write at the same time goes into one transaction."""
+"""Group commit: writes that several threads request at the same time share one transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class _Waiting(Generic[T, R]):
-    """An item that a thread waits for.
+    """An item whose write a thread waits for.
 
     :param wake: set when the item is written, or when the thread is to write the next group.
     """
@@ -31,14 +31,15 @@ class _Waiting(Generic[T, R]):
 class GroupCommit(Generic[T, R]):
     """Calls a function with the items of all threads that wait at that moment.
 
-    A thread that finds nobody writing runs the function for itself and for those that wait, so no
-    thread of its own is needed. Then one of those that came meanwhile writes the next group, so no
-    thread writes for others for long.
+    If no thread is writing, the calling thread runs the function for itself and for those that
+    wait, so no separate thread is needed. Then one of the threads that came in the meantime writes
+    the next group, so no thread writes for others for long.
 
     :param write: writes items in one transaction and returns a result for each.
-    :param largest: the most that one transaction writes, unless one item alone is larger.
+    :param largest: the largest total size that one transaction writes, unless one item alone is
+        larger.
     :param size: returns the size of an item.
-    :param pause: seconds between two transactions, in which more items come together.
+    :param pause: seconds between two transactions, during which more items are collected.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class GroupCommit(Generic[T, R]):
         self._is_writing = False
 
     def __call__(self, item: T) -> R:
-        """Write an item, and return its result when it is committed.
+        """Write an item, and return its result once it is committed.
 
         :raises Exception: what the function raised for the item.
         """
@@ -80,7 +81,7 @@ class GroupCommit(Generic[T, R]):
         return own.results[0]
 
     def _write_group(self) -> None:
-        """Write those that wait the longest, and let the first of the others write the next group.
+        """Write the items that wait longest, and let the first of the others write the next group.
 
         The caller's own item is among them, because the first of those that wait is the one that
         writes.

@@ -19,9 +19,9 @@ def insert_absent(
 ) -> list[str]:
     """Insert rows, each unless a unique key of it exists, with one statement.
 
-    A row whose key another transaction has inserted and not committed yet waits for that
-    transaction. The rows should be in the order of their unique keys, so that two transactions do
-    not wait for each other.
+    If another transaction has inserted the same key and not committed yet, the statement waits for
+    that transaction. The rows should be in the order of their unique keys, so that two transactions
+    do not wait for each other.
 
     The statement never raises because of an existing row: a host's transaction stays usable.
 
@@ -81,7 +81,7 @@ def _statement(connection: Connection, table: Any) -> tuple[Any, bool]:
 
 
 def _reads_committed(connection: Connection) -> bool:
-    """Return whether each statement reads what was committed before it, without a query."""
+    """Return, without a query, whether each statement reads everything committed before it."""
     dialect: Any = connection.dialect
     level = (
         connection.get_execution_options().get("isolation_level")

@@ -1,8 +1,8 @@
 """The ledger: short transactions that commit on their own, apart from the host's session.
 
 Attempts, sends and proofs must survive a host that rolls back, and must not wait for a connection
-that the same request already holds. So they are written through a small pool beside the host's
-(`engine.py`). An in-memory SQLite database has one connection, which is shared
+that the same request already holds. So they are written through a small pool in addition to the
+host's (`engine.py`). An in-memory SQLite database has one connection, which is shared
 (`shared_connection.py`).
 """
 
@@ -33,7 +33,7 @@ from .models import App
 #: Seconds that a statement waits for a lock of another transaction. On an overloaded machine, a
 #: hundred transactions on the same rows take about five.
 LOCK_SECONDS = 10
-#: How often a transaction is run at most.
+#: The most times that a transaction is run.
 _MAX_RUNS = 8
 #: Seconds after which the database's clock is read again.
 _CLOCK_SECONDS = 60
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class _ThreadState(threading.local):
-    """What the ledger knows of the calling thread."""
+    """The ledger's state for one thread."""
 
     is_running = False
 
@@ -61,13 +61,13 @@ def _is_host_idle() -> bool:
 class Ledger:
     """Runs functions, each in a transaction of its own that is committed at its end.
 
-    :param host: returns the host's engine. Where its database is in memory, it must not have
-        connected yet.
+    :param host: returns the host's engine. If its database is in memory, it must not have connected
+        yet.
     :param app_id: `SMSVERIFY_APP_ID`. An app with another one cannot use the same tables.
     :param schema: the schema of the host's metadata.
     :param is_host_writing: returns whether the host's session holds uncommitted writes. Called on
         SQLite only, which allows one writer.
-    :param clock: the app's clock, which the ledger corrects by the database's.
+    :param clock: the app's clock, which the ledger corrects with the database's.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Ledger:
 
     @property
     def is_joined(self) -> bool:
-        """Whether a test has replaced the host's engine by a connection, which the ledger joins."""
+        """Whether a test has replaced the host's engine with a connection that the ledger joins."""
         return self._database.joined is not None
 
     @property
@@ -164,8 +164,8 @@ class Ledger:
         """Run a function in a transaction and commit it.
 
         After a deadlock, and after another transaction has inserted the same row, the transaction
-        is rolled back and `work` is called again. So it is, once, where the server has closed the
-        connection before the commit, as a restart does.
+        is rolled back and `work` is called again. It is also called again, once, if the server
+        closed the connection before the commit, for example during a restart.
 
         :returns: what `work` returned in the run that was committed.
         :raises StoreUnavailable: nothing was written.
@@ -247,7 +247,7 @@ class Ledger:
             self._thread.is_running = was_running
 
     def _run_with_retries(self, work: Callable[[Session], T], *, read_only: bool) -> T:
-        """Run a function in a transaction, which is repeated where that may help."""
+        """Run a function in a transaction, which is repeated if that may help."""
         was_lost = False
         for run in range(1, _MAX_RUNS + 1):
             is_committing = False
@@ -265,8 +265,8 @@ class Ledger:
                 if run == _MAX_RUNS:
                     raise
             except (DBAPIError, PoolTimeoutError) as error:
-                # The server has closed a connection of the pool. What it never got a COMMIT for, it
-                # has rolled back. The error has emptied the pool, so the next run connects.
+                # The server has closed a connection of the pool, and has rolled back everything for
+                # which it got no COMMIT. The error has emptied the pool, so the next run connects.
                 is_lost = is_disconnect(error) and not (is_committing or was_lost)
                 if run == _MAX_RUNS or not (is_lost or is_retryable(error)):
                     if is_unavailable(error):
@@ -277,7 +277,7 @@ class Ledger:
                     continue
             else:
                 return result
-            # A random pause keeps rival transactions from meeting again.
+            # A random pause keeps competing transactions from meeting again.
             time.sleep(random.uniform(0.001, 0.02) * run)  # noqa: S311 -- no secret depends on it
         raise AssertionError("the last run returns or raises")
 
@@ -298,7 +298,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _turn(self, *, read_only: bool) -> Iterator[None]:
-        """Wait for the other threads, where the database has one writer or one connection."""
+        """Wait for the other threads if the database has one writer or one connection."""
         if self.dialect != "sqlite" or self.is_joined:
             yield
             return

@@ -1,12 +1,12 @@
-"""Locks: rows that a transaction locks before it decides on what other transactions may change.
+"""Locks: rows that a transaction locks before a decision on data that others may change.
 
 Three kinds of rows are in the table `smsverify_lock`:
 
-- 1,022 stripes, which exist from the start. A key is locked by the stripe that its digest falls on,
-  so no row has to be created for a key. Unrelated keys may share a stripe, so a stripe is held
-  for a few milliseconds only.
+- 1,022 stripes, which exist from the start. The digest of a key selects its stripe, so no row has
+  to be created for a key. Unrelated keys may share a stripe, so a stripe is held for a few
+  milliseconds only.
 - Two rows for the counts of the whole site. A transaction locks them after everything else.
-- One row for each mobile and each user that a host's transaction claims a proof for. That
+- One row for each mobile and each user for which a host's transaction claims a proof. That
   transaction may last for seconds, so it must not hold a stripe. The rows are created by the claim.
 
 The rows of one statement are locked in the order of their ids, and a transaction locks claim rows
@@ -51,8 +51,8 @@ _FIRST_CLAIM = 1 << 20
 #: Seconds between two tries to lock the row of a claim, at first and at most. No connection is held
 #: in between. Many requests may wait for one claim, so they must not keep the processor busy.
 _FIRST_POLL, _LONGEST_POLL = 0.05, 0.8
-#: How many requests of one process wait for a claim. Each holds a connection of the host's pool,
-#: from which its user was read, so the others are refused at once.
+#: How many requests of one process may wait for a claim. Each holds a connection of the host's
+#: pool, from which its user was read, so the others are refused at once.
 _MAX_WAITING = 8
 
 #: The row of a claim is renewed when it is older, so that `purge` does not delete it meanwhile.

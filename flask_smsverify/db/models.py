@@ -40,7 +40,7 @@ class Base(DeclarativeBase):
 
 
 class Verification(Base):
-    """A user's verification. The row exists from the user's first challenge on.
+    """A user's verification. The row is created with the user's first challenge.
 
     `verified_at` is None until the user has proved a mobile.
     """
@@ -63,16 +63,16 @@ class Verification(Base):
         ascii_text(4), _last_four("mobile"), deferred=True
     )
     verified_at: Mapped[datetime | None]
-    #: When this row got the proof: later than `verified_at` where a proof token was claimed.
+    #: When this row got the proof: later than `verified_at` if a proof token was claimed.
     granted_at: Mapped[datetime | None]
-    #: `sms` or `voice`; `staff` where a staff member marked the user as verified. None where the
+    #: `sms` or `voice`; `staff` if a staff member marked the user as verified. None if the
     #: challenge was erased before its proof token was claimed.
     channel: Mapped[str | None] = mapped_column(ascii_text(8))
-    #: The name of the sender of the code, or of the staff member. None for a test number, and where
+    #: The name of the sender of the code, or of the staff member. None for a test number, and if
     #: the channel is unknown.
     sender: Mapped[str | None] = mapped_column(exact_text(191))
     revoked_at: Mapped[datetime | None]
-    #: From when on `within` counts this proof; None where it always has.
+    #: When `within` starts to count this proof; None if it always has.
     settled_at: Mapped[datetime | None]
     #: Guesses since the last right one.
     failures: Mapped[int] = mapped_column(default=0)
@@ -99,7 +99,7 @@ class Challenge(Base):
 
     #: 128 random bits in hexadecimal. Not a secret.
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
-    #: None where the mobile is proved before an account exists.
+    #: None if the mobile is proved before an account exists.
     user_id: Mapped[str | None] = mapped_column(UserId)
     mobile: Mapped[str] = mapped_column(ascii_text(16))
     mobile_end: Mapped[str | None] = mapped_column(
@@ -140,7 +140,7 @@ class Challenge(Base):
 
 
 class MobileChange(Base):
-    """A change of a proved mobile, from the proof of the new one on."""
+    """A change of a proved mobile, created with the proof of the new one."""
 
     __tablename__ = "smsverify_mobile_change"
     __table_args__ = (
@@ -148,7 +148,7 @@ class MobileChange(Base):
         Index("ix_smsverify_mobile_change_proved_at", "proved_at"),
     )
 
-    #: Open: the old number is to confirm, or the delay runs.
+    #: Open: the old number must confirm, or the delay has started.
     CONFIRMING, DELAYED = "confirming", "delayed"
     APPLIED, CANCELLED, UNDONE = "applied", "cancelled", "undone"
 
@@ -162,7 +162,7 @@ class MobileChange(Base):
     sender: Mapped[str | None] = mapped_column(exact_text(191))
     proved_at: Mapped[datetime]
     state: Mapped[str] = mapped_column(ascii_text(16))
-    #: When the delay is over; None where none has started.
+    #: When the delay is over; None if none has started.
     applies_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
     #: A digest of the user while the change is open, then its own id: at most one is open.
@@ -199,7 +199,7 @@ class Message(Base):
     )
 
     CODE, NOTICE, EVENT, BULK = "code", "notice", "event", "bulk"
-    #: The states of an outbox row beside those of attempts.
+    #: The states of an outbox row in addition to those of attempts.
     WAITING, EXPIRED, SKIPPED = "waiting", "expired", "skipped"
 
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
@@ -230,7 +230,7 @@ class Message(Base):
     parts: Mapped[int | None]
     #: How often the route was walked.
     tries: Mapped[int] = mapped_column(default=0)
-    #: When an outbox row is due; None where nothing is to be done any more.
+    #: When an outbox row is due; None if nothing is to be done any more.
     next_try_at: Mapped[datetime | None]
     #: The random token of the lease under which a worker holds the row.
     lease: Mapped[str | None] = mapped_column(ascii_text(32))
@@ -246,7 +246,7 @@ class Message(Base):
 
 
 class Attempt(Base):
-    """One try to hand a message to one sender."""
+    """One try to send a message through one sender."""
 
     __tablename__ = "smsverify_attempt"
     __table_args__ = (
@@ -272,7 +272,7 @@ class Attempt(Base):
     state: Mapped[str] = mapped_column(ascii_text(16))
     #: Why it failed, without mobiles and texts.
     cause: Mapped[str | None] = mapped_column(exact_text(191))
-    #: What the message cost, in the gateway's unit; None where the gateway has not said.
+    #: What the message cost, in the gateway's unit; None if the gateway has not said.
     cost: Mapped[Decimal | None] = mapped_column(ExactDecimal(32))
     #: How often the gateway was asked for the state, and when to ask next; None: do not ask.
     checks: Mapped[int] = mapped_column(default=0)
@@ -297,12 +297,12 @@ class Incoming(Base):
     #: A digest of sender and gateway id, so that a message that is reported twice is one row.
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
     sender: Mapped[str] = mapped_column(exact_text(64))
-    #: The author's number: E.164 where it is a mobile, otherwise as the gateway gave it.
+    #: The author's number: E.164 if it is a mobile, otherwise as the gateway gave it.
     originator: Mapped[str] = mapped_column(exact_text(64))
     #: The number that it was sent to, as the gateway gave it.
     line: Mapped[str] = mapped_column(exact_text(64))
     text: Mapped[str] = mapped_column(long_text())
-    #: The gateway's time; the time of the webhook where the gateway gave none.
+    #: The gateway's time; the time of the webhook if the gateway gave none.
     received_at: Mapped[datetime]
     read_at: Mapped[datetime | None]
 
@@ -311,7 +311,7 @@ class Incoming(Base):
 
 
 class Template(Base):
-    """An edited text of an event, or what else staff changed of the event for one audience."""
+    """An edited text of an event, or another change of staff to the event for one audience."""
 
     __tablename__ = "smsverify_template"
 
@@ -359,7 +359,7 @@ class Batch(Base):
     state: Mapped[str] = mapped_column(ascii_text(16))
     #: Messages that were added.
     recipients: Mapped[int] = mapped_column(default=0)
-    #: Items that are no mobile, and users without one; numbers that were there before; numbers
+    #: Items that are not mobiles, and users without one; numbers that were there before; numbers
     #: that opted out.
     invalid: Mapped[int] = mapped_column(default=0)
     duplicates: Mapped[int] = mapped_column(default=0)
@@ -382,12 +382,12 @@ class Batch(Base):
 
 
 class OptOut(Base):
-    """A number that asked for no more texts."""
+    """A number that opted out of texts."""
 
     __tablename__ = "smsverify_opt_out"
 
     mobile: Mapped[str] = mapped_column(ascii_text(16), primary_key=True)
-    #: The line that the number wrote to; None where the app recorded it.
+    #: The line that the number wrote to; None if the app recorded it.
     line: Mapped[str | None] = mapped_column(exact_text(64))
     since: Mapped[datetime]
 
@@ -408,11 +408,11 @@ class EarlyReport(Base):
 
 
 class UsageSend(Base):
-    """One copy of a code that was handed to a sender, and what it counts against.
+    """One copy of a code that was passed to a sender, and what it counts against.
 
-    A key is a digest of 64 bits (`Keyring.key`). It is NULL where the send does not count, or does
-    not count any more. Times are milliseconds since 1970. `limits.usage_log` explains how limits
-    are read from these rows.
+    A key is a digest of 64 bits (`Keyring.key`). It is NULL if the send does not count, or does not
+    count any more. Times are milliseconds since 1970. `limits.usage_log` explains how limits are
+    read from these rows.
     """
 
     __tablename__ = "smsverify_usage_send"
@@ -434,21 +434,21 @@ class UsageSend(Base):
     #: Like `at`, but never before that of an earlier row. A reset of the site's limit moves it into
     #: the past.
     site_at: Mapped[int] = mapped_column(BigInteger)
-    #: How many sends the site has counted, this one included.
+    #: How many sends the site has counted, including this one.
     site_count: Mapped[int] = mapped_column(BigInteger)
-    #: The same of sends without evidence.
+    #: The same for sends without evidence.
     open_count: Mapped[int] = mapped_column(BigInteger)
     mobile: Mapped[int | None] = mapped_column(BigInteger)
     #: Whether the reserved half of the mobile's limit was open to it: the account or the device had
     #: proved the mobile last, or nobody had and an account requested the code.
     by_owner: Mapped[bool]
     account: Mapped[int | None] = mapped_column(BigInteger)
-    #: The mobile, where it counts as one of the account's different ones.
+    #: The mobile, if it counts as one of the account's different ones.
     account_mobile: Mapped[int | None] = mapped_column(BigInteger)
     ip: Mapped[int | None] = mapped_column(BigInteger)
     network: Mapped[int | None] = mapped_column(BigInteger)
     wide: Mapped[int | None] = mapped_column(BigInteger)
-    #: Whose cooldown it starts.
+    #: The key of the cooldown that it starts.
     cooldown: Mapped[int | None] = mapped_column(BigInteger)
     challenge_id: Mapped[str | None] = mapped_column(ascii_text(32))
 
@@ -469,7 +469,7 @@ class UsageGuess(Base):
     #: Like `at`. A reset of the site's limit moves it into the past. The default is for rows that
     #: are older than the column.
     site_at: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    #: The account, or the mobile where there is none.
+    #: The account, or the mobile if there is none.
     subject: Mapped[int | None] = mapped_column(BigInteger)
     ip: Mapped[int | None] = mapped_column(BigInteger)
     network: Mapped[int | None] = mapped_column(BigInteger)
@@ -508,7 +508,7 @@ class Lock(Base):
     __table_args__ = (Index("ix_smsverify_lock_claimed_at", "claimed_at"),)
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    #: When a claim of this mobile or user began last; NULL in the rows that exist from the start.
+    #: When the last claim of this mobile or user began; NULL in the rows that exist from the start.
     claimed_at: Mapped[datetime | None]
 
 

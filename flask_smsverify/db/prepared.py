@@ -1,4 +1,4 @@
-"""Statements that are compiled once for each dialect and given to the driver as text.
+"""Statements that are compiled once for each dialect and passed to the driver as text.
 
 SQLAlchemy caches compiled statements, but computes the cache key of a statement each time. For a
 SELECT of sixty columns that takes longer than the database does.
@@ -77,7 +77,7 @@ class PreparedSelect(_Prepared):
     def rows(
         self, connection: Connection, parameters: Mapping[str, object], *, schema: str | None
     ) -> list[RowValues]:
-        """Execute the statement on a connection of the host's and return its rows."""
+        """Execute the statement on a connection of the host and return its rows."""
         compiled = self.compiled_for(connection.dialect, schema)
         return [compiled.row(row) for row in compiled.execute(connection, parameters).rows]
 
@@ -94,7 +94,7 @@ class PreparedWrite(_Prepared):
 class PreparedNumberedInsert:
     """An INSERT of a row whose key the database numbers.
 
-    :param statement: of all columns but the key.
+    :param statement: has all columns except the key.
     """
 
     def __init__(self, statement: Insert) -> None:
@@ -114,7 +114,7 @@ class PreparedNumberedInsert:
 
 
 def _schema_of(connection: Connection) -> str | None:
-    """Return where a connection's execution options say that our tables are."""
+    """Return the schema of our tables according to a connection's execution options."""
     schemas = connection.get_execution_options().get("schema_translate_map")
     return schemas.get(None) if schemas else None
 
@@ -161,7 +161,7 @@ class _Compiled:
         return execute(connection, self._text, self._driver_parameters(parameters))
 
     def _driver_parameters(self, given: Mapping[str, object]) -> Any:
-        """Return the parameters as the driver takes them."""
+        """Return the parameters in the form that the driver expects."""
         values = {**self._constants, **given} if self._constants else given
         processed = [
             values[name] if process is None else process(values[name])

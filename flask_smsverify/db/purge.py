@@ -34,12 +34,12 @@ from .models import (
 )
 from .types import to_ms
 
-#: Rows that one transaction deletes.
+#: How many rows one transaction deletes.
 _SLICE = 1000
 
 #: An open change can be applied for a month after its delay, which is a month at most.
 _LONGEST_CHANGE = timedelta(days=60)
-#: Who did what is kept for a year, however short the age of other rows is.
+#: The audit is kept for a year, however short the age of other rows is.
 _AUDIT_AGE = timedelta(days=365)
 #: Nothing younger is deleted: codes and cooldowns end long before that.
 MIN_AGE = timedelta(days=2)
@@ -66,7 +66,7 @@ def purge(
 def _conditions(
     now: datetime, cutoff: datetime, longest_limit: timedelta
 ) -> list[tuple[Any, ColumnElement[bool]]]:
-    """Return what is deleted, in an order in which nothing refers to deleted rows meanwhile."""
+    """Return what is deleted, in an order in which no row refers to a deleted one."""
     is_referred_to = exists().where(Attempt.message_id == Message.id)
     never_proved = and_(
         Verification.verified_at.is_(None),
@@ -100,8 +100,8 @@ def _conditions(
 def _usage_conditions(before_ms: int) -> list[tuple[Any, ColumnElement[bool]]]:
     """Return what is deleted of the usage log.
 
-    The newest of the old sends is kept: the site's windows are counted from it on. A reset of the
-    site's limits makes rows old for the site alone, so both times count.
+    The newest of the old sends is kept, because the site's windows are counted from it. A reset of
+    the site's limits makes rows old for the site alone, so both times count.
     """
     newest_old = (
         select(UsageSend.id)

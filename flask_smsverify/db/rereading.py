@@ -11,15 +11,15 @@ from .ledger import Ledger
 
 #: Seconds after which a table is read again.
 _MAX_AGE = 0.5
-#: Seconds for which threads use what was read before while another thread reads.
+#: Seconds for which threads use the earlier values while another thread reads.
 _MAX_AGE_MEANWHILE = 1.0
 
 
 class Rereading:
-    """Repeats a reading, so that what a process uses is less than a second old. Thread-safe.
+    """Repeats a reading, so that a process uses values less than a second old. Thread-safe.
 
-    :param read: reads the table, and returns whether the database answered. While it does not, the
-        values of the last reading stay in use.
+    :param read: reads the table, and returns whether the database answered. While it does not
+        answer, the values of the last reading are used.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Rereading:
         """
         if not self._is_due() or self._ledger.is_in_transaction:
             return
-        # One thread reads. The others use what they have, but wait for it where that is too old.
+        # One thread reads. The others use the values that they have, but wait if these are too old.
         if self._lock.acquire(blocking=self._is_waited_for()):
             try:
                 if self._is_due():
@@ -53,7 +53,7 @@ class Rereading:
                 self._lock.release()
 
     def now(self) -> None:
-        """Read, so that this process does not use what it had before a change of its own."""
+        """Read now, so that this process does not use values from before its own change."""
         with self._lock:
             self._read_now()
 
@@ -68,7 +68,7 @@ class Rereading:
         return self._age() >= _MAX_AGE
 
     def _is_waited_for(self) -> bool:
-        """Return whether a thread waits for another one's reading. It does not in an outage."""
+        """Return whether a thread waits for another one's reading. It does not during an outage."""
         return not self._has_failed and self._age() >= _MAX_AGE_MEANWHILE
 
     def _reset_after_fork(self) -> None:

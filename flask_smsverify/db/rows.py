@@ -38,7 +38,7 @@ def labelled(model: type[Base] | AliasedClass[Any], prefix: str) -> list[ColumnE
 
 
 def from_row(model: type[M], row: RowValues, prefix: str) -> M | None:
-    """Return the object that `labelled` columns hold. It belongs to no session.
+    """Return the object from `labelled` columns. It belongs to no session.
 
     :returns: None if the row was outer-joined and absent.
     """
@@ -137,7 +137,7 @@ def _table(model: type[Base]) -> Table:
 
 
 def numbered_insert(model: type[Base]) -> PreparedNumberedInsert:
-    """Return an INSERT of all columns but the key, which the database numbers."""
+    """Return an INSERT of all columns except the key, which the database numbers."""
     table = _table(model)
     others = [column for column in _writable(model) if not column.primary_key]
     return PreparedNumberedInsert(insert(table).values(_parameters(others)))

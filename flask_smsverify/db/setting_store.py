@@ -2,9 +2,9 @@
 
 A process reads the table again, at most every half second, when an app context begins and when
 `LiveSettings.current` is read, and puts the values into `LiveSettings`. So every decision uses
-values that are less than a second old, also in threads without an app context. Where a process is
-busy, one request in each half second waits for this query. After an idle second, all requests that
-begin at once wait for one query.
+values that are less than a second old, also in threads without an app context. In a busy process,
+one request in each half second waits for this query. After an idle second, all requests that begin
+at the same time wait for one query.
 """
 
 from __future__ import annotations
@@ -66,10 +66,11 @@ class SettingStore:
             self._rereading.if_due()
 
     def save(self, changes: Mapping[str, object], record: Record) -> None:
-        """Write changed settings and put them in force in this process.
+        """Write changed settings and use them in this process.
 
-        :param changes: name → value as configuration has it; None restores the configuration's.
-        :param record: called for each setting whose value is another one than before.
+        :param changes: name → value in the form of the configuration; None restores the configured
+            value.
+        :param record: called for each setting whose value changes.
         :raises ConfigurationError: a value is wrong. Nothing was written.
         :raises StoreUnavailable: nothing was written.
         """
@@ -99,8 +100,8 @@ class SettingStore:
         try:
             seen = self._ledger.read(_read_all)
         except (StoreUnavailable, ConfigurationError, SQLAlchemyError) as error:
-            # The tables may not exist yet, or the database may be away. A request that needs it
-            # fails by itself; the last values stay in force.
+            # The tables may not exist yet, or the database may be down. A request that needs it
+            # fails anyway; the last values are used.
             log.debug(
                 "the settings of the staff could not be read: %s",
                 type(error).__name__,

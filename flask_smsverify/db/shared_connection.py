@@ -11,7 +11,7 @@ and the host from each other:
 
 SQLAlchemy's events for commit and rollback run before them and none runs after, so an event cannot
 hold a lock over them. Instead, the event `do_connect` makes sqlite3 create the connection with a
-class of this module, by the parameter `factory` of sqlite3.connect.
+class of this module, with the parameter `factory` of sqlite3.connect.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SharedConnection:
     def hold(self, *, read_only: bool) -> Iterator[None]:
         """Keep the connection for a transaction of this thread.
 
-        :param read_only: whether commits and rollbacks of this thread do nothing meanwhile.
+        :param read_only: whether commits and rollbacks of this thread do nothing in the meantime.
         """
         with self._lock:
             before = self._reader

@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 def to_ms(time: datetime) -> int:
-    """Return milliseconds since 1970, as the usage log stores times."""
+    """Return milliseconds since 1970, the form in which the usage log stores times."""
     return round(time.timestamp() * 1000)
 
 
@@ -25,7 +25,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     """An aware time in UTC with microseconds.
 
     MariaDB and SQLite store no time zone, so it is dropped on write and set to UTC on read. A naive
-    time is a `ValueError`.
+    time raises a `ValueError`.
     """
 
     impl = DateTime
@@ -51,7 +51,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ExactText(TypeDecorator[str]):
-    """Text of any script that compares by bytes, trailing spaces included.
+    """Text of any script that is compared by bytes, including trailing spaces.
 
     On MariaDB and MySQL it is stored as UTF-8 in a VARBINARY column: their collations ignore case,
     accents or trailing spaces (even `utf8mb4_bin`), and no collation without these exists on both.
@@ -106,12 +106,12 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 def exact_text(length: int) -> ExactText:
-    """Return the type of text in any script that compares by bytes."""
+    """Return the type of text in any script that is compared by bytes."""
     return ExactText(length)
 
 
 def ascii_text(length: int) -> String:
-    """Return the type of ASCII text that compares by bytes.
+    """Return the type of ASCII text that is compared by bytes.
 
     An index on it takes one byte per character.
     """

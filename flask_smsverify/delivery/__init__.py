@@ -1,4 +1,4 @@
-"""Delivery: hand a message to the senders of a route, one after the other, until one takes it."""
+"""Delivery: pass a message to the senders of a route, one after the other, until one accepts it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: The longest gateway id that `Attempt.gateway_id` stores.
 _MAX_GATEWAY_ID = 128
 _MAX_CAUSE = 191
-#: No message costs as much. A cost is rounded to these decimals, because gateways add floats.
+#: No message costs that much. A cost is rounded to these decimals, because gateways add floats.
 _MAX_COST, _COST_DECIMALS = Decimal(10) ** 15, Decimal("1e-6")
 #: The precision of a host's own context may be too low.
 _COST_CONTEXT = Context(prec=28)
@@ -80,7 +80,7 @@ class Attempts:
     def record_receipt(
         self, message: Message, attempt: Attempt, sender: Sender, receipt: Receipt
     ) -> None:
-        """Record what the gateway answered, and announce that the message was sent."""
+        """Record the gateway's answer, and announce that the message was sent."""
         gateway_id = storable_id(receipt)
         self._record(
             attempt,
@@ -106,7 +106,7 @@ class Attempts:
             )
 
     def first_check(self, sender: Sender, receipt: Receipt) -> datetime | None:
-        """Return when to ask the gateway for the state; None where it cannot be asked."""
+        """Return when to ask the gateway for the state; None if it cannot be asked."""
         is_open = receipt.id is not None and not receipt.status.final
         if not is_open or Capability.STATUS not in sender.capabilities:
             return None
@@ -118,7 +118,7 @@ class Attempts:
     ) -> None:
         """Record why the gateway did not take the message."""
         state = str(DeliveryState.UNKNOWN) if isinstance(error, Unknown) else Attempt.FAILED
-        # A gateway that knows the call by its reference can be asked what became of it.
+        # A gateway that stores the reference of a call can be asked for its outcome.
         asks = state != Attempt.FAILED and Capability.FIND in sender.capabilities
         self._record(
             attempt,
@@ -179,7 +179,7 @@ def storable_id(receipt: Receipt) -> str | None:
 def storable_cost(cost: object) -> Decimal | None:
     """Return a reported cost if its column can hold it.
 
-    A sender of the host's own may put anything there.
+    A sender of the host may put any value there.
     """
     if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost < _MAX_COST:
         return None

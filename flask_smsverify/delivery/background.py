@@ -27,11 +27,11 @@ class BackgroundWorkers:
     Each function is in a lane, such as the network of the request. The threads take one function
     from each lane in turn, so a lane with hundreds of functions delays the others by one.
 
-    A forked process starts its own threads. It does not have its parent's unfinished work.
+    A forked process starts its own threads, without its parent's unfinished work.
 
     :param context: returns the context in which each function runs, such as an app context: senders
         and receivers of signals are the host's code.
-    :param keeps_errors: returns whether `raise_error` raises what the functions raised, for tests.
+    :param keeps_errors: returns whether `raise_error` raises the functions' errors, for tests.
     :param is_inline: returns whether a function runs at once, in the thread that submits it. A test
         that shares one database connection needs this.
     """

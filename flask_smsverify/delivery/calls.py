@@ -51,7 +51,7 @@ class SenderCalls:
     def send(self, sender: Sender, send: Callable[[], Receipt]) -> Receipt:
         """Make a call that sends.
 
-        A receipt that reports a failure is raised as the error it stands for.
+        If a receipt reports a failure, the corresponding error is raised.
 
         :raises SenderError: nothing was sent, or it is unknown whether it was.
         """
@@ -71,7 +71,7 @@ class SenderCalls:
     def send_batch(self, sender: Sender, texts: Sequence[Text]) -> list[Receipt]:
         """Make a call that sends several texts, and return a receipt for each, in order.
 
-        It takes none of the slots, which are for codes and single texts: the caller limits its
+        It takes none of the slots, which are for codes and single texts. The caller limits its own
         calls in flight.
 
         :raises SenderError: the failure of the whole call.
@@ -120,7 +120,7 @@ def _log_failure(error: SenderError) -> None:
 
 
 def read_push(sender: Sender, payload: object) -> list[ReceivedText | DeliveryReport]:
-    """Return what a gateway reports by calling the webhook.
+    """Return the reports and messages in a gateway's call of the webhook.
 
     :raises Unknown: the payload is not in the gateway's format.
     """
@@ -151,8 +151,8 @@ def _validated(item: object) -> ReceivedText | DeliveryReport:
 def _translate_errors(sender: Sender, call: Callable[[], _T]) -> _T:
     """Make a call. Any exception that is not a `SMSVerifyError` becomes `Unknown`.
 
-    A sender of the host's own may raise anything. The exception's place is logged; its message is
-    not, because it may hold what was sent.
+    A sender of the host may raise anything. The exception's location is logged; its message is not,
+    because it may contain what was sent.
     """
     try:
         return call()

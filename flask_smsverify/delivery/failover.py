@@ -1,7 +1,7 @@
-"""Failover: try the senders of a route in order until one takes the message.
+"""Failover: try the senders of a route in order until one accepts the message.
 
-Failover happens only where it can help. `Unavailable` moves on to the next sender. `Rejected` and
-`Misconfigured` end the route. After `Unknown` the message may have been sent: a code may go out
+Failover happens only if it can help. After `Unavailable`, the next sender is tried. `Rejected` and
+`Misconfigured` end the route. After `Unknown` the message may have been sent: a code may be sent
 once more by another sender, an ordinary text may not. Every try is an attempt in the ledger,
 written before the gateway is called and again when it has answered. No transaction is open in
 between.
@@ -63,7 +63,7 @@ class Job(Protocol):
 
     @property
     def kind(self) -> str:
-        """What its senders must be able to send: `sms`, `voice`, `text` or `event`."""
+        """The kind that its senders must be able to send: `sms`, `voice`, `text` or `event`."""
 
     @property
     def message(self) -> Message:
@@ -76,10 +76,10 @@ class Job(Protocol):
         """Add the next attempt to the session; return None to skip this sender."""
 
     def call(self, sender: Sender, attempt: Attempt) -> Receipt:
-        """Hand the message to the sender."""
+        """Pass the message to the sender."""
 
     def may_send_second_copy(self) -> bool:
-        """Return whether the message may go out again although the first copy's fate is unknown.
+        """Return whether the message may be sent again although the first copy may have been sent.
 
         Asked once, before the first attempt at a second copy.
         """
@@ -107,7 +107,7 @@ class _Progress:
 
 
 class Delivery:
-    """Delivers messages by the configured routes.
+    """Delivers messages through the configured routes.
 
     :param seconds: the deadline of a whole route, in seconds (`SMSVERIFY_SEND_DEADLINE`).
     :param in_flight: how many calls of this process may wait for one sender at a time.
@@ -289,11 +289,11 @@ class Delivery:
         patterns: Mapping[str, Pattern] = MappingProxyType({}),
         sender: Sender | None = None,
     ) -> Delivered:
-        """Send an ordinary text. It never goes out twice.
+        """Send an ordinary text. It is never sent twice.
 
         :param event: the event that the text reports.
-        :param patterns: sender → the pattern that this sender sends instead of the text. A sender
-            that is missing sends the text if it can.
+        :param patterns: sender → the pattern that this sender sends instead of the text. A missing
+            sender sends the text if it can.
         :param sender: the only sender to try; by default those of the route of texts.
         :raises ChannelUnavailable: no sender can send the text or a pattern.
         :raises SendFailed: nothing was sent, or it is unknown whether it was.

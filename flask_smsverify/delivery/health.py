@@ -37,19 +37,19 @@ State = Literal[
 
 #: Seconds for which a result is shown again.
 _MAX_AGE = 60.0
-#: Senders that are asked at the same time.
+#: How many senders are asked at the same time.
 _MAX_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a sender answered when it was asked for its credit.
+    """The result of asking a sender for its credit.
 
     :param state: `ok`; `low_credit`; `no_credit`; `unreachable`: no answer came; `refused`: an
         error came; `misconfigured`; `unclear`: an answer that the sender cannot read; `broken`: the
         sender's code raised something else; `unchecked`: it does not report credit.
     :param seconds: how long the answer took.
-    :param reason: what the error says; empty without one.
+    :param reason: the reason of the error; empty without one.
     :param code: the gateway's code of the error.
     :param advice: what to do about it.
     """
@@ -63,7 +63,7 @@ class Health:
 
     @property
     def can_send(self) -> bool:
-        """Whether nothing is known that keeps the sender from sending."""
+        """Whether no reason is known why the sender could not send."""
         return self.state in ("ok", "low_credit", "unchecked")
 
     @property

@@ -13,9 +13,9 @@ class Routes:
     """The configured senders and their order.
 
     :param senders: sender name → sender, in the order of the configuration.
-    :param order: `sms`, `voice` and `text` → sender names, as in `SMSVERIFY_ROUTES`. A kind that is
-        missing gets every capable sender. The order of `text` is also that of `event`, to which
-        senders belong that can only send patterns.
+    :param order: `sms`, `voice` and `text` → sender names, as in `SMSVERIFY_ROUTES`. A missing kind
+        gets every capable sender. The order of `text` is also that of `event`, which includes
+        senders that can only send patterns.
     :raises ConfigurationError: a route names a sender that cannot send its kind.
     """
 

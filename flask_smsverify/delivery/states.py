@@ -38,7 +38,7 @@ def progress(state: str) -> int:
 
 
 def further(first: str | None, second: str) -> str:
-    """Return the state with more progress, and `first` where both have the same.
+    """Return the state with more progress, and `first` if both have the same.
 
     So the first of two final states is kept.
 
@@ -51,6 +51,7 @@ def further(first: str | None, second: str) -> str:
 def best(states: Iterable[str]) -> str:
     """Return the state of a message from the states of its one or more attempts.
 
-    The message has arrived if one copy of it has, and has failed only if every copy has.
+    The message has arrived if one of its copies has arrived, and has failed only if all have
+    failed.
     """
     return str(max(states, key=_RANKING.index))

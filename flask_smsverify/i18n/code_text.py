@@ -15,7 +15,7 @@ from .by_language import check_language
 from .catalogue import Translator, available_locales, match_locale
 from .segments import count_segments
 
-#: The longest text that browsers read a code from (WebOTP specification, "Format").
+#: The longest text from which browsers read a code (WebOTP specification, "Format").
 WEBOTP_MAX_LENGTH = 140
 
 
@@ -25,7 +25,7 @@ class CodeTexts:
 
     :param templates: locale → text with `{code}` and optionally `{site}`.
     :param webotp_host: the host in the WebOTP line; None for no such line.
-    :param retriever_hash: the last line, by which an Android app reads the code (SMS Retriever
+    :param retriever_hash: the last line, with which an Android app reads the code (SMS Retriever
         API, "Construct a verification message"); None for no such line.
     """
 
@@ -103,7 +103,7 @@ def built_in_template(locale: str) -> str:
 
 
 def check_template(template: str) -> str:
-    """Return a template unchanged if `{code}` is in it, and no field but `{code}` and `{site}`.
+    """Return a template unchanged if it has `{code}` and no other field except `{site}`.
 
     :raises ConfigurationError: any other template.
     """

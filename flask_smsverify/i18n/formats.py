@@ -18,7 +18,7 @@ def _(message: str) -> str:
     return message
 
 
-#: Typed years below it belong to the Persian calendar, which has reached 1405.
+#: Typed years below it are read as Persian; the Persian calendar has reached 1405.
 FIRST_GREGORIAN_YEAR = 1700
 
 _PERSIAN_MONTHS = (
@@ -45,7 +45,7 @@ def format_percent(value: int, translator: Translator) -> str:
 
 
 def format_clock(seconds: float, translator: Translator) -> str:
-    """Write a duration as a countdown: `1:05`, from one hour on `1:00:05`."""
+    """Write a duration as a countdown: `1:05`, or `1:00:05` for an hour or more."""
     minutes, second = divmod(max(0, int(seconds)), 60)
     hour, minute = divmod(minutes, 60)
     text = f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
@@ -81,7 +81,7 @@ def format_wait(seconds: float, translator: Translator) -> str:
 
 
 def format_date(day: dt.date, translator: Translator) -> str:
-    """Write a day: "21 March 2025", or in the Persian calendar where the locale uses it.
+    """Write a day: "21 March 2025", or in the Persian calendar if the locale uses it.
 
     The Persian calendar needs the package `persiantools` (extra `fa`). Without it, the Gregorian
     date is written.
@@ -109,11 +109,11 @@ def format_short_date(day: dt.date, translator: Translator) -> str:
 
 
 def parse_short_date(text: str) -> dt.date:
-    """Read a day as `format_short_date` writes it, in either calendar and with ASCII digits.
+    """Read a day in the format of `format_short_date`, in either calendar and with ASCII digits.
 
-    A year before 1700 is one of the Persian calendar.
+    A year before 1700 is read as Persian.
 
-    :raises PersianCalendarMissing: it is one of the Persian calendar, without `persiantools`.
+    :raises PersianCalendarMissing: the year is Persian, and `persiantools` is missing.
     :raises ValueError: it is not a day.
     """
     year, month, day = map(int, text.replace("/", "-").split("-"))

@@ -33,7 +33,7 @@ _PERSIAN_CALENDAR = frozenset({"AF", "IR"})
 
 @cache
 def locale_data(locale: str) -> Locale:
-    """Return what Babel knows about a locale.
+    """Return Babel's data about a locale.
 
     :param locale: a locale identifier such as `fa`, `ar_EG` or `ar-EG`.
     :raises babel.UnknownLocaleError: CLDR has no such locale.

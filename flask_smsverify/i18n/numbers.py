@@ -11,7 +11,7 @@ from .locales import locale_data
 
 
 def format_amount(amount: Decimal, translator: Translator, *, decimals: int = 2) -> str:
-    """Write a number with thousands separators and at most so many decimals: "1,250,000"."""
+    """Write a number with thousands separators and at most `decimals` decimals: "1,250,000"."""
     locale = locale_data(translator.locale)
     pattern = "#,##0." + "#" * decimals
     text = format_decimal(amount, pattern, locale=locale, numbering_system="default")

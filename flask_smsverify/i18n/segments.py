@@ -16,8 +16,8 @@ _GSM_EXTENSION = "\f^{}\\[~]|€"
 _GSM_UNITS = (160, 153)
 _UCS2_UNITS = (70, 67)
 
-# A text is examined as a whole by calls that are written in C: a loop over its characters takes ten
-# times as long, and the count is needed for each recipient of a bulk send.
+# A text is examined as a whole with functions that are written in C: a loop over its characters
+# takes ten times as long, and the count is needed for each recipient of a bulk send.
 _LATIN_BASIC = _GSM_BASIC.encode("latin-1", "ignore")
 _LATIN_EXTENSION = _GSM_EXTENSION.encode("latin-1", "ignore")
 #: Finds a character that is neither in Latin-1 nor in the alphabet.

@@ -1,4 +1,4 @@
 """Messages other than codes: events and notices, delivery reports and messages from phones.
 
-Nothing here knows a request or Flask.
+Nothing here depends on a request or Flask.
 """

@@ -1,7 +1,7 @@
 """Bulk sends: one text to many recipients, as a batch of outbox rows.
 
-Recipients are read one by one and added in slices, each in a transaction of its own. A number is
-in a batch at most once, by a unique key. So an interrupted expansion can be run again.
+Recipients are read one by one and added in slices, each in a transaction of its own. A unique key
+ensures that a number is in a batch at most once. So an interrupted expansion can be run again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .recipients import LIST, Recipient, Recipients
 
 log = logging.getLogger(__name__)
 
-#: Recipients that one transaction adds. SQLite allows 32,766 parameters in a statement.
+#: How many recipients one transaction adds. SQLite allows 32,766 parameters in a statement.
 _SLICE = 500
-#: Workers are woken after so many slices.
+#: After how many slices workers are woken.
 _WAKE_SLICES = 10
 #: An expansion that has added nothing for this long was interrupted.
 _INTERRUPTED = timedelta(minutes=2)
@@ -75,8 +75,8 @@ class Preview:
 
     :param text: the text as it would be sent.
     :param recipients: the number of messages.
-    :param invalid: the first of the items that are no mobile and no user with one.
-    :param cost: in the gateway's unit; None where the first sender of texts reports no prices.
+    :param invalid: the first of the items that are neither a mobile nor a user with one.
+    :param cost: in the gateway's unit; None if the first sender of texts reports no prices.
     """
 
     text: str
@@ -91,7 +91,7 @@ class Preview:
 
 @dataclass(slots=True)
 class _Counts:
-    """What one run of an expansion has read."""
+    """The counts of one run of an expansion."""
 
     valid: int = 0
     invalid: int = 0
@@ -102,7 +102,7 @@ class BulkSends:
     """Creates batches, and pauses, resumes and stops them.
 
     :param finish: adds signature and footer to a text, and counts its parts.
-    :param part_price: returns the price of one part of a text; None where it is not known.
+    :param part_price: returns the price of one part of a text; None if it is not known.
     :param host_context: returns the context in which the host's users can be read by a worker.
     :param wake: called when a batch has recipients to send to.
     """
@@ -337,7 +337,7 @@ class BulkSends:
         return self.get(batch_id)
 
     def resume(self, batch_id: str) -> Batch:
-        """Send a paused batch on."""
+        """Continue a paused batch."""
         self._set_state(batch_id, Batch.RUNNING, (Batch.PAUSED,))
         self._wake()
         return self.get(batch_id)
@@ -389,7 +389,7 @@ class BulkSends:
         return self._ledger.run(work)
 
     def finish(self, batch_id: str) -> bool:
-        """Close a batch of which nothing waits any more, and count its messages again.
+        """Close a batch in which no message waits any more, and count its messages again.
 
         :returns: whether it is finished.
         """

@@ -4,7 +4,7 @@ Each call has a sender, and so connections, of its own: one shared HTTP client r
 the throughput with many calls in flight. For two calls in flight there are three threads, so that
 some write to the database while the others wait for gateways. The threads share what they lease
 (`LeasePool`) and the transactions in which they write (`GroupCommit`), so a gateway that takes one
-text a call costs no transaction per text.
+text per call costs no transaction per text.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of one message.
+    """The outcome of one message.
 
-    :param attempt: the attempt to record; None where no sender was called.
+    :param attempt: the attempt to record; None if no sender was called.
     :param state: the state of the attempt, and of the message unless it is tried again.
-    :param retry_at: when to try again; None where the message is closed.
+    :param retry_at: when to try again; None if the message is closed.
     :param goes_on: whether the message stays open, for another sender or another worker.
-    :param error: why the sender did not take it, where another one may.
+    :param error: why the sender did not take it, if another one may.
     """
 
     message: Message
@@ -105,14 +105,14 @@ class _Outcome:
     is_announced: bool = True
 
     def may_record(self, lease: str | None) -> bool:
-        """Return whether it is written.
+        """Return whether the outcome is written.
 
         :param lease: the token under which the message is leased now.
         """
         return self.attempt is not None or lease == self.token
 
     def may_close(self, lease: str | None) -> bool:
-        """Return whether the message gets this state: not while another worker has it.
+        """Return whether the message gets this state. It does not while another worker has it.
 
         Without a lease, another worker has closed the message as `unknown`, because it found the
         attempt open.
@@ -123,7 +123,7 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a thread writes between two calls: the outcomes of the last one, and the next one."""
+    """The writes of a thread between two calls: the outcomes of the last one, and the next one."""
 
     outcomes: Sequence[_Outcome] = ()
     call: _Call | None = None
@@ -214,7 +214,7 @@ class BulkDispatcher:
         )
 
     def abandon(self) -> int:
-        """Record what threads that cannot be waited for leave behind."""
+        """Record the unfinished attempts of threads that cannot be waited for."""
         tokens = [token for pool in list(self._pools) for token in pool.tokens()]
         return sum(map(self._outbox.abandon, tokens))
 
@@ -249,7 +249,7 @@ class BulkDispatcher:
         return self._ledger.read(work)
 
     def _quiet_end(self) -> datetime | None:
-        """Return when the first sender may send; None where one may send now."""
+        """Return when the first sender may send; None if one may send now."""
         ends = [self._quiet_until(sender.name) for sender in self._delivery.routes.route("text")]
         known = [end for end in ends if end is not None]
         return min(known) if known and len(known) == len(ends) else None
@@ -289,7 +289,7 @@ class BulkDispatcher:
         return count
 
     def _lease(self, batch_id: str, size: int) -> Lease | None:
-        """Lease rows of a batch; return None where it is paused, stopped or closed."""
+        """Lease rows of a batch; return None if it is paused, stopped or closed."""
         state = self._ledger.read(
             lambda session: session.scalar(select(Batch.state).where(Batch.id == batch_id))
         )
@@ -332,7 +332,7 @@ class BulkDispatcher:
         causes: dict[str, list[SenderError]],
         stop: threading.Event,
     ) -> list[Message]:
-        """Send by one sender, and return the messages that another one may carry."""
+        """Send with one sender, and return the messages that another one may send."""
         if stop.is_set():
             return list(messages)
         left: list[Message] = []
@@ -366,7 +366,7 @@ class BulkDispatcher:
         messages: Sequence[Message],
         stop: threading.Event,
     ) -> Sequence[Message]:
-        """Close the messages to numbers that the gateway would charge for and not reach."""
+        """Close the messages to numbers that the gateway would charge for but not reach."""
         if Capability.FILTER not in sender.capabilities:
             return messages
         try:
@@ -477,8 +477,8 @@ class BulkDispatcher:
     def _write_steps(self, steps: Sequence[_Step]) -> list[list[tuple[Message, Attempt]]]:
         """Write the outcomes of the last calls and the attempts of the next ones.
 
-        Where another worker has taken a message because the lease had ended, only the outcome of
-        an attempt is recorded, and the message is left to that worker.
+        If another worker has taken a message because the lease had ended, only the outcome of an
+        attempt is recorded, and the message is left to that worker.
 
         :returns: for each step, what its call may send.
         """

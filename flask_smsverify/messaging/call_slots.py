@@ -19,14 +19,14 @@ _POLL = 0.5
 
 
 class NoSlot(Exception):
-    """A call was not made: the worker is stopped, or no slot or no connection was to be had."""
+    """A call was not made: the worker is stopped, or no slot or connection was available."""
 
 
 class CallSlots:
     """A fixed number of slots. A call takes one, and waits while all are taken.
 
     :param own_sender: returns a sender of the same account with connections of its own, or the
-        sender itself where there can be only one.
+        sender itself if there can be only one.
     """
 
     def __init__(self, count: int, own_sender: Callable[[Sender], Sender]) -> None:
@@ -77,7 +77,7 @@ class CallSlots:
             raise NoSlot("no connection could be opened") from error
 
     def close(self) -> None:
-        """Close the slots' connections when no call is in flight any more."""
+        """Close the slots' connections once no call is in flight any more."""
         with contextlib.ExitStack() as closing:
             for _ in range(self._count):
                 for sender, own in self._free.get().items():

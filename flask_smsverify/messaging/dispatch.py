@@ -1,6 +1,6 @@
-"""Dispatch: send the event texts that are due, and decide what becomes of those that were not sent.
+"""Dispatch: send the event texts that are due, and retry or close those that were not sent.
 
-A text is tried again only where it certainly was not sent and a later try may help, at most
+A text is tried again only if it certainly was not sent and a later try may help, at most
 `MAX_RETRIES` times. The waits have full jitter, so that many texts do not come back at once.
 """
 
@@ -44,7 +44,7 @@ MAX_RETRIES = 5
 _RETRY_SECONDS = (60, 240, 900, 3600, 4 * 3600)
 #: The most rows that one thread leases at a time.
 _LEASE_SIZE = 10
-#: Seconds until locked rows are looked at again.
+#: Seconds after which locked rows are tried again.
 _LOCKED_SECONDS = 0.1
 
 
@@ -61,8 +61,8 @@ class EventDispatcher:
     """Sends event texts from the outbox. Implements `worker.Queue`.
 
     :param threads: how many texts are sent at the same time.
-    :param reserve: counts a text against its limits; raises `LimitError` where one is used up.
-    :param quiet_until: sender → when its quiet hours end; None where it may send now.
+    :param reserve: counts a text against its limits; raises `LimitError` if one is used up.
+    :param quiet_until: sender → when its quiet hours end; None if it may send now.
     """
 
     def __init__(
@@ -131,13 +131,13 @@ class EventDispatcher:
         return count
 
     def quiet_until(self) -> datetime | None:
-        """Return when the first sender of texts may send; None where one may send now."""
+        """Return when the first sender of texts may send; None if one may send now."""
         ends = [self._quiet_until(sender.name) for sender in self._delivery.routes.route("event")]
         known = [end for end in ends if end is not None]
         return min(known) if known and len(known) == len(ends) else None
 
     def abandon(self) -> int:
-        """Record what the threads of this process leave behind, when they cannot be waited for.
+        """Record the unfinished attempts of this process's threads if they cannot be waited for.
 
         :returns: how many texts may have been sent.
         """
@@ -159,7 +159,7 @@ class EventDispatcher:
                 self._held.discard(lease.token)
 
     def _send(self, message: Message, token: str) -> None:
-        """Send one text, and let it wait or close it where it was not sent."""
+        """Send one text; if it was not sent, let it wait or close it."""
         try:
             self._reserve(message)
         except LimitError as error:
@@ -211,7 +211,7 @@ class EventDispatcher:
 def may_retry_help(causes: Sequence[SenderError]) -> bool:
     """Return whether the senders that failed may send the same text later.
 
-    A gateway that does not carry the text or the number will not carry it later either.
+    A gateway that does not accept the text or the number will not accept it later either.
     """
     if not causes:  # every sender was skipped
         return True
@@ -220,7 +220,7 @@ def may_retry_help(causes: Sequence[SenderError]) -> bool:
 
 
 class _EventJob:
-    """An event text, as `delivery` sees it. It never goes out twice."""
+    """The delivery job of an event text. It is never sent twice."""
 
     kind = "event"
 

@@ -33,7 +33,7 @@ class EventHost(Protocol):
         """Return the user's primary key as text, after a flush if it has none yet."""
 
     def mobile_of(self, user: object) -> str | None:
-        """Return the user's mobile in E.164; None where it is missing or invalid."""
+        """Return the user's mobile in E.164; None if it is missing or invalid."""
 
     def locale_of(self, user: object) -> str | None:
         """Return the language of texts to the user, if the host names one."""
@@ -62,9 +62,9 @@ class EventQueue:
     """Queues the texts of events.
 
     :param wake: called with the new messages' ids after the host's transaction has committed.
-    :param locale: returns the language of the current reader.
+    :param locale: returns the language of the current request.
     :param default_locale: the language of texts to staff.
-    :param must_be_proved: returns whether a user has proved a mobile; None where texts also go to
+    :param must_be_proved: returns whether a user has proved a mobile; None if texts also go to
         mobiles that their users have not proved.
     """
 
@@ -128,7 +128,7 @@ class EventQueue:
             )
 
         found = self._texts.catalogue.find(event)
-        check_values(found, values)  # also where no text is sent
+        check_values(found, values)  # also if no text is sent
         for audience in found.audiences:
             reason: Reason | None = None
             if not self._texts.is_enabled(event, audience):
@@ -179,7 +179,7 @@ def _to_json(patterns: Mapping[str, Pattern]) -> str | None:
 
 
 def _digest(event: str, audience: str, recipient: str, key: str | None) -> str | None:
-    """Return the unique key of a text; None where it may be queued more than once."""
+    """Return the unique key of a text; None if it may be queued more than once."""
     if key is None:
         return None
     parts = ("event", event, audience, recipient, key)

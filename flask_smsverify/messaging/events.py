@@ -21,10 +21,10 @@ from .templates import clean_value, load_template
 Audience = Literal["user", "staff"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
 
-#: The value that every text has beside those of its event: the name of the site.
+#: The value that every text has in addition to those of its event: the name of the site.
 SITE = "site"
 
-#: Names that `notify()` takes for itself.
+#: Names of parameters of `notify()`.
 _RESERVED = frozenset({SITE, "event", "user", "dedupe_key", "not_before", "expires_at"})
 _EVENT_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", re.ASCII)
 _VALUE_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
@@ -77,7 +77,7 @@ class Event:
         return text[match_locale(locale, tuple(text)) or next(iter(text))]
 
     def example_values(self, locale: str) -> dict[str, str]:
-        """Return an example for each value, in the language where there is a translation."""
+        """Return an example for each value, in the language if there is a translation."""
         translator = Translator(locale)
         return {
             name: translator.gettext(text) if text else "" for name, text in self.examples.items()

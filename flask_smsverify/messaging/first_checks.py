@@ -1,7 +1,7 @@
-"""The first question about a code's delivery, while its page waits.
+"""The first request for a code's delivery state, while its page waits.
 
 `flask smsverify sync` asks every few minutes, which is too late for a visitor on the page. So a
-poll of the page lets the gateway be asked once, ten seconds after the send.
+poll of the page makes the app ask the gateway once, ten seconds after the send.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which another question may begin although the last one has not ended.
 _LONGEST = 60.0
-#: How many codes a process remembers, whose gateway was asked.
+#: How many codes whose gateway was asked a process remembers.
 _REMEMBERED = 1000
 
 
@@ -56,9 +56,10 @@ class FirstChecks:
         self._asked: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     def request(self, challenge: Challenge) -> None:
-        """Let the gateway be asked about a code, unless it is closed or was asked about before.
+        """Ask the gateway about a code in the background, unless it is closed or this was done
+        before.
 
-        Nothing happens while another question is under way; the next poll requests it again.
+        Nothing happens while another question is in progress; the next poll requests it again.
         """
         is_open = challenge.state == Challenge.PENDING and self._clock() < challenge.expires_at
         senders = self._delivery.routes.senders.values()

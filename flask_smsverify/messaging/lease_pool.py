@@ -17,8 +17,8 @@ class LeasePool:
     Transactions that lease wait for each other, so one for all threads is faster than one for each.
     One thread leases the next rows while the others still have some.
 
-    :param lease: leases up to a number of rows. Returns a lease that found none where there are no
-        more, and None where no more are to be sent, also of those that were leased before.
+    :param lease: leases up to a number of rows. Returns a lease that found none if there are no
+        more, and None if no more are to be sent, including those that were leased before.
     :param release: gives back the rows of a lease.
     :param threads: the number of threads that take portions.
     :param largest: the most rows of one lease, unless a portion is larger.
@@ -47,7 +47,7 @@ class LeasePool:
 
         The rows that wait are shared between the threads, so that all of them end together.
 
-        :param at_least: how many rows to return, where so many wait, although that is more than the
+        :param at_least: how many rows to return, if so many wait, although that is more than the
             thread's share.
         :raises Exception: what the lease raised. Then nothing is leased any more, so that the
             other threads end and do not wait for the same error one after the other.

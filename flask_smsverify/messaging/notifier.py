@@ -1,7 +1,7 @@
-"""Notices: messages that inform users or staff about a change and carry no code.
+"""Notices: messages that inform users or staff about a change and contain no code.
 
 Notices go to the old mobile when it is replaced, to its holder when it is transferred, and to the
-staff when a limit that all requests share reaches its half or its end. A notice is sent in the
+staff when a limit that all requests share is half used or used up. A notice is sent in the
 background and its errors are logged, so it never fails the action that caused it. The texts are
 those of the events of the same names.
 """
@@ -32,7 +32,7 @@ class Notifier:
     :param texts: the texts and the recipients of staff texts.
     :param reserve: takes a unit of the limits `notices` and `messages` for a mobile; raises
         `LimitError` when one is used up. Security notices take none.
-    :param locale: returns the language of the current reader.
+    :param locale: returns the language of the current request.
     :param fallback_locale: the language if `locale` fails.
     """
 
@@ -75,7 +75,7 @@ class Notifier:
     def send(self, event: str, *, mobile: str, new: str, url: str) -> None:
         """Send a security notice, and return when a sender has accepted it.
 
-        :param url: where the recipient can stop what the notice is about.
+        :param url: the URL at which the recipient can stop the change that the notice reports.
         :raises SendFailed: nothing was sent, or it is unknown whether it was.
         :raises ChannelUnavailable: no sender can send texts.
         """

@@ -1,6 +1,6 @@
 """Opt-out: numbers that get no more texts. Codes and security notices are sent to them anyway.
 
-A number opts out by a message such as `11` or `لغو` to a line of the app, and in again by `12`.
+A number opts out with a message such as `11` or `لغو` to a line of the app, and in again with `12`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..phone import ascii_digits, mask
 
 _OUT = frozenset({"11", "لغو", "لغو11", "off", "stop"})
 _IN = frozenset({"12"})
-#: What people and phones put around the word: punctuation, and characters that are not visible.
+#: Characters that people and phones put around the word: punctuation and invisible ones.
 _NOISE = re.compile(
     r"[\s.,;:!?()\u060c\u061b\u061f«»\"'\-_*#\u0640\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]+"
 )
@@ -68,9 +68,9 @@ class OptOuts:
         return self._ledger.read(lambda session: set(session.scalars(query)))
 
     def apply_replies(self, session: Session, messages: Sequence[Incoming]) -> Callable[[], None]:
-        """Follow new messages from phones that ask for no more texts, or for texts again.
+        """Apply new messages from phones that opt out of texts, or in again.
 
-        They are followed in the transaction that stores them, so that none is lost. Gateways may
+        They are applied in the transaction that stores them, so that none is lost. Gateways may
         report messages late and in any order: the last one of a number decides.
 
         :param messages: the new messages, in the gateway's order.
@@ -115,7 +115,7 @@ class OptOuts:
 
 
 def _wants_texts(message: Incoming) -> bool | None:
-    """Return what a message from a phone asks for; None where it is about something else."""
+    """Return whether a message from a phone asks for texts or for none; None if for neither."""
     if len(message.text) > _MAX_REPLY or not _MOBILE.fullmatch(message.originator):
         return None
     word = _NOISE.sub("", ascii_digits(message.text)).lower()

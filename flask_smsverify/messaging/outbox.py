@@ -39,7 +39,7 @@ RESENDABLE = (
     DeliveryState.UNDELIVERED,
     DeliveryState.REJECTED,
 )
-#: Why an attempt is unknown after its worker has died.
+#: The cause of an attempt that is unknown because its worker died.
 WORKER_DIED = "the worker stopped before the gateway's answer was recorded"
 OPTED_OUT = "the number opted out"
 
@@ -72,7 +72,7 @@ class Draft:
 
     :param recipient: E.164.
     :param patterns: sender → approved pattern, as JSON.
-    :param dedupe_key: a digest; None where a second equal text is wanted.
+    :param dedupe_key: a digest; None if a second equal text is wanted.
     """
 
     kind: str
@@ -94,7 +94,7 @@ class Draft:
 class Lease:
     """Rows that a worker holds under a token.
 
-    :param found: how many rows were due, those that were closed included.
+    :param found: how many rows were due, including those that were closed.
     """
 
     token: str
@@ -321,7 +321,7 @@ class Outbox:
         self._ledger.run(lambda session: session.execute(statement) and None)
 
     def abandon(self, token: str) -> int:
-        """Record what a worker leaves behind that must stop while it still waits for gateways.
+        """Record the unfinished attempts of a worker that must stop while it waits for gateways.
 
         Attempts that have no answer become `unknown`. Rows without one wait for another worker.
 
@@ -347,7 +347,7 @@ class Outbox:
     # --- for staff and workers -------------------------------------------------------------------
 
     def next_due(self, kinds: Iterable[str] = KINDS) -> datetime | None:
-        """Return when the next row is due; None where nothing waits."""
+        """Return when the next row is due; None if nothing waits."""
         query = select(func.min(Message.next_try_at)).where(Message.kind.in_(list(kinds)))
         return self._ledger.read(lambda session: session.scalar(query))
 
@@ -372,10 +372,10 @@ class Outbox:
         return self._ledger.read(lambda session: session.scalar(query)) is not None
 
     def resend(self, ids: Iterable[str]) -> int:
-        """Let messages that were not sent wait again, from the first try on.
+        """Let messages that were not sent wait again, starting with the first try.
 
-        Messages that are sent, waiting or of another kind are left alone. A message whose fate is
-        unknown may then arrive twice.
+        Messages that are sent, waiting or of another kind are left alone. A message whose outcome
+        is unknown may then arrive twice.
 
         :returns: how many messages wait again.
         """
@@ -400,7 +400,7 @@ class Outbox:
     def unresolved(self, limit: int = 100, *, after: str | None = None) -> list[Message]:
         """Return messages that staff should look at, newest first: unknown and failed ones.
 
-        :param after: the id of the last message of the page before.
+        :param after: the id of the last message of the previous page.
         """
 
         def work(session: Session) -> list[Message]:

@@ -1,6 +1,6 @@
-"""Approved patterns: which sender sends an event by a text that its gateway has approved.
+"""Approved patterns: which sender sends an event with a text that its gateway has approved.
 
-Operators block free texts of many accounts. A pattern has an id at the gateway and values, which
+Operators block free texts from many accounts. A pattern has an id at the gateway and values, which
 are templates like the texts of events. `SMSVERIFY_PATTERNS` names the patterns, and staff can
 replace them.
 """
@@ -105,11 +105,11 @@ class Patterns:
     ) -> dict[str, Pattern]:
         """Return sender → pattern with its values.
 
-        A sender whose gateway would refuse the values is left out, and logged: it sends the text
-        if it can.
+        A sender whose gateway would refuse the values is left out and logged. It sends the plain
+        text if it can.
 
         :param edited: sender → pattern that staff set; None stands for no pattern.
-        :param shown: the event's values as texts show them.
+        :param shown: the event's values in the form in which texts show them.
         """
         configured = self._sources.get((event.name, audience), {})
         rendered = {}
@@ -149,7 +149,7 @@ def _find_event(label: str, key: str, catalogue: EventCatalogue) -> tuple[Event,
 
 
 def _read_source(label: str, pattern: Mapping[str, object]) -> PatternSource:
-    """Return a pattern as `SMSVERIFY_PATTERNS` describes it."""
+    """Return the pattern that an entry of `SMSVERIFY_PATTERNS` describes."""
     unknown = [str(key) for key in pattern if key not in ("template", "values")]
     if unknown:
         hint = suggest(unknown[0], ("template", "values"))
@@ -173,7 +173,7 @@ def _read_source(label: str, pattern: Mapping[str, object]) -> PatternSource:
 def _render(
     source: PatternSource, event: Event, shown: Mapping[str, str], translator: Translator
 ) -> Pattern:
-    """Return a pattern with its values, each in one line.
+    """Return a pattern with its values, each on one line.
 
     :raises TemplateError: a value is not a valid template, or is empty.
     """

@@ -17,13 +17,13 @@ _MAX_SOURCE = 191
 
 
 class BulkHost(Protocol):
-    """The host's users, as a bulk send reads them."""
+    """The host's users, for a bulk send."""
 
     def is_user(self, item: object) -> bool:
         """Return whether an item is a user of the host."""
 
     def mobile_of(self, user: object) -> str | None:
-        """Return the user's mobile in E.164; None where it is missing or invalid."""
+        """Return the user's mobile in E.164; None if it is missing or invalid."""
 
     def id_of(self, user: object) -> str:
         """Return the user's primary key as text."""
@@ -36,7 +36,7 @@ class BulkHost(Protocol):
 class Recipient:
     """One item of the recipients.
 
-    :param mobile: E.164; None where the item is no mobile and no user with one.
+    :param mobile: E.164; None if the item is neither a mobile nor a user with one.
     :param shown: the item as the caller wrote it, for a list of invalid items.
     """
 

@@ -1,7 +1,7 @@
 """Which reminders are due today: "15 days before", "the day after".
 
 Invoices, domains and their dates belong to the host app, so the host runs a daily job that reports
-the events. This module says which dates the job looks for.
+the events. This module computes the dates for which the job looks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class DueReminder:
     """A reminder that is due today.
 
     :param event: the event to report.
-    :param first: the first date that is reminded of.
-    :param last: the last date that is reminded of.
+    :param first: the first date to remind of.
+    :param last: the last date to remind of.
     """
 
     event: str
@@ -43,7 +43,7 @@ class DueReminder:
 def due_reminders(
     reminders: Iterable[Reminder], *, today: date, catch_up_days: int = 2
 ) -> Iterator[DueReminder]:
-    """Yield the reminders of today with the dates that they are about.
+    """Yield the reminders that are due today, with the dates to which they apply.
 
     Report each event with a `dedupe_key` of the item and its date. Then a job that runs twice
     reminds once, and a job that did not run for some days sends the missed reminders late. A

@@ -1,8 +1,8 @@
 """Sync: ask the gateways for delivery states and for messages from phones.
 
 An attempt is asked about until its state is final or it is three days old, newest first, and less
-and less often. An attempt whose answer was lost is looked for by the reference of its call, where
-the gateway can be asked by it.
+and less often. An attempt whose answer was lost is looked up by the reference of its call, if the
+gateway supports that.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _FINAL = progress(DeliveryState.DELIVERED)
 
 log = logging.getLogger(__name__)
 
-#: Attempts that are asked about with one call of `Sender.statuses`.
+#: How many attempts one call of `Sender.statuses` asks about.
 _SLICE = 200
 #: Calls of one sync to each sender, so that a sync ends in spite of a backlog.
 _MAX_SLICES = 50
-#: Messages from phones that are recorded in one transaction.
+#: How many messages from phones one transaction records.
 _RECEIVED_SLICE = 100
 #: Gateways filter by whole days, in a time zone that most do not name.
 _OVERLAP = timedelta(days=1)
@@ -51,9 +51,9 @@ class Synced:
     """What one sync did at a sender.
 
     :param asked: attempts whose state was asked for.
-    :param found: attempts whose answer was lost and whose fate is known now.
+    :param found: attempts whose answer was lost and whose outcome is now known.
     :param received: messages from phones that the gateway listed, new or not.
-    :param failed: why the gateway could not be asked; None where it could.
+    :param failed: why the gateway could not be asked; None if it could.
     """
 
     sender: str
@@ -75,7 +75,7 @@ class StateSync:
         self._tracker = tracker
 
     def run(self) -> list[Synced]:
-        """Ask each sender for what is due. A gateway that fails is asked again later."""
+        """Ask each sender for everything that is due. A gateway that fails is asked again later."""
         return [self._sync(sender) for sender in self._delivery.routes.senders.values()]
 
     def ask_once(self, challenge_id: str) -> bool:
@@ -151,10 +151,10 @@ class StateSync:
         )
 
     def _take(self, query: Select[Any]) -> Sequence[Attempt]:
-        """Return attempts that are due, and note when to ask again.
+        """Return attempts that are due, and store when to ask again.
 
-        It is noted before the gateway is asked, so that two processes do not ask for the same, and
-        a gateway that fails is not asked at once again.
+        This is stored before the gateway is asked, so that two processes do not ask for the same
+        attempts, and a gateway that fails is not asked again at once.
         """
         locked = query.order_by(Attempt.created_at.desc()).limit(_SLICE).with_for_update(of=Attempt)
 
@@ -186,7 +186,7 @@ class StateSync:
                 result.found += self._find(sender, call, attempts)
 
     def _find(self, sender: Sender, call: str, attempts: Sequence[Attempt]) -> int:
-        """Ask for one call, and record what the gateway knows of it."""
+        """Ask for one call, and record what the gateway reports about it."""
         ids = [attempt.message_id for attempt in attempts]
         query = select(Message.id, Message.recipient).where(Message.id.in_(ids))
         recipients = self._ledger.read(

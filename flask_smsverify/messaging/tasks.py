@@ -1,7 +1,7 @@
 """Celery: send from the outbox on the workers of the host's Celery app.
 
-The rows in the database are what counts. The queue carries ids only, and a task that runs twice or
-is lost changes nothing: a row is sent under a lease, and the periodic tasks find what was missed.
+Only the rows in the database count. The queue contains ids only, and a task that runs twice or is
+lost changes nothing: a row is sent under a lease, and the periodic tasks find what was missed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BULK_SECONDS = 50.0
 
 
 class Sending(Protocol):
-    """What the tasks run."""
+    """The interface of the objects that the tasks call."""
 
     def send_ids(self, ids: Sequence[str], stop: threading.Event) -> int:
         """Send these texts if they are due."""
@@ -113,7 +113,7 @@ class CeleryQueue:
 
         schedule = dict(celery.conf.beat_schedule or {})
         for task, seconds in ((DISPATCH, _DISPATCH_SECONDS), (SYNC, _SYNC_SECONDS)):
-            # What is not started before the next run is pointless.
+            # A task that has not started before the next run is pointless.
             schedule.setdefault(
                 task, {"task": task, "schedule": seconds, "options": {"expires": seconds}}
             )
@@ -132,10 +132,10 @@ class CeleryQueue:
     def send_due(self, stop: threading.Event) -> int:  # noqa: ARG002 -- the interface's
         """Queue the tasks of `wake` and `wake_bulk`.
 
-        After a broker has not answered, all that wait are dropped: the periodic task sends the
+        If the broker does not answer, all waiting ids are dropped: the periodic task sends the
         texts.
 
-        :returns: how many texts the tasks are for.
+        :returns: how many texts the tasks cover.
         """
         count = 0
         while self._ids or self._has_bulk_task:

@@ -1,8 +1,8 @@
-"""Texts that staff can edit: a small subset of Jinja that only sees the values of its event.
+"""Texts that staff can edit: a small subset of Jinja with only the values of its event.
 
 Jinja parses a text, and this module renders the syntax tree itself. It compiles nothing and calls
-nothing but the filters below, so a text cannot reach an attribute, an item, a function or an
-object of the app. A text contains values, conditions and filters, and nothing else.
+only the filters below, so a text cannot reach an attribute, an item, a function or an object of the
+app. A text contains values, conditions and filters, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..errors import TemplateError
 from ..i18n.catalogue import Translator
 from ..i18n.formats import format_date
 
-#: Characters in the source of a text.
+#: The most characters in the source of a text.
 MAX_SOURCE_LENGTH = 2000
-#: Characters of a value that a text shows. A longer value is cut, so that the time and the memory
-#: of rendering are bounded.
+#: How many characters of a value a text shows. A longer value is cut, so that the time and the
+#: memory of rendering are bounded.
 MAX_VALUE_LENGTH = 255
-#: Parts of a text. Raygan sends at most ten (its web-service guide, error 2006).
+#: The most parts of a text. Raygan sends at most ten (its web-service guide, error 2006).
 MAX_PARTS = 10
-#: Characters that one text may produce, more than ten parts hold.
+#: The most characters that one text may produce: more than fit into ten parts.
 _MAX_OUTPUT = 20_000
 
 #: Control characters, line and paragraph separators, direction overrides and lone surrogates. A
@@ -39,7 +39,7 @@ _environment = Environment(autoescape=False)  # noqa: S701 -- the result is an S
 
 
 def clean_value(value: object, *, limit: int = MAX_VALUE_LENGTH) -> str:
-    """Return a value as a text shows it: one line of at most `limit` characters.
+    """Return a value in the form that texts show: one line of at most `limit` characters.
 
     :param value: text, or an object whose `str` is shown; None is shown as nothing.
     """
@@ -52,7 +52,7 @@ def clean_value(value: object, *, limit: int = MAX_VALUE_LENGTH) -> str:
 
 
 def _format_date(text: str, translator: Translator) -> str:
-    """Write an ISO 8601 date as the language does. Any other text stays as it is."""
+    """Write an ISO 8601 date in the style of the language. Any other text is unchanged."""
     if not _ISO_DATE.fullmatch(text):
         return text
     try:
@@ -110,7 +110,7 @@ class TextTemplate:
         try:
             tree = _environment.parse(source)
             self._check(tree.body)
-            #: The values that the text shows under some condition at least.
+            #: The values that the text shows, at least under some condition.
             self.shown = frozenset(map(_read_name, _find_shown(tree.body)))
         except TemplateSyntaxError as error:
             raise TemplateError("syntax", line=error.lineno) from None

@@ -1,4 +1,4 @@
-"""What staff changed of the events' texts: the table `smsverify_template`.
+"""The changes of staff to the events' texts: the table `smsverify_template`.
 
 `TextStore` reads the whole table at once and keeps it as a snapshot, so `notify()` needs no query
 for it. A snapshot is less than a second old.
@@ -30,13 +30,13 @@ _ALL_LANGUAGES = ""
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What staff changed of an event for one audience.
+    """The changes of staff to an event for one audience.
 
     :param enabled: whether the text is sent at all.
-    :param texts: locale → edited text. A locale that is missing has the default text.
+    :param texts: locale → edited text. A missing locale gets the default text.
     :param recipients: the staff who get the text, in E.164; None for `SMSVERIFY_STAFF_MOBILES`.
-    :param patterns: sender → pattern as in `SMSVERIFY_PATTERNS`. A sender that is missing has the
-        pattern of the setting; None stands for no pattern.
+    :param patterns: sender → pattern as in `SMSVERIFY_PATTERNS`. A missing sender has the pattern
+        of the setting; None stands for no pattern.
     """
 
     enabled: bool = True
@@ -59,7 +59,7 @@ class TextStore:
         self._rereading = Rereading(ledger, self._read, monotonic=monotonic)
 
     def get(self, event: str, audience: str) -> Edits:
-        """Return what staff changed. Do not call it within a transaction of the ledger.
+        """Return the changes of staff. Do not call it within a transaction of the ledger.
 
         If the database does not answer, the last snapshot is used.
         """
@@ -76,7 +76,7 @@ class TextStore:
         recipients: Iterable[str] | None = None,
         patterns: Mapping[str, Mapping[str, object] | None] | None = None,
     ) -> Edits:
-        """Write changes and return the edits. What is None keeps its value.
+        """Write changes and return the edits. A parameter that is None keeps its value.
 
         :param texts: locale → text; None for the default text.
         :param recipients: mobiles in E.164; empty for `SMSVERIFY_STAFF_MOBILES`.

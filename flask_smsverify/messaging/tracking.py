@@ -1,4 +1,4 @@
-"""Delivery reports and messages from phones, as gateways' webhooks bring them.
+"""Delivery reports and messages from phones that gateways send to webhooks.
 
 A delivery report moves the state of an attempt forward, never back, and never out of a final state.
 It proves no mobile. A report that arrives before the receipt of its attempt is written is kept for
@@ -82,10 +82,10 @@ class Tracker:
 
         The receipt of an attempt may be written at this moment. A report without an attempt is
         therefore kept first and applied again after that; delivery writes the receipt first and
-        looks for kept reports after that. One of the two finds the other.
+        looks for kept reports after that. Whichever commits second finds the row of the other.
 
         :param states: by the gateway's ids.
-        :param costs: likewise. Those of reports that are kept are not.
+        :param costs: by the gateway's ids. The costs of reports that are kept are dropped.
         """
         known = self._move(sender, states, costs)
         early = {
@@ -110,7 +110,7 @@ class Tracker:
         states: Mapping[str, str],
         costs: Mapping[str, Decimal] = MappingProxyType({}),
     ) -> set[str]:
-        """Move attempts to these states, or further where a kept report says so.
+        """Move attempts to these states, or further if a kept report says so.
 
         :param costs: of attempts whose cost may not be known yet.
         :returns: the gateway's ids for which there is an attempt.
@@ -173,7 +173,7 @@ class Tracker:
         )
 
     def _keep(self, sender: str, states: Mapping[str, str]) -> None:
-        """Keep reports until their attempts exist; of several for one attempt, the furthest."""
+        """Keep reports until their attempts exist; for each attempt, the one with most progress."""
         now = self._ledger.clock()
         keys = {derived_id(sender, gateway_id): state for gateway_id, state in states.items()}
         kept = select(EarlyReport).where(EarlyReport.id.in_(keys)).order_by(EarlyReport.id)
@@ -193,11 +193,11 @@ class Tracker:
     # --- messages from phones --------------------------------------------------------------------
 
     def incoming(self, incoming_id: str) -> Incoming | None:
-        """Return a message from a phone by the id that the signal `message_received` carries."""
+        """Return a message from a phone by the id in the signal `message_received`."""
         return self._ledger.read(lambda session: session.get(Incoming, incoming_id))
 
     def _record_messages(self, sender: str, messages: Iterable[ReceivedText]) -> None:
-        """Insert messages from phones. One that is there already is left alone."""
+        """Insert messages from phones. One that is already stored is left alone."""
         now = self._ledger.clock()
         rows = {
             (key := derived_id(sender, message.id)): {
@@ -231,7 +231,7 @@ class Tracker:
 
 
 def _count_change(counts: dict[str, Counter[str]], message: Message, before: str) -> None:
-    """Count a message under its new state in its batch, and no longer under the one before."""
+    """Count a message under its new state in its batch instead of the previous one."""
     old, new = COUNT_OF.get(before), COUNT_OF.get(message.state)
     if message.batch_id is None or old is None or new is None or old == new:
         return

@@ -1,7 +1,7 @@
 """Workers: threads that empty the outbox, in the app's processes or in `flask smsverify dispatch`.
 
 All threads are daemons, because a thread that waits for a gateway must not keep a process from
-ending. What such a thread leaves behind is recorded by `abandon`, or found when its lease ends.
+ending. The unfinished work of such a thread is recorded by `abandon`, or found when its lease ends.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from ..log_events import log_event
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which a worker stops, calls to gateways included.
+#: Seconds within which a worker stops, including calls to gateways.
 STOP_SECONDS = 4.0
-#: Seconds until a worker looks again after the database failed.
+#: Seconds after which a worker tries again after a failure of the database.
 _AFTER_FAILURE = 5.0
-#: The longest time in seconds between two looks while something waits for later.
+#: The longest time in seconds between two checks while a message waits for a later time.
 _LONGEST_WAIT = 60.0
-#: Seconds between two looks at what holds texts back.
+#: Seconds between two checks of what holds texts back.
 _LOOK_SECONDS = 0.5
 
 
 class Queue(Protocol):
-    """What a worker empties: one kind of messages in the outbox, or tasks for a broker."""
+    """A queue that a worker empties: one kind of messages in the outbox, or tasks for a broker."""
 
     name: str
 
     def send_due(self, stop: threading.Event) -> int:
-        """Send what is due, until nothing is or the event is set.
+        """Send messages until none is due or the event is set.
 
         :returns: how many messages were taken.
         """
 
     def next_due(self) -> datetime | None:
-        """Return when to look again; None where nothing waits."""
+        """Return when the next message is due; None if none waits."""
 
     def abandon(self) -> int:
-        """Record what threads that cannot be waited for leave behind.
+        """Record the unfinished attempts of threads that cannot be waited for.
 
-        :returns: of how many messages it is unknown whether they were sent.
+        :returns: the number of messages for which it is unknown whether they were sent.
         """
 
 
 def run_in_threads(count: int, work: Callable[[], int]) -> int:
     """Run a function in several daemon threads, and return the sum of the results.
 
-    Where the system starts no more threads, those that run do all the work.
+    If the system starts no more threads, the running ones do all the work.
 
     :raises RuntimeError: no thread could be started.
     :raises Exception: the first exception of a thread, when all have ended.
@@ -191,7 +191,7 @@ class InlineWorker:
                 self._is_idle = False
 
     def _wait(self, seconds: float, stop: threading.Event, held_by: object) -> None:
-        """Wait for work, for the stop, for so long, or until texts are held by something else."""
+        """Wait for work, the stop or `seconds`, or until something else holds texts back."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             look = left if held_by is None else min(left, _LOOK_SECONDS)
@@ -202,7 +202,7 @@ class InlineWorker:
                 return
 
     def _look(self) -> object:
-        """Return what holds back texts now; None where that cannot be found out."""
+        """Return what now holds texts back; None if that cannot be read."""
         try:
             return self._held_by()
         except Exception:  # the thread must go on

@@ -130,7 +130,7 @@ class Pattern:
 class PatternRules:
     """The rules of a gateway for the templates and values of patterns.
 
-    :param max_template: the largest id of a template, where ids are whole numbers; None where an
+    :param max_template: the largest id of a template, where ids are whole numbers; None if an
         id is any text.
     :param max_length: characters of a value; None for no limit.
     :param max_values: variables of a template; None for no limit.
@@ -175,10 +175,10 @@ class Receipt:
     """A gateway's answer to a send, for one recipient.
 
     :param to: the mobile as the caller gave it, E.164.
-    :param id: the gateway's id of the message; None where it gave none.
+    :param id: the gateway's id of the message; None if it gave none.
     :param reference: the reference of the message that was sent.
-    :param error: the failure for this recipient; None where the gateway accepted the message.
-    :param cost: what this message cost, in the gateway's unit; None where the gateway does not say,
+    :param error: the failure for this recipient; None if the gateway accepted the message.
+    :param cost: what this message cost, in the gateway's unit; None if the gateway does not say,
         or says only what all messages of a call cost. It is never computed from a price.
     """
 
@@ -204,7 +204,7 @@ class Receipt:
 class Credit:
     """The credit of an account, in the gateway's unit.
 
-    :param currency: `"IRR"` or `"messages"`; None where the gateway does not say.
+    :param currency: `"IRR"` or `"messages"`; None if the gateway does not say.
     """
 
     amount: Decimal
@@ -218,7 +218,7 @@ class ReceivedText:
     :param id: the gateway's id, or `derived_id` where it gives none.
     :param originator: the phone that wrote it: E.164 for a mobile, else as the gateway gave it.
     :param line: the number that received it.
-    :param received_at: aware, UTC; None where the gateway gave no readable time.
+    :param received_at: aware, UTC; None if the gateway gave no readable time.
     """
 
     id: str

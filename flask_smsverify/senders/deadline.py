@@ -30,6 +30,6 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def remaining() -> float | None:
-    """Return the seconds until the deadline, at least 0; None where there is no deadline."""
+    """Return the seconds until the deadline, at least 0; None if there is no deadline."""
     ends = _deadline.get()
     return None if ends is None else max(0.0, ends - time.monotonic())

@@ -51,7 +51,7 @@ def parse_text(sender: str, option: str, value: object) -> str:
 
 
 def parse_number(sender: str, option: str, value: object) -> int | None:
-    """Return an option that is a whole number; None where it is None or empty.
+    """Return an option that is a whole number; None if it is None or empty.
 
     :raises ConfigurationError: the option is not a whole number.
     """

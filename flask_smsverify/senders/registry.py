@@ -78,7 +78,7 @@ def build(
 
 
 def find_gateway(kind: str) -> type[Sender] | None:
-    """Return the class of a built-in gateway; None where there is none of this kind."""
+    """Return the class of a built-in gateway; None if there is none of this kind."""
     if kind not in GATEWAYS:
         return None
     module, class_name = GATEWAYS[kind]

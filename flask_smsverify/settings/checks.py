@@ -23,7 +23,7 @@ Check = Callable[[object], T]
 
 #: The shortest window of a rate limit, in seconds.
 MIN_LIMIT_WINDOW = 12
-#: Characters of `APP_ID`.
+#: The longest `APP_ID`, in characters.
 MAX_APP_ID = 64
 
 
@@ -90,7 +90,7 @@ def check_bool(value: object) -> bool:
 
 
 def check_optional_bool(value: object) -> bool | None:
-    """Check a switch that is None where something else decides."""
+    """Check a switch that is None if something else decides."""
     if value is not None and not isinstance(value, bool):
         raise ConfigurationError("must be True, False or None")
     return value
@@ -284,7 +284,7 @@ def check_regions(value: object) -> tuple[str, ...]:
 def check_limits(defaults: Mapping[str, str | None]) -> Check[Mapping[str, tuple[Limit, ...]]]:
     """Return a check for rate limits by scope.
 
-    :param defaults: every scope with its default notation, which counts where a scope is left out.
+    :param defaults: every scope with its default notation, which is used if a scope is left out.
     """
 
     def check(value: object) -> Mapping[str, tuple[Limit, ...]]:
@@ -357,7 +357,7 @@ def check_senders(value: object) -> Mapping[str, Mapping[str, object]]:
 
 
 def check_patterns(value: object) -> Mapping[str, Mapping[str, Mapping[str, object]]]:
-    """Check patterns: event → sender → template and values. What they name is checked later."""
+    """Check patterns: event → sender → template and values. The names in them are checked later."""
     expected = (
         "must map an event to senders and each sender to its pattern, such as "
         "{'order.accepted': {'main': {'template': 100, 'values': {'ORDER': '{{ order_number }}'}}}}"
@@ -428,7 +428,7 @@ def check_local_url(value: object) -> str:
 
 
 def check_support_url(value: object) -> str | None:
-    """Check where users find help: a page, an email address or a phone number; or None."""
+    """Check the URL of help for users: a page, an email address or a phone number; or None."""
     if value is None:
         return None
     is_link = isinstance(value, str) and _SUPPORT_URL.fullmatch(value)

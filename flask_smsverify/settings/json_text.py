@@ -1,4 +1,4 @@
-"""What to write instead of a text where a setting needs another type.
+"""What to write instead of a text if a setting needs another type.
 
 A value from the environment is text unless it is JSON: `from_prefixed_env` of Flask keeps `True`
 and `{'main': 1}` as they are written.
@@ -26,7 +26,7 @@ _EXAMPLES = {
 
 
 def explain_text(item: dataclasses.Field[Any], key: str, value: object) -> str:
-    """Return a sentence with the JSON that a setting needs; empty where the value may be a text.
+    """Return a sentence with the JSON that a setting needs; empty if the value may be a text.
 
     It does not show the value, which may be a secret.
 
@@ -47,7 +47,7 @@ def _may_be_text(annotation: str) -> bool:
 
 
 def _json_problem(text: str) -> str:
-    """Return why a text is no JSON."""
+    """Return why a text is not valid JSON."""
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
@@ -56,7 +56,7 @@ def _json_problem(text: str) -> str:
 
 
 def _form(item: dataclasses.Field[Any]) -> str:
-    """Return an accepted value, as a shell reads it."""
+    """Return an accepted value, quoted for a shell."""
     default = item.metadata["default"]
     if item.name in _EXAMPLES:
         return f"'{_EXAMPLES[item.name]}'"

@@ -1,4 +1,4 @@
-"""The time of day in which event and bulk texts wait, such as `22:00-07:00`."""
+"""The time of day during which event and bulk texts wait, such as `22:00-07:00`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class QuietHours(NamedTuple):
     end: time
 
     def end_after(self, now: datetime, zone: tzinfo) -> datetime | None:
-        """Return the end of the quiet hours that a time is in; None where it is in none.
+        """Return the end of the quiet hours that contain a time; None if they do not contain it.
 
         :param now: aware.
         :param zone: the zone of the times of day.

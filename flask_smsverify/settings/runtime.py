@@ -1,9 +1,9 @@
 """The settings that staff can change while the app runs, as one versioned snapshot.
 
 A rule that needs one of these settings reads `LiveSettings.current` when it runs, and keeps no
-copy. A snapshot is immutable, so all values that are read from one belong together. Reading it
-looks for changes by other processes, so a loop that runs for hours also uses the newest values.
-`db.setting_store` reads those from the database.
+copy. A snapshot is immutable, so all values that are read from one belong together. Each read of
+`current` looks for changes by other processes, so a loop that runs for hours also uses the newest
+values. `db.setting_store` reads those from the database.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RuntimeSettings:
     :param version: 1 at start; each update has the next number.
     :param areas: area → on, off, or the endpoint patterns that it guards.
     :param exempt_groups: names of groups whose users need no verification.
-    :param revalidation_days: for how many days a proof is valid; 0: without end.
+    :param revalidation_days: for how many days a proof is valid; 0: no limit.
     :param signature: locale → the end of every text; may be empty.
     :param site_name: locale → the name in texts and on pages.
     :param staff_mobiles: the recipients of staff notices, in E.164.
@@ -64,7 +64,7 @@ class LiveSettings:
     """Holds the current `RuntimeSettings` of an app. Thread-safe.
 
     :param settings: the configuration at start.
-    :param default_site_name: the site's name where `SMSVERIFY_SITE_NAME` is None.
+    :param default_site_name: the site's name if `SMSVERIFY_SITE_NAME` is None.
     :param complete_texts: returns the text of every locale from one text, or from the texts of some
         languages; raises `ConfigurationError` for a language without texts.
     :param parse_mobile: returns a mobile in E.164, or raises `MobileError`.

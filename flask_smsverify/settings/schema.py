@@ -1,8 +1,8 @@
 """Every `SMSVERIFY_*` key with its type, default and check.
 
-`Settings.read` reads Flask's configuration once, at start. A wrong value or an unknown key stops
-the start with the key's name and what is expected. What staff can change later is in `runtime.py`.
-The options of a single sender are checked by the sender itself.
+`Settings.read` reads Flask's configuration once, at start. With a wrong value or an unknown key,
+the app does not start, and the error names the key and what is expected. Settings that staff can
+change later are in `runtime.py`. The options of a single sender are checked by the sender itself.
 """
 
 from __future__ import annotations

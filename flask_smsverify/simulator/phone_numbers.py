@@ -1,6 +1,6 @@
 """Iranian mobile numbers in the gateways' spellings.
 
-The simulator uses E.164 (`+989123456789`) everywhere and converts where it reads and writes a wire
+The simulator uses E.164 (`+989123456789`) everywhere and converts when it reads or writes a wire
 format. Other countries are not supported, because these gateways reach Iranian mobiles only.
 """
 

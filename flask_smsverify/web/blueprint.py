@@ -141,7 +141,7 @@ def _before_the_host(_endpoint: str | None, _values: dict[str, Any] | None) -> N
 
 @blueprint.errorhandler(CSRFError)
 def _on_host_csrf_error(_error: CSRFError) -> ResponseReturnValue:
-    """Respond where the host calls `CSRFProtect.protect` itself and it refused the token."""
+    """Respond if the host calls `CSRFProtect.protect` itself and it refused the token."""
     body_rejected = is_rejected()  # the body was dropped, and the token with it
     return refuse(problem_from_error(InvalidRequest()) if body_rejected else csrf_problem())
 

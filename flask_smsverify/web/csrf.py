@@ -42,8 +42,8 @@ def take_over(blueprint: Blueprint) -> None:
 def is_csrf_valid() -> bool:
     """Whether the request has a valid token, or needs none.
 
-    It needs none where the host requires none or exempts the pages, and where the request carries
-    its user's credentials itself.
+    It needs none if the host requires none or exempts the pages, or if the request carries its
+    user's credentials itself.
 
     :raises StoreUnavailable: the host's database did not respond.
     """

@@ -49,7 +49,7 @@ def page_target() -> object:
 
 
 def read_mobile(fields: Mapping[str, Any]) -> str | None:
-    """Return the field `mobile` as it was typed; None where it is missing.
+    """Return the field `mobile` as it was typed; None if it is missing.
 
     :raises InvalidMobile: it is no text, such as a number in JSON.
     """

@@ -275,8 +275,8 @@ def _is_second_click(visitor: Visitor, target: Target) -> bool:
 def leave(visitor: Visitor) -> ResponseReturnValue:
     """Discard a login that is pending, and return to the login view.
 
-    The page for another number sends `again` where a new login must precede it: many login views
-    only redirect users who are logged in.
+    The page for another number sends `again` if a new login must precede it: many login views only
+    redirect users who are logged in.
     """
     form = read_body()
     target = read_target(visitor, form)
@@ -417,7 +417,7 @@ def _is_one_mobile_too_many(visitor: Visitor, error: SMSVerifyError) -> bool:
 
 
 def _login_url() -> str | None:
-    """Return where to log in again and come back; None if Flask-Login knows no such view."""
+    """Return the URL to log in again and come back; None if Flask-Login has no such view."""
     manager = current_app.login_manager  # type: ignore[attr-defined]  # Flask-Login sets it
     view = manager.refresh_view or manager.login_view
     return str(flask_login.login_url(view, next_url=request.url)) if view else None

@@ -17,8 +17,8 @@ from .view_models import shown_delivery
 class SignInView:
     """What the template knows as `sv_sign_in`.
 
-    :param state: `number` while a number is asked for; `code` while a code can be entered;
-        `closed` where a new code must be requested.
+    :param state: `number` while a number is asked for; `code` while a code can be entered; `closed`
+        if a new code must be requested.
     :param mobile: the whole number that was entered, in national form; empty before.
     :param delivery: the delivery state of the last message; empty before it is known.
     :param can_sign_up: whether a number without an account may get one.

@@ -48,8 +48,8 @@ class Target:
 class PageView:
     """What the templates know as `verify`. Hosts replace the templates, so the names are public.
 
-    :param state: `unsent`, `pending`, `verified`, `exempt`, `locked`, or `unsettled` where only
-        time is missing: the mobile replaced a proved one recently, and a recent proof is demanded.
+    :param state: `unsent`, `pending`, `verified`, `exempt`, `locked`, or `unsettled` if only time
+        is missing: the mobile replaced a proved one recently, and a recent proof is demanded.
     :param mobile: the mobile that the page is about, masked.
     :param present: the user's mobile in the host, masked.
     :param given: a mobile that was entered and is not proved yet, masked.

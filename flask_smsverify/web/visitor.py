@@ -131,7 +131,7 @@ def is_authenticated_by_request() -> bool:
 
 @contextmanager
 def _host_database(state: AppState) -> Iterator[None]:
-    """Raise `StoreUnavailable` where the host's database does not respond."""
+    """Raise `StoreUnavailable` if the host's database does not respond."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:

@@ -23,7 +23,7 @@ _JSON_WORDS = frozenset({"true", "false", "null", "none", "nan", "infinity", "-i
 
 
 def read_field(row: Mapping[object, object], name: str) -> object:
-    """Return a member by its name in any case; None where there is none."""
+    """Return a member by its name in any case; None if there is none."""
     for key, value in row.items():
         if isinstance(key, str) and key.casefold() == name.casefold():
             return value

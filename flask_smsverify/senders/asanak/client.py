@@ -43,7 +43,7 @@ class MessageStatus:
     """The state of a message.
 
     :param code: `Status` as Asanak gave it; `""` where it is no text and no number.
-    :param sent_at: `SendTime`: aware, UTC, from a time that is read as Tehran's; None where there
+    :param sent_at: `SendTime`: aware, UTC, from a time that is read as Tehran's; None if there
         is none, such as `0000-00-00`.
     :param delivered_at: `DeliverTime`, likewise.
     """

@@ -140,7 +140,7 @@ class RecipientState:
     """The state of one recipient's message in a group.
 
     :param mobile: E.164.
-    :param code: `Status` as Raygan gave it; None where it is not a number, such as the guide's `x`.
+    :param code: `Status` as Raygan gave it; None if it is not a number, such as the guide's `x`.
     """
 
     mobile: str = field(repr=False)
@@ -152,7 +152,7 @@ class RecipientState:
 class GroupState:
     """The state of a group, and of each recipient in the answer.
 
-    :param code: `StatusCode` as Raygan gave it; None where it is not a number.
+    :param code: `StatusCode` as Raygan gave it; None if it is not a number.
     """
 
     status: DeliveryState
@@ -164,7 +164,7 @@ class GroupState:
 class MessageState:
     """The state of one message with an id of its own.
 
-    :param code: `Status` as Raygan gave it; None where it is not a number.
+    :param code: `Status` as Raygan gave it; None if it is not a number.
     """
 
     message_id: str
@@ -177,7 +177,7 @@ class ReceivedMessage:
     """A text from a phone.
 
     :param mobile: E.164 for a mobile, else as Raygan gave it.
-    :param timestamp: seconds as Raygan gave them; None where it is not a number.
+    :param timestamp: seconds as Raygan gave them; None if it is not a number.
     """
 
     mobile: str = field(repr=False)
@@ -605,7 +605,7 @@ class RayganClient:
 
 
 def _parse_json(answer: Answer) -> object:
-    """Return the body as JSON; None where it is not JSON."""
+    """Return the body as JSON; None if it is not JSON."""
     try:
         return answer.json()
     except Unknown:

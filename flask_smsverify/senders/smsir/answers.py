@@ -10,7 +10,7 @@ from ..http import Answer
 
 
 def read_object(answer: Answer) -> dict[str, object] | None:
-    """Return the body as a JSON object; None where it is something else."""
+    """Return the body as a JSON object; None if it is something else."""
     try:
         value = answer.json()
     except Unknown:
@@ -44,7 +44,7 @@ def read_message_id(value: object) -> str | None:
 
 
 def read_pack_id(value: object) -> str | None:
-    """Return the id of a pack of messages; None where there is none."""
+    """Return the id of a pack of messages; None if there is none."""
     return str(value)[:64] if isinstance(value, int | str) and value else None
 
 

@@ -99,7 +99,7 @@ class LegacyClient:
         """Send a code in the account's verification text: `POST VerificationCode`.
 
         :param to: E.164.
-        :returns: the id of the message; None where the answer has none.
+        :returns: the id of the message; None if the answer has none.
         """
         request = {"Code": code, "MobileNumber": to_national(to)}
         answer = self._call("POST", "/VerificationCode", request, sent=(code,))
@@ -110,7 +110,7 @@ class LegacyClient:
 
         :param to: E.164.
         :param values: the template's variables by name.
-        :returns: the id of the message; None where the answer has none.
+        :returns: the id of the message; None if the answer has none.
         """
         request = {
             "ParameterArray": [

@@ -111,7 +111,7 @@ _TEXT_FIELDS = frozenset({"messagetext", "messagetexts", "parameters", "value"})
 class SentTemplate:
     """A template that was accepted.
 
-    :param cost: in the account's unit; None where the API reports none.
+    :param cost: in the account's unit; None if the API reports none.
     """
 
     id: str | None
@@ -148,7 +148,7 @@ class MessageReport:
     """The state of a message.
 
     :param mobile: E.164.
-    :param sent_at: aware, UTC; None where it is not known.
+    :param sent_at: aware, UTC; None if it is not known.
     :param delivered_at: likewise.
     """
 

@@ -173,7 +173,7 @@ class Delivery:
 class Balance:
     """The credit of the account.
 
-    :param currency: `"IRR"` on the vendor's page; None where the answer has none.
+    :param currency: `"IRR"` on the vendor's page; None if the answer has none.
     """
 
     amount: Decimal
@@ -188,7 +188,7 @@ class ReceivedMessage:
 
     :param sender: the phone: E.164 for a mobile, else as the service gave it.
     :param receiver: the line.
-    :param received_at: aware, UTC, from a time that is read as Tehran's; None where it cannot be
+    :param received_at: aware, UTC, from a time that is read as Tehran's; None if it cannot be
         read.
     """
 
@@ -233,7 +233,7 @@ class ReceivedPage:
 
     @property
     def total(self) -> int | None:
-        """The number of texts on all pages; None where the answer does not say."""
+        """The number of texts on all pages; None if the answer does not say."""
         total = self.pagination.total
         return self.total_unread if total is None else total
 
@@ -242,7 +242,7 @@ class ReceivedPage:
 class Marked:
     """The result of marking received texts as read.
 
-    :param requested: the number of texts in the request; None where the answer does not say.
+    :param requested: the number of texts in the request; None if the answer does not say.
     """
 
     marked: int
@@ -253,7 +253,7 @@ class Marked:
 class Deleted:
     """The result of deleting received texts.
 
-    :param requested: the number of texts in the request; None where the answer does not say.
+    :param requested: the number of texts in the request; None if the answer does not say.
     :param message: the service's sentence, such as "All read receives have been deleted"; `""`
         where the answer has none.
     """
