@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -18,7 +19,7 @@ from ..settings import Limit
 from .addresses import parse_address
 from .keys import UsageKeys
 from .other_counts import Charge, Counters, Usage
-from .usage_log import Limits, reset_site, seconds_left
+from .usage_log import Limits, last_id, reset_site, seconds_left
 
 Column = InstrumentedAttribute[Any]
 
@@ -32,12 +33,26 @@ class Scope:
 
     :param name: its name in `SMSVERIFY_LIMITS`.
     :param usage: returns its usage at a time, given in milliseconds.
-    :param reset: resets it at a time.
+    :param reset: resets it, and returns whether it has to be called again in another transaction.
     """
 
     name: str
     usage: Callable[[Session, int], list[Usage]]
-    reset: Callable[[Session, int], None]
+    reset: Callable[[Session, _Reset], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reset:
+    """When a reset began.
+
+    :param now_ms: in milliseconds.
+    :param last_send: the id of the newest send at that time.
+    :param last_guess: the same of guesses.
+    """
+
+    now_ms: int
+    last_send: int
+    last_guess: int
 
 
 class LimitReport:
@@ -91,16 +106,31 @@ class LimitReport:
         against still count them, and so does a network's share of the site's limit.
         """
 
-        def work(session: Session, _held: Held) -> None:
+        begun: _Reset | None = None
+        left = scopes
+        # A limit of a million a day has as many rows. Sends and guesses wait for each transaction.
+        while left:
+            begun, left = self._reset_in_one_transaction(left, begun)
+
+    def _reset_in_one_transaction(
+        self, scopes: Sequence[Scope], begun: _Reset | None
+    ) -> tuple[_Reset, Sequence[Scope]]:
+        """Return when the reset began, and the scopes that are not reset yet."""
+
+        def work(session: Session, _held: Held) -> tuple[_Reset, Sequence[Scope]]:
             self._locks.lock_rows(session, [SITE_SENDS, SITE_GUESSES])
-            now_ms = to_ms(self._ledger.clock())
-            for scope in scopes:
-                scope.reset(session, now_ms)
+            reset = begun or _Reset(
+                to_ms(self._ledger.clock()),
+                last_id(session, UsageSend.site_at),
+                last_id(session, UsageGuess.site_at),
+            )
+            for scope in scopes if begun is None else ():
                 # So that staff are notified again if the limit is reached again.
                 reported = Alert.name.startswith(f"{Alert.LIMIT}{scope.name} ", autoescape=True)
                 session.execute(delete(Alert).where(reported))
+            return reset, [scope for scope in scopes if scope.reset(session, reset)]
 
-        self._locks.run([], work)  # it creates the rows of the site, if they are missing
+        return self._locks.run([], work)  # it creates the rows of the site, if they are missing
 
     def reset_all(self) -> None:
         """Reset all usage, cooldowns and streaks of mobiles, for tests."""
@@ -176,13 +206,14 @@ class LimitReport:
                 for limit in limits
             ]
 
-        def reset(session: Session, _now_ms: int) -> None:
+        def reset(session: Session, _reset: _Reset) -> bool:
             cleared = {column.key: None}
             if column is UsageSend.mobile:
                 cleared |= {"cooldown": None}
             elif column is UsageSend.account:
                 cleared |= {"cooldown": None, "account_mobile": None}
             session.execute(update(model).where(column == key).values(cleared))
+            return False
 
         return Scope(name, usage, reset)
 
@@ -224,22 +255,27 @@ class LimitReport:
                 found.append(Usage("mobiles_per_user", limit, len(times), wait))
             return found
 
-        def reset(session: Session, _now_ms: int) -> None:
+        def reset(session: Session, _reset: _Reset) -> bool:
             session.execute(
                 update(UsageSend).where(UsageSend.account == key).values(account_mobile=None)
             )
+            return False
 
         return Scope("mobiles_per_user", usage, reset)
 
     def _site_scopes(self) -> Iterator[Scope]:
         if self._limits["site"]:
-            yield Scope("site", self._site_usage, self._reset_site("site", UsageSend.site_at))
+            yield Scope("site", self._site_usage, self._reset_sends)
         if self._limits["site_failures"]:
-            reset = self._reset_site("site_failures", UsageGuess.site_at)
-            yield Scope("site_failures", self._site_failures, reset)
+            yield Scope("site_failures", self._site_failures, self._reset_guesses)
 
-    def _reset_site(self, scope: str, site_at: Column) -> Callable[[Session, int], None]:
-        return lambda session, now_ms: reset_site(session, site_at, self._limits[scope], now_ms)
+    def _reset_sends(self, session: Session, reset: _Reset) -> bool:
+        limits, up_to = self._limits["site"], reset.last_send
+        return reset_site(session, UsageSend.site_at, limits, reset.now_ms, up_to=up_to)
+
+    def _reset_guesses(self, session: Session, reset: _Reset) -> bool:
+        limits, up_to = self._limits["site_failures"], reset.last_guess
+        return reset_site(session, UsageGuess.site_at, limits, reset.now_ms, up_to=up_to)
 
     def _site_usage(self, session: Session, now_ms: int) -> list[Usage]:
         last = session.execute(
@@ -286,11 +322,12 @@ class LimitReport:
                 continue
             charge = Charge(name, key, self._limits[name])
             yield Scope(
-                name,
-                lambda session, now_ms, charge=charge: self._counters.usage_in(  # type: ignore[misc]  # the default binds the loop's value
-                    session, [charge], now_ms
-                ),
-                lambda session, _now_ms, charge=charge: self._counters.reset_in(  # type: ignore[misc]  # likewise
-                    session, [charge]
-                ),
+                name, partial(self._event_usage, charge), partial(self._reset_event, charge)
             )
+
+    def _event_usage(self, charge: Charge, session: Session, now_ms: int) -> list[Usage]:
+        return self._counters.usage_in(session, [charge], now_ms)
+
+    def _reset_event(self, charge: Charge, session: Session, _reset: _Reset) -> bool:
+        self._counters.reset_in(session, [charge])
+        return False

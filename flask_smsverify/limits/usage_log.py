@@ -183,18 +183,39 @@ def wait_for(session: Session, window: Window, key: object, now_ms: int) -> int:
     return seconds_left(session.scalar(query) or now_ms, window.limit.seconds, now_ms)
 
 
-def reset_site(session: Session, site_at: Column, limits: Sequence[Limit], now_ms: int) -> None:
-    """Move every row out of the windows of the whole site. Every other scope still counts it.
+def last_id(session: Session, site_at: Column) -> int:
+    """Return the id of a log's newest row; 0 if it is empty. The caller holds the site's lock."""
+    return session.scalar(select(func.max(site_at.class_.id))) or 0
+
+
+def reset_site(
+    session: Session,
+    site_at: Column,
+    limits: Sequence[Limit],
+    now_ms: int,
+    *,
+    up_to: int,
+    most: int = 5_000,
+) -> bool:
+    """Move the oldest rows out of the windows of the whole site. Other scopes still count them.
 
     The rows keep their order and numbers, so a later refund lowers the right ones. The caller holds
     the lock of the site's sends or guesses.
 
     :param site_at: the column of the log.
+    :param up_to: the id of the newest row to move.
+    :param most: how many rows to move at a time, apart from those of the same millisecond.
+    :returns: whether rows are left to move.
     """
+    log = site_at.class_
     longest = max(limit.seconds for limit in limits)
     before = now_ms - (longest + CLOCK_SKEW) * 1000
-    moved = update(site_at.class_).where(site_at > before).values({site_at.key: before})
-    session.connection().execute(moved)
+    in_windows = (site_at > before, log.id <= up_to)
+    beyond = select(site_at).where(*in_windows).order_by(site_at).limit(1).offset(most)
+    next_at = session.scalar(beyond)
+    moved = in_windows if next_at is None else (*in_windows, site_at < next_at + 1)
+    session.connection().execute(update(log).where(*moved).values({site_at.key: before}))
+    return next_at is not None
 
 
 def seconds_left(since_ms: int, seconds: int, now_ms: int) -> int:

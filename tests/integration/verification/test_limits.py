@@ -14,11 +14,12 @@ from flows import NO_LIMITS, Flow, Native
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parallel import guess, outcome, race, send_to
-from sqlalchemy import event, select, text
+from sqlalchemy import event, insert, select, text
 
 from flask_smsverify import keyring, signals
 from flask_smsverify.db.models import Streak, UsageSend
 from flask_smsverify.db.prepared import PreparedSelect
+from flask_smsverify.db.types import to_ms
 from flask_smsverify.errors import (
     NotCarried,
     RateLimited,
@@ -30,7 +31,7 @@ from flask_smsverify.errors import (
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.keys import UsageKeys
 from flask_smsverify.limits.sends import SendLog
-from flask_smsverify.limits.usage_log import Overrun, Recorded, reset_site
+from flask_smsverify.limits.usage_log import Overrun, Recorded, last_id, reset_site
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.settings.limits_notation import parse_limits
 
@@ -193,6 +194,26 @@ def test_a_reset_works_before_the_first_code_was_sent(make_flow: MakeFlow, datab
     flow = make_flow(database)
     flow.reset("site", "site_failures", "foreign")
     assert flow.start(1).sends == 1
+    assert flow.used("site") == 1
+
+
+def test_a_reset_of_a_large_limit_lets_sends_pass_in_between(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Every send of the site waits for a transaction of the reset."""
+    flow = make_flow(database, SMSVERIFY_LIMITS={"site": "1000000/day"}, SMSVERIFY_SITE_RESERVED=0)
+    flow.start(1)  # creates the rows of the locks
+    now_ms = to_ms(flow.clock.now)
+    earlier = [
+        {"at": at, "site_at": at, "site_count": count, "open_count": count, "by_owner": False}
+        for count, at in enumerate(range(now_ms - 60_000, now_ms - 60_000 + 12_000), 2)
+    ]
+    flow.state.ledger.run(lambda session: session.execute(insert(UsageSend), earlier) and None)
+    assert flow.used("site") == 12_001
+    assert count_transactions(flow, lambda: flow.reset("site")) == 3
+    assert flow.used("site") == 0
+    flow.clock.advance(61)
+    flow.start(1)
     assert flow.used("site") == 1
 
 
@@ -676,7 +697,12 @@ def test_a_reset_of_the_site_is_exact_amid_sends_and_late_refunds(flow: Flow, st
     for seconds, action in steps:
         now += seconds
         if action == "reset":
-            run(lambda session, at=now: reset_site(session, UsageSend.site_at, limits, at * 1000))
+            reset = functools.partial(
+                reset_site, site_at=UsageSend.site_at, limits=limits, now_ms=now * 1000, most=2
+            )
+            up_to = run(lambda session: last_id(session, UsageSend.site_at))
+            while run(lambda session, reset=reset, up_to=up_to: reset(session, up_to=up_to)):
+                pass
             counted = []
         elif action == "refund" and sent:
             at, recorded = sent.pop(0)
