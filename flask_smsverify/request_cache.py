@@ -1,7 +1,7 @@
 """What guards and widgets have looked up during one request, and how the request is answered.
 
 It is kept in the WSGI environment, not in `flask.g`: an app context that a test opens outlives its
-requests.
+requests. Each app has its own, because middleware may pass one environment to several apps.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import current_app, has_request_context, request, session
+from flask import Flask, current_app, has_request_context, request, session
 
 _LOOKUPS = "smsverify.lookups"
-_JSON = "smsverify.json"
 
 
 @dataclass(slots=True)
@@ -22,18 +21,21 @@ class Lookups:
     :param rows: a user's id and mobile → their row; None if they have none.
     :param has_changed: whether a verification has changed since the request began. Then the host's
         transaction may be older than the change, and its snapshot may not show it.
+    :param demands_json: whether the request is answered in JSON, for every client.
     """
 
     rows: dict[tuple[str, str | None], Any] = field(default_factory=dict)
     has_changed: bool = False
+    demands_json: bool = False
 
 
 def lookups() -> Lookups:
     """Return what this request has looked up; outside a request, nothing."""
     if not has_request_context():
         return Lookups()
-    found: Lookups = request.environ.setdefault(_LOOKUPS, Lookups())
-    return found
+    of_apps: dict[Flask, Lookups] = request.environ.setdefault(_LOOKUPS, {})
+    proxy: Any = current_app
+    return of_apps.setdefault(proxy._get_current_object(), Lookups())
 
 
 def has_session() -> bool:
@@ -51,9 +53,9 @@ def invalidate() -> None:
 
 def demand_json() -> None:
     """Answer this request in JSON, for every client."""
-    request.environ[_JSON] = True
+    lookups().demands_json = True
 
 
 def demands_json() -> bool:
     """Return whether this request is answered in JSON, for every client."""
-    return bool(request.environ.get(_JSON))
+    return lookups().demands_json

@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from flask.testing import FlaskClient
 from flask.views import MethodView
 from flask_login import UserMixin, login_required
 from flows import flow_of
-from hostapp import db
+from hostapp import User, db
 from visiting import (
     CHECK,
     MOBILE,
@@ -33,7 +34,7 @@ from visiting import (
     set_user,
     statements,
 )
-from werkzeug.test import TestResponse
+from werkzeug.test import TestResponse, create_environ
 
 from flask_smsverify import Decision, request_cache, require_verified_mobile
 from flask_smsverify.errors import ConfigurationError
@@ -130,6 +131,21 @@ def test_an_app_decides_how_a_guarded_view_is_called(
     client = browser(app)
     prove(app, client)
     assert client.get("/own").text == "ok"
+
+
+def test_a_guard_does_not_use_what_another_app_looked_up_in_the_same_request(
+    make_app: MakeApp, sqlite: str, tmp_path: Path
+) -> None:
+    """Middleware that asks one app after the other gives all of them one WSGI environment."""
+    first = make_app(sqlite)
+    second = make_app(f"sqlite:///{tmp_path / 'second.sqlite'}")
+    prove(first, browser(first))
+    environ = create_environ()
+    for app, reason in [(first, "verified"), (second, "unverified")]:
+        with app.request_context(environ):
+            assert decide(db.session.get(User, 1)).reason == reason
+            assert not request_cache.demands_json()
+            request_cache.demand_json()
 
 
 def test_the_decorator_keeps_the_name_of_the_view() -> None:
