@@ -1,8 +1,8 @@
-"""Staff pages: lists, settings and actions for the host's staff, one file a page.
+"""Staff pages: lists, settings and actions for the host's staff, one file per page.
 
 The pages are a blueprint at `SMSVERIFY_ADMIN_URL`. They do not exist until the host says who is
 staff, with `@smsverify.staff_required`. The rules are in `verification`, `messaging` and
-`delivery`; a page calls them and records in the audit what was done.
+`delivery`; a page calls them and records the action in the audit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Actions on rows: one by the path, or many by the field `ids`."""
+"""Actions on rows: on one with the path, or on many with the field `ids`."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def recorded(action: str, subject: str, **detail: object) -> Iterator[None]:
 
 
 def record_limited(action: str, subject: str, *, limit: int, window: timedelta) -> None:
-    """Record an action that one person may perform only so often.
+    """Record an action that one person may perform only `limit` times in `window`.
 
     The row is written and committed before the rows are counted, so the limit also holds for
     requests at the same time.

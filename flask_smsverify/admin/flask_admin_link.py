@@ -13,11 +13,11 @@ from .blueprint import may_enter
 def menu_link(admin: Any, name: str | None = None, category: str | None = None) -> None:
     """Add a link to the staff pages to the menu of a host's Flask-Admin.
 
-    The link is shown to those for whom `staff_required` opens the pages.
+    The link is shown to users whom `staff_required` admits.
 
     :param admin: the host's `flask_admin.Admin`.
     :param name: the text of the link; by default "Mobile verification" in the reader's language.
-    :param category: the menu that it goes into.
+    :param category: the menu that contains the link.
     """
     # Flask-Admin is the host's; this package does not depend on it.
     from flask_admin.menu import MenuLink

@@ -1,7 +1,7 @@
 """Keyset paging: a page begins after the key of the last row of the page before it.
 
-A page costs the same wherever it is, because an index finds the key. Nothing is counted and no rows
-are skipped.
+A page costs the same whatever its position, because the key is found through an index. Nothing is
+counted and no rows are skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import InvalidValues
 
 T = TypeVar("T")
 
-#: The rows of a page, unless the request says otherwise, and the most that it may ask for.
+#: How many rows a page has by default, and the most that a request may ask for.
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
 
 #: The key of a row: the values of the sorting columns.

@@ -34,7 +34,7 @@ _EXAMPLE_DAY = date(2026, 1, 31)
 _DAY = re.compile(r"[0-9]{4}[/-][0-9]{1,2}[/-][0-9]{1,2}")
 
 
-# --- what a request asks for -------------------------------------------------------------------
+# --- the parameters of a request ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListView:
-    """Everything that the macro of lists needs to know.
+    """The data for the macro of lists.
 
     :param endpoint: the endpoint of the page.
     :param key: the item's key that is its id in paths.
@@ -194,7 +194,7 @@ Answer = Callable[[], ResponseReturnValue]
 def explain_filters(view: Callable[[], ListView]) -> Callable[[Answer], Answer]:
     """Show wrong values of a list's search form at its fields, without rows.
 
-    A program gets the problem. So does a browser whose URL has a wrong value that no field shows.
+    A program gets the problem, as does a browser whose URL has a wrong value that no field shows.
 
     :param view: returns the list, in a request.
     """

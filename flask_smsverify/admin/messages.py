@@ -1,4 +1,4 @@
-"""`/messages`: every message, and what became of it. The text of a code is never stored."""
+"""`/messages`: every message and its state. The text of a code is never stored."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def _source(query: Query) -> Source[Message]:
 
 
 def _parts(query: Query) -> list[list[ColumnElement[bool]]]:
-    """Return the conditions of the queries that together find what the filters ask for.
+    """Return the conditions of the queries that together find the rows of the filters.
 
     An index has the order of one kind and one state, or of one send and one state. So there is one
-    query for each kind and state that may match: a few short looks, however rare a match is.
+    query for each kind and state that may match: a few short queries, however rare a match is.
     """
     kind, batch = request.args.get("kind", ""), request.args.get("batch", "")
     if kind and kind not in _KINDS:
@@ -150,9 +150,9 @@ def _item(row: Message, attempts: Sequence[Attempt]) -> Item:
 
 
 def _cost(attempts: Iterable[Attempt]) -> Decimal | None:
-    """Return what a message has cost at every gateway that carried it.
+    """Return the cost of a message at every gateway that sent it.
 
-    :returns: None if no gateway has reported a cost, or gateways with units of their own have.
+    :returns: None if no gateway has reported a cost, or if gateways with different units have.
     """
     senders = get_state().delivery.routes.senders
     costs: dict[str, Decimal] = {}

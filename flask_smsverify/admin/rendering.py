@@ -23,7 +23,7 @@ from .menu import menu
 
 _LAYOUT = "admin/base.html"
 _E164 = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
-#: The session keys of what the next page shows.
+#: The session keys of the notice and the problem that the next page shows.
 _NOTICE, _PROBLEM = "_smsverify_staff_notice", "_smsverify_staff_problem"
 
 
@@ -31,7 +31,7 @@ def render(template: str, *, problem: Problem | None = None, **context: Any) -> 
     """Render a staff page inside the host's `ADMIN_TEMPLATE`, or the built-in layout.
 
     :param template: a file in the folder `smsverify/admin`.
-    :param problem: shown instead of what a redirect left to show.
+    :param problem: shown instead of the notice or problem from before a redirect.
     """
     shown = {"sv_error": problem_view(problem, current_ui())} if problem is not None else {}
     state = get_state()
@@ -71,9 +71,9 @@ def render_problem(problem: Problem) -> Response:
 
 
 def show_mobile(mobile: str | None) -> Markup:
-    """Return a whole mobile as staff read it: in national form and in the page's digits.
+    """Return a whole mobile for staff: in national form and in the page's digits.
 
-    A number that is no mobile, such as that of a line, is shown as it is.
+    A number that is not a mobile, such as that of a line, is shown unchanged.
     """
     if not mobile:
         return Markup("")

@@ -39,7 +39,7 @@ _NAMES = (
 
 @blueprint.get("/settings")
 def settings() -> ResponseReturnValue:
-    """Show the settings that are in force."""
+    """Show the current settings."""
     values = _current()
     if wants_json():
         return current_app.json.response(values)
@@ -68,7 +68,7 @@ def save() -> ResponseReturnValue:
 
 
 def _changed(changes: Mapping[str, object], current: Mapping[str, Any]) -> dict[str, object]:
-    """Return the changes without the values that are in force already.
+    """Return the changes without the values that are already set.
 
     A form contains every setting. What it leaves as it was still comes from the configuration.
     """

@@ -51,7 +51,7 @@ def texts() -> ResponseReturnValue:
 
 
 def _sample(item: Mapping[str, Any]) -> dict[str, str]:
-    """Return the text of an event with example values, because its name says little to staff."""
+    """Return an event's text with example values, because its name says little to staff."""
     name, audience = item["event"], item["audience"]
     store = get_state().event_texts
     locale = reader_first(store.locales(name, audience), current_ui().translator.locale)[0]
@@ -133,7 +133,7 @@ def _find(audience: str, name: str) -> Event:
 
 
 def _current(event: Event, audience: str) -> dict[str, Any]:
-    """Return what is in use, as JSON has it."""
+    """Return the texts and recipients in use, in the form of the JSON."""
     store = get_state().event_texts
     edits = store.edits(event.name, audience)
     locales = store.locales(event.name, audience)
@@ -148,7 +148,7 @@ def _current(event: Event, audience: str) -> dict[str, Any]:
 
 
 def _read_form(event: Event, audience: str) -> dict[str, Any]:
-    """Return what a form contains, as JSON would have it."""
+    """Return the values of a form, in the form of the JSON."""
     form = request.form
     locales = get_state().event_texts.locales(event.name, audience)
     changes: dict[str, Any] = {

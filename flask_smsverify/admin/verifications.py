@@ -1,4 +1,4 @@
-"""`/verifications`: who has proved which mobile, and what staff do about it."""
+"""`/verifications`: who has proved which mobile, and the actions of staff."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from .lists import (
 
 #: How many searches by code one person may make within how long.
 _CODE_SEARCHES, _CODE_WINDOW = 30, timedelta(hours=1)
-#: How far back the last message of a user is looked for.
+#: How far back a user's last message is searched for.
 _RECENT = timedelta(days=30)
 
 _STATES = ("verified", "unverified", "expired", "pending", "exempt", "locked", "revoked")
-#: What `state` filters by. Whether a user is exempt is known to the host alone.
+#: The values of the filter `state`. Only the host can tell whether a user is exempt.
 _FILTERED = ("verified", "unverified", "expired", "pending", "locked", "revoked")
 _CSV = (
     "user_id",
@@ -81,7 +81,7 @@ def verifications() -> ResponseReturnValue:
 
 
 def _source(query: Query) -> tuple[Source[str], tuple[type, ...]]:
-    """Return what lists the ids of the users who match, and the types of its keys."""
+    """Return the source of the ids of the users who match, and the types of its keys."""
     typed = ascii_digits(query.search)
     if not typed:
         return _by_state(query)
@@ -200,8 +200,8 @@ def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
     """Return the items of users.
 
     :param query: what was searched for. The search alone decides who is found, so the state and the
-        days are compared here. Without a search, the rows are those of the state already, but a
-        user whose mobile the host has changed since the proof is not verified any more.
+        days are compared here. Without a search, the rows already have the state, but a user whose
+        mobile the host has changed since the proof is no longer verified.
     """
     state = get_state()
     users = host_users.load(user_ids)
@@ -381,9 +381,9 @@ def _view(ui: Interface) -> ListView:
 
 @blueprint.post("/verifications")
 def verifications_by_code() -> ResponseReturnValue:
-    """Find who was sent a code that is open now.
+    """Find the user to whom an open code was sent.
 
-    It is a POST so that no code stands in a URL, and it is recorded and limited: with enough
+    It is a POST so that no URL contains a code, and it is recorded and limited: with enough
     searches, codes could be guessed.
     """
     typed = read_fields().get("q")

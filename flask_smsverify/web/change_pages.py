@@ -1,7 +1,7 @@
 """The pages that confirm, delay, cancel and undo the change of a proved mobile.
 
-The page of the new number is in `pages`. After its right code, the change is confirmed here by the
-old number. A link in the notice to the old number leads to the undo page, which needs no login:
+The page of the new number is in `pages`. After its right code, the change is confirmed here with
+the old number. A link in the notice to the old number leads to the undo page, which needs no login:
 the link is signed and belongs to one change.
 """
 
@@ -53,7 +53,7 @@ from .visitor import Visitor, client_address
 log = logging.getLogger(__name__)
 
 
-# --- confirm by the old number, or wait ---------------------------------------------------------
+# --- confirm with the old number, or wait -------------------------------------------------------
 
 
 @serve(
@@ -176,7 +176,7 @@ def cancel(visitor: Visitor) -> ResponseReturnValue:
 
 
 def _undo_url(token: str) -> str:
-    """Return the address that undoes a change."""
+    """Return the URL that undoes a change."""
     return external_url(url_for("smsverify.undo", token=token))
 
 

@@ -1,4 +1,4 @@
-"""What templates and programs see of an open change of a proved mobile."""
+"""The data of an open change of a proved mobile for templates and programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .visitor import Visitor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeView:
-    """What the templates know as `sv_change`.
+    """The variable `sv_change` of the templates.
 
     :param state: `confirming` while the old number can confirm and no delay has started, then
         `delayed`.
@@ -74,7 +74,7 @@ def _view(change: MobileChange, code: Challenge | None) -> ChangeView:
 
 
 class ChangeMembers(TypedDict):
-    """What a response has besides the state of the verification."""
+    """The members of a response in addition to the state of the verification."""
 
     change: NotRequired[ChangeBody]
 

@@ -1,4 +1,4 @@
-"""CSRF tokens, by Flask-WTF and the host app's settings for it.
+"""CSRF tokens, with Flask-WTF and the host app's settings for it.
 
 The pages check tokens themselves, also in an app with Flask-WTF's `CSRFProtect`, which would refuse
 programs that need no token. The pages are exempted from it.
@@ -104,7 +104,7 @@ def _is_exempted(endpoint: str) -> bool:
 
 
 def _is_referrer_ours() -> bool:
-    """Make the check of `WTF_CSRF_SSL_STRICT`, as `CSRFProtect` would."""
+    """Make the same check of `WTF_CSRF_SSL_STRICT` as `CSRFProtect`."""
     is_strict = current_app.config.get("WTF_CSRF_SSL_STRICT", True)
     if _protection() is None or not request.is_secure or not is_strict:
         return True

@@ -17,7 +17,7 @@ def dump_demand(user_id: str, within: timedelta) -> str:
 
 
 def load_demand(token: object, user_id: str) -> timedelta | None:
-    """Return the demand that was made of this user; None if there is no valid one."""
+    """Return the demand that was made for this user; None if there is no valid one."""
     if not isinstance(token, str) or not token:
         return None
     try:

@@ -51,7 +51,7 @@ def page_target() -> object:
 def read_mobile(fields: Mapping[str, Any]) -> str | None:
     """Return the field `mobile` as it was typed; None if it is missing.
 
-    :raises InvalidMobile: it is no text, such as a number in JSON.
+    :raises InvalidMobile: it is not text, for example a number in JSON.
     """
     value = fields.get("mobile")
     if value is None or isinstance(value, str):

@@ -1,8 +1,8 @@
 """The page of a pending login whose account has never proved a number.
 
 With `SMSVERIFY_LOGIN_GATE_FIRST_PROOF`, the password alone does not lead to the form for the
-number, because a thief of the password would enter their own. The owner opens a link from their
-email, or staff vouch for the number.
+number, because a thief of the password would enter their own number. The owner opens a link from
+their email, or staff vouch for the number.
 """
 
 from __future__ import annotations

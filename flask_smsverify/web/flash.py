@@ -47,7 +47,7 @@ def pop_problem(user_id: str) -> tuple[Problem | None, dict[str, str]]:
 
 
 def incomplete_code(error: SMSVerifyError, typed: object) -> dict[str, str]:
-    """Return the form input to keep with an error: a code of which digits are missing."""
+    """Return the form input to keep with an error: a code with missing digits."""
     is_incomplete = isinstance(error, InvalidCode) and error.problem == "too_short"
     return {"code": typed[:MAX_SHOWN_INPUT]} if is_incomplete and isinstance(typed, str) else {}
 

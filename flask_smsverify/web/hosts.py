@@ -17,7 +17,7 @@ _NETLOC = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?", re.ASCII)
 
 
 class _SetupState(BlueprintSetupState):
-    """Gives every rule of the blueprint the host that it is registered with."""
+    """Gives every rule of the blueprint the host with which the blueprint is registered."""
 
     def add_url_rule(
         self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any
@@ -99,7 +99,7 @@ def _host_patterns() -> set[str]:
 def _matches(pattern: str, netloc: str) -> bool:
     """Return whether a host matches the host of a rule, such as `<shop>.example.com`.
 
-    Of a rule with variable parts, the fixed end must be a domain with a dot, because anybody can
+    In a rule with variable parts, the fixed end must be a domain with a dot, because anybody can
     register a host below a top-level domain.
     """
     if "<" not in pattern:

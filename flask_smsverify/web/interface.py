@@ -1,4 +1,4 @@
-"""The Jinja global `smsverify_ui`: what templates use to write in the reader's language."""
+"""The Jinja global `smsverify_ui`: functions that write in the reader's language."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..phone import spaced
 
 
 class StatusView(Protocol):
-    """What the widgets show of a user's status. Times are aware and in UTC."""
+    """The status of a user for the widgets. Times are aware and in UTC."""
 
     @property
     def state(self) -> str:
@@ -56,7 +56,7 @@ class Interface:
     :param locale_getter: the host app's choice of language, see `select_locale`.
     :param default_locale: the locale if nothing names an available language.
     :param timezone: the zone in which times are shown. By default the host app's, otherwise the
-        usual zone of the reader's locale, otherwise UTC, which is named beside each time.
+        usual zone of the reader's locale, otherwise UTC, which is then shown with each time.
     :param status: returns the status of a user, for the widgets.
     :param actions: returns what the viewer of a user's status card may do.
     """

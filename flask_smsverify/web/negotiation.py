@@ -53,10 +53,10 @@ def _prefers_json() -> bool:
 
 
 def adapt_redirect(response: Response) -> Response:
-    """Make a redirect one that HTMX follows as a whole page.
+    """Change a redirect so that HTMX replaces the whole page.
 
-    The XMLHttpRequest of HTMX follows an ordinary redirect by itself, and the page would end up in
-    a fragment of the previous one.
+    The XMLHttpRequest of HTMX follows an ordinary redirect automatically, and the page would end up
+    in a fragment of the previous one.
     """
     if is_htmx() and response.location and 300 <= response.status_code < 400:
         response.headers["HX-Redirect"] = response.headers.pop("Location")

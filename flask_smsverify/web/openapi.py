@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of the pages' JSON, from the operations of their URLs.
 
 It is built for one app: with its prefix, its CSRF settings, and the operations that its settings
-offer. Webhooks are left out, because their bodies are the gateways', and a request without the
+offer. Webhooks are left out, because the gateways define their bodies, and a request without the
 secret must not reveal that they exist.
 """
 

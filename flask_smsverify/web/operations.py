@@ -1,7 +1,7 @@
-"""Operations: what a URL of the pages takes and returns as JSON, declared beside its view.
+"""Operations: what a URL of the pages takes and returns as JSON, declared next to its view.
 
-The declarations are in force. A route serves the methods of its operations, and the fields of a
-request are read by their declared names alone. The OpenAPI document is generated from them.
+The declarations are enforced: a route serves only the methods of its operations, and the fields of
+a request are read only by their declared names. The OpenAPI document is generated from them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A view checks the shape of the form, calls the verifier, and translates the result. A POST from a
 browser ends in a redirect, so a reload repeats nothing. A GET sends no code and uses nothing up. It
-applies a change of number whose delay is over, and a GET of the status may let a gateway be asked
-for the delivery state. The rules of verification are not here.
+applies a change of number whose delay is over, and a GET of the status may cause a request to the
+gateway for the delivery state. The rules of verification are not here.
 """
 
 from __future__ import annotations

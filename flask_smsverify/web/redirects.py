@@ -1,4 +1,4 @@
-"""Redirect targets: only paths of this site, and URLs on hosts of the app's own."""
+"""Redirect targets: only paths of this site, and URLs on the app's own hosts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def safe_path(target: object) -> str | None:
 
 
 def safe_target(target: object) -> str | None:
-    """Return the target if it is a path on this host, or a URL on a host of the app's own."""
+    """Return the target if it is a path on this host, or a URL on one of the app's own hosts."""
     path = safe_path(target)
     if path is not None or not isinstance(target, str):
         return path
@@ -56,10 +56,10 @@ def next_url(target: object) -> str:
 
 
 def external_url(url: str) -> str:
-    """Return the address of a page of this site, for a message.
+    """Return the full URL of a page of this site, for a message.
 
-    The host is configured and never the request's: with a forged one, an attacker would send the
-    recipient to another site.
+    The host is the configured one and never that of the request: with a forged host, an attacker
+    could send the recipient to another site.
     """
     parts = urlsplit(url)
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -81,9 +81,9 @@ def is_sign_in() -> bool:
 
 
 def requested_url() -> str | None:
-    """Return where a refused visitor wanted to go: this page, or for a POST its referrer.
+    """Return the URL that a refused visitor wanted: this page, or for a POST its referrer.
 
-    A script's request is not a page: the visitor returns to the page that the script runs on. The
+    A script's request is not a page: the visitor returns to the page on which the script runs. The
     URL has a host if the pages are on another one.
     """
     if is_htmx():

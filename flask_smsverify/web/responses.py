@@ -43,7 +43,7 @@ def refuse(problem: Problem) -> ResponseReturnValue:
 
 
 def respond_to(error: SMSVerifyError) -> Response:
-    """Respond to an error in a view of the host's, as a page of this package would."""
+    """Respond to an error in a view of the host, as a page of this package does."""
     problem = problem_from_error(error)
     if wants_json():
         response = problem_json(problem, current_ui())

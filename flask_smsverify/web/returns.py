@@ -1,8 +1,9 @@
 """How often the page returns a visitor to the guarded view without a click.
 
 A guard and the page read the user through the host's session. A host may bind the session of its
-own views to a replica, or load exemptions from elsewhere. Then the guard may refuse a user in whom
-the page finds nothing to prove, and they would redirect to each other until the browser gives up.
+own views to a replica, or load exemptions from elsewhere. Then the guard may refuse a user who, for
+the page, has nothing left to prove, and the two would redirect to each other until the browser
+gives up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..state import get_state
 
 log = logging.getLogger(__name__)
 
-#: The session key of when the page first returned the visitor, and how often since.
+#: The session key of the time at which the page first returned the visitor, and of the count since.
 _RETURNS = "_smsverify_returns"
 #: Returns without a click within `_WINDOW` seconds. Several tabs may ask at the same time.
 _MAX_RETURNS = 5

@@ -1,9 +1,9 @@
 """Security headers of the pages: Content-Security-Policy and Referrer-Policy.
 
 A page whose template and layout are the package's own sends a full policy. Any other page, with a
-template or layout of the host's, sends `frame-ancestors` alone, because the host's scripts and
-styles are unknown here. A policy of the host's is never replaced: the header is added outside the
-app, when every `after_request` function of the host has run.
+template or layout of the host, sends `frame-ancestors` alone, because the host's scripts and styles
+are unknown here. A policy of the host is never replaced: the header is added outside the app, after
+every `after_request` function of the host.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The pages that sign a visitor in with a mobile, and sign a new one up.
 
-The session keeps the challenge. Until its code was right, a response depends on nothing but the
+The session keeps the challenge. Until the right code is entered, a response depends only on the
 number's own sends and guesses, so it does not reveal whether an account exists.
 """
 
@@ -365,7 +365,7 @@ def _state_of(challenge: Challenge) -> str:
 
 
 def _leave_other_account(user: Any) -> None:
-    """Empty a session in which another user is logged in: its values are that user's."""
+    """Empty a session of another user, because its values belong to that user."""
     users, present = get_state().users, current_user()
     if not is_logged_in(present):
         return
@@ -376,7 +376,7 @@ def _leave_other_account(user: Any) -> None:
 
 
 def _goes_to_host_page(proof: Proof) -> bool:
-    """Return whether a page of the host's creates the account."""
+    """Return whether a page of the host creates the account."""
     state = get_state()
     is_configured = state.settings.sign_up_url is not None and state.settings.sign_up is not False
     return is_configured and not state.sign_in.has_account(proof)

@@ -1,4 +1,4 @@
-"""What templates and programs see of a sign-in."""
+"""The data of a sign-in for templates and programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .view_models import shown_delivery
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInView:
-    """What the template knows as `sv_sign_in`.
+    """The variable `sv_sign_in` of the template.
 
     :param state: `number` while a number is asked for; `code` while a code can be entered; `closed`
         if a new code must be requested.
@@ -88,7 +88,7 @@ def is_open(challenge: Challenge) -> bool:
 
 
 def attempts_left(challenge: Challenge) -> int:
-    """Return how many more guesses a challenge takes."""
+    """Return how many more guesses a challenge allows."""
     return max(0, get_state().settings.max_attempts - challenge.attempts)
 
 

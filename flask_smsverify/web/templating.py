@@ -1,12 +1,12 @@
-"""A Jinja environment for the package's own templates, whatever the host's is like.
+"""A Jinja environment for the package's own templates, independent of the host's.
 
 The host may have other delimiters, `StrictUndefined`, `trim_blocks`, a `finalize` function or no
 autoescaping. None of this applies to the package's templates: they are compiled in an environment
-of their own, which shares the globals, filters, tests and loader of the host's. A template that the
-host puts in place of one is the host's, and is compiled in the host's environment. Both kinds can
+of their own, which shares the globals, filters, tests and loader of the host's environment. If the
+host replaces a template, the replacement is compiled in the host's environment. Both kinds can
 extend, include and import each other.
 
-The loader of the host's environment decides by the file which of the two compiles a template.
+The file that the host's loader finds decides which of the two compiles a template.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from jinja2.bccache import Bucket, BytecodeCache
 from .interface import Interface
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
-#: What the templates of the package are written for.
+#: The options for which the templates of the package are written.
 _SYNTAX: dict[str, Any] = {
     "block_start_string": defaults.BLOCK_START_STRING,
     "block_end_string": defaults.BLOCK_END_STRING,

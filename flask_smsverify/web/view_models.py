@@ -1,4 +1,4 @@
-"""View models: what templates and programs see of a visitor's verification."""
+"""View models: the data of a visitor's verification for templates and programs."""
 
 from __future__ import annotations
 
@@ -46,18 +46,19 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageView:
-    """What the templates know as `verify`. Hosts replace the templates, so the names are public.
+    """The variable `verify` of the templates. Hosts replace the templates, so the names are public.
 
     :param state: `unsent`, `pending`, `verified`, `exempt`, `locked`, or `unsettled` if only time
         is missing: the mobile replaced a proved one recently, and a recent proof is demanded.
     :param mobile: the mobile that the page is about, masked.
     :param present: the user's mobile in the host, masked.
     :param given: a mobile that was entered and is not proved yet, masked.
-    :param entered: `given` as a whole; the visitor entered it in this session and can see a typo.
+    :param entered: `given` without a mask; the visitor entered it in this session and can see a
+        typo.
     :param delivery: the delivery state of the last message; None if nothing was sent.
     :param resend_in: whole seconds until the next send is allowed.
     :param is_login_pending: whether a login waits for the code.
-    :param guess_in: whole seconds in which no code is accepted or sent.
+    :param guess_in: whole seconds during which no code is accepted or sent.
     """
 
     state: str
@@ -97,7 +98,7 @@ def is_complete(visitor: Visitor, target: Target) -> bool:
 
 
 def read_target(visitor: Visitor, fields: Mapping[str, Any]) -> Target:
-    """Return the target of a request, with its demand if it was made of this visitor."""
+    """Return the target of a request, with its demand if it was made for this visitor."""
     url = next_url(fields.get("next"))
     demand = fields.get("demand") or read_query().get("demand")
     within = load_demand(demand, visitor.id)

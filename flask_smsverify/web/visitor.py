@@ -27,7 +27,7 @@ _NEW_MOBILE = "_smsverify_mobile"
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A user, what this session has entered so far, and what the ledger holds about the user.
+    """A user, the input of this session so far, and what the ledger holds about the user.
 
     :param id: the user's primary key as text.
     :param new_mobile: a mobile that was entered and is not proved yet, in E.164; None without one.
@@ -58,7 +58,7 @@ class Visitor:
         return self.record.status
 
     def after_write(self) -> Visitor:
-        """Return the visitor after a write to the ledger. Where needed, it is read again."""
+        """Return the visitor after a write to the ledger. If needed, the ledger is read again."""
         return replace(self, _record=None)
 
     def after_send(self, sent: Sent) -> Visitor:
@@ -82,7 +82,7 @@ class Visitor:
     def with_new_mobile(self, mobile: str | None) -> Visitor:
         """Keep a mobile in the session until it is proved; None removes it.
 
-        Without a session, the open code says which mobile is being proved.
+        Without a session, the open code determines which mobile is being proved.
         """
         if not has_session():
             pass
@@ -100,7 +100,7 @@ class ExemptVisitor(Exception):
 def current_visitor() -> Visitor | None:
     """Return the visitor of this request; None for an anonymous one.
 
-    :raises ExemptVisitor: the visitor is exempt, and no instance of the user model.
+    :raises ExemptVisitor: the visitor is exempt, and not an instance of the user model.
     :raises StoreUnavailable: a database did not respond.
     """
     state = get_state()
@@ -146,7 +146,7 @@ def client_address() -> str | None:
 
 
 def _treat_as_anonymous(state: AppState) -> None:
-    """Let the error page be rendered: every template asks Flask-Login for the user again."""
+    """Make it possible to render the error page: every template loads Flask-Login's user again."""
     state.db.session.rollback()
     g._login_user = current_app.login_manager.anonymous_user()  # type: ignore[attr-defined]  # Flask-Login's place for it
 
@@ -158,7 +158,7 @@ def _new_mobile_of(user_id: str) -> str | None:
 
 
 def _mobile_of_open_code(visitor: Visitor) -> str | None:
-    """Return the mobile that the newest open code was sent to, if it is not the user's own.
+    """Return the mobile to which the newest open code was sent, if it is not the user's own.
 
     A program without cookies has no session that would keep the mobile that it entered.
     """

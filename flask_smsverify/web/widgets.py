@@ -1,4 +1,4 @@
-"""What the widgets show of a user, and the form with which their card sends a code again."""
+"""The data that the widgets show, and the form with which their card sends a code again."""
 
 from __future__ import annotations
 
