@@ -32,7 +32,8 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # do not log every request
     with ExitStack() as stack:
         port = find_free_port("EXAMPLE_PORT", 5000)
-        # The host of the links in text messages, and of the line by which browsers fill in a code.
+        # The host of the links in text messages, and of the line from which browsers fill in a
+        # code.
         config: dict[str, object] = {"SERVER_NAME": f"{HOST}:{port}"}
         settings = smsverify_settings()
         if not {"SMSVERIFY_SENDERS", "SMSVERIFY_SIMULATOR_URL"} & settings.keys():

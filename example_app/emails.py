@@ -1,6 +1,6 @@
 """The e-mails that the shop has sent to a customer.
 
-They hold what a stranger must not read, so the area `emails` demands a confirmed mobile.
+A stranger must not read them, so the area `emails` demands a confirmed mobile.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class DueDateForm(FlaskForm):
 class TomanField(IntegerField):
     """A number in any digits, with or without separators of thousands.
 
-    What is no number is None, so the form's own message refuses it.
+    Input that is not a number becomes None, so the form's own message refuses it.
     """
 
     def process_formdata(self, valuelist: list[str]) -> None:

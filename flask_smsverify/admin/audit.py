@@ -1,4 +1,4 @@
-"""`/audit`: who of the staff did what."""
+"""`/audit`: which member of the staff did what."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _plain(name: str, value: object, ui: Interface) -> str:
 
 
 def action_labels(ui: Interface) -> dict[str, str]:
-    """Return action → what it is called on the page."""
+    """Return action → its name on the page."""
     t = ui.t
     return {
         "verifications": t("Searched by code"),

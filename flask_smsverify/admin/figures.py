@@ -47,7 +47,7 @@ class DayFigures:
 
 
 class FigureCache:
-    """Counts days, and keeps what it counted of finished ones. Thread-safe.
+    """Counts days, and keeps the figures of finished ones. Thread-safe.
 
     :param open_for: how long after its creation a challenge can still be proved.
     """

@@ -50,8 +50,8 @@ def by_email(prefix: str, after: Key | None, limit: int) -> Page[str]:
     """Return the ids of users whose email begins with a text, in the order of their emails.
 
     The conditions are ranges, which an ordinary index on the email serves. `LIKE` would need an
-    index of its own on PostgreSQL. Where the database compares by bytes, capitals are found as
-    typed and in lower case.
+    index of its own on PostgreSQL. If the database compares by bytes, capitals are found as typed
+    and in lower case.
     """
     state = get_state()
     email = _column(state, state.settings.email_field)

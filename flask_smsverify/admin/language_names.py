@@ -1,4 +1,4 @@
-"""The languages of texts, as a reader sees them: with their names, the reader's own first."""
+"""The languages of texts for a reader: with their names, the reader's own first."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _REST = "1234567"
 
 @functools.lru_cache(maxsize=2048)
 def operator_of(start: str, locale: str) -> str:
-    """Return the name of the operator of mobiles that begin so; empty if it is unknown.
+    """Return the name of the operator of mobiles with these first digits; empty if unknown.
 
     :param start: the first six characters in E.164, such as `+98912`.
     :param locale: the language of the name, if the library phonenumbers has it.

@@ -258,7 +258,7 @@ def send_one(id: str) -> ResponseReturnValue:  # noqa: A002 -- the name in the p
 
 @blueprint.post("/send/<id>/<any(pause,resume,stop):action>")
 def send_act(id: str, action: str) -> ResponseReturnValue:  # noqa: A002 -- the name in the path
-    """Pause a send, go on with it, or stop it. Calls that are under way are completed."""
+    """Pause, continue or stop a send. Calls that are in progress are completed."""
     batches, t = get_state().batches, current_ui().t
     _find(id)
     notices = {

@@ -67,7 +67,7 @@ def senders() -> ResponseReturnValue:
 
 @blueprint.post("/senders/<name>/test")
 def senders_test(name: str) -> ResponseReturnValue:
-    """Send a text by one sender, to see whether it arrives."""
+    """Send a text through one sender, to test whether it arrives."""
     state, ui = get_state(), current_ui()
     t = ui.t
     sender = state.delivery.routes.senders.get(name)

@@ -70,7 +70,7 @@ def save() -> ResponseReturnValue:
 def _changed(changes: Mapping[str, object], current: Mapping[str, Any]) -> dict[str, object]:
     """Return the changes without the values that are already set.
 
-    A form contains every setting. What it leaves as it was still comes from the configuration.
+    A form contains every setting. Unchanged settings still come from the configuration.
     """
     live = get_state().live
     changed: dict[str, object] = {}
@@ -108,7 +108,7 @@ def _record(
 
 
 def _current() -> dict[str, Any]:
-    """Return the values in force, as JSON has them."""
+    """Return the current values, in the form of the JSON."""
     now = get_state().live.current
     quiet = now.quiet_hours
     return {
@@ -138,7 +138,7 @@ def _known_areas() -> list[str]:
 
 
 def _read_form(form: Any) -> dict[str, Any]:
-    """Return the settings that a form contains, as JSON would have them."""
+    """Return the settings of a form, in the form of the JSON."""
     changes: dict[str, Any] = {}
     if "areas_shown" in form:
         on = form.getlist("areas_on")

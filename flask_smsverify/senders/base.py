@@ -1,4 +1,4 @@
-"""The interface of a sender, and the values that go in and out of it.
+"""The interface of a sender, and the values that it takes and returns.
 
 A sender speaks one gateway's API with one account. A gateway's file subclasses `Sender`, lists in
 `capabilities` what it supports, and overrides the methods of those capabilities: `send_batch` for
@@ -7,7 +7,7 @@ texts, `send_pattern` for approved texts, `send_code` for own codes, `send_nativ
 `find`, `contacts`, `part_price`, `reachable`, `received`, and `parse_push` for webhooks.
 These methods raise `SenderError` subclasses and nothing else.
 
-How bytes travel is in `http` and `soap`, how values are converted in `convert`.
+The transports are in `http` and `soap`, and conversions of values in `convert`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Text:
     """An ordinary text to one mobile.
 
     :param to: E.164.
-    :param reference: the app's id of the message, passed on where the gateway takes one.
-    :param call: the app's id of the call, equal for all texts of one call, passed on where the
-        gateway can be asked for the call by it.
+    :param reference: the app's id of the message, passed on if the gateway takes one.
+    :param call: the app's id of the call, equal for all texts of one call, passed on if the gateway
+        can find the call by it.
     """
 
     to: str
@@ -130,8 +130,8 @@ class Pattern:
 class PatternRules:
     """The rules of a gateway for the templates and values of patterns.
 
-    :param max_template: the largest id of a template, where ids are whole numbers; None if an
-        id is any text.
+    :param max_template: the largest id of a template, if ids are whole numbers; None if an id is
+        any text.
     :param max_length: characters of a value; None for no limit.
     :param max_values: variables of a template; None for no limit.
     :param forbidden: characters that a value must not contain.
@@ -145,7 +145,10 @@ class PatternRules:
     allows_links: bool = True
 
     def find_problem(self, pattern: Pattern) -> str | None:
-        """Return what a gateway would refuse, without the value itself; None for nothing."""
+        """Describe what the gateway would refuse; None if nothing.
+
+        A value is not quoted, except for a single forbidden character in it.
+        """
         template = pattern.template
         if self.max_template is not None and not (
             template.isascii()
@@ -215,7 +218,7 @@ class Credit:
 class ReceivedText:
     """A text from a phone to one of the account's lines.
 
-    :param id: the gateway's id, or `derived_id` where it gives none.
+    :param id: the gateway's id, or `derived_id` if it gives none.
     :param originator: the phone that wrote it: E.164 for a mobile, else as the gateway gave it.
     :param line: the number that received it.
     :param received_at: aware, UTC; None if the gateway gave no readable time.
@@ -236,7 +239,7 @@ class DeliveryReport:
     """A delivery state that a gateway pushed to the webhook, or returned when it was asked.
 
     :param id: the gateway's id of the message, as in its receipt.
-    :param cost: as in a receipt, where the gateway reports it with the state.
+    :param cost: as in a receipt, if the gateway reports it with the state.
     """
 
     id: str
@@ -262,7 +265,7 @@ class KnownError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """The two names that every error of a sender carries. Clients and transports hold it.
+    """The two names in every error of a sender. Clients and transports have it.
 
     :param name: the sender's name in `SMSVERIFY_SENDERS`.
     :param gateway: the kind of gateway, such as `raygan`.
@@ -309,7 +312,7 @@ class Sender:
     batch_limit: ClassVar[int] = 1
     #: What the gateway accepts in a pattern.
     pattern_rules: ClassVar[PatternRules] = PatternRules()
-    #: The HTTP methods with which the gateway calls the webhook; empty where it never does.
+    #: The HTTP methods with which the gateway calls the webhook; empty if it never does.
     push_methods: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, name: str | None = None) -> None:
@@ -334,7 +337,7 @@ class Sender:
         """Send one ordinary text.
 
         :param to: E.164.
-        :raises SenderError: the text was not accepted, or its fate is unknown.
+        :raises SenderError: the text was not accepted, or the outcome is unknown.
         """
         [receipt] = self.send_batch([Text(to, text, reference)])
         if receipt.error is not None:
@@ -368,14 +371,14 @@ class Sender:
         Override it for `Capability.PATTERN`, and call `check_pattern` first.
 
         :param to: E.164.
-        :raises SenderError: the text was not accepted, or its fate is unknown.
+        :raises SenderError: the text was not accepted, or the outcome is unknown.
         """
         raise self.not_supported("patterns")
 
     def check_pattern(self, pattern: Pattern) -> None:
         """Check a pattern against the gateway's rules, without a call of the gateway.
 
-        Override it where `pattern_rules` cannot express a rule.
+        Override it if `pattern_rules` cannot express a rule.
 
         :raises Misconfigured: the gateway would refuse the pattern.
         """
@@ -427,18 +430,18 @@ class Sender:
         raise self.not_supported("delivery states")
 
     def reports(self, ids: Sequence[str]) -> list[DeliveryReport]:
-        """Return the delivery states of messages, with their costs where the gateway reports them.
+        """Return the delivery states of messages, with their costs if the gateway reports them.
 
-        Override it, beside `statuses`, if the gateway does so.
+        Override it, in addition to `statuses`, if the gateway does so.
         """
         return [DeliveryReport(id_, state) for id_, state in self.statuses(ids).items()]
 
     def find(self, call: str, mobiles: Sequence[str]) -> dict[str, Receipt]:
-        """Return what the gateway knows of a call whose answer was lost.
+        """Return what the gateway reports about a call whose answer was lost.
 
         Override it for `Capability.FIND`.
 
-        :param call: the reference that the call was made with, as in `Text.call`.
+        :param call: the reference of the call, as in `Text.call`.
         :param mobiles: the recipients of the call, E.164.
         :returns: mobile → receipt. A mobile that the gateway leaves out stays unknown.
         """
@@ -462,9 +465,9 @@ class Sender:
         raise self.not_supported("the blacklist")
 
     def received(self, since: datetime) -> Iterator[ReceivedText]:
-        """Yield texts from phones since then. Override it for `Capability.INCOMING`.
+        """Yield texts from phones since a time. Override it for `Capability.INCOMING`.
 
-        Pages are requested when the iteration reaches them.
+        Each page is requested when the iteration reaches it.
 
         :param since: aware.
         """

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class UnclearRefusal(Unavailable):
-    """Nothing was sent, and the gateway does not say whether a recipient or the account is why."""
+    """Nothing was sent, and it is unclear whether a recipient or the account is the cause."""
 
 
 def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
@@ -60,8 +60,8 @@ def isolate(
 ) -> list[Receipt]:
     """Send, and halve a call that is refused because of one recipient until that one is alone.
 
-    For gateways that refuse a whole call for one bad number. A refused call sent nothing, so no
-    recipient gets the text twice.
+    For gateways that refuse a whole call because of one bad number. A refused call sent nothing, so
+    no recipient gets the text twice.
 
     A call that raises `UnclearRefusal` is halved too. If two recipients are refused alone and
     nothing was sent, the account is the cause, and no further call is made. If other recipients

@@ -18,7 +18,7 @@ logger = logging.getLogger("flask_smsverify.console")
 class Console(Sender):
     """Writes messages to the logger `flask_smsverify.console`.
 
-    Messages are logged as warnings, which appear also where logging is not configured.
+    Messages are logged as warnings, which appear even if logging is not configured.
 
     :param enabled: whether the app runs in debug mode.
     :raises ConfigurationError: it does not.

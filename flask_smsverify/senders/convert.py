@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def to_national(mobile: str) -> str:
-    """Return a mobile as Iranian gateways write it: `09123456789`, or `0049…` for other countries.
+    """Return a mobile in the form of Iranian gateways: `09123456789`, `0049…` for other countries.
 
     :param mobile: E.164.
     """

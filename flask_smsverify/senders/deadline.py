@@ -1,7 +1,7 @@
 """The deadline of the calls in progress.
 
-A deadline is kept in a context variable, so that it holds for every sender and transport that a
-block of code calls, failover included.
+A deadline is kept in a context variable, so that it applies to every sender and transport that a
+block of code calls, including failover.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _deadline: ContextVar[float | None] = ContextVar("smsverify_deadline", default=N
 def deadline(seconds: float) -> Iterator[None]:
     """Limit the total time of the calls in this block.
 
-    An outer deadline that ends sooner stays in force.
+    An outer deadline that ends sooner still applies.
     """
     ends = time.monotonic() + seconds
     outer = _deadline.get()

@@ -1,8 +1,7 @@
 """The HTTP transport: one request, one answer of limited size, one deadline.
 
 This module handles what any HTTP server may do: hang, send slowly, disconnect, redirect, or send a
-huge or compressed body. What an answer means is read in the gateway's file. The connections are in
-`network`.
+huge or compressed body. The gateway's file interprets an answer. The connections are in `network`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .deadline import deadline, remaining
 from .network import DeadlineTransport
 from .options import DEFAULT_TIMEOUT, Timeout, check_base_url, check_timeout
 
-#: The most bytes of an answer, after decompression, of a method that names no other cap.
+#: The most bytes of an answer, after decompression, unless the method sets another cap.
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 #: The largest list in XML, Asanak's states of 100 messages, has 1,000 tags.
 _MAX_XML_TAGS = 20_000
@@ -129,7 +128,7 @@ class Answer:
         )
 
     def raise_for_service_error(self) -> None:
-        """Raise for a status that means trouble with the service or the account.
+        """Raise for a status that means a failure of the service or the account.
 
         :raises Unavailable: 401, 402, 403, 407, 429, every redirect and every 5xx except 504.
         :raises Unknown: 504, because the server behind the proxy may have handled the request

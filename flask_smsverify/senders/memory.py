@@ -1,4 +1,4 @@
-"""The memory: keeps messages in a list, for tests."""
+"""The sender `memory`: keeps messages in a list, for tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SentMessage:
 
 @dataclass(slots=True)
 class _Failure:
-    """A failure that a test asked for; see `Memory.fail_with`."""
+    """A failure that a test requested; see `Memory.fail_with`."""
 
     error: SenderError
     times: int | None

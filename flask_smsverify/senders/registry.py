@@ -137,7 +137,7 @@ def low_credits(senders: Mapping[str, Mapping[str, object]]) -> dict[str, Decima
     """Return sender → the credit below which it is low, from the option `low_credit`.
 
     :param senders: `SMSVERIFY_SENDERS`.
-    :raises ConfigurationError: a value is no number or negative.
+    :raises ConfigurationError: a value is not a number or is negative.
     """
     found = {}
     for name, options in senders.items():

@@ -29,10 +29,10 @@ Value = TypeVar("Value", str, int)
 
 @dataclass(frozen=True)
 class Fate:
-    """What faults do to the messages of one call.
+    """The effect of faults on the messages of one call.
 
     :param is_late: whether they arrive late.
-    :param state: the state that they are reported in; None without a fault.
+    :param state: the state in which they are reported; None without a fault.
     :param raw_state: the gateway's own value for the state, if the fault named one.
     """
 
@@ -105,7 +105,7 @@ class Account:
         return has_link(text) and self.consume_fault("refuse_links")
 
     def take_fate(self) -> Fate:
-        """Return what faults do to the messages of this call, and count the call."""
+        """Return the effect of faults on the messages of this call, and count the call."""
         fault = self._faults.take(self.gateway, "state")
         state, raw = self._read_state(fault.state if fault else None)
         return Fate(self.consume_fault("late_delivery"), state, raw)
@@ -153,7 +153,7 @@ class Account:
         :param code: the code, if the gateway knows it. By default it is searched for in the text.
         :param price: the price of one part.
         :param at: when to send. A time in the past means now.
-        :param fate: what faults do to the message. By default they are asked; a call that sends
+        :param fate: what faults do to the message. By default it is taken here; a call that sends
             several messages must take the fate once and pass it.
         :param takes_landlines: whether the gateway also reaches landlines.
         """

@@ -79,6 +79,6 @@ def spoken_digits(code: str) -> str:
 
 
 def call_script(code: str) -> str:
-    """Return what a voice call says. The code is read twice, so that it can be written down."""
+    """Return the words of a voice call. The code is read twice, so that it can be written down."""
     digits = spoken_digits(code)
     return f"سلام. کد تأیید شما: {digits}. تکرار می‌کنم: {digits}. خدانگهدار."

@@ -3,8 +3,8 @@
 `outbox` collects the messages of an app. It needs no pytest.
 
 `SenderContract` is the pytest class that every sender must pass, built-in or the app's own. For a
-sender that speaks HTTP it runs a `LoopbackGateway`, a server on 127.0.0.1 that answers as the test
-says, or misbehaves as gateways do::
+sender that speaks HTTP it runs a `LoopbackGateway`, a server on 127.0.0.1 that gives the test's
+answers, or misbehaves in the ways of gateways::
 
     class TestAcme(SenderContract):
         credentials = ("the-key",)

@@ -1,7 +1,7 @@
 """The contract of senders: the pytest class that every sender must pass.
 
 Each test makes all calls that the sender supports. An assertion's message names the call that
-failed, and the answer or misbehaviour that it failed for.
+failed, and the answer or misbehaviour that caused it.
 """
 
 # ruff: noqa: S101 -- a contract consists of assertions
@@ -207,7 +207,7 @@ class SenderContract:
     credentials: ClassVar[Sequence[str]] = ()
     #: Ids that make `statuses` ask the gateway. If empty, the id of a sent text is used.
     known_ids: ClassVar[Sequence[str]] = ()
-    #: A pattern with values that the gateway accepts. Override it if the ids are no numbers.
+    #: A pattern with values that the gateway accepts. Override it if the ids are not numbers.
     pattern: ClassVar[Pattern] = Pattern("17", {"name": "Gooseberry"})
     #: Whether the sender speaks HTTP to its gateway.
     speaks_http: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""A gateway on 127.0.0.1: an HTTP server that answers by a function, or misbehaves."""
+"""A gateway on 127.0.0.1: an HTTP server that answers with a function, or misbehaves."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def send_no_http(exchange: Exchange) -> None:
 
 
 class LoopbackGateway:
-    """An HTTP server on 127.0.0.1 that answers by a function, or misbehaves. A context manager.
+    """A context manager: an HTTP server on 127.0.0.1 that answers with a function, or misbehaves.
 
     :param answer: returns the reply to a request.
     :param tls: the TLS settings; None: no TLS.

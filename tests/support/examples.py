@@ -12,7 +12,7 @@ PERCENT = int(os.environ.get("SMSTESTS_EXAMPLES", "100"))
 
 
 def examples(usual: int) -> int:
-    """Return how many examples to try where `usual` is the number of a whole run.
+    """Return how many examples to try if `usual` is the number of a whole run.
 
     They are two at least, because the first one is the simplest input.
     """

@@ -1,4 +1,4 @@
-"""Somebody who has no mouse.
+"""A visitor without a mouse.
 
 Wherever Tab leads, the focus must be seen: in the window, not covered, with an outline.
 """
@@ -39,7 +39,7 @@ UNSEEN = """() => {
 
 @dataclass(frozen=True)
 class Keyboard:
-    """Somebody who has no mouse."""
+    """A visitor without a mouse."""
 
     page: Page
 

@@ -15,7 +15,7 @@ from flask_smsverify import SMSVerify, require_verified_mobile
 
 
 def model_of(db: SQLAlchemy, **attributes: Any) -> Any:
-    """Return a user model with these columns and attributes, beside `id` and `email`."""
+    """Return a user model with these columns and attributes, in addition to `id` and `email`."""
     defaults = {
         "__tablename__": "users",
         "id": db.Column(db.Integer, primary_key=True),

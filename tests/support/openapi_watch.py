@@ -37,9 +37,9 @@ class Answer(NamedTuple):
 
 @contextmanager
 def watch() -> Iterator[list[Answer]]:
-    """Collect the responses to programs, also those that are no JSON.
+    """Collect the responses to programs, including those that are not JSON.
 
-    A 404 that is no JSON is left out: the app does not offer the URL.
+    A 404 that is not JSON is left out: the app does not offer the URL.
     """
     answers: list[Answer] = []
 

@@ -1,4 +1,4 @@
-"""Which servers the tests may use: those that answer, or all of them where that is demanded.
+"""Which servers the tests may use: those that answer, or all of them if that is required.
 
 With `SMSTESTS_REQUIRE=all` a server that does not answer fails the run; without it the
 tests that need it are left out, and one closing line says so. The addresses are those of
@@ -18,7 +18,7 @@ REQUIRE_ALL = os.environ.get("SMSTESTS_REQUIRE") == "all"
 #: Whether to look for servers at all. `make test-fast` does not.
 USE_SERVICES = os.environ.get("SMSTESTS_SERVICES") != "none"
 
-# The drivers use TLS where they can, and preparing it takes longer than most queries of a test.
+# The drivers use TLS if they can, and preparing it takes longer than most queries of a test.
 POSTGRESQL = os.environ.get(
     "SMSTESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres?sslmode=disable"
 )
@@ -72,7 +72,7 @@ SERVICES = {
 
 
 def missing() -> list[str]:
-    """The names of those that are not there."""
+    """The names of the servers that do not answer."""
     return [service.name for service in SERVICES.values() if not service.answers]
 
 

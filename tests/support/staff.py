@@ -71,7 +71,7 @@ def release(app: Flask) -> None:
 
 
 def logged_in(app: Flask, user: int | None = 1) -> FlaskClient:
-    """Return a browser of a user: 1 is staff, 2 may only look, the others are no staff."""
+    """Return a browser of a user: 1 is staff, 2 may only look, the others are not staff."""
     client = app.test_client()
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
     if user is not None:

@@ -36,7 +36,7 @@ def phone(app: Flask) -> Memory:
 
 
 def last_code(app: Flask) -> str:
-    """Return the code that was sent last."""
+    """Return the last code that was sent."""
     code = phone(app).last.code
     assert code is not None
     return code

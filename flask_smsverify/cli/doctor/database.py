@@ -17,7 +17,7 @@ from .finding import Check, Finding
 
 #: E.164: a plus sign and up to 15 digits.
 _MOBILE_LENGTH = 16
-#: How many users are looked at.
+#: How many users are checked.
 _SAMPLE = 100
 _MIGRATE = "Run flask db migrate and flask db upgrade, or db.create_all()"
 
@@ -138,7 +138,7 @@ def _problems_of(inspector: Inspector, table: Table, schema: str | None) -> Iter
 
 
 def _unique_columns(inspector: Inspector, table: str, schema: str | None) -> set[frozenset[str]]:
-    """Return the sets of columns of which no two rows have the same values."""
+    """Return the sets of columns in which no two rows have the same values."""
     constraints = inspector.get_unique_constraints(table, schema=schema)
     # SQLite reports an unnamed UNIQUE of a column as an index that it made itself.
     every = inspector.get_indexes(table, schema=schema, include_auto_indexes=True)

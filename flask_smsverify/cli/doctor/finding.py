@@ -1,4 +1,4 @@
-"""What a check of `flask smsverify doctor` found."""
+"""The result of a check of `flask smsverify doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Level = Literal["ok", "warning", "error"]
 class Finding:
     """One line of the output.
 
-    :param level: `error` for what goes wrong in production, `warning` for what may.
+    :param level: `error` if it will cause a failure in production, `warning` if it might.
     :param subject: one word that says what was checked.
     :param text: what was found and, unless it is good, what to do about it.
     """

@@ -1,4 +1,4 @@
-"""Checks of what a request meets: sessions, logins, CSRF, proxies, hosts, hooks and templates."""
+"""Checks of what requests depend on: sessions, logins, CSRF, proxies, hosts, templates."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def check_session_cookie(state: AppState) -> Iterator[Finding]:
 
 
 def check_session_domain(state: AppState) -> Iterator[Finding]:
-    """Where guarded views and pages are on different hosts, both must see the session."""
+    """If guarded views and pages are on different hosts, both must get the session cookie."""
     app, settings = state.app, state.settings
     is_apart = settings.host is not None or settings.subdomain is not None
     is_apart = is_apart or app.subdomain_matching
@@ -235,7 +235,7 @@ def check_templates(state: AppState) -> Iterator[Finding]:
 
 
 def _check_admin_template(state: AppState, environment: Environment) -> Iterator[Finding]:
-    """The staff pages extend a template of the host's, if it names one."""
+    """The staff pages extend a template of the host, if the configuration names one."""
     name = state.settings.admin_template
     if name is None:
         return

@@ -42,7 +42,7 @@ STATES: Mapping[object, DeliveryState] = {
 class MessageStatus:
     """The state of a message.
 
-    :param code: `Status` as Asanak gave it; `""` where it is no text and no number.
+    :param code: `Status` as Asanak gave it; `""` if it is no text and no number.
     :param sent_at: `SendTime`: aware, UTC, from a time that is read as Tehran's; None if there
         is none, such as `0000-00-00`.
     :param delivered_at: `DeliverTime`, likewise.

@@ -126,7 +126,7 @@ class SentText:
     """The result for one `PersonalText`.
 
     :param id: the caller's id.
-    :param mobile: E.164; `""` where the answer has none.
+    :param mobile: E.164; `""` if the answer has none.
     :param message_id: Raygan's id, for `corresponding_message_status`.
     """
 

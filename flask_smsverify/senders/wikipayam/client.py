@@ -130,8 +130,8 @@ class AcceptedMessage:
     """A message that the service accepted.
 
     :param id: the service's id.
-    :param receiver: E.164 for a mobile; `""` where the answer has none.
-    :param track_id: the caller's id; `""` where the answer has none.
+    :param receiver: E.164 for a mobile; `""` if the answer has none.
+    :param track_id: the caller's id; `""` if the answer has none.
     """
 
     id: str
@@ -146,8 +146,8 @@ class QueuedCall:
 
     :param id: the service's id.
     :param message: the service's sentence, "Voice OTP queued successfully" on the vendor's page;
-        `""` where the answer has none.
-    :param track_id: the caller's id; `""` where the answer has none.
+        `""` if the answer has none.
+    :param track_id: the caller's id; `""` if the answer has none.
     """
 
     id: str
@@ -160,7 +160,7 @@ class Delivery:
     """The state of a message.
 
     :param deliver_status: the service's word.
-    :param track_id: the caller's id; `""` where the answer has none.
+    :param track_id: the caller's id; `""` if the answer has none.
     """
 
     id: str

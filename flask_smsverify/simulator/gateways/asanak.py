@@ -93,7 +93,7 @@ def wrong_credentials() -> ApiError:
 
 
 def error_of_code(code: int) -> ApiError:
-    """Return the error of a code. One that is not documented has no message."""
+    """Return the error for a code. An undocumented code has no message."""
     http, message = ERRORS.get(code, (400, ""))
     return ApiError(http, code, message)
 

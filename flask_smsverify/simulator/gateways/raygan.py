@@ -366,7 +366,7 @@ class Raygan:
         return price
 
     def _send_time(self, fields: Fields) -> datetime | None:
-        """Return when to send, or None for now. A past date sends at once, says the guide."""
+        """Return when to send, or None for now. A past date sends at once (the guide)."""
         if not fields.text("SendDateInTimeStamp"):
             return None
         at = _timestamp(fields, "SendDateInTimeStamp")

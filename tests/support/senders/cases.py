@@ -1,4 +1,4 @@
-"""Run one test for many cases in one item, where a matrix repeats one sentence."""
+"""Run one test for many cases in one item, if a matrix repeats one sentence."""
 
 from __future__ import annotations
 

@@ -101,6 +101,6 @@ def value_response(value: str, status: int = DONE) -> Response:
 
 
 def data_response(rows: Sequence[Record]) -> Response:
-    """Return a list beside the status."""
+    """Return a list together with the status."""
     base = {"Value": str(len(rows)), "RetStatus": DONE, "StrRetStatus": "Ok"}
     return json_response({"Data": rows, "MyBase": base})

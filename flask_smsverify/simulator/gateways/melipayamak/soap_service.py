@@ -1,4 +1,4 @@
-"""MeliPayamak's web service `Send.asmx`, by SOAP and by its plain HTTP binding."""
+"""MeliPayamak's web service `Send.asmx`, with SOAP and with its plain HTTP binding."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

@@ -1,6 +1,6 @@
 """WikiPayam as on its web service page: REST with a Bearer token, and responses under `data`.
 
-The page prints no errors; here they are those of Laravel, which the service runs on: 401 with
+The page lists no errors; here they are those of Laravel, on which the service runs: 401 with
 `message`, 422 with `message` and `errors` by field. It prints no responses of `otp/sms/send`,
 `sms/receive`, `receives/statistics` and the Holoo call either; they have the form of similar calls.
 """
