@@ -65,11 +65,16 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
     return executed
 
 
-def _is_observed(connection: Connection) -> bool:
+def has_listeners(connection: Connection, *names: str) -> bool:
+    """Return whether a connection or its engine has listeners to one of these events."""
     # SQLAlchemy, too, looks for listeners only if there are any, because the search is slow.
-    if connection._has_events or connection.engine._has_events:
-        events: Any = connection.dispatch
-        if events.before_cursor_execute or events.after_cursor_execute:
-            return True
+    if not (connection._has_events or connection.engine._has_events):
+        return False
+    return any(getattr(connection.dispatch, name) for name in names)
+
+
+def _is_observed(connection: Connection) -> bool:
+    if has_listeners(connection, "before_cursor_execute", "after_cursor_execute"):
+        return True
     dialect: Any = connection.dialect
     return bool(dialect._has_events and dialect.dispatch.do_execute)

@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from ..errors import ConfigurationError
+from .driver import has_listeners
 from .shared_connection import SharedConnection
 
 #: The execution option that marks a transaction as read-only.
@@ -40,6 +41,9 @@ _OWN_OPTIONS = ("isolation_level", "postgresql_readonly", "postgresql_deferrable
 #: The value of `sqlite3.Connection.autocommit` since Python 3.12 that stands for the behaviour
 #: before it.
 _LEGACY_TRANSACTION_CONTROL = -1
+
+#: Drivers of PostgreSQL whose attribute `autocommit` sends nothing to the server.
+_CLIENT_SIDE_AUTOCOMMIT = ("psycopg", "psycopg2")
 
 _AUTOCOMMIT_REFUSED = (
     "the SQLite connection has autocommit=False. In this mode the driver keeps a transaction open "
@@ -181,7 +185,8 @@ class LedgerDatabase:
             with connection.begin(), LedgerSession(connection) as session:
                 if derived.shared is not None:
                     derived.shared.check(connection)
-                yield session
+                with _autocommit(connection, session) if read_only else contextlib.nullcontext():
+                    yield session
 
     @contextlib.contextmanager
     def _join(self, connection: Connection) -> Iterator[Session]:
@@ -268,6 +273,30 @@ class LedgerDatabase:
         event.listen(host, "engine_disposed", on_disposed)
         if not had_listeners:
             del vars(host)["_has_events"]
+
+
+@contextlib.contextmanager
+def _autocommit(connection: Connection, session: Session) -> Iterator[None]:
+    """Read without BEGIN and COMMIT on PostgreSQL, where they are two more round trips.
+
+    With READ COMMITTED, each statement sees what is committed when it starts, in a transaction too.
+    A host's listener may need the transaction that it was called in, for `SET LOCAL`.
+
+    :param connection: in a transaction of SQLAlchemy's, of which the driver knows nothing yet.
+    """
+    is_listened_to = has_listeners(connection, "begin") or session.dispatch.after_begin
+    if connection.dialect.driver not in _CLIENT_SIDE_AUTOCOMMIT or is_listened_to:
+        yield
+        return
+    raw: Any = connection.connection.dbapi_connection
+    raw.autocommit = True
+    try:
+        yield
+    finally:
+        try:
+            raw.autocommit = False
+        except Exception:  # noqa: BLE001 -- it is closed, or was interrupted within a statement
+            connection.invalidate()
 
 
 @contextlib.contextmanager

@@ -101,6 +101,76 @@ def test_a_connection_that_the_server_closed_is_replaced(
     assert flow.start().state == "pending"
 
 
+def _is_in_transaction(session: Session) -> bool:
+    """Execute a statement, and return whether the driver has begun a transaction for it."""
+    session.execute(text("SELECT 1"))
+    raw: Any = session.connection().connection.dbapi_connection
+    return bool(raw.info.transaction_status)
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+def test_what_only_reads_begins_no_transaction_on_postgresql(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+    assert ledger.read(_is_in_transaction) is False
+    assert ledger.run(_is_in_transaction) is True
+    assert ledger.read(_is_in_transaction) is False
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+def test_a_read_has_a_transaction_if_a_listener_may_set_something_in_it(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+
+    def set_timezone(connection: Any) -> None:
+        connection.exec_driver_sql("SET LOCAL timezone = 'Asia/Tehran'")
+
+    def set_timezone_of_session(_session: object, _transaction: object, connection: Any) -> None:
+        set_timezone(connection)
+
+    def timezone_of(session: Session) -> str:
+        return str(session.scalar(text("SHOW timezone")))
+
+    for target, name, listener in (
+        (ledger.engine, "begin", set_timezone),
+        (Session, "after_begin", set_timezone_of_session),
+    ):
+        event.listen(target, name, listener)
+        try:
+            assert ledger.read(timezone_of) == "Asia/Tehran", name
+        finally:
+            event.remove(target, name, listener)
+        assert ledger.read(timezone_of) != "Asia/Tehran", name
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+def test_a_read_that_is_interrupted_leaves_no_connection_that_commits_each_statement(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+
+    def interrupt(session: Session) -> None:
+        raw: Any = session.connection().connection.dbapi_connection
+        raw.pgconn.send_query(b"SELECT pg_sleep(0.01)")
+        raise KeyboardInterrupt
+
+    def fail(session: Session) -> None:
+        session.add(UsedToken(digest="d", until=datetime.now(UTC)))
+        session.flush()
+        raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.read(interrupt)
+    with pytest.raises(ZeroDivisionError):
+        ledger.run(fail)
+    assert ledger.read(lambda session: session.query(UsedToken).count()) == 0
+
+
 @pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
 def test_after_a_restart_of_the_server_no_request_fails(make_app: MakeApp, database: str) -> None:
     app = make_app(database)
