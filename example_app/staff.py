@@ -33,7 +33,7 @@ from .reminders import queue_reminders
 staff = Blueprint("staff", __name__, url_prefix="/staff")
 
 INVOICE_PERIOD = timedelta(days=30)
-"""An invoice is for so long, and is created so long before its due date at the earliest."""
+"""The period of an invoice, which is created at most this long before its due date."""
 
 
 @staff.before_request

@@ -55,7 +55,7 @@ class Reservation:
     """Units that were taken.
 
     :param ids: of their rows.
-    :param reached: `(scope, part, seconds)` of limits at their half or their end.
+    :param reached: `(scope, part, seconds)` of limits that are half used or used up.
     """
 
     ids: tuple[int, ...] = ()
