@@ -452,7 +452,7 @@ def _build_messages(
         outbox,
         texts,
         users,
-        # The queues are made below, from what they empty.
+        # The worker of Celery is made below.
         wake=lambda ids: celery.wake(ids) if celery else event_worker.wake(),
         locale=locale,
         default_locale=app_locale,
@@ -533,7 +533,8 @@ def _is_development(app: Flask) -> bool:
 def _switch(app: Flask, name: str) -> bool:
     """Return whether `DEBUG` or `TESTING` is on.
 
-    From the environment, `False` comes as text, which Python treats as true: it is refused.
+    From the environment, `False` comes as text, which Python treats as true. Such a text is
+    refused.
     """
     value = app.config.get(name)
     if value in (True, False, None):
@@ -780,7 +781,7 @@ def _own_sender(
     """Return a second sender of the same account, with connections of its own.
 
     A sender of the host's class, and one that keeps messages in memory, may have a state that a
-    second object would not share: it is returned itself.
+    second object would not share. Such a sender is returned itself.
     """
     options = settings.senders.get(sender.name)
     if (
@@ -799,7 +800,7 @@ def _own_sender(
 
 
 def _part_price(delivery: Delivery, text: str) -> Decimal | None:
-    """Return the price of a part at the first sender of texts; None where it is not known."""
+    """Return the price of a part at the first sender of texts; None if it is not known."""
     for sender in delivery.routes.route("text")[:1]:
         if Capability.PRICES in sender.capabilities:
             try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def delay_after(sends: int, delays: Sequence[int]) -> int:
-    """Return the seconds of cooldown after so many sends in a row.
+    """Return the seconds of cooldown after `sends` sends in a row.
 
     :param delays: seconds before the second, third … send; the last repeats.
     """

@@ -37,7 +37,7 @@ _DELETE_GUESS = PreparedWrite(
 
 
 class GuessLog(Log):
-    """The log of guesses. Apps with the same limits share one, by `shared`."""
+    """The log of guesses. Apps with the same limits share one, through `shared`."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class GuessLog(Log):
         return Recorded(guess_id, False, tuple(reached))
 
     def refund(self, session: Session, recorded: Recorded) -> None:
-        """Remove a guess from the log: it was right, or it revealed nothing."""
+        """Remove a guess from the log: because it was right or revealed nothing."""
         _DELETE_GUESS.run(session, {"guess_id": recorded.id})
 
 

@@ -70,7 +70,7 @@ _NETWORKS = ("network", "wide")
 
 @dataclass(frozen=True, slots=True)
 class SendKeys:
-    """The digests that one send counts against; None where a scope does not apply.
+    """The digests that one send counts against; None if a scope does not apply.
 
     :param guesses: whose failures refuse the send: the account, or the mobile without one.
     :param account_mobile: the mobile, where it counts as one of the account's different ones.
@@ -99,12 +99,12 @@ class SendKeys:
 
 
 class SendLog(Log):
-    """The log of sends. Apps with the same limits share one, by `shared`.
+    """The log of sends. Apps with the same limits share one, through `shared`.
 
     :param limits: scope → limits; empty for a scope without a limit.
     :param delays: seconds of cooldown before the second, third … send.
     :param reserved: the part of the site's limit that is reserved for sends with evidence.
-    :param network_share: the part of what is free of the rest that one network may take.
+    :param network_share: the part of the free units in the rest that one network may take.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ class Overrun(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """A limit that a unit has brought to its half or its end.
+    """A limit that a unit has half used or used up.
 
     :param part: `half`, `whole`, or `open`: the part of the site's limit without evidence, or of a
         mobile's that is not reserved for its owner.

@@ -33,7 +33,7 @@ class ComposedText:
 
     :param text: with signature and footer.
     :param parts: the number of SMS parts of `text`.
-    :param patterns: sender → the pattern by which this sender sends the event instead of `text`.
+    :param patterns: sender → the pattern with which this sender sends the event instead of `text`.
     """
 
     text: str = field(repr=False)
@@ -42,7 +42,7 @@ class ComposedText:
 
 
 class EventTexts:
-    """Composes the texts of events, and checks and stores what staff change of them.
+    """Composes the texts of events, and checks and stores the changes that staff make.
 
     :param catalogue: the events. It may grow while the app runs.
     :param live: the signature, the site's name and the staff's mobiles, read at each call.
@@ -74,7 +74,7 @@ class EventTexts:
     # --- sending ----------------------------------------------------------------------------------
 
     def audiences(self, event: str) -> tuple[Audience, ...]:
-        """Return who gets a text: `user`, `staff` or both.
+        """Return the audiences that get a text: `user`, `staff` or both.
 
         :raises ConfigurationError: there is no such event.
         """
@@ -189,7 +189,7 @@ class EventTexts:
         return self.render(event, audience, text, examples, locale)
 
     def edits(self, event: str, audience: str) -> Edits:
-        """Return what staff changed of an event.
+        """Return the changes that staff made to an event.
 
         :raises ConfigurationError: there is no such event or audience.
         """
@@ -206,7 +206,7 @@ class EventTexts:
         recipients: Iterable[object] | None = None,
         patterns: Mapping[str, Mapping[str, object] | None] | None = None,
     ) -> Edits:
-        """Check and write changes of an event. What is None keeps its value.
+        """Check and write changes of an event. A parameter that is None keeps its value.
 
         Each process uses the new text within a second.
 
@@ -330,7 +330,7 @@ class EventTexts:
 
 
 def check_values(event: Event, values: Mapping[str, object]) -> None:
-    """Check that there is a value for each name of an event, and no other.
+    """Check that there is a value for each name of an event, and no others.
 
     :raises ConfigurationError: a value is missing or unknown.
     """

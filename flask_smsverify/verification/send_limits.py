@@ -88,7 +88,7 @@ class SendLimits:
         return {"now": to_ms(now), **asdict(keys)}
 
     def refuse(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
-        """Raise what refuses a send, except a limit of the whole site.
+        """Raise the error that refuses a send, except a limit of the whole site.
 
         :param row: a row of `counts`.
         :raises TooManyAttempts: no guess is left for the code.
@@ -142,7 +142,7 @@ class SendLimits:
             self.log.refund(session, send.recorded, send.keys, is_refused=is_refused)
 
     def report(self, send: Send) -> None:
-        """Report limits that a send has brought to their half or their end."""
+        """Report limits that a send has half used or used up."""
         if send.recorded is not None:
             foreign = [Reached(*reached) for reached in send.foreign.reached]
             self._alerts.report([*send.recorded.reached, *foreign])
@@ -152,7 +152,7 @@ class SendLimits:
     def reserve_second_copy(self, send: Send) -> Send | None:
         """Count a second copy of a code; return None if a limit or the database forbids it.
 
-        It counts against the mobile, with the share of it that the first copy used, and the site.
+        It counts against the site, and against the same part of the mobile's limit as the first.
         """
         keys = SendKeys(send.keys.mobile, send.keys.cooldown, send.keys.guesses)
         copy = Send(keys, send.mobile, send.is_owner, send.has_evidence)
