@@ -717,7 +717,8 @@ class TemplateError(ProblemError):
     """A text of an event contains something that is not allowed, or cannot be rendered.
 
     :param problem: `"syntax"`, `"unknown_value"`, `"missing_value"`,
-        `"required_value"`, `"unknown_filter"`, `"not_allowed"`, `"empty"` or `"too_long"`.
+        `"required_value"`, `"unknown_filter"`, `"not_allowed"`, `"empty"`, `"too_long"` or
+        `"too_deep"`.
     :param name: the value, the filter or the syntax that the problem is about; empty for none.
     :param line: the line of the text; None if the problem is not in one line.
     """
@@ -738,6 +739,7 @@ class TemplateError(ProblemError):
         "not_allowed": _("A text can contain only values, conditions and filters."),
         "empty": _("The text is empty."),
         "too_long": _("The text is too long."),
+        "too_deep": _("The text has too many filters or conditions in one another."),
     }
 
     def __init__(self, problem: str, *, name: str = "", line: int | None = None) -> None:

@@ -26,6 +26,9 @@ MAX_SOURCE_LENGTH = 2000
 MAX_VALUE_LENGTH = 255
 #: The most parts of a text. Raygan sends at most ten (its web-service guide, error 2006).
 MAX_PARTS = 10
+#: Levels of nested conditions, filters and expressions. Each one takes several frames of the stack
+#: of Python, and `notify` may be called when most of it is used.
+MAX_DEPTH = 50
 #: The most characters that one text may produce: more than fit into ten parts.
 _MAX_OUTPUT = 20_000
 
@@ -109,6 +112,7 @@ class TextTemplate:
         self._names = frozenset(names)
         try:
             tree = _environment.parse(source)
+            _check_depth(tree)
             self._check(tree.body)
             #: The values that the text shows, at least under some condition.
             self.shown = frozenset(map(_read_name, _find_shown(tree.body)))
@@ -296,6 +300,15 @@ def load_template(source: str, names: frozenset[str]) -> TextTemplate:
     :raises TemplateError: the text contains something that is not allowed.
     """
     return TextTemplate(source, names)
+
+
+def _check_depth(tree: nodes.Node) -> None:
+    level: list[nodes.Node] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in node.iter_child_nodes()]
+        if not level:
+            return
+    raise TemplateError("too_deep", line=level[0].lineno)
 
 
 def _find_shown(body: Sequence[nodes.Node]) -> Iterator[nodes.Name | nodes.Getattr]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import sys
 import time
 from datetime import date
 
@@ -14,6 +16,7 @@ from flask_smsverify.errors import TemplateError
 from flask_smsverify.i18n.catalogue import Translator, available_locales
 from flask_smsverify.messaging.templates import (
     FILTERS,
+    MAX_DEPTH,
     MAX_SOURCE_LENGTH,
     MAX_VALUE_LENGTH,
     TextTemplate,
@@ -114,6 +117,9 @@ def test_filters_write_dates_and_numbers_as_the_language_does() -> None:
         ("{% if name %}", "syntax"),
         ("{{ " + "(" * 900 + "1" + ")" * 900 + " }}", "syntax"),
         ("x" * (MAX_SOURCE_LENGTH + 1), "too_long"),
+        ("{{ name" + "|trim" * MAX_DEPTH + " }}", "too_deep"),
+        ("{{ name" + " or name" * MAX_DEPTH + " }}", "too_deep"),
+        ("{% if not name %}" * MAX_DEPTH + "x" + "{% endif %}" * MAX_DEPTH, "too_deep"),
     ],
 )
 def test_anything_else_is_refused_before_it_is_rendered(source: str, problem: str) -> None:
@@ -146,6 +152,28 @@ def test_output_time_and_memory_are_bounded() -> None:
         assert refused.value.problem == "too_long"
     assert len(render("{{ name }}", name=value)) == MAX_VALUE_LENGTH
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ name" + "|trim" * (MAX_DEPTH - 4) + " }}",
+        "{{ name" + " or name" * (MAX_DEPTH - 4) + " }}",
+        "{% if name %}" * (MAX_DEPTH - 4) + "x" + "{% endif %}" * (MAX_DEPTH - 4),
+        "{% if not name %}" + "{% elif not name %}" * 80 + "{% else %}x{% endif %}",
+    ],
+)
+def test_a_text_that_was_accepted_can_be_rendered_by_a_deep_stack(source: str) -> None:
+    """A text is checked by a page of staff, and rendered by whatever the host app calls."""
+    template = TextTemplate(source, NAMES)
+
+    def render_below(frames: int) -> str:
+        if frames:
+            return render_below(frames - 1)
+        return template.render({"name": "x"}, Translator("en"))
+
+    free = sys.getrecursionlimit() - len(inspect.stack(0))
+    assert render_below(free - 250) == "x"
 
 
 def test_an_object_is_shown_by_its_str_and_never_reached() -> None:
