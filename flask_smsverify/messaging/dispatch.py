@@ -161,7 +161,8 @@ class EventDispatcher:
     def _send(self, message: Message, token: str) -> None:
         """Send one text; if it was not sent, let it wait or close it."""
         try:
-            self._reserve(message)
+            if not message.tries:  # the tries after the first one took their unit with it
+                self._reserve(message)
         except LimitError as error:
             self._limited(message, token, error)
             return

@@ -269,6 +269,34 @@ def test_a_failure_that_may_pass_is_tried_again_five_times(sqlite_app: Flask) ->
     assert len(memory.messages) == 1
 
 
+def test_a_text_counts_once_against_the_limits_however_often_it_is_tried(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite,
+        users=1,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_LIMITS={"unproved_events": "2/day", "messages": "2/day"},
+    )
+    without_inline_workers(app)
+    memory = memory_of(app)
+    memory.fail_with(Unavailable("memory", "the service failed"), times=3)
+    now = datetime.now(UTC)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    for hours in range(1, 5):
+        run_due(app)
+        set_time(app, now, hours=hours)
+    assert [(message.state, message.tries) for message in messages(app)] == [("sent", 3)]
+    with app.app_context():
+        for _ in range(2):
+            notify(app)
+        db.session.commit()
+    run_due(app)
+    assert len(memory.messages) == 2  # the third text is one too many
+
+
 def test_waits_between_tries_are_random_up_to_a_bound(sqlite_app: Flask) -> None:
     app = sqlite_app
     memory_of(app).fail_with(Unavailable("memory", "the service failed"), times=None)
