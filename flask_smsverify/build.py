@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -435,7 +435,25 @@ def _build_messages(
     def quiet_hours() -> QuietHours | None:
         return live.current.quiet_hours
 
-    outbox = Outbox(ledger, lease_seconds=settings.send_deadline + _LEASE_MARGIN)
+    # The queues are made below.
+    def wake_events(ids: Sequence[str]) -> None:
+        if celery is not None:
+            celery.wake(ids)
+        else:
+            event_worker.wake()
+
+    def wake_bulk() -> None:
+        if celery is not None:
+            celery.wake_bulk()
+        else:
+            bulk_worker.wake()
+
+    outbox = Outbox(
+        ledger,
+        lease_seconds=settings.send_deadline + _LEASE_MARGIN,
+        wake_events=wake_events,
+        wake_bulk=wake_bulk,
+    )
     event_dispatcher = EventDispatcher(
         outbox,
         delivery,
@@ -452,8 +470,7 @@ def _build_messages(
         outbox,
         texts,
         users,
-        # The worker of Celery is made below.
-        wake=lambda ids: celery.wake(ids) if celery else event_worker.wake(),
+        wake=wake_events,
         locale=locale,
         default_locale=app_locale,
         must_be_proved=None if settings.notify_unverified else limits.has_proved,
@@ -467,7 +484,7 @@ def _build_messages(
         finish=partial(texts.finish, locale=app_locale),
         part_price=partial(_part_price, delivery),
         host_context=app.app_context,
-        wake=lambda: celery.wake_bulk() if celery else bulk_worker.wake(),
+        wake=wake_bulk,
     )
     bulk_dispatcher = BulkDispatcher(
         ledger,

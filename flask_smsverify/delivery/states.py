@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..db.models import Attempt
+from ..db.models import Attempt, Message
 from ..senders.base import DeliveryState
 
 #: How far each open state is. All other states are final.
@@ -30,6 +30,9 @@ _RANKING = (
     DeliveryState.SENT,
     DeliveryState.DELIVERED,
 )
+
+#: The states of a message that a gateway took and that may still arrive, or has.
+_TAKEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.DELIVERED)
 
 
 def progress(state: str) -> int:
@@ -55,3 +58,19 @@ def best(states: Iterable[str]) -> str:
     failed.
     """
     return str(max(states, key=_RANKING.index))
+
+
+def settle(message: Message, states: Iterable[str]) -> None:
+    """Give a message the state of its attempts after a gateway has reported one.
+
+    A message may wait to be sent again while an earlier attempt at it is unknown. It goes on
+    waiting, unless the gateway has that attempt: then it is not sent a second time.
+
+    :param states: the states of all its attempts.
+    """
+    state = best(states)
+    if message.next_try_at is not None:
+        if state not in _TAKEN:
+            return
+        message.next_try_at = message.lease = None
+    message.state = state

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Protocol
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ..db.inserts import insert_absent
@@ -25,6 +25,7 @@ from ..db.ledger import Ledger
 from ..db.models import Batch, Message
 from ..errors import ConfigurationError
 from ..log_events import log_event
+from .batch_counts import recount
 from .opt_out import OptOuts
 from .outbox import Draft, new_rows
 from .recipients import LIST, Recipient, Recipients
@@ -419,52 +420,6 @@ class BulkSends:
             .values(state=state, updated_at=self._ledger.clock())
         )
         self._ledger.run(lambda session: session.execute(statement) and None)
-
-
-#: State of a message → the count of its batch.
-COUNT_OF = {
-    Message.EXPIRED: "skipped",
-    Message.SKIPPED: "skipped",
-    "failed": "failed",
-    "rejected": "failed",
-    "undelivered": "sent",
-    "unknown": "unknown",
-    "queued": "sent",
-    "sent": "sent",
-    "delivered": "sent",
-}
-
-
-def add_counts(session: Session, counts: Mapping[str, Mapping[str, int]], now: datetime) -> None:
-    """Change the counts of batches.
-
-    :param counts: id of a batch → name of a count → the difference.
-    """
-    for batch_id, differences in sorted(counts.items()):
-        session.execute(
-            update(Batch)
-            .where(Batch.id == batch_id)
-            .values(
-                {getattr(Batch, name): getattr(Batch, name) + n for name, n in differences.items()}
-                | {Batch.updated_at: now}
-            )
-            .execution_options(synchronize_session=False)
-        )
-
-
-def recount(session: Session, batch: Batch) -> None:
-    """Count the messages of a batch by state."""
-    states = session.execute(
-        select(Message.state, func.count())
-        .where(Message.batch_id == batch.id)
-        .group_by(Message.state)
-    )
-    counts = dict.fromkeys(set(COUNT_OF.values()), 0)
-    for state, count in states:
-        if state in COUNT_OF:
-            counts[COUNT_OF[state]] += count
-    for name, count in counts.items():
-        setattr(batch, name, count)
 
 
 def _checked(text: object) -> str:

@@ -36,7 +36,8 @@ from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unava
 from ..forks import after_fork
 from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender, Text
-from .bulk import ACTIVE, COUNT_OF, BulkSends, add_counts
+from .batch_counts import COUNT_OF, add_counts
+from .bulk import ACTIVE, BulkSends
 from .call_slots import CallSlots, NoSlot
 from .dispatch import MAX_RETRIES, may_retry_help, retry_wait
 from .lease_pool import LeasePool

@@ -12,7 +12,7 @@ was not sent and is sent now. A row with an open attempt may have been sent: the
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -23,10 +23,11 @@ from sqlalchemy.orm import Session
 
 from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
-from ..db.models import MESSAGES, Attempt, Message, OptOut
+from ..db.models import MESSAGES, Attempt, Batch, Message, OptOut
 from ..delivery.states import best
 from ..errors import SMSVerifyError
 from ..senders.base import DeliveryState
+from .batch_counts import recount
 
 #: The kinds of messages that wait here.
 KINDS = (Message.EVENT, Message.BULK)
@@ -107,10 +108,21 @@ class Outbox:
 
     :param lease_seconds: how long a lease lasts. It is renewed for an attempt, and must be longer
         than the deadline of a route.
+    :param wake_events: called with the ids of event texts that are to be sent again.
+    :param wake_bulk: called when texts of batches are to be sent again.
     """
 
-    def __init__(self, ledger: Ledger, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        lease_seconds: float,
+        wake_events: Callable[[Sequence[str]], None],
+        wake_bulk: Callable[[], None],
+    ) -> None:
         self._ledger = ledger
+        self._wake_events = wake_events
+        self._wake_bulk = wake_bulk
         self._lease_duration = timedelta(seconds=lease_seconds)
 
     # --- adding ----------------------------------------------------------------------------------
@@ -224,14 +236,14 @@ class Outbox:
         attempts = session.scalars(
             select(Attempt).where(Attempt.message_id == message.id).order_by(Attempt.id)
         ).all()
-        for attempt in attempts:
-            if attempt.state == Attempt.SENDING:
-                attempt.state, attempt.cause = str(DeliveryState.UNKNOWN), WORKER_DIED
-                attempt.updated_at, attempt.next_check_at = now, now
-        states = [attempt.state for attempt in attempts]
-        if all(state == Attempt.FAILED for state in states):
+        # The other attempts have an outcome: they failed, or staff sent the message again.
+        is_open = [attempt for attempt in attempts if attempt.state == Attempt.SENDING]
+        if not is_open:
             return True
-        _close(message, best(states), now, WORKER_DIED)
+        for attempt in is_open:
+            attempt.state, attempt.cause = str(DeliveryState.UNKNOWN), WORKER_DIED
+            attempt.updated_at, attempt.next_check_at = now, now
+        _close(message, best(attempt.state for attempt in attempts), now, WORKER_DIED)
         return False
 
     def hold(self, session: Session, message_id: str, token: str) -> None:
@@ -374,14 +386,15 @@ class Outbox:
     def resend(self, ids: Iterable[str]) -> int:
         """Let messages that were not sent wait again, starting with the first try.
 
-        Messages that are sent, waiting or of another kind are left alone. A message whose outcome
-        is unknown may then arrive twice.
+        Messages that are sent, waiting, of another kind or of a stopped batch are left alone. A
+        message whose outcome is unknown may then arrive twice. A batch that was done is opened
+        again.
 
         :returns: how many messages wait again.
         """
         wanted = list(ids)
 
-        def work(session: Session) -> int:
+        def work(session: Session) -> list[Message]:
             now = self._ledger.clock()
             messages = session.scalars(
                 select(Message)
@@ -393,9 +406,17 @@ class Outbox:
                 message.state, message.next_try_at = Message.WAITING, now
                 message.lease = message.cause = message.expires_at = None
                 message.tries, message.updated_at = 0, now
-            return len(messages)
+            session.flush()
+            _reopen(session, {message.batch_id for message in messages if message.batch_id}, now)
+            return list(messages)
 
-        return self._ledger.run(work)
+        waiting = self._ledger.run(work)
+        events = [message.id for message in waiting if message.kind == Message.EVENT]
+        if events:
+            self._wake_events(events)
+        if len(events) < len(waiting):
+            self._wake_bulk()
+        return len(waiting)
 
     def unresolved(self, limit: int = 100, *, after: str | None = None) -> list[Message]:
         """Return messages that staff should look at, newest first: unknown and failed ones.
@@ -428,7 +449,23 @@ def _is_resendable() -> ColumnElement[bool]:
         Message.kind.in_(KINDS)
         & Message.next_try_at.is_(None)
         & Message.state.in_([str(state) for state in RESENDABLE])
+        & or_(
+            Message.batch_id.is_(None),
+            Message.batch_id.not_in(select(Batch.id).where(Batch.state == Batch.STOPPED)),
+        )
     )
+
+
+def _reopen(session: Session, batch_ids: Iterable[str], now: datetime) -> None:
+    """Let batches be sent on of which a message waits again, and count their messages again."""
+    for batch_id in sorted(batch_ids):
+        batch = session.get(Batch, batch_id, with_for_update=True)
+        if batch is None or batch.state == Batch.STOPPED:
+            continue
+        recount(session, batch)
+        if batch.state == Batch.DONE:
+            batch.state = Batch.RUNNING
+        batch.finished_at, batch.updated_at = None, now
 
 
 def _close(message: Message, state: str, now: datetime, cause: str | None = None) -> None:

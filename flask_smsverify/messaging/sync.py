@@ -22,12 +22,12 @@ from ..db.models import Attempt, Batch, Incoming, Message
 from ..delivery.attempts import Attempts, storable_cost, storable_id
 from ..delivery.checks import next_check
 from ..delivery.failover import Delivery
-from ..delivery.states import best, progress
+from ..delivery.states import progress, settle
 from ..errors import SenderError
 from ..log_events import log_event
 from ..senders.base import Capability, DeliveryState, Receipt, Sender
 from ..senders.batching import batched
-from .bulk import recount
+from .batch_counts import recount
 from .tracking import Tracker
 
 _FINAL = progress(DeliveryState.DELIVERED)
@@ -226,9 +226,8 @@ class StateSync:
             attempt.next_check_at = self._attempts.first_check(sender, receipt)
             attempt.updated_at = message.updated_at = now
             session.flush()
-            message.state = best(
-                session.scalars(select(Attempt.state).where(Attempt.message_id == message.id))
-            )
+            states = select(Attempt.state).where(Attempt.message_id == message.id)
+            settle(message, session.scalars(states).all())
             moved.append((message, attempt))
         session.flush()
         for batch_id in sorted({message.batch_id for message in messages if message.batch_id}):

@@ -20,11 +20,11 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import Attempt, EarlyReport, Incoming, Message
 from ..delivery.attempts import storable_cost
-from ..delivery.states import best, further, progress
+from ..delivery.states import further, progress, settle
 from ..phone import ascii_digits, mask
 from ..senders.base import DeliveryReport, DeliveryState, ReceivedText
 from ..senders.convert import derived_id, to_e164
-from .bulk import COUNT_OF, add_counts
+from .batch_counts import COUNT_OF, add_counts
 
 #: How long a report is kept for its attempt. Receipts are written within `SEND_DEADLINE`.
 _EARLY_REPORT_LIFETIME = timedelta(minutes=5)
@@ -143,7 +143,7 @@ class Tracker:
                     if progress(attempt.state) < progress(state):
                         attempt.state, attempt.updated_at = state, now
                         moved.append((message, attempt))
-                message.state = best(attempt.state for attempt in attempts)
+                settle(message, [attempt.state for attempt in attempts])
                 if message.state != before:
                     message.updated_at = now
                     _count_change(counts, message, before)

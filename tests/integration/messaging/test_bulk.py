@@ -240,6 +240,34 @@ def test_a_bad_number_fails_alone(sqlite_app: Flask) -> None:
     assert {found.state for found in state_of(app).outbox.unresolved()} == {"failed", "unknown"}
 
 
+def test_a_text_of_a_finished_batch_can_be_sent_again(app: Flask) -> None:
+    memory = memory_of(app)
+    memory.fail_with(Rejected("memory", "blacklisted"), times=1)
+    batch = send(app, list(numbers(2)))
+    run_due(app)
+    before = reload(app, batch)
+    assert (before.state, before.sent + before.failed) == ("done", 2)
+    failed = [message.id for message in messages(app) if message.state == "failed"]
+    assert state_of(app).outbox.resend(failed) == before.failed > 0
+    waiting = reload(app, batch)
+    assert (waiting.state, waiting.failed, waiting.finished_at) == ("running", 0, None)
+    run_due(app)
+    after = reload(app, batch)
+    assert (after.state, after.sent, after.failed) == ("done", 2, 0)
+    assert after.finished_at is not None
+    assert len(memory.messages) == 2
+
+
+def test_the_texts_of_a_stopped_batch_are_not_sent_again(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    batch = send(app, list(numbers(2)))
+    state_of(app).batches.stop(batch.id)
+    assert state_of(app).outbox.resend([message.id for message in messages(app)]) == 0
+    run_due(app)
+    assert memory_of(app).messages == []
+    assert states(app) == {"skipped"}
+
+
 def test_the_counts_of_a_batch_follow_later_delivery_reports(app: Flask) -> None:
     batch = send(app, numbers(4))
     run_due(app)

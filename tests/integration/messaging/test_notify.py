@@ -38,6 +38,7 @@ from flask_smsverify.errors import (
 )
 from flask_smsverify.messaging.event_queue import Skipped
 from flask_smsverify.messaging.worker import InlineWorker
+from flask_smsverify.senders.base import DeliveryReport, DeliveryState
 
 STAFF = "+989121111111"
 
@@ -295,6 +296,68 @@ def test_a_text_counts_once_against_the_limits_however_often_it_is_tried(
         db.session.commit()
     run_due(app)
     assert len(memory.messages) == 2  # the third text is one too many
+
+
+def test_a_text_that_staff_send_again_is_sent_by_the_inline_worker(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    memory_of(app).fail_with(Rejected("memory", "blacklisted"), times=1)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    state_of(app).wait()
+    [message] = messages(app)
+    assert message.state == "failed"
+    state_of(app).outbox.resend([message.id])
+    state_of(app).wait()
+    assert states(app) == {"sent"}
+
+
+@pytest.mark.parametrize("state", ["unknown", "undelivered"])
+def test_a_worker_that_stops_before_it_sends_a_text_again_loses_nothing(
+    sqlite_app: Flask, state: str
+) -> None:
+    app = sqlite_app
+    without_inline_workers(app)
+    [message] = _sent_with_the_outcome(app, state)
+    outbox = state_of(app).outbox
+    outbox.resend([message.id])
+    assert outbox.abandon(outbox.lease("event", 10).token) == 0  # SIGTERM
+    assert outbox.lease("event", 10).messages  # and a worker that is killed
+    set_time(app, datetime.now(UTC), minutes=3)
+    run_due(app)
+    assert len(memory_of(app).messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("report", "sends"), [(DeliveryState.DELIVERED, 1), (DeliveryState.UNDELIVERED, 2)]
+)
+def test_a_text_that_waits_again_is_not_sent_if_its_first_copy_turns_out_to_have_arrived(
+    app: Flask, report: DeliveryState, sends: int
+) -> None:
+    without_inline_workers(app)
+    [message] = _sent_with_the_outcome(app, "unknown")
+    state = state_of(app)
+    state.outbox.resend([message.id])
+    [attempt] = state.ledger.read(lambda session: session.scalars(select(Attempt)).all())
+    state.tracker.record("memory", [DeliveryReport(attempt.gateway_id, report)])
+    assert states(app) == {"delivered" if sends == 1 else "waiting"}
+    run_due(app)
+    assert len(memory_of(app).messages) == sends
+
+
+def _sent_with_the_outcome(app: Flask, state: str) -> list[Message]:
+    """Send a text and write what became of it, as its gateway's answer or report would."""
+
+    def write(session: Any) -> None:
+        for model in (Attempt, Message):
+            session.execute(sqlalchemy.update(model).values(state=state))
+
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    run_due(app)
+    state_of(app).ledger.run(write)
+    return messages(app)
 
 
 def test_waits_between_tries_are_random_up_to_a_bound(sqlite_app: Flask) -> None:
