@@ -1,4 +1,7 @@
-"""The cooldown between sends: how long it is after each of them, and how much of it is left."""
+"""The cooldown between sends: how long it is after each of them, and how much of it is left.
+
+`verification.send_limits` refuses a send before its end.
+"""
 
 from __future__ import annotations
 

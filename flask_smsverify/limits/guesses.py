@@ -1,4 +1,7 @@
-"""The log of guesses, from which their rate limits are counted. `usage_log` explains it."""
+"""The log of guesses, from which their rate limits are counted. `usage_log` explains it.
+
+Wrong codes of an account, or of a mobile without one, are the scope `failures`.
+"""
 
 from __future__ import annotations
 

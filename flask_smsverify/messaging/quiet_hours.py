@@ -1,4 +1,7 @@
-"""Which quiet hours hold for a sender, and when they end. `settings.quiet_hours` parses them."""
+"""Which quiet hours hold for a sender, and when they end. `settings.quiet_hours` parses them.
+
+`dispatch` and `bulk_dispatch` wait for the end.
+"""
 
 from __future__ import annotations
 

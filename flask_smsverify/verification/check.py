@@ -3,7 +3,8 @@
 `CodeChecker.check` reads from top to bottom. One transaction locks, reads everything in one SELECT,
 compares an own code, and writes either the failure or the proof. The result is returned only after
 the commit, so a guess that a crash rolls back has revealed nothing. A native code is compared by
-its gateway: the guess is committed before, and the verdict in a second transaction.
+its gateway: the guess is committed before, and the verdict in a second transaction. `ownership`
+grants the verification.
 """
 
 from __future__ import annotations
