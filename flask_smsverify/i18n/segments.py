@@ -22,6 +22,8 @@ _LATIN_BASIC = _GSM_BASIC.encode("latin-1", "ignore")
 _LATIN_EXTENSION = _GSM_EXTENSION.encode("latin-1", "ignore")
 #: Finds a character that is neither in Latin-1 nor in the alphabet.
 _find_other = re.compile("[^\x00-\xffΔΦΓΛΩΠΨΣΘΞ€]").search
+#: How many characters are looked at first: a text in another script has one of it among them.
+_FIRST = 8
 #: Byte → 1 for a character of the extension table, otherwise 0.
 _SECOND_SEPTET = bytes(byte in _LATIN_EXTENSION for byte in range(256))
 
@@ -32,6 +34,8 @@ def count_segments(text: str) -> int:
     The units are septets if every character is in the GSM-7 alphabet, otherwise UTF-16 units. A
     character of two units is not split between segments (3GPP TS 23.040, 9.2.3.24.1).
     """
+    if not text.isascii() and _find_other(text, 0, _FIRST):
+        return _count_ucs2(text)
     latin = text.encode("latin-1", "ignore")
     if len(latin) != len(text):
         if len(latin) + text.count("€") != len(text) and _find_other(text):
