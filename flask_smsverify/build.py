@@ -49,6 +49,7 @@ from .messaging.dispatch import EventDispatcher
 from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
 from .messaging.events import EventCatalogue
+from .messaging.expansion import Expansion
 from .messaging.first_checks import FirstChecks
 from .messaging.notifier import Notifier
 from .messaging.opt_out import OptOuts
@@ -476,14 +477,15 @@ def _build_messages(
         must_be_proved=None if settings.notify_unverified else limits.has_proved,
     )
     bulk_worker: InlineWorker
+    recipients = Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery))
     batches = BulkSends(
         ledger,
+        Expansion(ledger, opt_outs, recipients, host_context=app.app_context, wake=wake_bulk),
         opt_outs,
-        Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery)),
+        recipients,
         # A text to many has no language of its own.
         finish=partial(texts.finish, locale=app_locale),
         part_price=partial(_part_price, delivery),
-        host_context=app.app_context,
         wake=wake_bulk,
     )
     bulk_dispatcher = BulkDispatcher(

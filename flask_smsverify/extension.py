@@ -174,7 +174,10 @@ class SMSVerify:
 
     @property
     def batches(self) -> BulkSends:
-        """The current app's bulk sends: `get`, `pause`, `resume`, `stop`, `preview`."""
+        """The current app's bulk sends.
+
+        Its methods are `preview`, `get`, `pause`, `resume`, `stop` and `expand_again`.
+        """
         return get_state().batches
 
     def opt_out(self, mobile: str) -> None:

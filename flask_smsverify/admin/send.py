@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from ..db.models import Batch
 from ..errors import ConfigurationError, InvalidValues, MobileError, NotFound, SenderError
-from ..messaging.bulk import Preview
+from ..messaging.bulk import ACTIVE, Preview
 from ..messaging.recipients import is_source
 from ..state import AppState, get_state
 from ..web.fields import read_fields
@@ -35,9 +35,6 @@ _MAX_TYPED = 1_000_000
 _MAX_NUMBER_PARTS = 6
 #: For how many seconds the answer waits for a batch whose recipients are read in the background.
 _PATIENCE = 5.0
-
-_PAUSABLE = (Batch.RUNNING,)
-_STOPPABLE = (Batch.EXPANDING, Batch.RUNNING, Batch.INCOMPLETE, Batch.PAUSED)
 
 
 # --- the form and the list ---------------------------------------------------------------------
@@ -249,9 +246,9 @@ def send_one(id: str) -> ResponseReturnValue:  # noqa: A002 -- the name in the p
         "send_progress.html",
         sv_batch=item,
         sv_states=_states(current_ui()),
-        sv_can_pause=batch.state in _PAUSABLE,
+        sv_can_pause=batch.state in ACTIVE and batch.finished_at is None,
         sv_can_resume=batch.state == Batch.PAUSED,
-        sv_can_stop=batch.state in _STOPPABLE and batch.finished_at is None,
+        sv_can_stop=batch.state in (*ACTIVE, Batch.PAUSED) and batch.finished_at is None,
         sv_read_only=is_read_only(),
     )
 

@@ -52,7 +52,8 @@ def send(
     state = get_state()
     if resumed is not None:
         with state.inline_workers[1].suspended():
-            _send_to_end(state, state.batches.resume(resumed))
+            state.batches.resume(resumed)
+            _send_to_end(state, state.batches.expand_again(resumed))
         return
     chosen = [bool(numbers), to_all, group is not None, file is not None]
     if text is None or not text.strip() or sum(chosen) != 1:
@@ -70,9 +71,26 @@ def send(
     # An inline worker would still hold texts when this command has no more to send and ends.
     with state.inline_workers[1].suspended():
         batch = state.batches.send(
-            text, to, batch=name, dedupe_key=dedupe_key, started_by="flask smsverify send"
+            text,
+            to,
+            batch=name,
+            dedupe_key=dedupe_key,
+            started_by="flask smsverify send",
+            progress=_OnceShown(),
         )
         _send_to_end(state, batch)
+
+
+class _OnceShown:
+    """Prints the id of a batch as soon as it exists, so that it can be resumed after a crash."""
+
+    def __init__(self) -> None:
+        self._is_shown = False
+
+    def __call__(self, batch: Batch) -> None:
+        if not self._is_shown:
+            click.echo(f"Added to batch {batch.id}")
+            self._is_shown = True
 
 
 def _lines(file: TextIO) -> Iterator[str]:
@@ -121,6 +139,11 @@ def _send_to_end(state: AppState, batch: Batch) -> None:
         ("unknown", str(batch.unknown)),
         ("skipped", str(batch.skipped)),
     )
+    if batch.phase in (Batch.EXPANDING, Batch.INCOMPLETE):
+        click.echo(
+            "Not all recipients were added. If no other process is adding them, run the\n"
+            "first command again with the same --key."
+        )
     if batch.state not in _FINISHED:
         click.echo(f"Continue with: flask smsverify send --resume {batch.id}")
 

@@ -357,6 +357,10 @@ class Batch(Base):
     source: Mapped[str] = mapped_column(exact_text(191))
     started_by: Mapped[str | None] = mapped_column(exact_text(191))
     state: Mapped[str] = mapped_column(ascii_text(16))
+    #: While the batch is paused: the state that it has without the pause.
+    paused_phase: Mapped[str | None] = mapped_column(ascii_text(16))
+    #: When recipients were added last, so that an interrupted expansion is noticed.
+    expanded_at: Mapped[datetime]
     #: Messages that were added.
     recipients: Mapped[int] = mapped_column(default=0)
     #: Items that are not mobiles, and users without one; numbers that were there before; numbers
@@ -373,9 +377,20 @@ class Batch(Base):
     #: A digest of the caller's key: a second batch with the same key is impossible.
     dedupe_key: Mapped[str | None] = mapped_column(ascii_text(64), unique=True)
     created_at: Mapped[datetime]
-    #: Set by every change, so that an interrupted expansion is noticed.
     updated_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def phase(self) -> str:
+        """The state that the batch has without a pause."""
+        return self.paused_phase or self.state
+
+    @phase.setter
+    def phase(self, phase: str) -> None:
+        if self.state == self.PAUSED:
+            self.paused_phase = phase
+        else:
+            self.state = phase
 
     def __repr__(self) -> str:
         return f"<Batch {self.id[:8]}… {self.state}>"

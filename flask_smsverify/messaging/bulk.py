@@ -1,20 +1,15 @@
 """Bulk sends: one text to many recipients, as a batch of outbox rows.
 
-Recipients are read one by one and added in slices, each in a transaction of its own. A unique key
-ensures that a number is in a batch at most once. So an interrupted expansion can be run again.
+`expansion` adds the recipients, and `bulk_dispatch` sends to them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from itertools import islice
 from typing import Protocol
 
 from sqlalchemy import select, update
@@ -24,20 +19,11 @@ from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
 from ..db.models import Batch, Message
 from ..errors import ConfigurationError
-from ..log_events import log_event
 from .batch_counts import recount
+from .expansion import SLICE, Expansion, digest, slices
 from .opt_out import OptOuts
-from .outbox import Draft, new_rows
-from .recipients import LIST, Recipient, Recipients
+from .recipients import Recipients
 
-log = logging.getLogger(__name__)
-
-#: How many recipients one transaction adds. SQLite allows 32,766 parameters in a statement.
-_SLICE = 500
-#: After how many slices workers are woken.
-_WAKE_SLICES = 10
-#: An expansion that has added nothing for this long was interrupted.
-_INTERRUPTED = timedelta(minutes=2)
 #: How many invalid items a preview shows.
 _SHOWN_INVALID = 20
 STOPPED = "the batch was stopped"
@@ -90,41 +76,31 @@ class Preview:
     cost: Decimal | None
 
 
-@dataclass(slots=True)
-class _Counts:
-    """The counts of one run of an expansion."""
-
-    valid: int = 0
-    invalid: int = 0
-    opted_out: int = 0
-
-
 class BulkSends:
     """Creates batches, and pauses, resumes and stops them.
 
     :param finish: adds signature and footer to a text, and counts its parts.
     :param part_price: returns the price of one part of a text; None if it is not known.
-    :param host_context: returns the context in which the host's users can be read by a worker.
     :param wake: called when a batch has recipients to send to.
     """
 
     def __init__(
         self,
         ledger: Ledger,
+        expansion: Expansion,
         opt_outs: OptOuts,
         recipients: Recipients,
         *,
         finish: Callable[[str], FinishedText],
         part_price: Callable[[str], Decimal | None],
-        host_context: Callable[[], AbstractContextManager[object]],
         wake: Callable[[], None],
     ) -> None:
         self._ledger = ledger
+        self._expansion = expansion
         self._opt_outs = opt_outs
         self._recipients = recipients
         self._finish = finish
         self._part_price = part_price
-        self._host_context = host_context
         self._wake = wake
 
     # --- creating --------------------------------------------------------------------------------
@@ -133,15 +109,16 @@ class BulkSends:
         """Return what `send` would do. Nothing is written and nothing is sent."""
         finished = self._finish(_checked(text))
         seen: set[str] = set()
-        counts, shown, opted_out = _Counts(), list[str](), set[str]()
-        for part in _slices(self._recipients.read(to)):
+        valid, invalid = 0, 0
+        shown, opted_out = list[str](), set[str]()
+        for part in slices(self._recipients.read(to)):
             mobiles = []
             for recipient in part:
                 if recipient.mobile is not None:
-                    counts.valid += 1
+                    valid += 1
                     mobiles.append(recipient.mobile)
                     continue
-                counts.invalid += 1
+                invalid += 1
                 if len(shown) < _SHOWN_INVALID:
                     shown.append(recipient.shown)
             new = set(mobiles) - seen
@@ -153,8 +130,8 @@ class BulkSends:
             text=finished.text,
             parts=finished.parts,
             recipients=total,
-            invalid_count=counts.invalid,
-            duplicates=counts.valid - len(seen),
+            invalid_count=invalid,
+            duplicates=valid - len(seen),
             opted_out=len(opted_out),
             invalid=tuple(shown),
             cost=None if price is None else price * finished.parts * total,
@@ -180,7 +157,7 @@ class BulkSends:
             raise ValueError("not_before needs a time zone, such as datetime.now(UTC)")
         finished = self._finish(_checked(text))
         now = self._ledger.clock()
-        key = None if dedupe_key is None else _digest("batch", dedupe_key)
+        key = None if dedupe_key is None else digest("batch", dedupe_key)
         row: dict[str, object] = {
             "id": secrets.token_hex(16),
             "name": batch,
@@ -193,132 +170,21 @@ class BulkSends:
             "dedupe_key": key,
             "created_at": now,
             "updated_at": now,
+            "expanded_at": now,
         }
         counts = dict.fromkeys(_COUNTS, 0)
 
         def work(session: Session) -> tuple[Batch, bool]:
             if insert_absent(session.connection(), Batch, [row | counts]):
                 return session.get_one(Batch, row["id"]), True
-            found = session.scalars(select(Batch).where(Batch.dedupe_key == key)).one()
-            return found, self._take_interrupted(session, found, now)
+            same = select(Batch).where(Batch.dedupe_key == key).with_for_update()
+            found = session.scalars(same).one()
+            return found, self._expansion.take_interrupted(found, now)
 
         stored, is_mine = self._ledger.run(work)
         if is_mine:
-            return self._expand(stored, self._recipients.read(to), progress)
+            return self._expansion.run(stored, self._recipients.read(to), progress)
         return stored
-
-    def _take_interrupted(self, session: Session, batch: Batch, now: datetime) -> bool:
-        """Take over a batch whose expansion was interrupted, in one transaction only."""
-        result = session.execute(
-            update(Batch)
-            .where(
-                Batch.id == batch.id,
-                (Batch.state == Batch.INCOMPLETE)
-                | ((Batch.state == Batch.EXPANDING) & (Batch.updated_at < now - _INTERRUPTED)),
-            )
-            .values(state=Batch.EXPANDING, updated_at=now, finished_at=None)
-            .execution_options(synchronize_session="fetch")
-        )
-        return bool(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
-
-    def _expand(
-        self,
-        batch: Batch,
-        recipients: Iterator[Recipient],
-        progress: Callable[[Batch], None] | None = None,
-    ) -> Batch:
-        """Add the recipients to a batch. Numbers that it has are left alone."""
-        counts = _Counts()
-        try:
-            for number, part in enumerate(_slices(recipients)):
-                stored = self._add(batch, part, counts)
-                if number % _WAKE_SLICES == 0:
-                    self._wake()
-                if progress is not None:
-                    progress(stored)
-                if stored.state == Batch.STOPPED:
-                    return stored
-        except Exception:
-            self._set_state(batch.id, Batch.INCOMPLETE, (Batch.EXPANDING,))
-            raise
-        self._set_state(batch.id, Batch.RUNNING, (Batch.EXPANDING,))
-        self._wake()
-        return self.get(batch.id)
-
-    def _add(self, batch: Batch, part: Sequence[Recipient], counts: _Counts) -> Batch:
-        found: dict[str, Recipient] = {}
-        for recipient in part:
-            if recipient.mobile is None:
-                counts.invalid += 1
-            else:
-                counts.valid += 1
-                found.setdefault(recipient.mobile, recipient)
-        opted_out = self._opt_outs.among(found)
-        counts.opted_out += len(opted_out)
-        drafts = [
-            Draft(
-                kind=Message.BULK,
-                recipient=mobile,
-                text=batch.text,
-                parts=batch.parts,
-                user_id=recipient.user_id,
-                batch_id=batch.id,
-                not_before=batch.not_before,
-                dedupe_key=_digest("bulk", batch.id, mobile),
-            )
-            for mobile, recipient in found.items()
-            if mobile not in opted_out
-        ]
-
-        def work(session: Session) -> Batch:
-            now = self._ledger.clock()
-            stored = session.get_one(Batch, batch.id, with_for_update=True)
-            if stored.state == Batch.STOPPED:
-                return stored
-            new = (
-                insert_absent(session.connection(), Message, new_rows(drafts, now))
-                if drafts
-                else []
-            )
-            stored.recipients += len(new)
-            stored.invalid, stored.opted_out = counts.invalid, counts.opted_out
-            stored.duplicates = max(0, counts.valid - counts.opted_out - stored.recipients)
-            stored.updated_at = now
-            return stored
-
-        return self._ledger.run(work)
-
-    def resume_interrupted(self) -> int:
-        """Continue expansions whose process died, and mark those that cannot be continued.
-
-        :returns: how many were continued.
-        """
-        now = self._ledger.clock()
-        stale = select(Batch.id).where(
-            Batch.state == Batch.EXPANDING, Batch.updated_at < now - _INTERRUPTED
-        )
-        count = 0
-        for batch_id in self._ledger.read(lambda session: session.scalars(stale).all()):
-
-            def work(session: Session, batch_id: str = batch_id) -> Batch | None:
-                batch = session.get_one(Batch, batch_id)
-                return batch if self._take_interrupted(session, batch, now) else None
-
-            batch = self._ledger.run(work)
-            if batch is None:
-                continue
-            if batch.source == LIST:
-                log.warning(
-                    "the recipients of batch %s were not read to the end",
-                    batch.id,
-                    extra=log_event("batch_incomplete"),
-                )
-                self._set_state(batch.id, Batch.INCOMPLETE, (Batch.EXPANDING,))
-                continue
-            with self._host_context():
-                self._expand(batch, self._recipients.read(batch.source))
-            count += 1
-        return count
 
     # --- control ---------------------------------------------------------------------------------
 
@@ -327,26 +193,63 @@ class BulkSends:
 
         :raises ConfigurationError: there is no such batch.
         """
-        batch = self._ledger.read(lambda session: session.get(Batch, batch_id))
-        if batch is None:
-            raise ConfigurationError(f"there is no batch {batch_id!r}")
-        return batch
+        return _found(batch_id, self._ledger.read(lambda session: session.get(Batch, batch_id)))
 
     def pause(self, batch_id: str) -> Batch:
-        """Send no more of a batch for now. Calls in flight are completed."""
-        self._set_state(batch_id, Batch.PAUSED, (Batch.RUNNING,))
-        return self.get(batch_id)
+        """Send no more of a batch for now. Calls in flight are completed.
+
+        Its recipients are still read to the end.
+        """
+
+        def change(batch: Batch) -> None:
+            if batch.state in ACTIVE and batch.finished_at is None:
+                batch.paused_phase, batch.state = batch.state, Batch.PAUSED
+
+        return self._change(batch_id, change)
 
     def resume(self, batch_id: str) -> Batch:
         """Continue a paused batch."""
-        self._set_state(batch_id, Batch.RUNNING, (Batch.PAUSED,))
+
+        def change(batch: Batch) -> None:
+            if batch.state == Batch.PAUSED:
+                batch.state, batch.paused_phase = batch.phase, None
+
+        batch = self._change(batch_id, change)
         self._wake()
-        return self.get(batch_id)
+        return batch
 
     def stop(self, batch_id: str) -> Batch:
         """Send no more of a batch. Calls in flight are completed."""
-        self._set_state(batch_id, Batch.STOPPED, (*ACTIVE, Batch.PAUSED))
+
+        def change(batch: Batch) -> None:
+            if batch.state in (*ACTIVE, Batch.PAUSED) and batch.finished_at is None:
+                batch.state, batch.paused_phase = Batch.STOPPED, None
+
+        self._change(batch_id, change)
         self.close_stopped()
+        return self.get(batch_id)
+
+    def _change(self, batch_id: str, change: Callable[[Batch], None]) -> Batch:
+        def work(session: Session) -> Batch | None:
+            batch = session.get(Batch, batch_id, with_for_update=True)
+            if batch is not None:
+                change(batch)
+                batch.updated_at = self._ledger.clock()
+            return batch
+
+        return _found(batch_id, self._ledger.run(work))
+
+    def resume_interrupted(self) -> int:
+        """Continue expansions whose process died. See `Expansion.resume_interrupted`."""
+        return self._expansion.resume_interrupted()
+
+    def expand_again(self, batch_id: str) -> Batch:
+        """Continue an expansion now. See `Expansion.run_again`.
+
+        :raises ConfigurationError: there is no such batch.
+        """
+        self.get(batch_id)
+        self._expansion.run_again(batch_id)
         return self.get(batch_id)
 
     def open_ids(self) -> list[str]:
@@ -372,7 +275,7 @@ class BulkSends:
                 Message.next_try_at.is_not(None),
                 Message.state == Message.WAITING,
             )
-            .limit(_SLICE)
+            .limit(SLICE)
             .with_for_update()
         )
 
@@ -413,14 +316,6 @@ class BulkSends:
 
         return self._ledger.run(work)
 
-    def _set_state(self, batch_id: str, state: str, before: Iterable[str]) -> None:
-        statement = (
-            update(Batch)
-            .where(Batch.id == batch_id, Batch.state.in_(tuple(before)))
-            .values(state=state, updated_at=self._ledger.clock())
-        )
-        self._ledger.run(lambda session: session.execute(statement) and None)
-
 
 def _checked(text: object) -> str:
     if not isinstance(text, str) or not text.strip():
@@ -428,11 +323,7 @@ def _checked(text: object) -> str:
     return text.strip()
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _slices(recipients: Iterable[Recipient]) -> Iterator[list[Recipient]]:
-    source = iter(recipients)
-    while part := list(islice(source, _SLICE)):
-        yield part
+def _found(batch_id: str, batch: Batch | None) -> Batch:
+    if batch is None:
+        raise ConfigurationError(f"there is no batch {batch_id!r}")
+    return batch

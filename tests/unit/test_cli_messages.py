@@ -30,6 +30,7 @@ from outbox_app import (
     without_inline_workers,
 )
 
+from flask_smsverify.db.models import Batch, Message
 from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import Unavailable
 from flask_smsverify.senders.base import Capability
@@ -156,6 +157,27 @@ def test_send_is_continued_when_the_gateway_has_recovered(app: Flask) -> None:
     again = fields(run(app, "send", "--text", TEXT, "--all", "--yes", "--key", "friday"))
     assert (again["batch"], again["state"], len(memory.messages)) == (batch, "done", 3)
     assert "there is no batch 'x'" in run(app, "send", "--resume", "x", ends=1)
+
+
+def test_send_is_continued_at_once_after_a_crash_while_recipients_were_added(app: Flask) -> None:
+    without_inline_workers(app)
+    with app.app_context():
+        smsverify = smsverify_of(app)
+        batch, listed = smsverify.send(TEXT, "all"), smsverify.send(TEXT, ["09120000009"])
+
+    def crash(session: Any) -> None:
+        for stored in session.query(Batch):
+            stored.state = Batch.EXPANDING
+        for message in session.query(Message).filter_by(batch_id=batch.id)[1:]:
+            session.delete(message)
+        session.get(Batch, batch.id).recipients = 1
+
+    state_of(app).ledger.run(crash)
+    output = run(app, "send", "--resume", batch.id)
+    assert (fields(output)["state"], fields(output)["sent"]) == ("done", "3")
+    output = run(app, "send", "--resume", listed.id)
+    assert (fields(output)["state"], fields(output)["sent"]) == ("expanding", "1")
+    assert "first command again with the same --key" in output
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from sqlalchemy import select
 from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Batch, Message
 from flask_smsverify.delivery import Routes
-from flask_smsverify.errors import Rejected, TextRefused, Unavailable, Unknown
+from flask_smsverify.errors import ConfigurationError, Rejected, TextRefused, Unavailable, Unknown
 from flask_smsverify.messaging.lease_pool import LeasePool
 from flask_smsverify.messaging.outbox import Lease
 from flask_smsverify.senders.base import (
@@ -181,6 +181,127 @@ def test_a_batch_is_paused_resumed_and_stopped(sqlite_app: Flask) -> None:
     assert len(memory_of(app).messages) == 30
     assert (reload(app, other).skipped, reload(app, other).finished_at is not None) == (30, True)
     assert state_of(app).queues[1].next_due() is None
+
+
+def test_a_batch_that_is_paused_while_recipients_are_added_sends_nothing(app: Flask) -> None:
+    batches = state_of(app).batches
+    paused: list[str] = []
+
+    def pause(batch: Batch) -> None:
+        if not paused:
+            paused.append(batches.pause(batch.id).state)
+
+    with app.app_context():
+        batch = batches.send(TEXT, numbers(1200), progress=pause)
+    assert paused == ["paused"]
+    assert (batch.state, batch.recipients) == ("paused", 1200)
+    run_due(app)
+    assert memory_of(app).messages == []
+    assert batches.resume(batch.id).state == "running"
+    run_due(app)
+    assert (reload(app, batch).state, reload(app, batch).sent) == ("done", 1200)
+
+
+def test_a_paused_batch_is_incomplete_after_its_recipients_ended_in_an_error(app: Flask) -> None:
+    batches = state_of(app).batches
+
+    def broken() -> Iterator[str]:
+        yield from numbers(500)
+        [batch_id] = batches.open_ids()
+        batches.pause(batch_id)
+        raise OSError("the file was cut off")
+
+    with pytest.raises(OSError, match="cut off"):
+        send(app, broken(), dedupe_key="friday")
+    batch = send(app, numbers(600), dedupe_key="friday")
+    assert (batch.state, batch.recipients) == ("paused", 600)
+    run_due(app)
+    assert memory_of(app).messages == []
+    batches.resume(batch.id)
+    run_due(app)
+    assert (reload(app, batch).state, reload(app, batch).sent) == ("done", 600)
+
+
+def test_an_expansion_that_died_is_continued_although_its_batch_is_paused(
+    sqlite_app: Flask,
+) -> None:
+    app = sqlite_app
+    now = datetime.now(UTC)
+    batch = cut_off(app, send(app, "all"))
+    state_of(app).batches.pause(batch.id)
+    set_time(app, now, minutes=5)
+    run_due(app)
+    assert memory_of(app).messages == []
+    assert (reload(app, batch).state, reload(app, batch).recipients) == ("paused", 3)
+    state_of(app).batches.resume(batch.id)
+    run_due(app)
+    assert (reload(app, batch).state, reload(app, batch).sent) == ("done", 3)
+
+
+def test_sends_of_a_batch_do_not_hide_that_its_expansion_died(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    now = datetime.now(UTC)
+    batch = cut_off(app, send(app, "all"))
+    set_time(app, now, minutes=1)
+    run_due(app)
+    assert (reload(app, batch).state, len(memory_of(app).messages)) == ("expanding", 1)
+    set_time(app, now, minutes=2, seconds=1)
+    run_due(app)
+    assert (reload(app, batch).state, len(memory_of(app).messages)) == ("done", 3)
+
+
+def test_an_expansion_is_continued_at_once_when_asked(sqlite_app: Flask) -> None:
+    app = sqlite_app
+    batches = state_of(app).batches
+    batch = cut_off(app, send(app, "all"))
+    listed = cut_off(app, send(app, list(numbers(3))))
+    with app.app_context():
+        assert (batches.expand_again(batch.id).state, reload(app, batch).recipients) == (
+            "running",
+            3,
+        )
+        # Its numbers cannot be read again, and another process may still read them.
+        assert batches.expand_again(listed.id).state == "expanding"
+        with pytest.raises(ConfigurationError, match="no batch 'x'"):
+            batches.expand_again("x")
+    run_due(app)
+    assert (reload(app, batch).state, reload(app, batch).sent) == ("done", 3)
+    with app.app_context():
+        assert batches.expand_again(batch.id).state == "done"
+
+
+def test_recipients_that_a_slow_process_adds_to_a_finished_batch_are_sent_to(app: Flask) -> None:
+    """Another process has continued the expansion meanwhile, and has read fewer numbers."""
+    now = datetime.now(UTC)
+    found: list[Batch] = []
+
+    def slow() -> Iterator[str]:
+        yield from numbers(500)
+        set_time(app, now, minutes=5)
+        found.append(send(app, numbers(500), dedupe_key="friday"))
+        run_due(app)
+        found.append(reload(app, found[0]))
+        yield from numbers(800)
+
+    batch = send(app, slow(), dedupe_key="friday")
+    assert [one.state for one in found] == ["running", "done"]
+    assert (batch.state, batch.recipients, batch.finished_at) == ("running", 800, None)
+    run_due(app)
+    assert (reload(app, batch).state, reload(app, batch).sent) == ("done", 800)
+    assert len(memory_of(app).messages) == 800
+
+
+def cut_off(app: Flask, batch: Batch) -> Batch:
+    """Leave a batch as a process does that dies after its first recipient."""
+
+    def work(session: Any) -> None:
+        stored = session.get(Batch, batch.id)
+        stored.state, stored.recipients = Batch.EXPANDING, 1
+        for message in session.query(Message).filter_by(batch_id=batch.id)[1:]:
+            session.delete(message)
+
+    state_of(app).ledger.run(work)
+    return batch
 
 
 def test_opted_out_numbers_are_left_out_before_and_at_the_send(sqlite_app: Flask) -> None:
