@@ -459,7 +459,7 @@ def _build_messages(
         outbox,
         delivery,
         attempts,
-        reserve=limits.reserve,
+        limits=limits,
         quiet_until=quiet_until,
         clock=clock,
         # The other calls in flight are left to codes.

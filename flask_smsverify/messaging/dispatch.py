@@ -30,10 +30,12 @@ from ..errors import (
     Unavailable,
 )
 from ..forks import Lock, after_fork
+from ..limits.other_counts import Reservation
 from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Receipt, Sender, Text
 from .outbox import Lease, LeaseLostError, Outbox
 from .quiet_hours import QuietUntil
+from .text_limits import TextLimits
 from .worker import run_in_threads
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class EventDispatcher:
     """Sends event texts from the outbox. Implements `worker.Queue`.
 
     :param threads: how many texts are sent at the same time.
-    :param reserve: counts a text against its limits; raises `LimitError` if one is used up.
+    :param limits: count each text once.
     :param quiet_until: sender → when its quiet hours end; None if it may send now.
     """
 
@@ -71,7 +73,7 @@ class EventDispatcher:
         delivery: Delivery,
         attempts: Attempts,
         *,
-        reserve: Callable[[Message], None],
+        limits: TextLimits,
         quiet_until: QuietUntil,
         clock: Callable[[], datetime],
         threads: int,
@@ -81,7 +83,7 @@ class EventDispatcher:
         self._outbox = outbox
         self._delivery = delivery
         self._attempts = attempts
-        self._reserve = reserve
+        self._limits = limits
         self._quiet_until = quiet_until
         self._clock = clock
         self._lock = Lock()
@@ -160,9 +162,10 @@ class EventDispatcher:
 
     def _send(self, message: Message, token: str) -> None:
         """Send one text; if it was not sent, let it wait or close it."""
+        taken = Reservation()
         try:
             if not message.tries:  # the tries after the first one took their unit with it
-                self._reserve(message)
+                taken = self._limits.reserve(message)
         except LimitError as error:
             self._limited(message, token, error)
             return
@@ -174,8 +177,9 @@ class EventDispatcher:
         try:
             self._delivery.deliver(job)
         except SendFailed as error:
-            self._not_sent(message, token, error)
+            self._not_sent(message, token, error, taken)
         except LeaseLostError as error:
+            self._limits.refund(taken)  # the worker that has the text counts it too
             log.warning("message %s: %s", message.id, error, extra=log_event("message_not_sent"))
         except (ChannelUnavailable, ConfigurationError) as error:
             log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- a traceback adds nothing
@@ -195,10 +199,13 @@ class EventDispatcher:
             message, token, Message.SKIPPED, f"the limit {scope} is used up", tries=message.tries
         )
 
-    def _not_sent(self, message: Message, token: str, error: SendFailed) -> None:
+    def _not_sent(
+        self, message: Message, token: str, error: SendFailed, taken: Reservation
+    ) -> None:
         may_help = may_retry_help(error.causes)
         quiet = self.quiet_until()
         if not error.causes and quiet is not None:  # the quiet hours began meanwhile
+            self._limits.refund(taken)
             self._outbox.postpone(message, token, quiet, tries=message.tries, cause=None)
             return
         reason = "; ".join(f"{cause.sender}: {cause.reason}" for cause in error.causes)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select
 
 from ..db.ledger import Ledger
 from ..db.models import Message, Verification
-from ..limits.other_counts import Charge, Counters
+from ..limits.other_counts import Charge, Counters, Reservation
 from ..settings import Limit
 
 _ALL = "messages"
@@ -34,7 +34,7 @@ class TextLimits:
         self._limits = limits
         self._clock = clock
 
-    def reserve(self, message: Message) -> None:
+    def reserve(self, message: Message) -> Reservation:
         """Take a unit for an event text.
 
         :raises LimitError: a limit is used up.
@@ -45,8 +45,11 @@ class TextLimits:
         unproved = self._limits.get(_UNPROVED)
         if unproved and message.audience != "staff" and not self._is_proved(message.recipient):
             charges.append(Charge(_UNPROVED, message.recipient, unproved))
-        if charges:
-            self._counters.reserve(charges, self._clock())
+        return self._counters.reserve(charges, self._clock()) if charges else Reservation()
+
+    def refund(self, reservation: Reservation) -> None:
+        """Give the units of a text back that was not sent and will be counted again."""
+        self._ledger.run(lambda session: self._counters.refund(session, reservation))
 
     def _is_proved(self, mobile: str) -> bool:
         return self._exists(_proved(mobile))

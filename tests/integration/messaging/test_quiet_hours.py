@@ -18,6 +18,7 @@ from outbox_app import (
     memory_of,
     messages,
     notify,
+    set_time,
     smsverify_of,
     state_of,
     states,
@@ -25,7 +26,9 @@ from outbox_app import (
 )
 from outbox_worker import worker
 from raygan_gateway import RayganGateway
+from sqlalchemy import update
 
+from flask_smsverify.db.models import Message
 from flask_smsverify.messaging.worker import DispatchProcess, InlineWorker
 
 #: Seconds until a worker counts as one that does not notice a change.
@@ -151,6 +154,46 @@ def test_quiet_hours_that_begin_between_two_texts_of_a_lease_hold_the_second(
     state_of(other).queues[0].send_due(threading.Event())
     assert len(memory.messages) == 1
     assert states(app) == {"sent", "waiting"}
+
+
+@pytest.mark.parametrize("event", ["quiet hours begin", "another worker takes it"])
+def test_a_text_that_is_held_between_its_count_and_its_call_is_counted_once(
+    make_app: MakeApp, database: str, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    app = make(
+        make_app,
+        database,
+        SMSVERIFY_QUIET_HOURS="22:00-07:00",
+        SMSVERIFY_LIMITS={"unproved_events": None, "messages": "1/day"},
+    )
+    start = datetime(2026, 11, 27, 21, 59, 59, tzinfo=UTC)
+    set_time(app, start)
+    queue(app)
+    state = state_of(app)
+    limits = state.queues[0]._limits  # type: ignore[attr-defined]  # of the event dispatcher
+    reserve = limits.reserve
+
+    def reserve_late(message: Message) -> Any:
+        taken = reserve(message)
+        monkeypatch.setattr(limits, "reserve", reserve)
+        if event == "quiet hours begin":
+            set_time(app, start, seconds=1)
+        else:
+            lose_lease(app)
+        return taken
+
+    monkeypatch.setattr(limits, "reserve", reserve_late)
+    state.queues[0].send_due(threading.Event())
+    assert memory_of(app).messages == []
+    set_time(app, start, hours=10)
+    state.queues[0].send_due(threading.Event())
+    assert len(memory_of(app).messages) == 1
+    assert states(app) == {"sent"}
+
+
+def lose_lease(app: Flask) -> None:
+    statement = update(Message).values(lease="f" * 32)
+    state_of(app).ledger.run(lambda session: session.execute(statement) and None)
 
 
 @pytest.mark.parametrize("number", [0, 1])
