@@ -36,13 +36,14 @@ def count_segments(text: str) -> int:
     """
     if not text.isascii() and _find_other(text, 0, _FIRST):
         return _count_ucs2(text)
-    latin = text.encode("latin-1", "ignore")
+    # Of the characters that Latin-1 lacks, `€` becomes another one of the extension table, and the
+    # capitals become `?`: the number of septets stays the same.
+    gsm = text.replace("€", "^")
+    latin = gsm.encode("latin-1", "ignore")
     if len(latin) != len(text):
-        if len(latin) + text.count("€") != len(text) and _find_other(text):
+        if _find_other(text):
             return _count_ucs2(text)
-        # The capitals become `?`, and the only other character of the extension table `^`: the
-        # number of septets stays the same.
-        latin = text.replace("€", "^").encode("latin-1", "replace")
+        latin = gsm.encode("latin-1", "replace")
     extended = latin.translate(None, _LATIN_BASIC)
     if not extended:
         return _count_gsm(latin, 0)
