@@ -122,6 +122,8 @@ def test_every_page_fits_its_screen_in_both_languages_and_colours(
         visitor.go(ADMIN + path)
         expect(page.locator("h1")).to_be_visible()
         expect(page.locator("html")).to_have_attribute("lang", language)
+        title, _, _ = page.title().partition(" – ")
+        assert title == page.locator("h1").inner_text().strip(), name
         for size, viewport in SIZES.items():
             page.set_viewport_size(viewport)
             fits(page, viewport["width"], (name, size))
