@@ -264,7 +264,9 @@ def send_act(id: str, action: str) -> ResponseReturnValue:  # noqa: A002 -- the 
         "stop": t("The send was stopped."),
     }
     with audit_log.recorded(action, id):
-        {"pause": batches.pause, "resume": batches.resume, "stop": batches.stop}[action](id)
+        batch = {"pause": batches.pause, "resume": batches.resume, "stop": batches.stop}[action](id)
+    if batch.finished_at is not None and batch.state != Batch.STOPPED:
+        return answer([id], t("The send has already ended."))
     return answer([id], notices[action])
 
 

@@ -499,3 +499,15 @@ def test_a_send_is_paused_continued_and_stopped(app: Flask, client: FlaskClient)
     assert act("stop") == "stopped"
     assert [action for _, action, _ in audited(app)] == ["pause", "resume", "stop"]
     assert client.post(f"{ADMIN}/send/none/stop", json={}).status_code == 404
+
+
+def test_an_action_on_a_send_that_has_ended_says_so(app: Flask, client: FlaskClient) -> None:
+    state = app.extensions["smsverify"]
+    batch = state.batches.send("Hello", ["09123450003"])
+    state.wait()
+    assert state.batches.get(batch.id).state == "done"
+    for action in ("pause", "resume", "stop"):
+        client.post(f"{ADMIN}/send/{batch.id}/{action}")
+        page = client.get(f"{ADMIN}/send/{batch.id}").text
+        assert "The send has already ended." in page
+        assert "The send was" not in page
