@@ -4,7 +4,9 @@ import ast
 import gettext
 import io
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -174,6 +176,23 @@ def test_the_compiled_catalogue_matches_the_text_file(catalogue: Catalog) -> Non
                 assert committed.ngettext(singular, plural, count) == wanted.ngettext(
                     singular, plural, count
                 )
+
+
+def test_the_commands_that_update_the_catalogues_change_nothing_that_is_up_to_date(
+    tmp_path: Path,
+) -> None:
+    package = shutil.copytree(PACKAGE, tmp_path / PACKAGE.name)
+    commands = re.findall(r"^# +(pybabel .+)$", CONFIGURATION, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        subprocess.run(
+            [sys.executable, "-P", "-m", "babel.messages.frontend", *shlex.split(command)[1:]],
+            cwd=package,
+            check=True,
+            capture_output=True,
+        )
+    for file in PACKAGE.glob("translations/*/LC_MESSAGES/*.po"):
+        assert (package / file.relative_to(PACKAGE)).read_text("utf-8") == file.read_text("utf-8")
 
 
 def test_no_message_is_translated_inside_an_f_string_where_extraction_misses_it() -> None:
