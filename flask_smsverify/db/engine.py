@@ -42,7 +42,8 @@ _OWN_OPTIONS = ("isolation_level", "postgresql_readonly", "postgresql_deferrable
 #: before it.
 _LEGACY_TRANSACTION_CONTROL = -1
 
-#: Drivers of PostgreSQL whose attribute `autocommit` sends nothing to the server.
+#: Drivers of PostgreSQL whose attribute `autocommit` sends nothing to the server, if the connection
+#: has no isolation level.
 _CLIENT_SIDE_AUTOCOMMIT = ("psycopg", "psycopg2")
 
 _AUTOCOMMIT_REFUSED = (
@@ -289,12 +290,15 @@ def _autocommit(connection: Connection, session: Session) -> Iterator[None]:
         yield
         return
     raw: Any = connection.connection.dbapi_connection
-    raw.autocommit = True
+    level = raw.isolation_level
     try:
+        raw.isolation_level = None  # with a level, psycopg2 would reset the session's default
+        raw.autocommit = True
         yield
     finally:
         try:
             raw.autocommit = False
+            raw.isolation_level = level
         except Exception:  # noqa: BLE001 -- it is closed, or was interrupted within a statement
             connection.invalidate()
 
@@ -463,17 +467,19 @@ def _begin_for_savepoints(connection: Connection) -> None:
 
 def _set_up_transactions(dialect: Any, lock_seconds: float) -> Callable[[Any, object], None]:
     """Return a listener that sets the isolation level and how long a statement waits for a lock."""
-    statement = (
-        f"SET lock_timeout = '{lock_seconds:.0f}s'"
-        if dialect.name == "postgresql"
-        else f"SET SESSION innodb_lock_wait_timeout = {lock_seconds:.0f}"
-    )
+    if dialect.name == "postgresql":
+        # The joins of a decision have one row each. To compare every order of them takes PostgreSQL
+        # several times as long as to execute the SELECT, and drivers may not keep the plan.
+        statements = [f"SET lock_timeout = '{lock_seconds:.0f}s'", "SET join_collapse_limit = 1"]
+    else:
+        statements = [f"SET SESSION innodb_lock_wait_timeout = {lock_seconds:.0f}"]
 
     def on_connect(connection: Any, _record: object) -> None:
         connection.commit()  # the level cannot be set in a transaction that a listener left open
         dialect.set_isolation_level(connection, "READ COMMITTED")
         with contextlib.closing(connection.cursor()) as cursor:
-            cursor.execute(statement)
+            for statement in statements:
+                cursor.execute(statement)
         connection.commit()
 
     return on_connect

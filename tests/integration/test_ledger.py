@@ -120,6 +120,22 @@ def test_what_only_reads_begins_no_transaction_on_postgresql(
 
 
 @pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+def test_a_transaction_after_a_read_has_the_ledgers_isolation_level(
+    make_app: MakeApp, database: str
+) -> None:
+    serializable = {"options": "-c default_transaction_isolation=serializable"}
+    app = make_app(database, SQLALCHEMY_ENGINE_OPTIONS={"connect_args": serializable})
+    ledger = app.extensions["smsverify"].ledger
+
+    def level_of(session: Session) -> str:
+        return str(session.scalar(text("SHOW transaction_isolation")))
+
+    assert ledger.run(level_of) == "read committed"
+    ledger.read(level_of)
+    assert ledger.run(level_of) == "read committed"
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
 def test_a_read_has_a_transaction_if_a_listener_may_set_something_in_it(
     make_app: MakeApp, database: str
 ) -> None:
