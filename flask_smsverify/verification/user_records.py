@@ -1,7 +1,8 @@
 """What the ledger holds about one user, read with one SELECT.
 
 A request of the pages needs the status, the challenges, the open change and the limits of guesses.
-Read separately, each would take a transaction.
+Read separately, each would take a transaction. Few users change their number. The SELECT for the
+others has less than half of the columns, and says whether the one for all must be executed instead.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ScalarSelect, bindparam, select
+from sqlalchemy import ScalarSelect, Select, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from ..db.ledger import Ledger
@@ -84,7 +86,10 @@ class UserRecords:
         self._keyring = keyring
         self._guesses = guesses
         self._users = users
-        self._statement = guesses.statement("user record", lambda: _build_statement(guesses))
+        self._usual = guesses.statement("user record", lambda: _build_usual(guesses))
+        self._complete = guesses.statement(
+            "user record with a change", lambda: _build_complete(guesses)
+        )
 
     def read(self, user: object) -> UserRecord:
         """Return a user's record, in one transaction that only reads.
@@ -104,7 +109,9 @@ class UserRecords:
         }
 
         def work(session: Session) -> UserRecord:
-            row = self._statement.one(session, parameters)
+            row = self._usual.one(session, parameters)
+            if row["has_change"]:
+                row = {**row, **self._complete.one(session, parameters)}
             latest = from_row(Challenge, row, "latest_")
             is_first = latest is None or latest.attempts == 0
             overruns = self._guesses.overruns(session, row, guesses, to_ms(now), is_first=is_first)
@@ -159,18 +166,18 @@ class UserRecords:
         is_exempt: bool,
     ) -> UserRecord:
         verification = from_row(Verification, row, "verification_")
-        to_new = from_row(Challenge, row, "to_new_")
-        to_old = from_row(Challenge, row, "to_old_")
-        change = from_row(MobileChange, row, "change_")
+        deliveries = {} if latest is None else {latest.id: row["latest_delivery"]}
+        change = to_new = to_old = None
+        if row["has_change"]:
+            change = from_row(MobileChange, row, "change_")
+            to_new = from_row(Challenge, row, "to_new_")
+            to_old = from_row(Challenge, row, "to_old_")
         if change is not None and not is_valid(change, verification, mobile, now):
             change = None
         if change is None or (to_old is not None and to_old.created_at < change.proved_at):
             to_old = None  # of an earlier change
-        deliveries = {
-            challenge.id: row[label]
-            for challenge, label in ((latest, "latest_delivery"), (to_new, "to_new_delivery"))
-            if challenge is not None
-        }
+        if to_new is not None:
+            deliveries[to_new.id] = row["to_new_delivery"]
         status = self._policy.status(verification, mobile, now)
         return UserRecord(
             status=_exempt(mobile) if is_exempt else _with_challenge(status, latest, now),
@@ -197,28 +204,49 @@ def _with_challenge(status: Status, latest: Challenge | None, now: datetime) -> 
     return replace(status.with_open_challenge(), challenge=latest)
 
 
-def _build_statement(guesses: GuessLog) -> PreparedSelect:
-    latest = aliased(Challenge, name="latest")
+def _build_usual(guesses: GuessLog) -> PreparedSelect:
+    """Return the SELECT for users who have not changed their number."""
+    of_change = or_(Challenge.purpose == NEW_NUMBER, Challenge.purpose == OLD_NUMBER)
+    has_change = or_(
+        exists().where(Challenge.user_id == bindparam("user_id"), of_change),
+        exists().where(MobileChange.open_key == bindparam("open_key")),
+    )
+    return PreparedSelect(_select_status(guesses).add_columns(has_change.label("has_change")))
+
+
+def _build_complete(guesses: GuessLog) -> PreparedSelect:
+    """Return the SELECT for users who have changed their number, or are about to."""
     to_new = aliased(Challenge, name="to_new")
     to_old = aliased(Challenge, name="to_old")
-    counts = guesses.counts
-    statement = select(
-        *counts.columns,
-        *labelled(Verification, "verification_"),
-        *labelled(MobileChange, "change_"),
-        *labelled(latest, "latest_"),
-        *labelled(to_new, "to_new_"),
-        *labelled(to_old, "to_old_"),
-        _last_delivery(latest).label("latest_delivery"),
-        _last_delivery(to_new).label("to_new_delivery"),
-    ).select_from(
-        counts.source.outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+    statement = (
+        _select_status(guesses)
+        .add_columns(
+            *labelled(MobileChange, "change_"),
+            *labelled(to_new, "to_new_"),
+            *labelled(to_old, "to_old_"),
+            _last_delivery(to_new).label("to_new_delivery"),
+        )
         .outerjoin(MobileChange, MobileChange.open_key == bindparam("open_key"))
-        .outerjoin(latest, latest.id == _latest_id("verify"))
         .outerjoin(to_new, to_new.id == _latest_id(NEW_NUMBER))
         .outerjoin(to_old, to_old.id == _latest_id(OLD_NUMBER))
     )
     return PreparedSelect(statement)
+
+
+def _select_status(guesses: GuessLog) -> Select[Any]:
+    """Select the limits, the verification and the latest challenge for `verify`."""
+    latest = aliased(Challenge, name="latest")
+    counts = guesses.counts
+    return select(
+        *counts.columns,
+        *labelled(Verification, "verification_"),
+        *labelled(latest, "latest_"),
+        _last_delivery(latest).label("latest_delivery"),
+    ).select_from(
+        counts.source.outerjoin(
+            Verification, Verification.user_id == bindparam("user_id")
+        ).outerjoin(latest, latest.id == _latest_id("verify"))
+    )
 
 
 def _latest_id(purpose: str) -> ScalarSelect[str]:
