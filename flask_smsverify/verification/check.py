@@ -47,7 +47,7 @@ from .alerts import LimitAlerts
 from .challenges import Challenges, is_expired, is_void, last_carrier
 from .host import Announcer, Users
 from .native import NativeCodes
-from .ownership import Claimant, Granted, Origin, Ownership
+from .ownership import Claimant, Granted, Origin, Ownership, ReadAccount, forgotten_until
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules
 from .streaks import new_verification
 
@@ -305,6 +305,8 @@ class CodeChecker:
             "mobile_claim": claim_id(mobile_key),
             "account_claim": claim_id(guesses_key),
         }
+        if subject.user_id is not None:
+            parameters["forgotten"] = self._ownership.forgotten_digest(subject.user_id)
         row = statement.one(session, parameters)
         held.require(row["mobile_claim"], row["account_claim"])
         challenge = from_row(Challenge, row, "challenge_")
@@ -453,7 +455,8 @@ class CodeChecker:
             guess.streak.failures = 0
         if is_step:
             return Proved(challenge, Proof(challenge.mobile, challenge.purpose, challenge.id, now))
-        if guess.verification is None and challenge.user_id is not None:
+        assert challenge.user_id is not None  # noqa: S101 -- for the type checker; it is no step
+        if guess.verification is None:
             guess.verification = new_verification(challenge.user_id, None, now)
         sender = challenge.native_sender if is_native else guess.row["carrier"]
         granted = self._ownership.prove(
@@ -462,7 +465,7 @@ class CodeChecker:
             others,
             now,
             Origin(challenge.channel, sender),
-            row=guess.verification,
+            account=ReadAccount(guess.verification, guess.row["forgotten_until"]),
         )
         return Proved(challenge, granted)
 
@@ -594,6 +597,7 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
         last_carrier().label("carrier"),
         claimed("mobile_claim").label("mobile_claim"),
         claimed("account_claim").label("account_claim"),
+        *([forgotten_until("forgotten").label("forgotten_until")] if has_account else []),
         *labelled(Challenge, "challenge_"),
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),

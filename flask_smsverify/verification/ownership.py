@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ScalarSelect, bindparam, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 
@@ -37,8 +37,6 @@ _WRITE_GRACE = timedelta(minutes=1)
 #: Identifies a proof: the user and when the mobile was proved.
 ProofKey = tuple[str, datetime | None]
 
-_USED = UsedToken.__table__.c
-_USED_UNTIL = select(_USED.until).where(_USED.digest == bindparam("digest"))
 #: The columns that a proof writes.
 _PROOF_COLUMNS = (
     "mobile",
@@ -78,6 +76,18 @@ class Origin:
     sender: str | None
     proved_at: datetime | None = None
     is_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccount:
+    """What the caller of `Ownership.prove` has read of the claimant's account, under its lock.
+
+    :param row: its verification, which the caller then writes.
+    :param forgotten_until: `forgotten_until` in the caller's SELECT.
+    """
+
+    row: Verification
+    forgotten_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +228,15 @@ class Ownership:
         now: datetime,
         origin: Origin,
         *,
-        row: Verification | None = None,
+        account: ReadAccount | None = None,
     ) -> Granted | None:
         """Grant the claimant the verification; return None if other accounts hold the mobile.
 
         :param others: what `other_proofs` returned.
-        :param row: the claimant's row, if the caller has read it; the caller then writes it.
+        :param account: what the caller has read of it; None to read it here.
         """
         holders = self._revoke_stale(others, claimant.stale, now)
-        return self._grant(session, claimant, holders, now, origin, row)
+        return self._grant(session, claimant, holders, now, origin, account)
 
     def has_room_for(self, claimant: Claimant, others: Sequence[Verification]) -> bool:
         """Return whether `prove` would grant the claimant the verification.
@@ -319,7 +329,7 @@ class Ownership:
         holders: Sequence[Verification],
         now: datetime,
         origin: Origin,
-        row: Verification | None = None,
+        account: ReadAccount | None = None,
     ) -> Granted | None:
         assert claimant.user_id is not None  # noqa: S101 -- only accounts get a verification
         limit = self._rules.accounts_per_mobile
@@ -330,10 +340,8 @@ class Ownership:
             for earlier in holders[: len(holders) - limit + 1]:
                 earlier.revoked_at = now
                 revoked.append(earlier.user_id)
-        row = row or session.get(Verification, claimant.user_id)  # its account is locked
-        if row is None:
-            row = Verification(user_id=claimant.user_id, failures=0, created_at=now)
-            session.add(row)
+        account = account or self._read_account(session, claimant.user_id, now)
+        row = account.row
         before = {name: getattr(row, name) for name in _PROOF_COLUMNS}
         # A revoked proof does not count: the number may belong to somebody else since.
         was_proved = row.verified_at is not None and row.revoked_at is None
@@ -352,7 +360,8 @@ class Ownership:
             # by confirming the next change, or by losing and proving the mobile again.
             row.settled_at = now + self._rules.mobile_settled
         elif before["verified_at"] is None:
-            row.settled_at = self._forgotten_until(session, row.user_id, now)
+            until = account.forgotten_until
+            row.settled_at = until if until is not None and until > now else None
         return Granted(row, claimant.mobile, tuple(revoked), old_mobile, before)
 
     def announce(self, granted: Granted) -> None:
@@ -374,14 +383,19 @@ class Ownership:
         if row.verified_at is not None and row.revoked_at is None:
             until = now + self._rules.mobile_settled
         if until is not None and until > now:
-            session.merge(UsedToken(digest=self._forgotten_digest(row.user_id), until=until))
+            session.merge(UsedToken(digest=self.forgotten_digest(row.user_id), until=until))
 
-    def _forgotten_until(self, session: Session, user_id: str, now: datetime) -> datetime | None:
-        digest = self._forgotten_digest(user_id)
-        until = session.connection().scalar(_USED_UNTIL, {"digest": digest})
-        return until if until is not None and until > now else None
+    def _read_account(self, session: Session, user_id: str, now: datetime) -> ReadAccount:
+        """Read the verification of a locked account, or add one to the session."""
+        row = session.get(Verification, user_id)
+        if row is None:
+            row = Verification(user_id=user_id, failures=0, created_at=now)
+            session.add(row)
+        forgotten = session.get(UsedToken, self.forgotten_digest(user_id))
+        return ReadAccount(row, forgotten.until if forgotten is not None else None)
 
-    def _forgotten_digest(self, user_id: str) -> str:
+    def forgotten_digest(self, user_id: str) -> str:
+        """Return the parameter of `forgotten_until`."""
         return self._keyring.digest("forgotten proof", user_id)
 
     # --- undo -------------------------------------------------------------------------------------
@@ -423,6 +437,14 @@ class Ownership:
         others = self._other_proofs(session, row.mobile or "", row.user_id, now, lock=True)
         limit = self._rules.accounts_per_mobile
         return not limit or len(others) < limit
+
+
+def forgotten_until(name: str) -> ScalarSelect[datetime]:
+    """Return an SQL expression: until when the next number of a user replaces an erased proof.
+
+    :param name: the bind parameter with the `forgotten_digest` of the user.
+    """
+    return select(UsedToken.until).where(UsedToken.digest == bindparam(name)).scalar_subquery()
 
 
 def _verified_at(row: Verification) -> datetime:
