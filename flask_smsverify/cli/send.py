@@ -62,7 +62,7 @@ def send(
     to: object = "all" if to_all else f"group:{group}" if group is not None else lines
     preview = state.batches.preview(text, to)
     _print(preview)
-    if not preview.recipients and preview.invalid_count:
+    if preview.invalid_count and not (preview.recipients or preview.opted_out):
         raise click.ClickException("no number is valid")
     if dry_run or not preview.recipients:
         return

@@ -89,6 +89,15 @@ def test_send_fails_if_no_number_is_valid(app: Flask) -> None:
     assert output.endswith("Error: no number is valid\n")
 
 
+def test_send_to_numbers_that_all_opted_out_sends_nothing_and_is_no_error(app: Flask) -> None:
+    with app.app_context():
+        smsverify_of(app).opt_out("09120000003")
+    output = run(app, "send", "--text", TEXT, "--to", "09120000003", "--to", "021 1234", "--yes")
+    assert (fields(output)["recipients"], fields(output)["opted out"]) == ("0", "1")
+    assert messages(app) == []
+    assert "no number is valid" in run(app, "send", "--text", TEXT, "--to", "021", ends=1)
+
+
 def test_send_asks_before_it_sends(app: Flask) -> None:
     command = ("send", "--text", TEXT, "--to", "09120000001")
     assert run(app, *command, answer="n\n").endswith("Send? [y/N]: n\n")
