@@ -34,8 +34,8 @@ _SYNC_SECONDS = 60.0
 _BULK_SECONDS = 50.0
 
 
-class Sending(Protocol):
-    """The interface of the objects that the tasks call."""
+class Dispatcher(Protocol):
+    """What a task needs of the dispatcher of event texts."""
 
     def send_ids(self, ids: Sequence[str], stop: threading.Event) -> int:
         """Send these texts if they are due."""
@@ -61,7 +61,7 @@ class CeleryQueue:
         self,
         celery: Any,
         *,
-        events: Sending,
+        events: Dispatcher,
         bulk: Callable[[threading.Event], int],
         has_bulk: Callable[[], bool],
         sync: Callable[[], object],
