@@ -26,11 +26,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from ..errors import ConfigurationError
-from .driver import has_listeners
+from .driver import execute, has_listeners
 from .shared_connection import SharedConnection
-
-#: The execution option that marks a transaction as read-only.
-READ_ONLY = "smsverify_read_only"
 
 #: Returns the host's engine, or the connection with which a test has replaced it.
 HostDatabase = Callable[[], Engine | Connection]
@@ -82,8 +79,8 @@ class LedgerSession(Session):
     """A session in a transaction that has begun on a connection, and that the caller ends.
 
     It does nothing until objects are read or added with it: statements on `connection()` cost no
-    more than they do without a session. If a host listens to the event `after_begin` of all
-    sessions, to set a role or a search path, the listeners are called before the first statement.
+    more than they do without a session. A host may listen to the event `after_begin` of all
+    sessions, to set a role or a search path, so the listeners must be called.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -94,12 +91,25 @@ class LedgerSession(Session):
             join_transaction_mode="rollback_only",
         )
         self._connection = connection
-        if self.dispatch.after_begin:
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether the host listens to `after_begin` of all sessions."""
+        return bool(self.dispatch.after_begin)
+
+    def call_listeners(self) -> None:
+        """Call the listeners to `after_begin`, before the first statement."""
+        if self.has_listeners:
             super().connection()
 
     def connection(self, *args: Any, **options: Any) -> Connection:
         """Return the connection of the transaction."""
         return super().connection(*args, **options) if args or options else self._connection
+
+    def close(self) -> None:
+        """Release the objects, if there can be any."""
+        if self.in_transaction():
+            super().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +190,24 @@ class LedgerDatabase:
                 yield session
             return
         derived = self._derive()
-        with derived.engine.connect() as connection:
-            if read_only:
-                connection.execution_options(**{READ_ONLY: True})
-            with connection.begin(), LedgerSession(connection) as session:
-                if derived.shared is not None:
-                    derived.shared.check(connection)
-                with _autocommit(connection, session) if read_only else contextlib.nullcontext():
-                    yield session
+        with (
+            derived.engine.connect() as connection,
+            connection.begin(),
+            LedgerSession(connection) as session,
+        ):
+            # A listener may need the transaction that it was called in, for `SET LOCAL`.
+            is_listened_to = session.has_listeners or has_listeners(connection, "begin")
+            if derived.shared is not None:
+                derived.shared.check(connection)
+            elif connection.dialect.name == "sqlite" and (is_listened_to or not read_only):
+                _begin(connection, read_only=read_only)
+            session.call_listeners()
+            with (
+                _autocommit(connection)
+                if read_only and not is_listened_to
+                else contextlib.nullcontext()
+            ):
+                yield session
 
     @contextlib.contextmanager
     def _join(self, connection: Connection) -> Iterator[Session]:
@@ -277,16 +297,15 @@ class LedgerDatabase:
 
 
 @contextlib.contextmanager
-def _autocommit(connection: Connection, session: Session) -> Iterator[None]:
+def _autocommit(connection: Connection) -> Iterator[None]:
     """Read without BEGIN and COMMIT on PostgreSQL, where they are two more round trips.
 
     With READ COMMITTED, each statement sees what is committed when it starts, in a transaction too.
-    A host's listener may need the transaction that it was called in, for `SET LOCAL`.
+    On SQLite the driver begins nothing.
 
     :param connection: in a transaction of SQLAlchemy's, of which the driver knows nothing yet.
     """
-    is_listened_to = has_listeners(connection, "begin") or session.dispatch.after_begin
-    if connection.dialect.driver not in _CLIENT_SIDE_AUTOCOMMIT or is_listened_to:
+    if connection.dialect.driver not in _CLIENT_SIDE_AUTOCOMMIT:
         yield
         return
     raw: Any = connection.connection.dbapi_connection
@@ -400,7 +419,6 @@ def _ledger_engine(host: Engine, schema: str | None, lock_seconds: float) -> Eng
         if _begins_transactions(engine):
             raise ConfigurationError(_BEGIN_REFUSED)
         event.listen(engine, "connect", _take_over_transactions(lock_seconds))
-        event.listen(engine, "begin", _begin_immediately)
     else:
         event.listen(engine, "connect", _set_up_transactions(host.dialect, lock_seconds))
     return engine
@@ -449,13 +467,15 @@ def _take_over_transactions(lock_seconds: float) -> Callable[[sqlite3.Connection
     return on_connect
 
 
-def _begin_immediately(connection: Connection) -> None:
-    """Take SQLite's write lock at the start, so that no transaction fails on a later upgrade."""
+def _begin(connection: Connection, *, read_only: bool) -> None:
+    """Begin SQLite's transaction. To write, it needs the write lock at once, or it may fail later.
+
+    Not in a listener: SQLAlchemy looks for listeners to every event of an engine that has one.
+    """
     raw: Any = connection.connection.dbapi_connection
     if raw.in_transaction:  # a listener that was registered after the start
         raise ConfigurationError(_BEGIN_REFUSED)
-    is_read_only = connection.get_execution_options().get(READ_ONLY)
-    connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
+    execute(connection, "BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def _begin_for_savepoints(connection: Connection) -> None:

@@ -195,6 +195,7 @@ class Ledger:
             translated(connection, self.schema),
             LedgerSession(connection) as session,
         ):
+            session.call_listeners()
             result = work(session)
             session.flush()
             session.expunge_all()

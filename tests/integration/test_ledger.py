@@ -105,11 +105,12 @@ def _is_in_transaction(session: Session) -> bool:
     """Execute a statement, and return whether the driver has begun a transaction for it."""
     session.execute(text("SELECT 1"))
     raw: Any = session.connection().connection.dbapi_connection
-    return bool(raw.info.transaction_status)
+    is_sqlite = session.connection().dialect.name == "sqlite"
+    return bool(raw.in_transaction if is_sqlite else raw.info.transaction_status)
 
 
-@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
-def test_what_only_reads_begins_no_transaction_on_postgresql(
+@pytest.mark.parametrize("database", database_params("sqlite", "postgresql"), indirect=True)
+def test_what_only_reads_begins_no_transaction_on_sqlite_and_postgresql(
     make_app: MakeApp, database: str
 ) -> None:
     app = make_app(database)
