@@ -20,7 +20,7 @@ from sqlalchemy import (
     inspect,
     update,
 )
-from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, manager_of_class
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.util import AliasedClass, identity_key
@@ -35,6 +35,13 @@ def labelled(model: type[Base] | AliasedClass[Any], prefix: str) -> list[ColumnE
     """Return the columns of a table or its alias, each labelled with a prefix and its name."""
     table: Any = inspect(model).selectable
     return [column.label(prefix + column.key) for column in table.columns]
+
+
+def new_row(model: type[M], **values: object) -> M:
+    """Return a new object that `write` inserts. No event of an attribute is sent."""
+    instance: M = manager_of_class(model).new_instance()
+    vars(instance).update(values)
+    return instance
 
 
 def from_row(model: type[M], row: RowValues, prefix: str) -> M | None:
@@ -80,7 +87,7 @@ def _insert(session: Session, instance: Base) -> None:
     for name, default in _columns(type(instance)):
         values.setdefault(name, default)
     _prepared_insert(type(instance)).run(session, values)
-    make_transient_to_detached(instance)
+    _mark_as_stored(instance)
 
 
 def _update(session: Session, instance: Base) -> None:
@@ -92,8 +99,15 @@ def _update(session: Session, instance: Base) -> None:
         return
     if _prepared_update(model, changed).run(session, values) != 1:
         raise StaleDataError(f"a row of {model.__name__} was deleted meanwhile")
-    make_transient(instance)
-    make_transient_to_detached(instance)  # from now on, it is unchanged
+    _mark_as_stored(instance)
+
+
+def _mark_as_stored(instance: Base) -> None:
+    """Let SQLAlchemy take an object as read from its row, and unchanged since."""
+    state, values = instance_state(instance), vars(instance)
+    key_columns = type(instance).__table__.primary_key
+    state.key = identity_key(type(instance), tuple(values[column.key] for column in key_columns))
+    state._commit_all(values)
 
 
 def update_row(session: Session, model: type[Base], key: object, /, **values: object) -> None:

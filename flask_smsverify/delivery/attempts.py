@@ -17,7 +17,7 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.models import ATTEMPTS, MESSAGES, Attempt, Message
 from ..db.prepared import PreparedSelect
-from ..db.rows import update_row
+from ..db.rows import new_row, update_row
 from ..errors import ConfigurationError, SenderError, StoreUnavailable, Unknown
 from ..log_events import log_event
 from ..phone import mask
@@ -66,7 +66,8 @@ class Attempts:
         """Return a new attempt in the state `sending`, not stored yet."""
         now = self._ledger.clock()
         attempt_id = secrets.token_hex(16)
-        return Attempt(
+        return new_row(
+            Attempt,
             id=attempt_id,
             message_id=message_id,
             sender=sender.name,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Challenge, Message
+from ..db.rows import new_row
 from ..errors import NoChallenge
 from ..keyring import Keyring
 from .rules import CLOCK_SKEW, Rules
@@ -76,7 +77,8 @@ class Challenges:
         """Return a new pending challenge that is not stored yet."""
         challenge_id = secrets.token_hex(16)
         is_unique = subject.user_id is not None
-        return Challenge(
+        return new_row(
+            Challenge,
             id=challenge_id,
             user_id=subject.user_id,
             user_mobile=subject.user_mobile,

@@ -23,7 +23,7 @@ from ..db.ledger import Ledger
 from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
 from ..db.prepared import PreparedSelect, RowValues
-from ..db.rows import from_row, labelled, write
+from ..db.rows import from_row, labelled, new_row, write
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import (
@@ -380,7 +380,8 @@ class CodeIssuer:
 
 
 def _new_message(challenge: Challenge, now: datetime) -> Message:
-    return Message(
+    return new_row(
+        Message,
         id=secrets.token_hex(16),
         kind=Message.CODE,
         challenge_id=challenge.id,

@@ -11,11 +11,13 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from ..db.models import Streak, Verification
+from ..db.rows import new_row
 
 
 def new_verification(user_id: str, streak: Streak | None, now: datetime) -> Verification:
     """Return a new verification row, with the streak that an earlier one had when it was erased."""
-    return Verification(
+    return new_row(
+        Verification,
         user_id=user_id,
         failures=streak.failures if streak else 0,
         locked_at=streak.locked_at if streak else None,
