@@ -55,18 +55,18 @@ def _parse(typed: str, default_region: str, allowed_regions: tuple[str, ...]) ->
         number = phonenumbers.parse(plain, default_region)
     except phonenumbers.NumberParseException:
         number = None
-    if number is None or not phonenumbers.is_valid_number(number):
+    types = phonenumbers.PhoneNumberType
+    kind = types.UNKNOWN if number is None else phonenumbers.number_type(number)
+    if number is None or kind == types.UNKNOWN:  # the kind of every number that is not valid
         raise InvalidMobile
-    if phonenumbers.number_type(number) not in (
-        phonenumbers.PhoneNumberType.MOBILE,
-        phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,  # some regions do not distinguish them
-    ):
+    if kind not in (types.MOBILE, types.FIXED_LINE_OR_MOBILE):  # some regions do not distinguish
         raise InvalidMobile("this number is not a mobile's")
     if phonenumbers.region_code_for_number(number) not in allowed_regions:
         raise RegionNotAllowed
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+@functools.lru_cache(maxsize=4096)
 def region_of(mobile: str) -> str | None:
     """Return the two letters of a mobile's region.
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -68,8 +67,7 @@ COOLDOWN_MEMORY = 3600
 _NETWORKS = ("network", "wide")
 
 
-@dataclass(frozen=True, slots=True)
-class SendKeys:
+class SendKeys(NamedTuple):
     """The digests that one send counts against; None if a scope does not apply.
 
     :param guesses: whose failures refuse the send: the account, or the mobile without one.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -85,7 +85,7 @@ class SendLimits:
 
     def parameters(self, keys: SendKeys, now: datetime) -> dict[str, Any]:
         """Return the parameters of the log's counts."""
-        return {"now": to_ms(now), **asdict(keys)}
+        return {"now": to_ms(now), **keys._asdict()}
 
     def refuse(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
         """Raise the error that refuses a send, except a limit of the whole site.
