@@ -62,7 +62,7 @@ from .errors import (
 )
 from .extension import SMSVerify
 from .guard import require_verified_mobile
-from .messaging.events import Event
+from .messaging.event_catalogue import Event
 from .messaging.reminders import DueReminder, Reminder, due_reminders
 from .verification.check import Proof
 from .verification.policy import Decision, Status

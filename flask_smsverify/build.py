@@ -46,9 +46,10 @@ from .log_events import log_event
 from .messaging.bulk import BulkSends
 from .messaging.bulk_dispatch import BulkDispatcher
 from .messaging.dispatch import EventDispatcher
+from .messaging.event_catalogue import EventCatalogue
+from .messaging.event_edits import EditStore
 from .messaging.event_queue import EventQueue
 from .messaging.event_texts import EventTexts
-from .messaging.events import EventCatalogue
 from .messaging.expansion import Expansion
 from .messaging.first_checks import FirstChecks
 from .messaging.notifier import Notifier
@@ -60,7 +61,6 @@ from .messaging.recipients import Recipients
 from .messaging.sync import StateSync
 from .messaging.tasks import CeleryQueue
 from .messaging.text_limits import TextLimits
-from .messaging.text_store import TextStore
 from .messaging.tracking import Tracker
 from .messaging.worker import InlineWorker, Queue
 from .senders.base import Capability, Sender
@@ -200,7 +200,7 @@ def build_state(
     report = LimitReport(ledger, locks, settings.limits, keys=keys, counters=counters)
     event_texts = EventTexts(
         events,
-        TextStore(ledger),
+        EditStore(ledger),
         live=live,
         patterns=Patterns(
             settings.patterns, events, {sender.name: sender for sender in routes.route("event")}

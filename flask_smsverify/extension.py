@@ -20,8 +20,8 @@ from .db.models import Batch
 from .errors import ConfigurationError, ProblemError, SenderError, SMSVerifyError
 from .i18n.catalogue import default_locale
 from .messaging.bulk import BulkSends
+from .messaging.event_catalogue import Event, EventCatalogue
 from .messaging.event_queue import Queued
-from .messaging.events import Event, EventCatalogue
 from .messaging.outbox import Outbox
 from .messaging.tracking import Tracker
 from .senders.base import Sender

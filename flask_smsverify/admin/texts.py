@@ -12,9 +12,9 @@ from flask.typing import ResponseReturnValue
 from ..errors import ConfigurationError, InvalidValues, MobileError, NotFound, TemplateError
 from ..i18n.locales import direction
 from ..i18n.problems import problem_text
+from ..messaging.event_catalogue import Event
+from ..messaging.event_edits import EventEdits
 from ..messaging.event_texts import ComposedText, EventTexts
-from ..messaging.events import Event
-from ..messaging.text_store import Edits
 from ..state import get_state
 from ..web.fields import read_fields
 from ..web.interface import current_ui
@@ -64,7 +64,7 @@ def _sample(item: Mapping[str, Any]) -> dict[str, str]:
     return {"_sample": sample, "_locale": locale}
 
 
-def _summary(event: Event, audience: str, edits: Edits) -> dict[str, Any]:
+def _summary(event: Event, audience: str, edits: EventEdits) -> dict[str, Any]:
     return {
         "event": event.name,
         "audience": audience,

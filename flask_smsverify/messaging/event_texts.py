@@ -1,6 +1,7 @@
-"""The text of an event as it is sent: chosen, rendered, and ended by signature and footer.
+"""Compose the text of an event: choose it, render it, and add the signature and the footer.
 
-The text is the edited one of `text_store` if there is one, otherwise the default of `events`.
+The text is the edited one (`event_edits`) if there is one, otherwise the default one
+(`event_catalogue`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from ..log_events import log_event
 from ..senders.base import Pattern
 from ..settings.checks import suggest
 from ..settings.runtime import LiveSettings
-from .events import SITE, Audience, Event, EventCatalogue
+from .event_catalogue import SITE, Audience, Event, EventCatalogue
+from .event_edits import EditStore, EventEdits
 from .patterns import Patterns
-from .templates import MAX_PARTS, MAX_VALUE_LENGTH, clean_value, load_template
-from .text_store import Edits, TextStore
+from .template_language import MAX_PARTS, MAX_VALUE_LENGTH, clean_value, load_template
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,10 @@ class ComposedText:
 
 
 class EventTexts:
-    """Composes the texts of events, and checks and stores the changes that staff make.
+    """Composes the texts of events, and checks and stores the edits that staff make.
 
-    :param catalogue: the events. It may grow while the app runs.
+    :param catalogue: the events. Events can be added while the app runs.
+    :param store: the edits that staff made.
     :param live: the signature, the site's name and the staff's mobiles, read at each call.
     :param patterns: the approved patterns of the senders.
     :param opt_out_footer: the last line of every text; may be empty.
@@ -55,7 +57,7 @@ class EventTexts:
     def __init__(
         self,
         catalogue: EventCatalogue,
-        store: TextStore,
+        store: EditStore,
         *,
         live: LiveSettings,
         patterns: Patterns,
@@ -188,8 +190,8 @@ class EventTexts:
         examples = self.catalogue.find(event).example_values(locale)
         return self.render(event, audience, text, examples, locale)
 
-    def edits(self, event: str, audience: str) -> Edits:
-        """Return the changes that staff made to an event.
+    def edits(self, event: str, audience: str) -> EventEdits:
+        """Return the edits that staff made to an event.
 
         :raises ConfigurationError: there is no such event or audience.
         """
@@ -205,8 +207,8 @@ class EventTexts:
         texts: Mapping[str, str | None] | None = None,
         recipients: Iterable[object] | None = None,
         patterns: Mapping[str, Mapping[str, object] | None] | None = None,
-    ) -> Edits:
-        """Check and write changes of an event. A parameter that is None keeps its value.
+    ) -> EventEdits:
+        """Check and write edits of an event. A parameter that is None keeps its value.
 
         Each process uses the new text within a second.
 
@@ -241,7 +243,7 @@ class EventTexts:
             event, audience, enabled=enabled, texts=checked, recipients=mobiles, patterns=patterns
         )
 
-    def reset(self, event: str, audience: str, locale: str | None = None) -> Edits:
+    def reset(self, event: str, audience: str, locale: str | None = None) -> EventEdits:
         """Restore the default text of a language; None restores everything of the event.
 
         :raises ConfigurationError: there is no such event, audience or language.

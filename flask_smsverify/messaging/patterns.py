@@ -16,8 +16,8 @@ from ..i18n.catalogue import Translator, available_locales
 from ..log_events import log_event
 from ..senders.base import Capability, Pattern, Sender
 from ..settings.checks import suggest
-from .events import AUDIENCES, SITE, Event, EventCatalogue
-from .templates import clean_value, load_template
+from .event_catalogue import AUDIENCES, SITE, Event, EventCatalogue
+from .template_language import clean_value, load_template
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from jinja2 import DictLoader
 import flask_smsverify
 from flask_smsverify import cli, errors, signals
 from flask_smsverify.db import models
-from flask_smsverify.messaging.events import BUILT_IN
+from flask_smsverify.messaging.event_catalogue import BUILT_IN
 from flask_smsverify.settings import Settings
 from flask_smsverify.settings.schema import DEFAULT_LIMITS
 from flask_smsverify.testing import outbox

@@ -17,7 +17,7 @@ from flask_smsverify.errors import ConfigurationError, InvalidMobile, TemplateEr
 from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.i18n.segments import count_segments
 from flask_smsverify.messaging.event_texts import EventTexts
-from flask_smsverify.messaging.templates import MAX_PARTS
+from flask_smsverify.messaging.template_language import MAX_PARTS
 from flask_smsverify.testing import outbox
 
 #: The catalogue of the contract.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hostapp import create_app
 
-from flask_smsverify.messaging.templates import FILTERS
+from flask_smsverify.messaging.template_language import FILTERS
 
 PAGE = Path(__file__).parents[3] / "docs/events.md"
 

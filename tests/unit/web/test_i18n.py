@@ -31,7 +31,7 @@ from flask_smsverify.i18n import locales
 from flask_smsverify.i18n.catalogue import available_locales, default_locale
 from flask_smsverify.i18n.problems import problem_text
 from flask_smsverify.locale import select_locale
-from flask_smsverify.messaging.events import BUILT_IN
+from flask_smsverify.messaging.event_catalogue import BUILT_IN
 from flask_smsverify.web.interface import Interface
 
 PACKAGE = Path(flask_smsverify.__file__).parent

@@ -1,8 +1,8 @@
-"""Texts that staff can edit: a small subset of Jinja with only the values of its event.
+"""The template language of texts that staff can edit: values, conditions and filters of Jinja.
 
 Jinja parses a text, and this module renders the syntax tree itself. It compiles nothing and calls
 only the filters below, so a text cannot reach an attribute, an item, a function or an object of the
-app. A text contains values, conditions and filters, and nothing else.
+app. A text can use the values of its event only.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _format_date(text: str, translator: Translator) -> str:
 
 
 def _group_digits(text: str, translator: Translator) -> str:
-    """Write a number with separators of thousands. Any other text stays as it is."""
+    """Write a number with thousands separators. Any other text is unchanged."""
     number = _NUMBER.fullmatch(text)
     if number is None:
         return text
@@ -336,7 +336,7 @@ def _read_name(node: nodes.Name | nodes.Getattr) -> str:
     return "_".join([inner.name, *reversed(attributes)])
 
 
-#: Syntax that is not allowed → what staff call it. Anything else is "this expression".
+#: Syntax that is not allowed → its name in an error. Anything else is "this expression".
 _CONSTRUCTS: Mapping[type[nodes.Node], str] = {
     nodes.Call: "( )",
     nodes.CallBlock: "{% call %}",

@@ -1,8 +1,8 @@
-"""The events that users and staff are notified of, with their values and default texts.
+"""The catalogue of events: the names, values and default texts of all events.
 
-An app adds its own events to the catalogue. The texts are templates of `templates`. The built-in
-ones are in English here and in other languages in the message catalogues. Staff can edit all texts
-(`text_store`), and `event_texts` chooses and renders the text that is sent.
+An app adds its own events to the catalogue. The default texts are templates (`template_language`).
+The built-in ones are in English here and in other languages in the message catalogues. Staff can
+replace a text (`event_edits`), and `event_texts` composes the text that is sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from ..errors import ConfigurationError, TemplateError
 from ..i18n.catalogue import Translator, available_locales, match_locale
 from ..settings.checks import suggest
-from .templates import clean_value, load_template
+from .template_language import clean_value, load_template
 
 Audience = Literal["user", "staff"]
 AUDIENCES: tuple[Audience, ...] = get_args(Audience)
@@ -98,7 +98,7 @@ class Event:
 
 
 class EventCatalogue(Mapping[str, Event]):
-    """The events by name: the built-in ones, and those that the app registered."""
+    """All events by name: the built-in ones, and those that the app has registered."""
 
     def __init__(self) -> None:
         self._events = {event.name: event for event in BUILT_IN}

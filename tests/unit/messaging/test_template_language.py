@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flask_smsverify.errors import TemplateError
 from flask_smsverify.i18n.catalogue import Translator, available_locales
-from flask_smsverify.messaging.templates import (
+from flask_smsverify.messaging.template_language import (
     FILTERS,
     MAX_DEPTH,
     MAX_SOURCE_LENGTH,

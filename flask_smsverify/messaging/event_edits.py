@@ -1,7 +1,7 @@
-"""The changes of staff to the events' texts: the table `smsverify_template`.
+"""The edits that staff made to events: texts, recipients, patterns, and events switched off.
 
-`TextStore` reads the whole table at once and keeps it as a snapshot, so `notify()` needs no query
-for it. A snapshot is less than a second old.
+They are in the table `smsverify_template`. `EditStore` reads the whole table at once and keeps it
+as a snapshot, so `notify()` needs no query for it. A snapshot is less than a second old.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _ALL_LANGUAGES = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Edits:
-    """The changes of staff to an event for one audience.
+class EventEdits:
+    """The edits that staff made to an event, for one audience.
 
     :param enabled: whether the text is sent at all.
     :param texts: locale → edited text. A missing locale gets the default text.
@@ -45,12 +45,12 @@ class Edits:
     patterns: Mapping[str, Mapping[str, object] | None] = field(default_factory=dict)
 
 
-_NO_EDITS = Edits()
-_Snapshot = Mapping[tuple[str, str], Edits]
+_NO_EDITS = EventEdits()
+_Snapshot = Mapping[tuple[str, str], EventEdits]
 
 
-class TextStore:
-    """Reads and writes edits. Thread-safe. `EventTexts` checks them before they are written."""
+class EditStore:
+    """Reads and writes edits. Thread-safe. `EventTexts` checks them before it writes them."""
 
     def __init__(self, ledger: Ledger, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
@@ -58,8 +58,8 @@ class TextStore:
         self._has_failed = False
         self._rereading = Rereading(ledger, self._read, monotonic=monotonic)
 
-    def get(self, event: str, audience: str) -> Edits:
-        """Return the changes of staff. Do not call it within a transaction of the ledger.
+    def get(self, event: str, audience: str) -> EventEdits:
+        """Return the edits of an event. Do not call it within a transaction of the ledger.
 
         If the database does not answer, the last snapshot is used.
         """
@@ -75,7 +75,7 @@ class TextStore:
         texts: Mapping[str, str | None] | None = None,
         recipients: Iterable[str] | None = None,
         patterns: Mapping[str, Mapping[str, object] | None] | None = None,
-    ) -> Edits:
+    ) -> EventEdits:
         """Write changes and return the edits. A parameter that is None keeps its value.
 
         :param texts: locale → text; None for the default text.
@@ -105,7 +105,7 @@ class TextStore:
         self._ledger.run(work)
         return self._reread(event, audience)
 
-    def reset(self, event: str, audience: str, locale: str | None = None) -> Edits:
+    def reset(self, event: str, audience: str, locale: str | None = None) -> EventEdits:
         """Restore the default text of a language; None restores everything of the event.
 
         :raises StoreUnavailable: nothing was written.
@@ -125,7 +125,7 @@ class TextStore:
 
     # --- the snapshot -----------------------------------------------------------------------------
 
-    def _reread(self, event: str, audience: str) -> Edits:
+    def _reread(self, event: str, audience: str) -> EventEdits:
         """Read what was just written, so that this process does not use the old text."""
         self._rereading.now()
         return self._snapshot.get((event, audience), _NO_EDITS)
@@ -163,10 +163,10 @@ def _read_all(session: Session) -> _Snapshot:
     return {key: _read_edits(common.get(key), texts.get(key, {})) for key in {*common, *texts}}
 
 
-def _read_edits(row: Template | None, texts: Mapping[str, str]) -> Edits:
+def _read_edits(row: Template | None, texts: Mapping[str, str]) -> EventEdits:
     if row is None:
-        return Edits(texts=MappingProxyType(dict(texts)))
-    return Edits(
+        return EventEdits(texts=MappingProxyType(dict(texts)))
+    return EventEdits(
         enabled=row.enabled,
         texts=MappingProxyType(dict(texts)),
         recipients=None if row.recipients is None else tuple(json.loads(row.recipients)),

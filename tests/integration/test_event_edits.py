@@ -7,7 +7,7 @@ from conftest import MakeApp
 from parallel import race
 
 from flask_smsverify.db.models import Template
-from flask_smsverify.messaging.text_store import TextStore
+from flask_smsverify.messaging.event_edits import EditStore
 
 TEXT = "سفارش شما رسید 🎉\n{{ order_number }}"
 
@@ -20,8 +20,8 @@ def test_edits_are_stored_and_read_in_another_process(make_app: MakeApp, databas
     with app.app_context():
         texts.save("order.accepted", "user", texts={"fa": TEXT, "en": "Hi"}, enabled=False)
         texts.save("ticket.opened", "staff", recipients=["09121110001", "09121110002"])
-        TextStore(ledger).save("order.accepted", "user", patterns=patterns)
-        elsewhere = TextStore(ledger)
+        EditStore(ledger).save("order.accepted", "user", patterns=patterns)
+        elsewhere = EditStore(ledger)
         edits = elsewhere.get("order.accepted", "user")
         assert edits.texts == {"fa": TEXT, "en": "Hi"}
         assert edits.enabled is False
@@ -30,9 +30,9 @@ def test_edits_are_stored_and_read_in_another_process(make_app: MakeApp, databas
         recipients = elsewhere.get("ticket.opened", "staff").recipients
         assert recipients == ("+989121110001", "+989121110002")
         elsewhere.reset("order.accepted", "user", "fa")
-        assert TextStore(ledger).get("order.accepted", "user").texts == {"en": "Hi"}
+        assert EditStore(ledger).get("order.accepted", "user").texts == {"en": "Hi"}
         elsewhere.reset("order.accepted", "user")
-        assert TextStore(ledger).get("order.accepted", "user").enabled is True
+        assert EditStore(ledger).get("order.accepted", "user").enabled is True
 
 
 @pytest.mark.race
@@ -55,6 +55,6 @@ def test_staff_who_save_at_once_leave_one_row_for_each_language(
     with app.app_context():
         rows = state.ledger.read(lambda session: session.query(Template).count())
         assert rows == 3
-        texts = TextStore(state.ledger).get("order.accepted", "user").texts
+        texts = EditStore(state.ledger).get("order.accepted", "user").texts
         numbers = {text.split()[1] for text in texts.values()}
         assert len(numbers) == 1, "the two languages are from one save"
