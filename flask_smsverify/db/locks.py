@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from sqlalchemy import BigInteger, ScalarSelect, bindparam, func, select, update
@@ -36,10 +36,10 @@ from sqlalchemy.orm import Session
 
 from ..errors import StoreUnavailable
 from ..forks import after_fork
-from .driver import execute
 from .errors import is_lock_not_available
 from .ledger import LOCK_SECONDS, Ledger
 from .models import Lock
+from .prepared import PreparedSelect
 
 STRIPES = 1024
 #: The rows that order the counts of the whole site.
@@ -192,23 +192,9 @@ class Locks:
         """Lock rows that exist from the start."""
         if not self.is_needed or not ids:
             return
-        numbers = ",".join(map(str, ids))
-        table = self._table_name(session)
-        found = execute(
-            session.connection(),
-            f"SELECT id FROM {table} WHERE id IN ({numbers}) ORDER BY id FOR UPDATE",  # noqa: S608 -- numbers of this module
-        )
-        if len(found.rows) != len(ids):
+        parameters = {f"id_{number}": row for number, row in enumerate(ids)}
+        if len(_lock_statement(len(ids)).all(session, parameters)) != len(ids):
             raise _RowsMissing
-
-    def _table_name(self, session: Session) -> str:
-        connection = session.connection()
-        schemas = connection.get_execution_options().get("schema_translate_map") or {}
-        schema = schemas.get(None)
-        prepare = connection.dialect.identifier_preparer
-        return (
-            f"{prepare.quote_schema(schema)}.{Lock.__tablename__}" if schema else Lock.__tablename__
-        )
 
     def _create_rows(self) -> None:
         """Create the rows that exist from the start, while the others that find none wait.
@@ -264,6 +250,14 @@ class Locks:
         else:
             nothing = update(Lock).where(Lock.id == claim_id(key)).values(claimed_at=None)
             session.execute(nothing, execution_options={"synchronize_session": False})
+
+
+@cache
+def _lock_statement(count: int) -> PreparedSelect:
+    """Return the statement that locks so many rows."""
+    ids = [bindparam(f"id_{number}", type_=BigInteger) for number in range(count)]
+    rows = select(Lock.id).where(Lock.id.in_(ids)).order_by(Lock.id)
+    return PreparedSelect(rows.with_for_update())
 
 
 def claimed(name: str) -> ScalarSelect[int]:
