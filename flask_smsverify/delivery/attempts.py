@@ -39,7 +39,7 @@ _LOCK = PreparedSelect(
     select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
 )
 _STATES = PreparedSelect(
-    select(ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
+    select(ATTEMPTS.c.id, ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
 )
 
 
@@ -79,12 +79,22 @@ class Attempts:
         )
 
     def record_receipt(
-        self, message: Message, attempt: Attempt, sender: Sender, receipt: Receipt
+        self,
+        message: Message,
+        attempt: Attempt,
+        sender: Sender,
+        receipt: Receipt,
+        *,
+        is_only: bool,
     ) -> None:
-        """Record the gateway's answer, and announce that the message was sent."""
+        """Record the gateway's answer, and announce that the message was sent.
+
+        :param is_only: whether the message certainly has no other attempt.
+        """
         gateway_id = storable_id(receipt)
         self._record(
             attempt,
+            is_only=is_only,
             state=str(receipt.status),
             gateway_id=gateway_id,
             cost=storable_cost(receipt.cost),
@@ -115,14 +125,24 @@ class Attempts:
         return next_check(now, 0, now)
 
     def record_failure(
-        self, message: Message, attempt: Attempt, sender: Sender, error: SenderError
+        self,
+        message: Message,
+        attempt: Attempt,
+        sender: Sender,
+        error: SenderError,
+        *,
+        is_only: bool,
     ) -> None:
-        """Record why the gateway did not take the message."""
+        """Record why the gateway did not take the message.
+
+        :param is_only: whether the message certainly has no other attempt.
+        """
         state = str(DeliveryState.UNKNOWN) if isinstance(error, Unknown) else Attempt.FAILED
         # A gateway that stores the reference of a call can be asked for its outcome.
         asks = state != Attempt.FAILED and Capability.FIND in sender.capabilities
         self._record(
             attempt,
+            is_only=is_only,
             state=state,
             cause=error.reason[:_MAX_CAUSE],
             next_check_at=self._ledger.clock() if asks else None,
@@ -130,21 +150,23 @@ class Attempts:
         if state == Attempt.FAILED:
             self.announce(signals.message_failed, message, attempt)
 
-    def _record(self, attempt: Attempt, **values: object) -> None:
+    def _record(self, attempt: Attempt, *, is_only: bool, state: str, **values: object) -> None:
         """Write an outcome. The gateway has already acted, so a failed write is only logged."""
         now = self._ledger.clock()
 
         def work(session: Session) -> None:
-            message = {"message": attempt.message_id}
-            # The lock orders this after a delivery report that is being recorded.
-            if not _LOCK.all(session, message):
-                return  # erased meanwhile
-            update_row(session, Attempt, attempt.id, **values, updated_at=now)
-            states = [row["state"] for row in _STATES.all(session, message)]
+            states = [state]
+            if not is_only:
+                message = {"message": attempt.message_id}
+                _LOCK.all(session, message)
+                others = _STATES.all(session, message)
+                states += [row["state"] for row in others if row["id"] != attempt.id]
             becomes: dict[str, object] = {"state": best(states), "updated_at": now}
-            if values["state"] != Attempt.FAILED:  # the outbox has nothing more to do
+            if state != Attempt.FAILED:  # the outbox has nothing more to do
                 becomes |= {"next_try_at": None, "lease": None, "cause": None}
+            # The message first: its lock orders this after a report that is being recorded.
             update_row(session, Message, attempt.message_id, **becomes)
+            update_row(session, Attempt, attempt.id, state=state, **values, updated_at=now)
 
         try:
             self._ledger.run(work)

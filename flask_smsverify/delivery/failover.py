@@ -95,7 +95,8 @@ class Job(Protocol):
 class _Progress:
     """How far a delivery has come.
 
-    :param opened: an attempt that was written before the delivery began and is not used yet.
+    :param opened: an attempt that was written before the delivery began and is not used yet. Until
+        then, its message has no other.
     :param first_copy: the attempt that may have sent the message without a receipt.
     :param second_copy_allowed: the answer of `may_send_second_copy`; None before it was asked.
     """
@@ -193,6 +194,7 @@ class Delivery:
                     is_admitted and self._may_send_second_copy(job, progress)
                 ):
                     break
+                opened = progress.opened
                 try:
                     attempt = self._next_attempt(job, sender, progress)
                 except StoreUnavailable:
@@ -201,7 +203,8 @@ class Delivery:
                     break
                 if attempt is None:
                     continue
-                delivered = self._try(job, sender, attempt, progress)
+                is_only = attempt is opened
+                delivered = self._try(job, sender, attempt, progress, is_only=is_only)
                 if delivered is not None:
                     return delivered
                 if isinstance(progress.causes[-1], Rejected | Misconfigured):
@@ -213,13 +216,16 @@ class Delivery:
         raise SendFailed(progress.causes)
 
     def _try(
-        self, job: Job, sender: Sender, attempt: Attempt, progress: _Progress
+        self, job: Job, sender: Sender, attempt: Attempt, progress: _Progress, *, is_only: bool
     ) -> Delivered | None:
-        """Call one sender. Return the outcome, or None if the next sender may be tried."""
+        """Call one sender. Return the outcome, or None if the next sender may be tried.
+
+        :param is_only: whether the message has no other attempt.
+        """
         try:
             receipt = self._calls.send(sender, lambda: job.call(sender, attempt))
         except SenderError as error:
-            self._attempts.record_failure(job.message, attempt, sender, error)
+            self._attempts.record_failure(job.message, attempt, sender, error, is_only=is_only)
             progress.causes.append(error)
             if not isinstance(error, Unknown):
                 job.attempt_failed(attempt)
@@ -228,7 +234,7 @@ class Delivery:
                 return progress.first_copy  # two copies may be out; a third would not help
             progress.first_copy = Delivered(DeliveryState.UNKNOWN, sender.name, attempt.native)
             return None
-        self._attempts.record_receipt(job.message, attempt, sender, receipt)
+        self._attempts.record_receipt(job.message, attempt, sender, receipt, is_only=is_only)
         return Delivered(receipt.status, sender.name, attempt.native)
 
     def _may_send_second_copy(self, job: Job, progress: _Progress) -> bool:
@@ -244,7 +250,7 @@ class Delivery:
         if opened is not None:  # its breaker opened meanwhile
             first = self.routes.senders[opened.sender]
             error = first.make_error(Unavailable, "skipped until it recovers", written=False)
-            self._attempts.record_failure(job.message, opened, first, error)
+            self._attempts.record_failure(job.message, opened, first, error, is_only=True)
             job.attempt_failed(opened)
         return self._open_attempt(job, sender) if job.can_use(sender) else None
 
