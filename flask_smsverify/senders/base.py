@@ -1,6 +1,6 @@
 """The interface of a sender, and the values that it takes and returns.
 
-A sender speaks one gateway's API with one account. A gateway's file subclasses `Sender`, lists in
+A sender calls one gateway's API with one account. A gateway's file subclasses `Sender`, lists in
 `capabilities` what it supports, and overrides the methods of those capabilities: `send_batch` for
 texts, `send_pattern` for approved texts, `send_code` for own codes, `send_native_code` and
 `check_native_code` for codes that the gateway generates and checks, then `credit`, `statuses`,
@@ -40,7 +40,7 @@ class Capability(enum.StrEnum):
     NATIVE_CODE = "native_code"  #: a code that the gateway generates and checks
     CREDIT = "credit"  #: `credit`
     STATUS = "status"  #: `statuses`
-    FIND = "find"  #: `find`: what became of a call whose answer was lost
+    FIND = "find"  #: `find`: the outcome of a call whose answer was lost
     CONTACTS = "contacts"  #: `contacts`: the customer club
     PRICES = "prices"  #: `part_price`
     FILTER = "filter"  #: `reachable`: which numbers take advertising texts
@@ -53,7 +53,7 @@ class DeliveryState(enum.StrEnum):
     QUEUED = "queued"  #: accepted by the gateway, not yet at the operator
     SENT = "sent"  #: at the operator
     DELIVERED = "delivered"  #: on the phone
-    UNDELIVERED = "undelivered"  #: the operator gave up
+    UNDELIVERED = "undelivered"  #: not delivered, and not tried again
     REJECTED = "rejected"  #: filtered, blacklisted or refused
     UNKNOWN = "unknown"  #: not known
 
@@ -145,9 +145,9 @@ class PatternRules:
     allows_links: bool = True
 
     def find_problem(self, pattern: Pattern) -> str | None:
-        """Describe what the gateway would refuse; None if nothing.
+        """Return a message about what the gateway would refuse; None if nothing.
 
-        A value is not quoted, except for a single forbidden character in it.
+        The message quotes no value, only a forbidden character in it.
         """
         template = pattern.template
         if self.max_template is not None and not (
@@ -219,7 +219,7 @@ class ReceivedText:
     """A text from a phone to one of the account's lines.
 
     :param id: the gateway's id, or `derived_id` if it gives none.
-    :param originator: the phone that wrote it: E.164 for a mobile, else as the gateway gave it.
+    :param originator: the phone that sent it: E.164 for a mobile, else as the gateway gave it.
     :param line: the number that received it.
     :param received_at: aware, UTC; None if the gateway gave no readable time.
     """
@@ -236,7 +236,7 @@ class ReceivedText:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """A delivery state that a gateway pushed to the webhook, or returned when it was asked.
+    """A delivery state that a gateway pushed to the webhook, or returned from a status call.
 
     :param id: the gateway's id of the message, as in its receipt.
     :param cost: as in a receipt, if the gateway reports it with the state.
@@ -265,7 +265,7 @@ class KnownError(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """The two names in every error of a sender. Clients and transports have it.
+    """The two names that every error of a sender has. Clients and transports make errors with it.
 
     :param name: the sender's name in `SMSVERIFY_SENDERS`.
     :param gateway: the kind of gateway, such as `raygan`.
@@ -376,7 +376,7 @@ class Sender:
         raise self.not_supported("patterns")
 
     def check_pattern(self, pattern: Pattern) -> None:
-        """Check a pattern against the gateway's rules, without a call of the gateway.
+        """Check a pattern against the gateway's rules, without calling the gateway.
 
         Override it if `pattern_rules` cannot express a rule.
 
@@ -425,14 +425,14 @@ class Sender:
         """Return the delivery states of messages. Override it for `Capability.STATUS`.
 
         :param ids: the gateway's ids, as in receipts.
-        :returns: a state for every id; `UNKNOWN` for ids that the gateway leaves out.
+        :returns: a state for every id; `UNKNOWN` for ids that the gateway omits.
         """
         raise self.not_supported("delivery states")
 
     def reports(self, ids: Sequence[str]) -> list[DeliveryReport]:
         """Return the delivery states of messages, with their costs if the gateway reports them.
 
-        Override it, in addition to `statuses`, if the gateway does so.
+        Override it in addition to `statuses` if the gateway reports costs.
         """
         return [DeliveryReport(id_, state) for id_, state in self.statuses(ids).items()]
 
@@ -443,7 +443,7 @@ class Sender:
 
         :param call: the reference of the call, as in `Text.call`.
         :param mobiles: the recipients of the call, E.164.
-        :returns: mobile → receipt. A mobile that the gateway leaves out stays unknown.
+        :returns: mobile → receipt. A mobile that the gateway omits stays unknown.
         """
         raise self.not_supported("questions about a call")
 

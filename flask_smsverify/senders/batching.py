@@ -1,4 +1,4 @@
-"""Send many texts in few calls, and keep the failure of one apart from the others."""
+"""Send many texts in few calls, so that the failure of one text does not fail the others."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def isolate(
     send: Callable[[Sequence[Text]], list[Receipt]],
     recipient_codes: frozenset[str] | frozenset[str | None],
 ) -> list[Receipt]:
-    """Send, and halve a call that is refused because of one recipient until that one is alone.
+    """Send texts in one call. If it is refused because of a recipient, repeat it with each half.
 
-    For gateways that refuse a whole call because of one bad number. A refused call sent nothing, so
-    no recipient gets the text twice.
+    For gateways that refuse a whole call because of one bad number. The calls are halved until that
+    number is alone. A refused call sent nothing, so no recipient gets the text twice.
 
     A call that raises `UnclearRefusal` is halved too. If two recipients are refused alone and
     nothing was sent, the account is the cause, and no further call is made. If other recipients
@@ -122,7 +122,7 @@ class _Isolation:
         return receipts
 
     def settle(self, text: Text, receipt: Receipt) -> Receipt:
-        """Return the receipt with an unclear error as `Rejected`, if others got the text."""
+        """Return the receipt. If others got the text, an unclear error becomes `Rejected`."""
         error = receipt.error
         if not self._has_accepted or error is None or not isinstance(error, UnclearRefusal):
             return receipt

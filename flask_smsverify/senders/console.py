@@ -1,6 +1,6 @@
-"""The console: writes messages to the log, for development.
+"""The sender `console`: writes messages to the log, for development.
 
-The log then holds codes, so this sender works in debug mode only.
+The log then contains codes, so this sender works in debug mode only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ logger = logging.getLogger("flask_smsverify.console")
 class Console(Sender):
     """Writes messages to the logger `flask_smsverify.console`.
 
-    Messages are logged as warnings, which appear even if logging is not configured.
+    Texts and codes by SMS are logged whole, and of a call only the code. Patterns are not
+    supported. Messages are logged as warnings, which appear even if logging is not configured.
 
     :param enabled: whether the app runs in debug mode.
-    :raises ConfigurationError: it does not.
+    :raises ConfigurationError: the app does not run in debug mode.
     """
 
     gateway = "console"

@@ -34,7 +34,7 @@ def to_e164(number: str) -> str:
 
 
 def derived_id(*parts: str) -> str:
-    """Return an id for a received text without one. Equal parts give the same id."""
+    """Return an id for a received text without one. Equal parts have the same id."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

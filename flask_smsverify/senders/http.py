@@ -26,7 +26,7 @@ from .deadline import deadline, remaining
 from .network import DeadlineTransport
 from .options import DEFAULT_TIMEOUT, Timeout, check_base_url, check_timeout
 
-#: The most bytes of an answer, after decompression, unless the method sets another cap.
+#: The most bytes of an answer, after decompression, unless the call sets another limit.
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 #: The largest list in XML, Asanak's states of 100 messages, has 1,000 tags.
 _MAX_XML_TAGS = 20_000
@@ -54,7 +54,7 @@ STATUS_ERRORS: Mapping[int, KnownError] = {
     504: KnownError(Unknown, "a proxy had no answer in time"),
 }
 
-#: What may stand before an answer: white space and byte order marks.
+#: Removed from the start of an answer: white space and byte order marks.
 _LEADING = " \t\r\n\ufeff"
 
 _REFUSED = KnownError(Unavailable, "the gateway refused the request")
@@ -105,10 +105,10 @@ class Answer:
         return re.sub(rb"\A(?:\xef\xbb\xbf|[ \t\r\n])+", b"", self.body)
 
     def raise_for_costly_xml(self) -> None:
-        """Raise for XML that no gateway sends and that keeps a parser busy.
+        """Raise for XML that no gateway sends and that takes long to parse.
 
-        The cap on bytes is not enough: a parser takes time per attribute and per element, and holds
-        Python's interpreter lock meanwhile.
+        The limit on bytes is not enough: a parser takes time per attribute and per element, and
+        holds Python's interpreter lock meanwhile.
 
         :raises Unknown: a tag of more than 4 KiB, or more than 20,000 tags.
         """
@@ -143,7 +143,7 @@ class Answer:
             raise self.sender.make_error(Unavailable, "the service failed", code=str(code))
 
     def raise_for_refusal(self) -> None:
-        """Raise for the other statuses that say that the request was refused.
+        """Raise for every other status that means that the request was refused.
 
         :raises Unavailable: a 4xx. The server did not do what was requested (RFC 9110, 15.5).
         """
@@ -305,7 +305,7 @@ class _AnswerTooLarge(Exception):
 
 def _read_body(response: httpx.Response, max_bytes: int) -> bytes:
     """Return the decompressed body. httpx's own decoders have no size limit."""
-    if response.is_stream_consumed:  # a client of the caller may return a complete response
+    if response.is_stream_consumed:  # the option `http_client` may return a complete response
         if len(response.content) > max_bytes:
             raise _AnswerTooLarge
         return response.content

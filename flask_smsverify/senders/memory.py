@@ -15,7 +15,7 @@ class SentMessage:
     """A message that was sent.
 
     :param to: E.164.
-    :param text: the whole text, for a call too, although a real one reads out the code only.
+    :param text: the whole text, also for a call, although a real call reads out the code only.
     :param code: None for an ordinary text.
     """
 
@@ -40,7 +40,10 @@ class _Failure:
 
 
 class Memory(Sender):
-    """Keeps messages in `messages`, oldest first. Thread-safe."""
+    """Keeps texts and codes in `messages`, oldest first. Thread-safe.
+
+    Patterns are not supported.
+    """
 
     gateway = "memory"
     batch_limit = 100

@@ -1,10 +1,10 @@
-"""The connections of the HTTP transport: an httpx transport whose every wait ends at the deadline.
+"""The connections of the HTTP transport: an httpx transport that obeys the deadline.
 
-httpx's timeouts apply per read. A gateway that sends one byte a second, or a resolver that hangs,
-outlasts them. The network backend here limits every wait (DNS, connect, TLS, write, read) to the
-time that is left until the deadline. httpx has no parameter for a network backend and httpcore has
-one, so `DeadlineTransport` implements `httpx.BaseTransport` over `httpcore.ConnectionPool`. It does
-not read proxies from the environment.
+httpx's timeouts apply per read, so they do not end a call to a gateway that sends one byte a
+second, and they do not apply to DNS. The network backend here limits every wait (DNS, connect, TLS,
+write, read) to the time that is left until the deadline. httpx has no parameter for a network
+backend and httpcore has one, so `DeadlineTransport` implements `httpx.BaseTransport` over
+`httpcore.ConnectionPool`. It does not read proxies from the environment.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ DEFAULT_TIMEOUT = Timeout()
 
 
 def parse_credential(sender: str, option: str, value: object) -> Secret:
-    """Return a credential as text that hides itself in a `repr`.
+    """Return a credential as a `Secret`, which no `repr` shows.
 
     :param sender: the sender's name, for the message.
     :raises ConfigurationError: the option is missing or not text.
@@ -33,8 +33,8 @@ def parse_credential(sender: str, option: str, value: object) -> Secret:
 def parse_text(sender: str, option: str, value: object) -> str:
     """Return an option as text.
 
-    Environment variables of digits arrive as `int`, and `int` has one spelling as text. `float`
-    and `bool` have several, so they are refused.
+    Flask reads an environment variable of digits as an `int`, so an `int` is converted. A `float`
+    or a `bool` is refused, because its original spelling is lost.
 
     :param sender: the sender's name, for the message.
     :raises ConfigurationError: the option is missing or not text.
@@ -74,7 +74,7 @@ def parse_flag(sender: str, option: str, value: object) -> bool:
 
 
 def check_base_url(sender: str, base_url: object, *, allow_http: bool) -> str:
-    """Return a base URL without its closing slash.
+    """Return a base URL without its final slash.
 
     :param allow_http: accept `http:` for hosts that are not loopback.
     :raises ConfigurationError: not a URL, or `http:` to a host that is not loopback.

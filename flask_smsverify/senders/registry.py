@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 from .base import Sender
 
 #: Kind of gateway → module in this package and class. A module is imported when it is configured,
-#: because an app should not pay for the SOAP client of a gateway that it does not use.
+#: so that an app does not load the SOAP client of a gateway that it does not use.
 GATEWAYS: Mapping[str, tuple[str, str]] = {
     "raygan": ("raygan", "Raygan"),
     "wikipayam": ("wikipayam", "WikiPayam"),
@@ -23,8 +23,8 @@ GATEWAYS: Mapping[str, tuple[str, str]] = {
     "memory": ("memory", "Memory"),
 }
 
-#: Gateway, or gateway and `api` → the path of its simulated API: the path of the default
-#: `base_url` behind the gateway's name.
+#: Gateway, or gateway and `api` → the path of its simulated API. It is the gateway's name and the
+#: path of the default `base_url`.
 SIMULATED_PATHS: Mapping[str, str] = {
     "raygan": "/raygan/api/smsAPI",
     "wikipayam": "/wikipayam/api/v1",
@@ -35,10 +35,10 @@ SIMULATED_PATHS: Mapping[str, str] = {
     "smsir legacy": "/smsir/api",
 }
 
-#: Options that every sender may have and that its class does not get.
+#: Options that every sender may have. They are not passed to its class.
 GENERAL_OPTIONS = frozenset({"gateway", "quiet_hours", "low_credit"})
 
-#: Parameters that are not options: tests give them, or `build` does.
+#: Parameters that are not options. Tests and `build` pass them.
 _NOT_OPTIONS = frozenset({"name", "http_client", "enabled"})
 
 
@@ -73,7 +73,7 @@ def build(
     try:
         return cls(name=name, **arguments)
     except ConfigurationError as error:
-        text = str(error).removeprefix(f"{name}: ")  # a class outside of the settings names itself
+        text = str(error).removeprefix(f"{name}: ")  # the class adds the name itself
         raise ConfigurationError(f"SMSVERIFY_SENDERS[{name!r}]: {text}") from None
 
 

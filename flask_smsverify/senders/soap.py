@@ -1,11 +1,11 @@
 """The SOAP transport: one operation of a service, over `HttpTransport`.
 
-zeep writes the envelope and reads the answer. The bytes go through `HttpTransport`, so its
-deadline, size limit and errors hold here too, and redirects are not followed. The service is
-described by a WSDL file that ships with this package. No other document is ever loaded, and an
-answer with a DTD is refused.
+zeep writes the envelope and parses the answer. `HttpTransport` sends the bytes, so its deadline,
+size limit and errors apply here too, and redirects are not followed. A WSDL file that ships with
+this package describes the service. No other document is ever loaded, and an answer with a DTD is
+refused.
 
-zeep is imported on the first call, because that takes long. A WSDL is read once per process.
+zeep is imported on the first call, because the import is slow. A WSDL is read once per process.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class SoapTransport:
                 failure = error
             except Exception as error:  # noqa: BLE001 -- zeep and lxml raise anything on malformed XML
                 fault = _read_fault(error)
-        # Raised outside the block: zeep's exceptions hold the answer, and some hold the request. So
-        # do zeep's frames, which are cut from the traceback.
+        # Raised outside the block, because zeep's exceptions hold the answer, and some hold the
+        # request. zeep's frames hold them too, so they are cut from the traceback.
         if failure is not None:
             raise failure.with_traceback(None)
         if exchange.answer is None:
@@ -115,9 +115,9 @@ class SoapTransport:
         from zeep import Client
         from zeep.helpers import serialize_object
 
-        client = Client(document, transport=exchange, settings=_settings())  # type: ignore[no-untyped-call]  # zeep's own
-        service = client.create_service(self._binding, self._http.base_url + self._path)  # type: ignore[no-untyped-call]  # zeep's own
-        return serialize_object(service[operation](**fields), dict)  # type: ignore[no-untyped-call]  # zeep's own
+        client = Client(document, transport=exchange, settings=_settings())  # type: ignore[no-untyped-call]  # zeep has no annotations
+        service = client.create_service(self._binding, self._http.base_url + self._path)  # type: ignore[no-untyped-call]  # zeep has no annotations
+        return serialize_object(service[operation](**fields), dict)  # type: ignore[no-untyped-call]  # zeep has no annotations
 
     def _make_fault_error(self, code: str, message: str) -> SenderError:
         """Return the error of a SOAP Fault (SOAP 1.1, 4.4.1; SOAP 1.2 part 1, 5.4.6)."""
@@ -236,7 +236,7 @@ def _read_document(wsdl: WsdlFile) -> Document:
 
     content = files(wsdl.package).joinpath(wsdl.name).read_bytes()
     with _own_call():
-        return Document(io.BytesIO(content), _make_exchange(None, ""), settings=_settings())  # type: ignore[arg-type]  # zeep means an instance
+        return Document(io.BytesIO(content), _make_exchange(None, ""), settings=_settings())  # type: ignore[arg-type]  # zeep annotates the class, and takes an instance
 
 
 # --- logging: zeep logs envelopes at DEBUG and unreadable values at ERROR ------------------------

@@ -15,15 +15,15 @@ from ..convert import redact_reason
 #: September 2022.
 TEHRAN = timezone(timedelta(hours=3, minutes=30))
 
-#: Numbers from here on are ids; smaller ones are error codes.
+#: Error codes have a smaller absolute value than this. Larger positive numbers are ids.
 _MAX_CODE = 10_000
 
-#: Words that are values of JSON, written without or with quotes, and no sentences.
+#: Words that are values of JSON, with or without quotes, and therefore not sentences.
 _JSON_WORDS = frozenset({"true", "false", "null", "none", "nan", "infinity", "-infinity"})
 
 
 def read_field(row: Mapping[object, object], name: str) -> object:
-    """Return a member by its name in any case; None if there is none."""
+    """Return the member with this name, in upper or lower case; None if there is none."""
     for key, value in row.items():
         if isinstance(key, str) and key.casefold() == name.casefold():
             return value
@@ -43,7 +43,7 @@ def read_id(value: object) -> str | None:
 
 
 def read_code(value: object) -> int | None:
-    """Return an error code: a number, or its digits, that is too small for an id; else None."""
+    """Return an error code, which is a number, or its digits, too small for an id; else None."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,9}\s*", value):
         value = int(value)
     return value if type(value) is int and abs(value) < _MAX_CODE else None
@@ -52,7 +52,7 @@ def read_code(value: object) -> int | None:
 def read_sentences(value: object) -> list[str]:
     """Return the sentences of an answer: a text, or the members of an object that are text.
 
-    A text without a word, or with bytes that are not UTF-8, is no sentence.
+    A text without a word, or with bytes that are not UTF-8, is not a sentence.
     """
     texts = value.values() if isinstance(value, dict) else [value]
     return [text for text in texts if isinstance(text, str) and _is_sentence(text)]
@@ -69,14 +69,14 @@ def read_time(value: object) -> datetime | None:
         local = datetime.strptime(str(value), "%Y-%m-%d %H:%M:%S").replace(tzinfo=TEHRAN)
     except ValueError:
         return None
-    # A year of the Persian calendar would be read as one six centuries ago.
+    # Persian years, such as 1402, would be read as Gregorian years six centuries ago.
     return local.astimezone(UTC) if local.year >= 2000 else None
 
 
 def make_refusal(
     sender: SenderIdentity, value: object, sent: Sequence[str] = (), *, code: int | None = None
 ) -> UnclearRefusal:
-    """Return the error of a message or a code in place of a success.
+    """Return the error for an answer that has a message or a code instead of a result.
 
     :param sent: texts and credentials that the reason must not repeat.
     :param code: the gateway's code.
@@ -92,7 +92,7 @@ def make_refusal(
 
 
 def make_unreadable(sender: SenderIdentity, value: object, expected: str) -> Unknown:
-    """Return the error of an answer that is neither a success nor a refusal.
+    """Return the error for an answer that is neither a success nor a refusal.
 
     :param expected: what the answer should have been, as a noun.
     """

@@ -1,6 +1,6 @@
-"""Asanak's calls, which both APIs share: texts, states and credit.
+"""The calls of both Asanak APIs: texts, states and credit.
 
-Different texts in one call and codes by a template need v2rest.
+Only v2rest can send different texts in one call, and templates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .answers import make_refusal, make_unreadable, read_code, read_field, read_
 #: The most recipients or ids of one call: Asanak's web-service guide, 3-1 and 3-2.
 MAX_RECIPIENTS = 100
 
-# --- states: Asanak's web-service guide, 3-2 "msgstatus"; 20 is answered, but not in the guide ---
+# --- states: Asanak's web-service guide, 3-2 "msgstatus"; 20 is not in the guide ----------------
 
 STATES: Mapping[object, DeliveryState] = {
     "-1": DeliveryState.UNKNOWN,  # NotFound
@@ -42,9 +42,9 @@ STATES: Mapping[object, DeliveryState] = {
 class MessageStatus:
     """The state of a message.
 
-    :param code: `Status` as Asanak gave it; `""` if it is no text and no number.
-    :param sent_at: `SendTime`: aware, UTC, from a time that is read as Tehran's; None if there
-        is none, such as `0000-00-00`.
+    :param code: `Status` as Asanak gave it; `""` if it is neither text nor a number.
+    :param sent_at: `SendTime`: aware, UTC. Asanak's times have no zone and are read as Tehran time.
+        None if there is none, such as `0000-00-00`.
     :param delivered_at: `DeliverTime`, likewise.
     """
 
@@ -67,7 +67,7 @@ class Api(Protocol):
 class AsanakClient:
     """The methods of Asanak's web service.
 
-    Each raises the `SenderError` of the answer, and `Unknown` for an answer that is in no table.
+    Each raises the `SenderError` of an error, and `Unknown` for an answer that it cannot interpret.
 
     :param line: the number to send from.
     """
@@ -101,7 +101,7 @@ class AsanakClient:
         """Send different texts in one call: "p2psendsms" of v2rest.
 
         :param texts: pairs of a mobile (E.164) and its text, at most `MAX_RECIPIENTS`.
-        :returns: ids as `send_sms`.
+        :returns: ids as from `send_sms`.
         """
         data = [
             {"source": self._line, "destination": to_national(mobile), "message": text}
@@ -116,7 +116,7 @@ class AsanakClient:
 
         :param to: E.164.
         :param parameters: the template's variables by name.
-        :returns: ids as `send_sms`.
+        :returns: ids as from `send_sms`.
         """
         request = {
             "template_id": template_id,
@@ -128,7 +128,7 @@ class AsanakClient:
     def _send(
         self, method: str, request: Mapping[str, object], *, sent: Sequence[str]
     ) -> list[str | int | None]:
-        """Make a call that sends. A list of ids is success, and nothing else is."""
+        """Make a call that sends. Only a list of ids is a success."""
         value = self._api.call(method, request, sent=sent)
         if not isinstance(value, list):
             raise make_unreadable(self._sender, value, "a list of ids")

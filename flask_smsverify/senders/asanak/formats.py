@@ -12,7 +12,7 @@ from ..http import Answer
 
 
 def read_any_format(answer: Answer) -> object:
-    """Return an answer as JSON types, or as its text where it has none of the formats.
+    """Return an answer as JSON types, or as its text if it is in none of the formats.
 
     In XML, a `<response>` of `MsgID` elements is a list of texts, one of `MsgStatus` elements is a
     list of objects, one of other elements is an object, and one without elements is its text: the
@@ -47,14 +47,14 @@ def _is_json(text: str) -> bool:
 
 
 class _UnexpectedXml(Exception):
-    """XML that Asanak does not write."""
+    """The XML does not have the structure of Asanak's answers."""
 
 
 def _read_xml(answer: Answer) -> tuple[str, list[tuple[str, str | dict[str, str]]]]:
     """Return the text of `<response>`, and its children by name.
 
-    A child is its text, or an object of its own children. expat does not load external documents. A
-    DTD, without which there are no entities, is refused.
+    A child is a text, or an object of its own children. expat does not load external documents. A
+    DTD is refused, so there are no entities.
     """
     answer.raise_for_costly_xml()
     rows: list[tuple[str, str | dict[str, str]]] = []

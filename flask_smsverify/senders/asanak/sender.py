@@ -1,4 +1,4 @@
-"""Asanak as a sender, over either API."""
+"""The sender for Asanak, with the API v1rest or v2rest."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ from .client import MAX_RECIPIENTS, AsanakClient
 
 class Asanak(Sender):
     """One account at Asanak.
+
+    A code is sent with the template `template_id` of v2rest, or as a text without one. Texts are
+    sent from `line` with `sendsms`, or with `p2psendsms` of v2rest if they differ. Only v2rest
+    sends patterns, with `template`.
 
     :param line: the number to send from, `021…` or `9821…`.
     :param api: the API that the account was made for.
@@ -100,9 +104,9 @@ class Asanak(Sender):
     # --- sending ---------------------------------------------------------------------------------
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send different texts in one call by v2rest, else with one call per different text.
+        """Send different texts in one call with v2rest, else with one call per different text.
 
-        A call that is refused for one recipient is halved.
+        A call that is refused because of one recipient is split by `isolate`.
         """
         codes = v2rest.RECIPIENT_CODES
         if self._is_v2 and len({text.text for text in batch}) > 1:
@@ -118,7 +122,7 @@ class Asanak(Sender):
         return self._read_receipts(texts, ids)
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Send an own code by the template, or as a text without one."""
+        """Send an own code with the template, or as a text without one."""
         if message.channel != "sms":
             raise self.not_supported(f"codes by {message.channel}")
         if self._template_id is None:
@@ -127,7 +131,7 @@ class Asanak(Sender):
         return self._send_template(message.to, self._template_id, values, message.reference)
 
     def send_pattern(self, to: str, pattern: Pattern, *, reference: str = "") -> Receipt:
-        """Send a template, which v1rest does not have."""
+        """Send a template. v1rest has no templates."""
         if not self._is_v2:
             raise self.not_supported("patterns with api='v1rest'")
         self.check_pattern(pattern)

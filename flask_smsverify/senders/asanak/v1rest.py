@@ -1,8 +1,8 @@
 """Asanak's API v1rest: a form in, and JSON, text or XML out.
 
-A list is success. Asanak's web-service guide, 3-1, promises "a message or an error code" where a
-send fails, and lists none. So a sentence, a number outside a list, or an object with `status` means
-that nothing was sent.
+A list means success. If a send fails, the answer is "a message or an error code" (Asanak's
+web-service guide, 3-1), and the guide lists neither. So a sentence, a number outside a list, or an
+object with `status` means that nothing was sent.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _RECIPIENT = KnownError(
 )
 _CREDIT = KnownError(Unavailable, "no credit", "Add credit in Asanak's panel.")
 
-#: Words of the sentences in place of a list of ids. The first that a sentence contains counts. Two
-#: whole sentences are known, "Username or Password is not valid" and "Source Number is not valid".
+#: Word → error. The first word that the gateway's sentence contains decides. Two whole sentences
+#: are known: "Username or Password is not valid" and "Source Number is not valid".
 SENTENCES: Mapping[str, KnownError] = {
     "username": _ACCOUNT,
     "password": _ACCOUNT,
@@ -76,7 +76,7 @@ class V1Rest:
             answer.raise_for_refusal()
             raise failure
         self._raise_for_refusal(value, method, sent)
-        if not isinstance(value, list):  # ids with an error status could mean either
+        if not isinstance(value, list):  # a list with an error status may mean that it was sent
             answer.raise_for_refusal()
         if answer.status != 200:
             answer.raise_unreadable("HTTP 200")

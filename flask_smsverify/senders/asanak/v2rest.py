@@ -17,7 +17,7 @@ _ACCOUNT = KnownError(
     "Check username and password, and ask Asanak's support desk about the account.",
 )
 
-#: `meta.status`, as public clients of v2rest list it.
+#: `meta.status` → error, from the public clients of v2rest.
 ERRORS: Mapping[int, KnownError] = {
     1002: KnownError(Unavailable, "the line is not valid", "Check the option line."),
     1006: KnownError(Unavailable, "no credit", "Add credit in Asanak's panel."),
@@ -70,7 +70,7 @@ class V2Rest:
         if code not in (None, 200):
             raise make_refusal(self._http.sender, meta, sent, code=code)
         answer.raise_for_wrong_url()
-        if code != 200:  # a success with an error status could mean either
+        if code != 200:  # a success with an HTTP error status may mean that it was sent
             answer.raise_for_refusal()
         if value is None:
             answer.raise_unreadable("JSON")

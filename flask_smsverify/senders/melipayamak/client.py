@@ -282,7 +282,7 @@ class MeliPayamakClient:
     def _make_result_error(self, table: Mapping[int, KnownError], result: object) -> SenderError:
         if isinstance(result, int) and result in table:
             return self._sender.make_known_error(table[result], code=result)
-        # An id is large, and 1 is a success. Every other number is an error, so nothing was sent.
+        # Ids are large, and 1 means success. Every other number means that nothing was sent.
         if isinstance(result, int) and result < 1000 and result != 1:
             return self._sender.make_error(
                 Unavailable,
@@ -294,7 +294,7 @@ class MeliPayamakClient:
 
 
 def _read_array(array: object, item: str) -> list[int | None]:
-    """Return the members of an array, `{"long": [...]}` or bare; None for other than numbers."""
+    """Return the members of an array, `{"long": [...]}` or bare; None for a non-number."""
     members = array.get(item) if isinstance(array, dict) else array
     if not isinstance(members, list):
         return []

@@ -1,4 +1,4 @@
-"""MeliPayamak as a sender."""
+"""The sender for MeliPayamak."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ from .client import (
 class MeliPayamak(Sender):
     """One account at MeliPayamak.
 
+    A code is sent with the approved pattern `body_id` from a shared line, or as a text without one.
+    Texts are sent from `line` with `SendSms`, one call per different text. Patterns are sent from a
+    shared line with `SendByBaseNumber2`.
+
     :param line: the number to send from. Without it only patterns can be sent.
     :param body_id: the approved pattern for codes. Without it a code is sent as a text.
     :param body_values: the pattern's variables in order. `{code}` in them stands for the code.
@@ -67,9 +71,9 @@ class MeliPayamak(Sender):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        #: Whether MeliPayamak refused a code's text because of a link (14). Codes are then sent
-        #: without the WebOTP line. The account's setting is known after the first refusal only, so
-        #: each process finds it out once.
+        #: Whether MeliPayamak has refused a code's text because of a link (14). Codes are then sent
+        #: without the WebOTP line. The account's setting cannot be read, so in each process one
+        #: code is refused first.
         self.refuses_links = False
         self._line = parse_text(self.name, "line", line) if line not in ("", None) else ""
         self._body_id = parse_number(self.name, "body_id", body_id)
@@ -111,7 +115,7 @@ class MeliPayamak(Sender):
     # --- sending ---------------------------------------------------------------------------------
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send with one call per different text; a call refused for one recipient is halved."""
+        """Send with one call per different text. A refused call is split by `isolate`."""
         if not self._line:
             raise self.not_supported("ordinary texts without the option 'line'")
         return send_grouped(batch, lambda texts: isolate(texts, self._send_equal, RECIPIENT_CODES))
@@ -128,7 +132,7 @@ class MeliPayamak(Sender):
         if failed == 1:
             refused = self.make_error(Rejected, "not sent to this recipient")
             return Receipt.failed(text, refused, id=message_id)
-        # Without lists, success is clear for a single recipient and unclear for several.
+        # Without lists, the result is certain for a single recipient only.
         is_only_one = result.recipients == 1 and not result.ids and not result.failed
         if failed == 0 or is_only_one or (failed is None and message_id is not None):
             return Receipt(text.to, DeliveryState.SENT, message_id, text.reference)
@@ -136,9 +140,9 @@ class MeliPayamak(Sender):
         return Receipt.failed(text, missing, id=message_id)
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Send an own code by the pattern `body_id`, or as a text without one.
+        """Send an own code with the pattern `body_id`, or as a text without one.
 
-        After MeliPayamak refused a link, a text is sent without its WebOTP line.
+        After MeliPayamak has refused a link, a text is sent without its WebOTP line.
         """
         if message.channel != "sms":
             raise self.not_supported(f"codes by {message.channel}")
@@ -159,7 +163,7 @@ class MeliPayamak(Sender):
             raise
 
     def send_pattern(self, to: str, pattern: Pattern, *, reference: str = "") -> Receipt:
-        """Send a pattern by its number, with the values in their order."""
+        """Send a pattern from a shared line, with the values in their order."""
         self.check_pattern(pattern)
         values = list(pattern.values.values())
         id_ = self.client.send_by_base_number(to, int(pattern.template), values)
@@ -177,7 +181,7 @@ class MeliPayamak(Sender):
         for part in batched(ids, MAX_RECIPIENTS):
             values = self.client.get_deliveries(part)
             for place, id_ in enumerate(part):
-                # None: the answer is too short, or has something other than a number here.
+                # None: the answer is too short, or is not a number here.
                 value = values[place] if place < len(values) else None
                 states[id_] = (
                     DeliveryState.UNKNOWN

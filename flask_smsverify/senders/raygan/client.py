@@ -26,10 +26,10 @@ CODE_BASE_URL = "https://smspanel.trez.ir/api/smsAPI"
 #: The most recipients of one `SendMessage`.
 MAX_RECIPIENTS = 50_000
 
-#: The most bytes of an answer that lists the recipients of a group, up to `MAX_RECIPIENTS`. One
+#: The most bytes of an answer that lists up to `MAX_RECIPIENTS` recipients of a group. One entry
 #: takes about 40 bytes, and up to 100 with white space.
 MAX_RECIPIENTS_BYTES = 8 * 2**20
-#: The most bytes of a page of received messages, whose size the guide does not name.
+#: The most bytes of a page of received messages. The guide does not say how large a page is.
 MAX_PAGE_BYTES = 8 * 2**20
 
 #: The most pages of received messages to request, in case the answers have no end.
@@ -102,7 +102,7 @@ ERRORS: Mapping[int, KnownError] = {
     5004: KnownError(Unknown, "some messages failed"),
 }
 
-#: The code of a send of which some messages failed.
+#: The code of a send after which only some messages failed.
 SOME_FAILED = "5004"
 
 # --- values --------------------------------------------------------------------------------------
@@ -373,10 +373,10 @@ class RayganClient:
     def _read_sent_number(self, answer: Answer, sent: Sequence[str]) -> int:
         """Return a bare number above 2000, which means sent.
 
-        :raises Unavailable: a number up to 2000. The guide's "a number above 2000 means that the
-            message was sent" makes it a documented "not sent".
-        :raises Unknown: also for a number above 2000 that is an error code, because it could mean
-            either.
+        :raises Unavailable: a number up to 2000. According to the guide, "a number above 2000 means
+            that the message was sent", so it was not sent.
+        :raises Unknown: the answer is not a number, or is a number above 2000 that is also an error
+            code.
         """
         body = _parse_json(answer)
         self._raise_for_error(answer, body, sent)
@@ -476,7 +476,7 @@ class RayganClient:
         )
 
     def iter_received(self, start: datetime, end: datetime) -> Iterator[ReceivedMessage]:
-        """Yield the texts that the line received, requesting each page when it is reached."""
+        """Yield the texts that the line received. Each page is requested when it is reached."""
         page, total, last = 1, 1, None
         while page <= total:
             answer = self.receive_messages(start, end, page)
@@ -578,7 +578,7 @@ class RayganClient:
                 f"an error code that is not in the guide: {message}",
                 code=str(code) if abs(code) < 10_000 else None,
             )
-        if code is None:  # 0 with an error status could mean either
+        if code is None:  # 0 with an HTTP error status may mean that it was sent
             answer.raise_for_wrong_url()
             answer.raise_for_refusal()
         if not 200 <= answer.status < 300:

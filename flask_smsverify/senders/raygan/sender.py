@@ -1,11 +1,11 @@
-"""Raygan as a sender.
+"""The sender for Raygan.
 
-Receipts have these ids:
+The receipts of this sender have these ids:
 
 `<group id>:<digest>`
-    one recipient of a `SendMessage`. A group id alone stands for all its recipients, and an id must
-    not show a mobile in a log. The digest is made from the group and the mobile, and `statuses`
-    compares it with the mobiles that `GroupMessageStatus` lists.
+    one recipient of a `SendMessage`. Raygan gives one id for the whole group. The digest of group
+    and mobile tells the recipients apart without showing a mobile in a log. `statuses` compares it
+    with the mobiles that `GroupMessageStatus` lists.
 `2826`
     one message of a `SendCorrespondingMessage`.
 `code:2826`
@@ -55,12 +55,16 @@ from .client import (
     RayganClient,
 )
 
-#: The guide's error "group": no send has this group.
+#: The error code for a `UserGroupID` that no send has.
 _NO_SUCH_GROUP = "3002"
 
 
 class Raygan(Sender):
     """One account at Raygan.
+
+    A code is generated and checked by Raygan (`SendAutoCode`), or is an own code that is sent with
+    its whole text (`SendCode`). Equal texts are sent from `line` with `SendMessage`, and different
+    texts with `SendCorrespondingMessage`. Raygan has no patterns.
 
     :param line: the number that texts are sent from and received on. Without it only codes can be
         sent.
@@ -76,8 +80,8 @@ class Raygan(Sender):
 
     gateway = "raygan"
     batch_limit = MAX_RECIPIENTS
-    #: The most texts of one `SendCorrespondingMessage`. The guide has no limit, but a request body
-    #: needs one.
+    #: The most texts of one `SendCorrespondingMessage`, to limit the size of a request. The guide
+    #: has no limit.
     personal_texts_limit = 1_000
 
     def __init__(
@@ -104,7 +108,8 @@ class Raygan(Sender):
             )
         self.line = "" if line == "" else parse_text(self.name, "line", line)
         self.native_codes = parse_flag(self.name, "native_codes", native_codes)
-        #: With a group of the host's, a call has no reference by which it could be found.
+        #: Whether the option `group_id` is set. `UserGroupID` then cannot hold the reference by
+        #: which `find` finds a call.
         self._has_group = group_id != ""
         self._http = HttpTransport(
             self.identity,
@@ -171,7 +176,7 @@ class Raygan(Sender):
             if len(batch) > 1 or error.code != SOME_FAILED:
                 raise
             failure = error
-        if failure is not None:  # "some messages failed" is about the only one
+        if failure is not None:  # "some messages failed" means that the only message failed
             raise self.make_error(Unavailable, failure.reason, code=failure.code)
         return [_group_receipt(group, text.to, text.reference) for text in batch]
 
@@ -204,9 +209,9 @@ class Raygan(Sender):
         return Receipt(to, DeliveryState.SENT, f"code:{number}")
 
     def check_native_code(self, to: str, code: str) -> bool:
-        """Return whether Raygan accepts the code. It knows no purpose, and may accept a code twice.
+        """Return whether Raygan accepts the code for this mobile. It may accept a code twice.
 
-        :raises SenderError: Raygan gave no answer.
+        :raises SenderError: Raygan gave no verdict.
         """
         self._require_native_codes()
         return self.client.check_send_code(to, code)
@@ -224,8 +229,8 @@ class Raygan(Sender):
     def statuses(self, ids: Sequence[str]) -> dict[str, DeliveryState]:
         """Return delivery states. The ids are described at the top of this module.
 
-        A group needs one call, and `personal_texts_limit` single messages need one call. The ids of
-        a call that fails are unknown. If every call fails, the first error is raised.
+        Each group takes one call, and so do `personal_texts_limit` single messages. The ids of a
+        call that fails are unknown. If every call fails, the first error is raised.
         """
         states = dict.fromkeys(ids, DeliveryState.UNKNOWN)
         groups: dict[str, list[str]] = {}
@@ -255,7 +260,7 @@ class Raygan(Sender):
 
     def _group_statuses(self, group: str, digests: Sequence[str]) -> dict[str, DeliveryState]:
         state = self.client.group_message_status(group)
-        # A group that is queued or filtered gives its state to recipients without a known one.
+        # If the group is queued or filtered, so is each recipient without a known state.
         has_own_state = state.code in (2, 3)
         listed = {
             _digest(group, recipient.mobile): recipient.status
@@ -281,7 +286,7 @@ class Raygan(Sender):
         return {mobile: _group_receipt(group, mobile) for mobile in mobiles}
 
     def part_price(self, text: str) -> Decimal:
-        """Return the price of a part. Raygan charges Persian and Latin texts differently."""
+        """Return the price of a part. Persian and Latin texts have different prices."""
         prices = self.client.get_prices()
         return prices.latin if text.isascii() else prices.persian
 
@@ -290,10 +295,10 @@ class Raygan(Sender):
         return set(self.client.show_white_list(mobiles))
 
     def received(self, since: datetime) -> Iterator[ReceivedText]:
-        """Yield texts that the line received since then.
+        """Yield the texts that the line received since a time.
 
-        The guide names no time zone. Timestamps are read as seconds since 1970 in UTC. Tehran's
-        clock would be ahead of that, so texts are requested until one day from now.
+        The guide names no time zone. Timestamps are read as seconds since 1970 in UTC. They may be
+        in Tehran time, which is ahead of UTC, so texts are requested until one day from now.
 
         Raygan gives no ids. An id is derived from line, mobile, time and text, and from the number
         of equal texts before it.

@@ -1,8 +1,8 @@
 """SMS.ir's older API at RestfulSms.com, with a customer club.
 
 Every answer has `IsSuccessful` and `Message`. There are no error codes. `IsSuccessful` false means
-that nothing was sent: the call raises `Rejected` if the message is about a mobile, and else
-`UnclearRefusal`.
+that nothing was sent. The call then raises `Rejected` if the message is about a mobile, and
+otherwise `UnclearRefusal`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .answers import (
 
 BASE_URL = "https://RestfulSms.com/api"
 
-#: How long a token is used, in seconds. It is valid for 30 minutes.
+#: How long a token is used, in seconds. The gateway accepts it for 30 minutes.
 TOKEN_SECONDS = 25 * 60
 
 #: The most pages of ten contacts to request, in case the answers have no end.
@@ -38,7 +38,7 @@ MAX_PAGES = 100_000
 #: Words of a `Message` that is about a recipient: the number is invalid or on the blacklist.
 _RECIPIENT_WORDS = ("موبایل", "شماره همراه", "گیرنده", "لیست سیاه", "mobile")
 
-#: A message about a recipient has no code.
+#: Errors about a recipient have no code.
 RECIPIENT_CODES: frozenset[str | None] = frozenset({None})
 
 _KEY_ADVICE = "Check the options api_key and secret_key."
@@ -65,7 +65,7 @@ class LegacyMessage:
     :param mobile: E.164.
     :param state: the gateway's text. There is no list of its values, so there is no
         `DeliveryState`.
-    :param final: whether the gateway will not check the state again.
+    :param final: `NeedsReCheck` is false: the gateway does not check the state again.
     """
 
     id: str
@@ -237,7 +237,7 @@ class LegacyClient:
             token = self._get_token()
             answer = self._request(method, path, request, params, token)
             if answer.status == 401:
-                # A refused token means that nothing of the call was done.
+                # The gateway checks the token first, so the refused call had no effect.
                 token = self._get_token(refused=token)
                 answer = self._request(method, path, request, params, token)
         return self._read(answer, (self._api_key, self._secret_key, *sent))

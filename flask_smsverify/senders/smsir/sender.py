@@ -1,4 +1,4 @@
-"""SMS.ir as a sender, over either API. Calls of one API are on `SmsIr.v1` and `SmsIr.legacy`."""
+"""The sender for SMS.ir, with either API. `SmsIr.v1` and `SmsIr.legacy` have all calls."""
 
 from __future__ import annotations
 
@@ -41,13 +41,16 @@ from .v1 import Pack, SentTemplate, V1Client
 class SmsIr(Sender):
     """One account at SMS.ir.
 
+    A code is sent with the template `template_id`. Without one, v1 sends it as a text, and legacy
+    in the account's verification text. Texts are sent from `line`, or from the line of the customer
+    club. Patterns are templates, sent with `send/verify` of v1 or `UltraFastSend` of legacy.
+
     :param line: the number to send texts from. Without it only codes and patterns can be sent.
-    :param template_id: the template for codes. Without it v1 sends a code as a text, and legacy
-        sends it in the account's verification text.
+    :param template_id: the template for codes.
     :param code_parameter: the template's variable for the code.
     :param api: `"v1"`, or `"legacy"` with a `secret_key`.
     :param customer_club: legacy only: send texts from the customer club's line, to contacts and to
-        other numbers, also to numbers that block advertising. `line` is not used.
+        other numbers, including numbers that block advertising. `line` is not used.
     :param base_url: everything before the method's name; the API's own by default.
     :param http_client: an httpx client to use instead, for tests.
     :raises ConfigurationError: an option is invalid.
@@ -144,7 +147,7 @@ class SmsIr(Sender):
     # --- sending ---------------------------------------------------------------------------------
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send with one call; a call that is refused for one recipient is halved."""
+        """Send with one call. A refused call is split by `isolate`."""
         if Capability.TEXT not in self.capabilities:
             raise self.not_supported("ordinary texts without the option 'line'")
         if self._v1 is not None:
@@ -166,7 +169,7 @@ class SmsIr(Sender):
             pack = self.v1.send_bulk(line, texts[0], mobiles)
         else:
             pack = self.v1.send_like_to_like(line, texts, mobiles)
-        # The cost is that of the whole pack, and SMS.ir does not say that its texts cost the same.
+        # The cost is that of the whole pack, and its texts may have different costs.
         cost = pack.cost if len(batch) == 1 else None
         return [self._read_v1_receipt(text, pack, place, cost) for place, text in enumerate(batch)]
 
@@ -192,7 +195,7 @@ class SmsIr(Sender):
         return Receipt(text.to, DeliveryState.QUEUED, id_, text.reference)
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Send an own code by the template, or without one as the class describes."""
+        """Send an own code with the template, or as the class describes if there is none."""
         if message.channel != "sms":
             raise self.not_supported(f"codes by {message.channel}")
         if self._template_id is None and self._v1 is not None:
@@ -205,7 +208,7 @@ class SmsIr(Sender):
         return Receipt(message.to, DeliveryState.QUEUED, sent.id, message.reference, cost=sent.cost)
 
     def send_pattern(self, to: str, pattern: Pattern, *, reference: str = "") -> Receipt:
-        """Send a template: `send/verify` of v1, `UltraFastSend` of legacy."""
+        """Send a template with `send/verify` of v1 or `UltraFastSend` of legacy."""
         self.check_pattern(pattern)
         sent = self._send_template(to, int(pattern.template), pattern.values)
         return Receipt(to, DeliveryState.QUEUED, sent.id, reference, cost=sent.cost)
@@ -257,7 +260,7 @@ class SmsIr(Sender):
                 yield contact.mobile
 
     def received(self, since: datetime) -> Iterator[ReceivedText]:
-        """Yield the texts since then, among the latest hundred."""
+        """Yield the texts since a time. v1 returns the latest hundred only."""
         if self._v1 is None:
             raise self.not_supported("received texts with api='legacy'")
         for text in self._v1.get_latest_received():

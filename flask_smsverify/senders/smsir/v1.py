@@ -163,7 +163,7 @@ class MessageReport:
 class V1Client:
     """The calls of v1.
 
-    Each raises the error of `ERRORS`, and `Unknown` for an answer that is in no table.
+    Each raises the error of `ERRORS`, and `Unknown` for an answer that it cannot interpret.
     """
 
     def __init__(self, http: HttpTransport, api_key: str) -> None:
@@ -192,7 +192,7 @@ class V1Client:
             },
             sent=tuple(values.values()),
         )
-        # A missing id is not an id; null is one, and means not sent.
+        # null means not sent. A missing id is an answer that cannot be interpreted.
         id_ = read_message_id(data.get("messageId", ())) if isinstance(data, dict) else None
         if id_ is None or not isinstance(data, dict):
             raise self._sender.make_error(Unknown, "the answer has no id for this recipient")
@@ -352,7 +352,7 @@ class V1Client:
         envelope = read_object(answer)
         status = envelope.get("status") if envelope is not None else None
         code = status if isinstance(status, int) and not isinstance(status, bool) else None
-        # ASP.NET's problems (RFC 9457) have a `status` too, which is the one of HTTP.
+        # ASP.NET's problems (RFC 9457) also have a `status`, which is the HTTP status.
         is_problem = code is None or (code == answer.status and code >= 400)
         if code is not None and code in ERRORS and not is_problem:
             raise self._sender.make_known_error(ERRORS[code], code=code)
@@ -370,7 +370,7 @@ class V1Client:
                 f"neither success nor an error: {message}",
                 code=None if code is None else str(code),
             )
-        # Every status but 1 is an error, also one that is not in the documentation.
+        # Every status except 1 is an error, even if it is not in the documentation.
         raise self._sender.make_error(
             Unavailable,
             f"an error that is not in the documentation: {message}",

@@ -1,8 +1,8 @@
 """WikiPayam's calls, by the vendor's page "web services" (wikipayam.ir, API v1).
 
-The API uses JSON and a bearer token, and answers are under `data`. The page prints no errors. The
-service is written in Laravel, so Laravel's errors are read: 401 and 429 with `message`, and 422
-with `errors` by field.
+The API uses JSON and a bearer token, and answers are under `data`. The page shows no errors. The
+service is written in Laravel, so this module reads Laravel's errors: 401 and 429 with `message`,
+and 422 with `errors` by field.
 
 Sends by GET ("Legacy Query Params" and Holoo's GET) are not supported, because they put the token
 into the URL, and URLs are written to access logs.
@@ -50,7 +50,7 @@ TEHRAN = timezone(timedelta(hours=3, minutes=30))
 
 # --- states: wikipayam.ir, "delivery state" (sms/deliver) ----------------------------------------
 
-#: The page prints only the first. The others are words that such a service would use.
+#: The page shows only the first. The others are likely words for the other states.
 DELIVER_STATES: Mapping[object, DeliveryState] = {
     "WAITING_FOR_UPDATE": DeliveryState.SENT,
     "QUEUED": DeliveryState.QUEUED,
@@ -201,7 +201,7 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Pagination:
-    """Where a page of received texts is in its list. A member that the answer omits is None.
+    """The position of a page in the list of received texts. A member is None if it is missing.
 
     :param total: the number of texts on all pages.
     :param limit: the most texts of a page, which the service returns as text.
@@ -221,7 +221,7 @@ class Pagination:
 class ReceivedPage:
     """A page of received texts.
 
-    :param pagination: where the page is in its list.
+    :param pagination: the position of the page in the list.
     :param filters: the filters that the service applied, as it gave them, such as `status`.
     :param total_unread: the number of unread texts, in a page of unread texts; else None.
     """
@@ -310,7 +310,8 @@ class WikiPayamClient:
     def send_otp(self, codes: Sequence[OutgoingCode]) -> list[AcceptedMessage]:
         """Send codes by a pattern: POST otp/sms/send.
 
-        The page prints no answer. An answer as of `sms/send`, or one entry of it, is read.
+        The vendor's page shows no answer. It is read like the answer of `sms/send`, or like one
+        entry of it.
         """
         body = [
             {
@@ -343,8 +344,8 @@ class WikiPayamClient:
     def send_holoo(self, username: str, receiver: str, message: str) -> AcceptedMessage:
         """Send a text as the accounting software Holoo does: POST service/holoo.
 
-        The password is the token, so the page's GET is not supported: see the top of this module.
-        The page prints no answer. One entry of `sms/send` is read.
+        The password is the token, so the GET on the vendor's page is not supported, see the top of
+        this module. The page shows no answer. It is read like an entry of `sms/send`.
 
         :param receiver: E.164.
         """
@@ -395,7 +396,7 @@ class WikiPayamClient:
     def receive(self, from_date: date) -> list[Mapping[str, object]]:
         """Return received texts by the older call: POST sms/receive.
 
-        :returns: the entries as they arrive, because the page prints none.
+        :returns: the entries unchanged, because the vendor's page shows none.
         """
         body = {"from_date": _format_day(from_date)}
         data = self._call("POST", "/sms/receive", body, max_bytes=MAX_PAGE_BYTES)
@@ -487,7 +488,7 @@ class WikiPayamClient:
     ) -> Mapping[str, object]:
         """Return statistics of received texts: GET receives/statistics.
 
-        :returns: the fields as they arrive, because the page prints none.
+        :returns: the fields unchanged, because the vendor's page shows none.
         """
         params = _without_empty(from_date=_format_day(from_date), to_date=_format_day(to_date))
         return self._read_fields(self._call("GET", "/receives/statistics", params=params))
@@ -561,7 +562,7 @@ class WikiPayamClient:
         """Make a call and return the `data` of its answer.
 
         :param sent: texts of the request that an error's reason must not repeat.
-        :param is_by_id: whether the path ends in an id, which may not exist.
+        :param is_by_id: whether the path ends in an id. A 404 then means that it does not exist.
         """
         answer = self._http.request(
             method, path, json=body, params=params, headers=self._headers, max_bytes=max_bytes
@@ -601,7 +602,7 @@ class WikiPayamClient:
             not_found = _NO_MESSAGE if code == 404 and is_by_id else _NO_CALL
             raise self._sender.make_known_error(not_found, code=code)
         reason = redact_reason(body.get("message") or "", sent=sent)
-        # A 4xx refuses the request, unless it holds a result at the same time.
+        # A 4xx means that the request was refused, unless the answer also has a result.
         is_refusal = 400 <= code < 500 and not body.get("data")
         raise self._sender.make_error(
             Unavailable if is_refusal else Unknown,
@@ -637,7 +638,7 @@ class WikiPayamClient:
         return refused
 
     def _read_accepted(self, data: object) -> list[AcceptedMessage]:
-        """Return the entries with an id. A single entry may arrive without a list."""
+        """Return the entries with an id. A single entry may be outside a list."""
         rows = [data] if isinstance(data, dict) else self._read_rows(data)
         return [
             AcceptedMessage(
@@ -719,7 +720,7 @@ def _without_empty(**values: str | None) -> dict[str, str]:
 
 
 def _read_number(value: object) -> int | None:
-    """Return a whole number, also from a string of digits, which the service uses for some."""
+    """Return a whole number or a string of digits as a number. The service uses both."""
     if type(value) is int:
         return value
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):

@@ -1,7 +1,7 @@
-"""WikiPayam as a sender.
+"""The sender for WikiPayam.
 
-Receipts have the ids of `sms/send` and `otp/sms/send` as they are, and `voice:<id>` for a phone
-call. The page has no call for the state of a phone call, so its state is `unknown`.
+A receipt has the id of `sms/send` or `otp/sms/send` unchanged, or `voice:<id>` for a phone call.
+The API does not report the state of a phone call, so its state is `unknown`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ from .client import (
 class WikiPayam(Sender):
     """One account at WikiPayam.
 
+    A code by SMS is sent with the pattern `otp_pattern_id`, or as a text without one. A code by
+    phone is read out, and needs neither. Texts are sent from `line` with `sms/send`. Patterns of
+    events are not supported.
+
     :param line: the number that texts are sent from. Without it ordinary texts cannot be sent.
     :param otp_pattern_id: the pattern of codes by SMS. Without it a code is sent as a text, which
         needs a line.
@@ -52,7 +56,7 @@ class WikiPayam(Sender):
     """
 
     gateway = "wikipayam"
-    #: The vendor's page has no limit.
+    #: Limits the size of a request. The vendor's page has no limit.
     batch_limit = 100
 
     def __init__(
@@ -107,7 +111,7 @@ class WikiPayam(Sender):
     # --- sending ---------------------------------------------------------------------------------
 
     def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
-        """Send with one call, and without the entries that the first call was refused for."""
+        """Send with one call. If it is refused because of some texts, send the others again."""
         if not self.line:
             raise self.not_supported("ordinary texts without the option 'line'")
         try:
@@ -116,7 +120,7 @@ class WikiPayam(Sender):
             refused = error
         if not refused.positions or max(refused.positions) >= len(batch):
             raise refused
-        # Laravel validates a whole request before it handles any of it, so nothing was sent.
+        # Laravel validates the whole request first, so nothing was sent.
         kind = TextRefused if isinstance(refused, TextsRefused) else Rejected
         cause = self.make_error(kind, refused.reason, code=refused.code)
         receipts = {place: Receipt.failed(batch[place], cause) for place in refused.positions}
@@ -147,9 +151,9 @@ class WikiPayam(Sender):
         return receipts
 
     def send_code(self, message: CodeMessage) -> Receipt:
-        """Send an own code by a phone call, by the OTP pattern, or as an ordinary text.
+        """Send an own code by a phone call, with the OTP pattern, or as an ordinary text.
 
-        A phone call and a pattern take the code alone. Their text is the vendor's.
+        A phone call and a pattern take the code alone. The gateway has their text.
         """
         if message.channel == "voice":
             call = self.client.send_voice_otp(message.to, message.code, message.reference)
@@ -186,7 +190,7 @@ class WikiPayam(Sender):
     def received(self, since: datetime) -> Iterator[ReceivedText]:
         """Yield the texts since the day of `since`, oldest first.
 
-        The service filters by whole days in a time zone that it does not name, so a text may be up
+        The service filters by whole days and does not document the time zone, so a text may be up
         to one day older than `since`.
         """
         for message in self.client.iter_receives(from_date=since.astimezone(UTC).date()):
