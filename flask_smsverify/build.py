@@ -480,6 +480,7 @@ def _build_messages(
     recipients = Recipients(users, parse_mobile=parse_mobile, contacts=partial(_contacts, delivery))
     batches = BulkSends(
         ledger,
+        outbox,
         Expansion(ledger, opt_outs, recipients, host_context=app.app_context, wake=wake_bulk),
         opt_outs,
         recipients,

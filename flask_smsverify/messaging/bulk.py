@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ..db.inserts import insert_absent
@@ -22,6 +22,7 @@ from ..errors import ConfigurationError
 from .batch_counts import recount
 from .expansion import SLICE, Expansion, digest, slices
 from .opt_out import OptOuts
+from .outbox import Outbox
 from .recipients import Recipients
 
 #: How many invalid items a preview shows.
@@ -87,6 +88,7 @@ class BulkSends:
     def __init__(
         self,
         ledger: Ledger,
+        outbox: Outbox,
         expansion: Expansion,
         opt_outs: OptOuts,
         recipients: Recipients,
@@ -96,6 +98,7 @@ class BulkSends:
         wake: Callable[[], None],
     ) -> None:
         self._ledger = ledger
+        self._outbox = outbox
         self._expansion = expansion
         self._opt_outs = opt_outs
         self._recipients = recipients
@@ -263,34 +266,9 @@ class BulkSends:
             Batch.state == Batch.STOPPED, Batch.finished_at.is_(None)
         )
         for batch_id in self._ledger.read(lambda session: session.scalars(open_batches).all()):
-            while self._close_slice(batch_id):
+            while self._outbox.skip(batch_id, SLICE, STOPPED):
                 pass
             self.finish(batch_id)
-
-    def _close_slice(self, batch_id: str) -> int:
-        waiting = (
-            select(Message.id)
-            .where(
-                Message.batch_id == batch_id,
-                Message.next_try_at.is_not(None),
-                Message.state == Message.WAITING,
-            )
-            .limit(SLICE)
-            .with_for_update()
-        )
-
-        def work(session: Session) -> int:
-            now = self._ledger.clock()
-            ids = session.scalars(waiting).all()
-            if ids:
-                session.execute(
-                    update(Message)
-                    .where(Message.id.in_(ids))
-                    .values(state=Message.SKIPPED, cause=STOPPED, next_try_at=None, updated_at=now)
-                )
-            return len(ids)
-
-        return self._ledger.run(work)
 
     def finish(self, batch_id: str) -> bool:
         """Close a batch in which no message waits any more, and count its messages again.

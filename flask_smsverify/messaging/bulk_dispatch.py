@@ -194,6 +194,8 @@ class BulkDispatcher:
                 break
         for batch_id in self._open_batches():
             self._batches.finish(batch_id)
+        # One that was stopped meanwhile has got back the rows that were leased here.
+        self._batches.close_stopped()
         return count
 
     def has_work(self) -> bool:
@@ -201,11 +203,11 @@ class BulkDispatcher:
         return bool(self._batches.open_ids())
 
     def next_due(self) -> datetime | None:
-        """Return when the next message of a batch may be sent."""
+        """Return when the next message may be sent, or closed if its batch is stopped."""
         query = (
             select(func.min(Message.next_try_at))
             .join(Batch, Batch.id == Message.batch_id)
-            .where(Batch.state.in_(ACTIVE), Batch.finished_at.is_(None))
+            .where(Batch.state.in_((*ACTIVE, Batch.STOPPED)), Batch.finished_at.is_(None))
         )
         due = self._ledger.read(lambda session: session.scalar(query))
         if due is None:

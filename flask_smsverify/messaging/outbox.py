@@ -319,6 +319,44 @@ class Outbox:
             cause=cause[:_MAX_CAUSE],
         )
 
+    def skip(self, batch_id: str, limit: int, cause: str) -> int:
+        """Close rows of a batch that no worker holds, because they are not to be sent any more.
+
+        A row whose last worker died after it had called a gateway becomes `unknown` instead.
+
+        :param limit: the most rows to close.
+        :returns: how many were closed.
+        """
+
+        def work(session: Session) -> int:
+            now = self._ledger.clock()
+            free = (
+                select(Message.id, Message.lease)
+                .where(
+                    Message.batch_id == batch_id,
+                    Message.next_try_at.is_not(None),
+                    or_(Message.state == Message.WAITING, Message.next_try_at <= now),
+                )
+                .limit(limit)
+                .with_for_update()
+            )
+            found = {row.id: row.lease for row in session.execute(free)}
+            died = [row_id for row_id, lease in found.items() if lease is not None]
+            skipped = found.keys() - died
+            for message in session.scalars(select(Message).where(Message.id.in_(died))):
+                if self._may_send_again(session, message, now):
+                    _close(message, Message.SKIPPED, now, cause)
+            if skipped:
+                session.execute(
+                    update(Message)
+                    .where(Message.id.in_(skipped))
+                    .values(state=Message.SKIPPED, cause=cause, next_try_at=None, updated_at=now)
+                    .execution_options(synchronize_session=False)
+                )
+            return len(found)
+
+        return self._ledger.run(work)
+
     def _update(self, ids: Sequence[str], token: str, **values: object) -> None:
         """Change rows that are still held under this token."""
         if not ids:
@@ -386,9 +424,9 @@ class Outbox:
     def resend(self, ids: Iterable[str]) -> int:
         """Let messages that were not sent wait again, starting with the first try.
 
-        Messages that are sent, waiting, of another kind or of a stopped batch are left alone. A
-        message whose outcome is unknown may then arrive twice. A batch that was done is opened
-        again.
+        Messages that are sent, waiting, of another kind, or of a batch that was stopped or purged
+        are left alone. A message whose outcome is unknown may then arrive twice. A batch that was
+        done is opened again.
 
         :returns: how many messages wait again.
         """
@@ -402,13 +440,17 @@ class Outbox:
                 .order_by(Message.id)
                 .with_for_update()
             ).all()
-            for message in messages:
+            # A batch may be stopped until it is locked.
+            batches = _lock_batches(session, {one.batch_id for one in messages if one.batch_id})
+            waiting = [one for one in messages if one.batch_id is None or one.batch_id in batches]
+            for message in waiting:
                 message.state, message.next_try_at = Message.WAITING, now
                 message.lease = message.cause = message.expires_at = None
                 message.tries, message.updated_at = 0, now
             session.flush()
-            _reopen(session, {message.batch_id for message in messages if message.batch_id}, now)
-            return list(messages)
+            for batch in batches.values():
+                _reopen(session, batch, now)
+            return waiting
 
         waiting = self._ledger.run(work)
         events = [message.id for message in waiting if message.kind == Message.EVENT]
@@ -456,16 +498,25 @@ def _is_resendable() -> ColumnElement[bool]:
     )
 
 
-def _reopen(session: Session, batch_ids: Iterable[str], now: datetime) -> None:
-    """Let batches be sent on of which a message waits again, and count their messages again."""
-    for batch_id in sorted(batch_ids):
-        batch = session.get(Batch, batch_id, with_for_update=True)
-        if batch is None or batch.state == Batch.STOPPED:
-            continue
-        recount(session, batch)
-        if batch.state == Batch.DONE:
-            batch.state = Batch.RUNNING
-        batch.finished_at, batch.updated_at = None, now
+def _lock_batches(session: Session, batch_ids: Iterable[str]) -> Mapping[str, Batch]:
+    """Lock batches, and return those whose messages can be sent: not stopped and not purged."""
+    locked = {
+        batch_id: session.get(Batch, batch_id, with_for_update=True)
+        for batch_id in sorted(batch_ids)
+    }
+    return {
+        batch_id: batch
+        for batch_id, batch in locked.items()
+        if batch is not None and batch.state != Batch.STOPPED
+    }
+
+
+def _reopen(session: Session, batch: Batch, now: datetime) -> None:
+    """Let a locked batch be sent on of which a message waits again, and count again."""
+    recount(session, batch)
+    if batch.state == Batch.DONE:
+        batch.state = Batch.RUNNING
+    batch.finished_at, batch.updated_at = None, now
 
 
 def _close(message: Message, state: str, now: datetime, cause: str | None = None) -> None:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from conftest import MakeApp
+from conftest import MakeApp, database_params
 from flask import Flask
 from flows import MEMORY
 from hostapp import User, db
@@ -28,7 +28,7 @@ from outbox_app import (
     without_inline_workers,
 )
 from parallel import race
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Batch, Message
@@ -47,6 +47,10 @@ from flask_smsverify.senders.base import (
 from flask_smsverify.senders.memory import Memory
 
 TEXT = "We are closed on Friday."
+
+on_servers = pytest.mark.parametrize(
+    "database", database_params("postgresql", "mariadb"), indirect=True
+)
 
 
 @pytest.fixture
@@ -387,6 +391,75 @@ def test_the_texts_of_a_stopped_batch_are_not_sent_again(sqlite_app: Flask) -> N
     run_due(app)
     assert memory_of(app).messages == []
     assert states(app) == {"skipped"}
+
+
+def test_a_batch_that_is_stopped_after_its_worker_died_ends(app: Flask) -> None:
+    """The worker had called a gateway for one of the texts that it held."""
+    now = datetime.now(UTC)
+    set_time(app, now)
+    batch = send(app, list(numbers(5)))
+    state = state_of(app)
+    called, _prepared = state.outbox.lease(Message.BULK, 2, batch_id=batch.id).messages
+    attempt = state.queues[1]._attempts.new(called.id, memory_of(app))
+    state.ledger.run(lambda session: session.add(attempt))
+    state.batches.stop(batch.id)
+    assert (reload(app, batch).state, reload(app, batch).finished_at) == ("stopped", None)
+    set_time(app, now, minutes=5)
+    assert state.queues[1].next_due() is not None
+    run_due(app)
+    ended = reload(app, batch)
+    assert (ended.state, ended.skipped, ended.unknown) == ("stopped", 4, 1)
+    assert ended.finished_at is not None
+    assert state.queues[1].next_due() is None
+    assert memory_of(app).messages == []
+
+
+def test_a_worker_ends_the_batch_that_is_stopped_while_it_sends_it(
+    make_app: MakeApp, database: str
+) -> None:
+    app, gateway = holding_site(make_app, database, in_flight=1)
+    batch = send(app, numbers(40))
+    worker = threading.Thread(target=state_of(app).queues[1].send_due, args=(threading.Event(),))
+    worker.start()
+    assert gateway.called.acquire(timeout=60)
+    wait_until(lambda: len(attempts(app)) == 2)  # the other thread has prepared its call
+    state_of(app).batches.stop(batch.id)
+    gateway.is_released.set()
+    worker.join(60)
+    ended = reload(app, batch)
+    assert (ended.state, ended.sent, ended.skipped) == ("stopped", 2, 38)
+    assert ended.finished_at is not None
+
+
+@on_servers
+def test_a_text_is_not_sent_again_if_its_batch_is_stopped_meanwhile(app: Flask) -> None:
+    memory_of(app).fail_with(Rejected("memory", "blacklisted"), times=1)
+    batch = send(app, list(numbers(2)))
+    run_due(app)
+    failed = [message.id for message in messages(app) if message.state == "failed"]
+    has_read, resent = threading.Event(), list[int]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if threading.current_thread() is resending and "smsverify_message" in statement:
+            has_read.set()
+
+    resending = threading.Thread(
+        target=lambda: resent.append(state_of(app).outbox.resend(failed)), daemon=True
+    )
+
+    def stop(session: Any) -> None:
+        stored = session.get(Batch, batch.id, with_for_update=True)
+        stored.state = Batch.STOPPED
+        session.flush()
+        if not resending.ident:
+            resending.start()
+        assert has_read.wait(60)
+
+    event.listen(state_of(app).ledger.engine, "after_cursor_execute", note)
+    state_of(app).ledger.run(stop)
+    resending.join(60)
+    assert resent == [0]
+    assert {message.state for message in messages(app) if message.id in failed} == {"failed"}
 
 
 def test_the_counts_of_a_batch_follow_later_delivery_reports(app: Flask) -> None:
