@@ -265,9 +265,12 @@ def send_act(id: str, action: str) -> ResponseReturnValue:  # noqa: A002 -- the 
     }
     with audit_log.recorded(action, id):
         batch = {"pause": batches.pause, "resume": batches.resume, "stop": batches.stop}[action](id)
-    if batch.finished_at is not None and batch.state != Batch.STOPPED:
-        return answer([id], t("The send has already ended."))
-    return answer([id], notices[action])
+    had_effect = {
+        "pause": batch.state == Batch.PAUSED,
+        "resume": batch.state in ACTIVE and batch.finished_at is None,
+        "stop": batch.state == Batch.STOPPED,
+    }
+    return answer([id], notices[action] if had_effect[action] else t("The send has already ended."))
 
 
 def _find(batch_id: str) -> Batch:

@@ -511,3 +511,17 @@ def test_an_action_on_a_send_that_has_ended_says_so(app: Flask, client: FlaskCli
         page = client.get(f"{ADMIN}/send/{batch.id}").text
         assert "The send has already ended." in page
         assert "The send was" not in page
+
+
+def test_a_stopped_send_cannot_be_paused_or_continued(app: Flask, client: FlaskClient) -> None:
+    state = app.extensions["smsverify"]
+    later = state.clock() + timedelta(hours=1)
+    batch = state.batches.send("Hello", ["09123450003"], not_before=later)
+    state.batches.stop(batch.id)
+    for action in ("pause", "resume"):
+        client.post(f"{ADMIN}/send/{batch.id}/{action}")
+        page = client.get(f"{ADMIN}/send/{batch.id}").text
+        assert "The send has already ended." in page
+        assert "The send was" not in page
+    client.post(f"{ADMIN}/send/{batch.id}/stop")
+    assert "The send was stopped." in client.get(f"{ADMIN}/send/{batch.id}").text
