@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import pytest
@@ -641,7 +640,7 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
             statement = PreparedSelect(select(*counts.columns).select_from(counts.source))
 
             def work(session: Any) -> Any:
-                row = statement.one(session, {"now": at * 1000, **asdict(keys)})
+                row = statement.one(session, {"now": at * 1000, **keys._asdict()})
                 overruns = log.overruns(session, row, keys, at * 1000, is_owner=True)
                 if overruns:
                     return max(overrun.wait for overrun in overruns)
