@@ -1,4 +1,4 @@
-"""The user's account at one gateway: what it sent, what it received, its credit and its codes."""
+"""The user's account at one gateway: its messages, its credit, and the codes for it."""
 
 import secrets
 import threading
@@ -28,11 +28,11 @@ Value = TypeVar("Value", str, int)
 
 
 @dataclass(frozen=True)
-class Fate:
-    """The effect of faults on the messages of one call.
+class MessageFaults:
+    """The faults that affect the messages of one call.
 
-    :param is_late: whether they arrive late.
-    :param state: the state in which they are reported; None without a fault.
+    :param is_late: the fault `late_delivery`: the messages arrive late.
+    :param state: the fault `state`: the state that the gateway reports; None without this fault.
     :param raw_state: the gateway's own value for the state, if the fault named one.
     """
 
@@ -46,7 +46,7 @@ class Account:
 
     :param clock: returns the current time, with its zone.
     :param ids: numbers that no message of any gateway has had.
-    :ivar raw_states: the gateway's own values for states, which the fault `state` may name.
+    :ivar raw_states: the gateway's own values for states. The fault `state` can name one.
     """
 
     raw_states: Mapping[str, MessageState] = {}
@@ -95,8 +95,8 @@ class Account:
         """Return whether a fault affects this call, and count the call."""
         return self._faults.consume(self.gateway, name)
 
-    def take_code(self) -> int | None:
-        """Return the error code to answer this call with, and count the call; None for none."""
+    def take_error_code(self) -> int | None:
+        """Return the error code of the fault `code`, and count the call; None if it is off."""
         fault = self._faults.take(self.gateway, "code")
         return None if fault is None else fault.code
 
@@ -104,11 +104,11 @@ class Account:
         """Return whether a text is refused because of a link. Only such a text counts as a call."""
         return has_link(text) and self.consume_fault("refuse_links")
 
-    def take_fate(self) -> Fate:
-        """Return the effect of faults on the messages of this call, and count the call."""
+    def take_message_faults(self) -> MessageFaults:
+        """Return the faults that affect the messages of this call, and count the call."""
         fault = self._faults.take(self.gateway, "state")
         state, raw = self._read_state(fault.state if fault else None)
-        return Fate(self.consume_fault("late_delivery"), state, raw)
+        return MessageFaults(self.consume_fault("late_delivery"), state, raw)
 
     def _read_state(self, value: str | None) -> tuple[MessageState | None, str]:
         """Return the state that a fault names, and the gateway's own value if it names that."""
@@ -145,7 +145,7 @@ class Account:
         batch: str = "",
         price: float = 1.0,
         at: datetime | None = None,
-        fate: Fate | None = None,
+        faults: MessageFaults | None = None,
         takes_landlines: bool = False,
     ) -> Message:
         """Accept a message, charge for it, and deliver it at its time.
@@ -153,18 +153,18 @@ class Account:
         :param code: the code, if the gateway knows it. By default it is searched for in the text.
         :param price: the price of one part.
         :param at: when to send. A time in the past means now.
-        :param fate: what faults do to the message. By default it is taken here; a call that sends
-            several messages must take the fate once and pass it.
+        :param faults: the faults that affect the message; by default they are taken here. A call
+            that sends several messages must take them once and pass them.
         :param takes_landlines: whether the gateway also reaches landlines.
         """
         now = self.now()
         mobile = parse_mobile(to) or (parse_landline(to) if takes_landlines else None)
         scheduled_at = max(at, now) if at else now
-        if fate is None:
-            fate = self.take_fate()
-        delay = self._timing.late_delivery if fate.is_late else 0
+        if faults is None:
+            faults = self.take_message_faults()
+        delay = self._timing.late_delivery if faults.is_late else 0
         arrives_at = scheduled_at + timedelta(seconds=delay)
-        report_delay = 0 if fate.is_late else self._timing.delivered
+        report_delay = 0 if faults.is_late else self._timing.delivered
         message = Message(
             gateway=self.gateway,
             channel=channel,
@@ -180,8 +180,8 @@ class Account:
             delivery_reported_at=arrives_at + timedelta(seconds=report_delay),
             batch=batch,
             is_reachable=mobile is not None,
-            forced_state=fate.state,
-            raw_state=fate.raw_state,
+            forced_state=faults.state,
+            raw_state=faults.raw_state,
         )
         with self._lock:
             self.credit -= message.cost

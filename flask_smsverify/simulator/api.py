@@ -107,9 +107,11 @@ def create_blueprint(state: SimulatorState, gateways: Mapping[str, Gateway]) -> 
 
 
 def enable_fault(state: SimulatorState, gateways: Mapping[str, Gateway], fields: Fields) -> Fault:
-    """Switch on the fault in `{"gateway", "fault", "times"}`; raise `InvalidInput`.
+    """Switch on the fault in `{"gateway", "fault", "times"}`.
 
     The fault `code` also has the member `code`, and the fault `state` the member `state`.
+
+    :raises InvalidInput: a member is invalid.
     """
     gateway = _choice("gateway", fields.text("gateway"), state.accounts)
     fault = _choice("fault", fields.text("fault"), FAULTS)
@@ -137,9 +139,11 @@ def _message_state(gateway: Gateway, fields: Fields) -> str:
 
 
 def disable_faults(state: SimulatorState, fields: Fields) -> None:
-    """Switch off the faults that `{"gateway", "fault"}` selects; raise `InvalidInput`.
+    """Switch off the faults that `{"gateway", "fault"}` selects.
 
     A missing member selects every gateway, or every fault.
+
+    :raises InvalidInput: there is no such gateway or fault.
     """
     gateway, fault = fields.text("gateway"), fields.text("fault")
     state.faults.disable(
@@ -151,9 +155,11 @@ def disable_faults(state: SimulatorState, fields: Fields) -> None:
 def receive_message(
     state: SimulatorState, gateways: Mapping[str, Gateway], fields: Fields
 ) -> dict[str, object]:
-    """Receive `{"gateway", "from", "to", "text"}` from a phone; raise `InvalidInput`.
+    """Receive the message `{"gateway", "from", "to", "text"}` from a phone.
 
-    A gateway that pushes received messages then calls `push_url`, or the URL set before.
+    A gateway that pushes received messages then calls `push_url`, or the URL that was set before.
+
+    :raises InvalidInput: a member is invalid.
     """
     gateway = _choice("gateway", fields.text("gateway"), state.accounts)
     sender = parse_mobile(fields.text("from"))

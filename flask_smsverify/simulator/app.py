@@ -1,6 +1,6 @@
 """The app factory: the gateways, the phone page and the JSON API in one Flask app.
 
-It is a whole app without a blueprint to mount, so it cannot become part of another app by accident.
+It is a whole app and offers no blueprint, so that no other app includes it by accident.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ def _refuse_other_sites() -> ResponseReturnValue | None:
 
 
 def _add_gateway_hooks(app: Flask, state: SimulatorState, gateways: Mapping[str, Gateway]) -> None:
-    """Record every request under a gateway's path, known or not, and apply the network faults."""
+    """Record every request under a gateway's path, even if unknown, and apply network faults."""
 
     def before() -> ResponseReturnValue | None:
         gateway = request.path.split("/")[1]

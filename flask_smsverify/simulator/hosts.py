@@ -1,9 +1,9 @@
 """Routing by the `Host` header.
 
 A loopback name reaches the phone page, and the gateways by path. A gateway's real host name reaches
-that gateway only; a client sends it if the simulator is its `http_proxy` or the hosts file points
-here. All other names are refused: otherwise a web page could reach the simulator through DNS
-rebinding.
+that gateway only. A client sends it if the simulator is its `http_proxy`, or if the hosts file maps
+it to the simulator. All other names are refused, because a web page could reach the simulator
+through DNS rebinding.
 """
 
 import ipaddress

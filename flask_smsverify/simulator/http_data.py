@@ -1,7 +1,7 @@
-"""Reading of request bodies and writing of JSON responses.
+"""Parse request bodies and render JSON responses.
 
-All gateways read members through `Fields`, which accepts a value of the wrong JSON type. What a
-response contains is up to each gateway.
+All gateways read members through `Fields`, which accepts a value of the wrong JSON type. Each
+gateway decides what a response contains.
 """
 
 import json
@@ -67,7 +67,10 @@ def as_integer(value: object) -> int | None:
 
 
 def json_value(request: Request) -> object:
-    """Parse the body as JSON, whatever its Content-Type; raise ValueError if it is not JSON."""
+    """Parse the body as JSON, whatever its Content-Type.
+
+    :raises ValueError: it is not JSON.
+    """
     try:
         value: object = json.loads(request.get_data())
     except RecursionError as error:
@@ -85,7 +88,7 @@ def json_fields(request: Request) -> Fields | None:
 
 
 def form_fields(request: Request) -> Fields:
-    """Return the members of the query and the form. The form wins."""
+    """Return the members of the query and the form. The form takes precedence."""
     return Fields({**request.args.to_dict(), **request.form.to_dict()})
 
 

@@ -1,8 +1,8 @@
-"""Masking of credentials in requests, before the simulator keeps or shows them.
+"""Mask credentials in requests, before the simulator stores or shows them.
 
-Masked are `Authorization`, the gateways' key headers, and the values of passwords, tokens and keys
-in queries, forms, JSON and XML. User names, phone numbers and texts stay readable, because the page
-is there to show them.
+`Authorization`, the gateways' key headers, and the values of passwords, tokens and keys in queries,
+forms, JSON and XML are masked. User names, phone numbers and texts stay readable, because the page
+must show them.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The faults of the network and the server: `slow`, `timeout`, `http_500`, `down`, `lost_answer`.
 
 They act on the socket that werkzeug's server passes in the WSGI environ. Flask's test client has
-no socket; there, a dropped connection is only the exception `ConnectionDropped`.
+no socket. With it, a dropped connection is only the exception `ConnectionDropped`.
 """
 
 import select
@@ -28,8 +28,8 @@ class ConnectionDropped(ConnectionAbortedError):
 def apply_before(recorded: RecordedRequest, state: SimulatorState) -> Response | None:
     """Apply the faults that affect a request before the gateway processes it.
 
-    Return the response to send instead of the gateway's, or None. Raise `ConnectionDropped` if the
-    connection ends without a response.
+    :returns: the response to send instead of the gateway's, or None.
+    :raises ConnectionDropped: the connection ends without a response.
     """
 
     def is_affected(fault: str) -> bool:
@@ -83,7 +83,7 @@ def _reset_connection() -> None:
 
 
 def _close_connection() -> None:
-    """End the stream, which is what a client sees when a server process dies."""
+    """End the stream, as the operating system does when a server process ends."""
     connection = _connection()
     if connection is not None:
         try:

@@ -1,7 +1,7 @@
 """The phone page: the messages on phones, and the requests and faults of each gateway.
 
 It works without JavaScript: the server renders the lists, and the switches are plain forms. The
-script only fetches the page again every second and replaces what changed.
+script only fetches the page every second and replaces what has changed.
 """
 
 from collections.abc import Mapping
@@ -159,7 +159,7 @@ def _language() -> str:
     chosen = request.values.get("lang")
     if chosen in PAGE_TEXTS:
         return str(chosen)
-    # In the browser's order. `best_match` would prefer an exact `fa` to a better liked `en-GB`.
+    # In the browser's order. `best_match` would choose an exact `fa` before a preferred `en-GB`.
     tags = (tag.partition("-")[0].lower() for tag in request.accept_languages.values())
     return next((tag for tag in tags if tag in PAGE_TEXTS), "en")
 

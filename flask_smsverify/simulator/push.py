@@ -28,7 +28,7 @@ def check_url(url: str) -> None:
 def push(url: str, query: Mapping[str, str]) -> dict[str, object]:
     """GET a URL with a query added. Redirects are not followed.
 
-    Return `{"url", "status"}`, or `{"url", "error"}` if there was no response.
+    :returns: `{"url", "status"}`, or `{"url", "error"}` if there was no response.
     """
     check_url(url)
     parts = urlsplit(url)

@@ -1,6 +1,6 @@
 """The server that runs the simulator on a loopback port, for a person or for a test.
 
-It binds to loopback addresses only, because everyone who reaches the simulator can read every code.
+It binds to loopback addresses only, because anyone who can reach the simulator can read every code.
 """
 
 import socket
@@ -27,7 +27,7 @@ _POLL_SECONDS: Final = 0.02
 
 
 class _RequestHandler(WSGIRequestHandler):
-    """Speaks HTTP/1.1, as the gateways do, and logs nothing: queries contain passwords."""
+    """Serves HTTP/1.1, as the gateways do, and logs nothing, because queries contain passwords."""
 
     protocol_version = "HTTP/1.1"
 
@@ -55,7 +55,7 @@ class _Server(ThreadedWSGIServer):
 
 
 class Simulator:
-    """The simulator on a port. `url` is its address and `state` is what it keeps.
+    """The simulator on a port. `url` is its address, and `state` has its messages and requests.
 
     :param port: the port to listen on; 0 chooses a free one.
     :param clock: returns the current time, with its zone.
@@ -78,7 +78,7 @@ class Simulator:
         self.app = create_simulator(clock=clock, timing=timing)
         self.state: SimulatorState = self.app.extensions["simulator"]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        # Given a taken port, werkzeug would exit the process; create_server raises OSError.
+        # If the port is in use, werkzeug would exit the process, and create_server raises OSError.
         with socket.create_server((address, port), family=family, backlog=128) as listener:
             self._server = _Server(
                 address, port, self.app, handler=_RequestHandler, fd=listener.fileno()

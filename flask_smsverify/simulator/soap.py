@@ -1,8 +1,8 @@
-"""SOAP 1.1 and 1.2, and the plain HTTP binding, as ASP.NET web services (ASMX) speak them.
+"""SOAP 1.1 and 1.2, and the plain HTTP binding, as in ASP.NET web services (ASMX).
 
-This module parses calls and renders responses. What an operation does is up to the gateway. XML is
-parsed without DTDs, entities and network access. lxml is imported with the first SOAP request,
-because the simulator needs it for nothing else.
+This module parses calls and renders responses. The gateway performs the operations. XML is parsed
+without DTDs, entities and network access. lxml is imported with the first SOAP request, because the
+simulator needs it for nothing else.
 """
 
 import base64
@@ -109,10 +109,12 @@ class Call:
 def parse_call(
     body: bytes, content_type: str, soap_action: str, operations: Mapping[str, Operation]
 ) -> Call:
-    """Parse a SOAP request; raise `InvalidRequest`.
+    """Parse a SOAP request.
 
     SOAP 1.1 requires the operation in the header `SOAPAction`. In SOAP 1.2 it is an optional
     parameter of the Content-Type.
+
+    :raises InvalidRequest: the request is not a call of one of the operations.
     """
     from lxml import etree
 
@@ -174,7 +176,10 @@ def _arguments(operation: Operation, payload: "etree._Element") -> Arguments:
 
 
 def parse_form(operation: Operation, form: Mapping[str, Sequence[str]]) -> Arguments:
-    """Parse a form or a query in the HTTP binding; raise `InvalidRequest`."""
+    """Parse a form or a query in the HTTP binding.
+
+    :raises InvalidRequest: a member is missing or invalid.
+    """
     values: dict[str, Value] = {}
     for field in operation.parameters:
         given = form.get(field.name)
@@ -202,7 +207,7 @@ def render_response(call: Call, results: Mapping[str, Value]) -> str:
 
 
 def render_fault(version: str, message: str) -> str:
-    """Return the envelope of a client fault, in the words of ASP.NET."""
+    """Return the envelope of a client fault, as ASP.NET writes it."""
     if version == SOAP12:
         return _envelope(
             SOAP12,

@@ -1,4 +1,4 @@
-"""Everything that the simulator keeps, in one object. Nothing here depends on HTTP or a gateway."""
+"""The whole state of the simulator in one object. It does not depend on HTTP or on a gateway."""
 
 import threading
 from collections import deque

@@ -1,7 +1,7 @@
 """Message texts: how many parts they have, the code in them, and how a call reads a code out.
 
-The senders have code of their own for this. The simulator does not share it, so that a wrong count
-or text there shows up as a difference here.
+The senders have code of their own for this. The simulator does not share it, so a wrong count or
+text there becomes a visible difference.
 """
 
 import re

@@ -16,7 +16,7 @@ def tehran_time(moment: datetime) -> str:
 def parse_tehran_time(text: str) -> datetime | None:
     """Parse a date or a time such as `2024-01-01` or `2024-01-01 10:00:00`, in Tehran by default.
 
-    Return None if the text is neither.
+    :returns: None if the text is neither.
     """
     try:
         moment = datetime.fromisoformat(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Timing:
     """Delays in seconds.
 
-    A message reaches the phone at once. The gateway's report follows later, as real reports do.
+    A message reaches the phone at once. The gateway reports it later, as real gateways do.
 
     :param at_operator: until the gateway reports a message as `sent` instead of `queued`.
     :param delivered: until it reports the message as `delivered`.

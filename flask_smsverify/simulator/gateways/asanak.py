@@ -1,7 +1,7 @@
 """Asanak: `v1rest` as in its guide, and `v2rest` as its public clients call it.
 
 `v1rest` accepts GET or a POST form, and responds with text (the default), XML or JSON as `Accept`
-asks. The guide only says that an error is "a message or a code". Here, text and XML errors are
+requests. According to the guide, an error is "a message or a code". Here, text and XML errors are
 messages with HTTP 200, and JSON errors are objects with `status`. `v2rest` accepts JSON, responds
 with `meta` and `data`, and uses HTTP status codes. Received messages are pushed with GET.
 """
@@ -43,7 +43,7 @@ STATUSES: Final[dict[MessageState, int]] = {
 }
 NOT_FOUND: Final = -1
 
-# All states of the guide. 20 is not in it, but is answered.
+# All states of the guide, and 20, which the gateway also returns.
 RAW_STATES: Final[dict[str, MessageState]] = {
     "-1": "unknown",
     "1": "queued",
@@ -176,12 +176,12 @@ class Asanak:
         is_complete = fields.text("username") and fields.text("password")
         if not is_complete or self.account.consume_fault("bad_credentials"):
             raise wrong_credentials()
-        code = self.account.take_code()
+        code = self.account.take_error_code()
         if code is not None:
             raise error_of_code(code)
 
     def send(self, fields: Fields) -> list[int]:
-        """Send one text to at most 100 recipients, joined by `,` or `-`; return ids in order."""
+        """Send one text to at most 100 recipients, joined by `,` or `-`. Return ids in order."""
         mobiles = re.split(r"[,\-]", fields.text("destination"))
         rows = [
             (fields.text("source"), mobile.strip(), fields.text("message")) for mobile in mobiles
@@ -265,18 +265,18 @@ class Asanak:
             raise error_of_code(1010)
         if not self.account.can_pay(sum(count_parts(text) for _, _, text in rows)):
             raise error_of_code(1006)
-        fate = self.account.take_fate()
+        faults = self.account.take_message_faults()
         ids = [self.account.next_id() + 2_450_000 for _ in rows]
         for message_id, (line, mobile, text) in zip(ids, rows, strict=True):
             self.account.send(
-                message_id=str(message_id), sender=line, to=mobile, text=text, fate=fate,
+                message_id=str(message_id), sender=line, to=mobile, text=text, faults=faults,
                 takes_landlines=True,
             )  # fmt: skip
         return ids
 
 
 def v1_response(value: V1Result) -> Response:
-    """Return a result in the format that `Accept` asks for."""
+    """Return a result in the format that `Accept` requests."""
     format_ = _accepted_format()
     if format_ == "json":
         return json_response(value)
@@ -287,7 +287,7 @@ def v1_response(value: V1Result) -> Response:
 
 
 def v1_error_response(error: ApiError) -> Response:
-    """Return an error in the format that `Accept` asks for, with HTTP 200."""
+    """Return an error in the format that `Accept` requests, with HTTP 200."""
     format_ = _accepted_format()
     if format_ == "json":
         message = {"message": error.message} if error.message else {}

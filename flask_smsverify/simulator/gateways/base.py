@@ -1,7 +1,7 @@
 """The interface that the app factory expects of a gateway.
 
-A gateway has a name, the host names of the real service, and routes. It reads and writes its own
-wire format and has its own account. Network faults are applied before it is called.
+A gateway has a name, the host names of the real service, and routes. It parses and renders its own
+wire format, and has its own account. Network faults are applied before it is called.
 """
 
 import re

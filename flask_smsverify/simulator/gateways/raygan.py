@@ -1,11 +1,11 @@
-"""Raygan (Trez) as in its web service guide: JSON over POST with Basic authentication.
+"""Raygan (Trez) as in its web-service guide: JSON over POST with Basic authentication.
 
 All methods respond with the envelope `{"Code", "Message", "Result"}`, except the three methods for
-codes, which respond with a bare number or boolean. The guide prints another host for these three;
-here both hosts serve all methods.
+codes, which respond with a bare number or boolean. In the guide these three have another host. Here
+both hosts serve all methods.
 
-Where the guide is silent, wrong credentials are HTTP 401 with ASP.NET's usual body, and a code that
-is not sent is an envelope.
+The guide does not describe two answers. Here, wrong credentials are HTTP 401 with ASP.NET's usual
+body, and a code that is not sent is an envelope.
 """
 
 import math
@@ -61,7 +61,7 @@ CODES: Final = {
 SOME_FAILED: Final = 5004
 
 # From the guide: 1 on the phone, 2 not on the phone, 8 at the operator, 16 not at the operator, 27
-# number cannot be reached. All other numbers mean "in progress", such as 0 in its sample.
+# number cannot be reached. Every other number means "in progress", such as 0 in its sample.
 STATUSES: Final[dict[MessageState, str]] = {
     "queued": "0",
     "sent": "8",
@@ -73,7 +73,7 @@ STATUSES: Final[dict[MessageState, str]] = {
     "cancelled": "16",
 }
 
-# All values of the guide. It prints x for "any other value", and 0 in its sample.
+# All values of the guide. x stands for "any other value" there, and 0 is in its sample.
 RAW_STATES: Final[dict[str, MessageState]] = {
     "1": "delivered",
     "2": "undelivered",
@@ -150,9 +150,9 @@ class Raygan:
             fields = json_fields(request)
             if fields is None:
                 return envelope(1001)
-            code = self.account.take_code()
+            code = self.account.take_error_code()
             if code is not None and is_bare and code not in CODES:
-                return json_response(code)  # a number, as the guide's for a code that is not sent
+                return json_response(code)  # as in the guide for a code that is not sent
             try:
                 if code is None:
                     return render(method(fields))
@@ -168,7 +168,7 @@ class Raygan:
 
     @staticmethod
     def _send_all_but_the_last(method: Callable[[Fields], object], fields: Fields) -> object:
-        """Call a method that sends each recipient a text, without the last recipient."""
+        """Call a method that sends each recipient a text, but omit the last recipient."""
         rows = fields.items("RecipientsMessage")
         if rows is None:
             return None
@@ -186,12 +186,12 @@ class Raygan:
         mobiles = _recipients(fields.texts("Mobiles"))
         at = self._send_time(fields)
         price = self._check_send(text, len(mobiles))
-        fate = self.account.take_fate()
+        faults = self.account.take_message_faults()
         group = str(uuid.uuid4())
         for mobile in mobiles:
             self.account.send(
                 message_id=self._next_id(), sender=line, to=mobile, text=text, batch=group,
-                price=price, at=at, fate=fate,
+                price=price, at=at, faults=faults,
             )  # fmt: skip
         if fields.text("UserGroupID"):
             self._user_groups[fields.text("UserGroupID")] = group
@@ -209,7 +209,7 @@ class Raygan:
         ]
         _recipients([row.text("Mobile") for row in rows])
         price = self._check_send(max((_text(row, "Message") for row in rows), key=len), len(rows))
-        fate = self.account.take_fate()
+        faults = self.account.take_message_faults()
         group = str(uuid.uuid4())
         sent: list[dict[str, object]] = []
         for row in rows:
@@ -218,7 +218,7 @@ class Raygan:
                 continue
             message = self.account.send(
                 message_id=self._next_id(), sender=line, to=mobile,
-                text=row.text("Message"), batch=group, price=price, fate=fate,
+                text=row.text("Message"), batch=group, price=price, faults=faults,
             )  # fmt: skip
             row_id = row.text("Id")
             sent.append(
@@ -305,7 +305,7 @@ class Raygan:
         return {"Fa_Price": PERSIAN_PRICE, "En_Price": LATIN_PRICE}
 
     def white_list(self, fields: Fields) -> list[int]:
-        """Return the numbers that are not on the operators' black list.
+        """Return the numbers that are not on the operators' blacklist.
 
         Mobiles that sent «لغو» to a line are on the list, and all of them are under the fault
         `refuse`. The guide's table names the member `Mobiles`, its sample `MobilesList`.

@@ -1,4 +1,4 @@
-"""The simulated Raygan, against the samples in its web service guide."""
+"""The simulated Raygan, against the samples in its web-service guide."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The simulated WikiPayam, against the samples on its web service page."""
+"""The simulated WikiPayam, against the samples on its web-service page."""
 
 import re
 

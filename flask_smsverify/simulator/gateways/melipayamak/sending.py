@@ -14,7 +14,7 @@ from ...times import tehran_time
 MAX_RECIPIENTS: Final = 100
 BASE_LINE: Final = "50004001"
 
-# `SendSmsResult` in the documentation. 35 (black list) is from the REST guide.
+# `SendSmsResult` in the documentation. 35 (blacklist) is from the REST guide.
 WRONG_CREDENTIALS, DONE, NO_CREDIT, OVER_VOLUME, BAD_LINE, NOT_SENT = 0, 1, 2, 4, 5, 11
 LINK, BLACK_LIST, PATTERN_LINK = 14, 35, -10
 
@@ -82,8 +82,11 @@ class Outbox:
             raise ApiError(WRONG_CREDENTIALS)
 
     def send(self, line: str, to: Sequence[str], text: str) -> list[Message]:
-        """Send a text to several recipients; raise `ApiError`."""
-        code = self._account.take_code()
+        """Send a text to several recipients.
+
+        :raises ApiError: the send is refused.
+        """
+        code = self._account.take_error_code()
         if code is not None:
             raise ApiError(code)
         if not line.strip("+").isdecimal():
@@ -98,10 +101,10 @@ class Outbox:
             raise ApiError(BLACK_LIST)
         if not self._account.can_pay(count_parts(text) * len(to)):
             raise ApiError(NO_CREDIT)
-        fate = self._account.take_fate()
+        faults = self._account.take_message_faults()
         return [
             self._account.send(
-                message_id=str(next(self._ids)), sender=line, to=mobile, text=text, fate=fate
+                message_id=str(next(self._ids)), sender=line, to=mobile, text=text, faults=faults
             )
             for mobile in to
         ]
@@ -112,7 +115,7 @@ class Outbox:
         Errors are -2 (several recipients), -4 (pattern), -5 (no values), -10 (a link), or a result
         number of `SendSms`.
         """
-        code = self._account.take_code()
+        code = self._account.take_error_code()
         if code is not None:
             return str(code)
         if "," in to or ";" in to:

@@ -91,7 +91,7 @@ class SendService:
         )  # fmt: skip
 
     def call(self) -> Response:
-        """Respond to a SOAP call. An invalid request gets a fault in the words of ASP.NET."""
+        """Respond to a SOAP call. The response to an invalid request is a fault of ASP.NET."""
         content_type = request.headers.get("Content-Type", "")
         version = soap.SOAP12 if content_type.startswith("application/soap+xml") else soap.SOAP11
         if not content_type.startswith(("text/xml", "application/soap+xml")):
@@ -116,8 +116,8 @@ class SendService:
             return Response(f"Send\n\n{names}\n", content_type="text/plain; charset=utf-8")
         wsdl = render_wsdl(
             "Send", self._operations, _RECORDS, location,
-            # A client that uses a loopback URL has no proxy, so it would fetch the imported
-            # schema from the internet.
+            # A client of a loopback URL uses no proxy, so it would fetch the imported schema from
+            # the internet.
             imports_encoding=not is_loopback(host_name(request.host)),
         )  # fmt: skip
         return Response(wsdl, content_type="text/xml; charset=utf-8")

@@ -1,6 +1,6 @@
 """SMS.ir: the API v1, and the legacy service at RestfulSms.com.
 
-SMS.ir documents little of either. This is what its public clients send and read.
+SMS.ir documents little of either, so the calls are those of its public clients.
 """
 
 from collections.abc import Mapping

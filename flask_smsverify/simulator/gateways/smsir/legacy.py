@@ -234,7 +234,7 @@ class Legacy:
 
     @staticmethod
     def _page_response(fields: Fields, rows: list[dict[str, object]]) -> Response:
-        """Return a page of a list. The calls name its number and its size differently."""
+        """Return a page of a list. The names of its number and its size differ between calls."""
         page, size = 1, len(rows) or 1
         for name in ("RequestedPageNumber", "pageId", "pageIndex"):
             if fields.text(name):

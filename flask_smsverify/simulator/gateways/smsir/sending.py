@@ -44,7 +44,7 @@ CODES: Final = (*(status for status in STATUSES if status != 1), VALIDATION)
 
 
 def status_text(status: int) -> str:
-    """Return the text of a status, also of one that is not documented."""
+    """Return the text of a status, even if it is not documented."""
     return STATUSES.get(status, f"خطای {status}")
 
 
@@ -64,7 +64,7 @@ class Outbox:
 
     def check_code(self) -> None:
         """Raise `ApiError` for the fault `code`."""
-        code = self._account.take_code()
+        code = self._account.take_error_code()
         if code is not None:
             raise ApiError(code)
 
@@ -76,7 +76,10 @@ class Outbox:
             raise ApiError(102)
 
     def send_one(self, mobile: str, text: str, code: str | None = None) -> Message:
-        """Send a text to one recipient; raise `ApiError`."""
+        """Send a text to one recipient.
+
+        :raises ApiError: the send is refused.
+        """
         if parse_mobile(mobile) is None:
             raise ApiError(104)
         self.check(text, 1)
@@ -92,12 +95,12 @@ class Outbox:
         self, line: str, mobiles: Sequence[str], texts: Sequence[str], at: datetime | None
     ) -> list[Message]:
         """Send each mobile its text, as one batch. `at` is None to send now."""
-        fate = self._account.take_fate()
+        faults = self._account.take_message_faults()
         batch = str(uuid.uuid4())
         return [
             self._account.send(
                 message_id=str(self._account.next_id()), sender=line, to=mobile, text=text,
-                batch=batch, at=at, fate=fate,
+                batch=batch, at=at, faults=faults,
             )
             for mobile, text in zip(mobiles, texts, strict=True)
         ]  # fmt: skip

@@ -33,7 +33,7 @@ Row = TypeVar("Row")
 MAX_RECIPIENTS: Final = 100
 MAX_VALUE_LENGTH: Final = 25
 
-# `deliveryState`: 1 delivered, 2 undelivered, 3 at the operator, 6 failed, 7 black list, 8 unknown.
+# `deliveryState`: 1 delivered, 2 undelivered, 3 at the operator, 6 failed, 7 blacklist, 8 unknown.
 DELIVERY_STATES: Final[dict[MessageState, int]] = {
     "queued": 8,
     "sent": 3,

@@ -1,8 +1,8 @@
-"""WikiPayam as on its web service page: REST with a Bearer token, and responses under `data`.
+"""WikiPayam as on its web-service page: REST with a Bearer token, and responses under `data`.
 
-The page lists no errors; here they are those of Laravel, on which the service runs: 401 with
-`message`, 422 with `message` and `errors` by field. It prints no responses of `otp/sms/send`,
-`sms/receive`, `receives/statistics` and the Holoo call either; they have the form of similar calls.
+The page lists no errors. Here they are those of Laravel, in which the service is written: 401 with
+`message`, 422 with `message` and `errors` by field. The page shows no responses of `otp/sms/send`,
+`sms/receive`, `receives/statistics` and the Holoo call. Here they are like those of similar calls.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from flask import Blueprint, Response, request
 
-from ...account import Account, Fate
+from ...account import Account, MessageFaults
 from ...http_data import Fields, form_fields
 from ...messages import MessageState, object_id
 from ...phone_numbers import parse_mobile
@@ -117,7 +117,7 @@ class WikiPayam:
 
     def _code_response(self) -> Response | None:
         """Return the response of the fault `code`, or None."""
-        code = self.account.take_code()
+        code = self.account.take_error_code()
         if code is None:
             return None
         if code == 422:
@@ -147,9 +147,9 @@ class WikiPayam:
                 add_missing(errors, f"{index}.message")
         if error := self._check_send(errors, len(rows)):
             return error
-        fate = self.account.take_fate()
+        faults = self.account.take_message_faults()
         return data_response([
-            self._send(row, row.text("sender"), row.text("message") or row.text("note"), fate)
+            self._send(row, row.text("sender"), row.text("message") or row.text("note"), faults)
             for row in rows
         ])  # fmt: skip
 
@@ -166,9 +166,9 @@ class WikiPayam:
                 add_missing(errors, f"{index}.otp_pattern_id")
         if error := self._check_send(errors, len(rows)):
             return error
-        fate = self.account.take_fate()
+        faults = self.account.take_message_faults()
         return data_response([
-            self._send(row, OTP_LINE, _pattern_text(row), fate, code=row.text("code"))
+            self._send(row, OTP_LINE, _pattern_text(row), faults, code=row.text("code"))
             for row in rows
         ])  # fmt: skip
 
@@ -237,15 +237,15 @@ class WikiPayam:
         if error := self._check_send(errors, 1, field="to"):
             return error
         row = Fields({"receiver": fields.text("to"), "track_id": None})
-        fate = self.account.take_fate()
-        return data_response([self._send(row, fields.text("from"), fields.text("message"), fate)])
+        faults = self.account.take_message_faults()
+        return data_response([self._send(row, fields.text("from"), fields.text("message"), faults)])
 
     def _send(
-        self, row: Fields, sender: str, text: str, fate: Fate, code: str | None = None
+        self, row: Fields, sender: str, text: str, faults: MessageFaults, code: str | None = None
     ) -> dict[str, object]:
         message = self.account.send(
             message_id=object_id(), sender=sender, to=row.text("receiver"), text=text, code=code,
-            price=PRICE, fate=fate,
+            price=PRICE, faults=faults,
         )  # fmt: skip
         return {
             "id": message.message_id,
@@ -261,7 +261,7 @@ class WikiPayam:
         if errors:
             return invalid_response(errors)
         if self.account.consume_fault("refuse"):
-            return invalid_response({field: [f"The {field} is on the black list."]})
+            return invalid_response({field: [f"The {field} is on the blacklist."]})
         if not self.account.can_pay(PRICE * recipients):
             return laravel_response({"message": "Insufficient balance."}, 402)
         return None

@@ -1,4 +1,4 @@
-"""JSON bodies, responses and validation errors in the form of Laravel, which WikiPayam runs on."""
+"""JSON bodies, responses and validation errors as in Laravel, in which WikiPayam is written."""
 
 from flask import Response, request
 
