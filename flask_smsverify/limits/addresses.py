@@ -6,9 +6,11 @@ import ipaddress
 import re
 from typing import NamedTuple
 
-#: Bits of the networks that one address counts against, by IP version: itself, `network`, `wide`.
-#: A subscriber of IPv6 has a /64 or more, a site a /56 or a /48 (RFC 6177).
-_BITS = {4: (32, 24, 24), 6: (64, 56, 48)}
+#: Bits of the network of an IPv4 address.
+_BITS = 24
+#: Bits of the networks of an IPv6 address. A subscriber has a /64 or more, a site a /56 or a /48
+#: (RFC 6177).
+_BITS_V6 = (64, 56, 48)
 _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d*)?|(?P<v4>[\d.]+):\d*")
 
 
@@ -48,11 +50,8 @@ def parse_address(raw: str | None) -> Address | None:
         return _UNREADABLE
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    own, network, wide = (
-        ipaddress.ip_network((int(address), bits), strict=False)
-        if address.version == 4
-        else ipaddress.IPv6Network((int(address), bits), strict=False)
-        for bits in _BITS[address.version]
-    )
-    ip = str(address) if address.version == 4 else str(own)
-    return Address(ip, str(network), str(wide))
+    if isinstance(address, ipaddress.IPv4Address):
+        network = str(ipaddress.IPv4Network((address, _BITS), strict=False))
+        return Address(str(address), network, network)
+    number = int(address)  # without the zone
+    return Address(*(str(ipaddress.IPv6Network((number, bits), strict=False)) for bits in _BITS_V6))

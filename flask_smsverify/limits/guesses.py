@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, FromClause, bindparam, delete, func, literal, select
+from sqlalchemy import BigInteger, FromClause, bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from ..db.models import UsageGuess
@@ -17,7 +17,7 @@ from ..db.rows import numbered_insert
 from ..settings import Limit
 from .usage_log import (
     MAX_SHARED,
-    NOW,
+    ONE,
     Counts,
     LimitItems,
     Limits,
@@ -26,6 +26,7 @@ from .usage_log import (
     Reached,
     Recorded,
     Window,
+    ago,
     counts_of,
     join,
     seconds_left,
@@ -62,7 +63,7 @@ class GuessLog(Log):
     @cached_property
     def counts(self) -> Counts:
         """Every count that a decision on a guess needs."""
-        tables: list[FromClause] = [select(literal(1).label("one")).subquery("one")]
+        tables: list[FromClause] = [select(ONE.label("one")).subquery("one")]
         if self.windows:
             tables.append(counts_of(UsageGuess.subject, "guesses", self.windows))
         return join(tables + self._site_tables)
@@ -85,7 +86,7 @@ class GuessLog(Log):
     def _site_table(self, limit: Limit) -> FromClause:
         rows = (
             select(UsageGuess.id)
-            .where(UsageGuess.site_at > NOW - limit.seconds * 1000)
+            .where(UsageGuess.site_at > ago(limit.seconds))
             .order_by(UsageGuess.site_at.desc())
             .limit(limit.amount)
             .subquery(f"site_rows_{limit.seconds}")

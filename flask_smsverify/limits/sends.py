@@ -25,7 +25,6 @@ from sqlalchemy import (
     case,
     distinct,
     func,
-    literal,
     null,
     select,
     true,
@@ -42,6 +41,7 @@ from .usage_log import (
     CLOCK_SKEW,
     MAX_SHARED,
     NOW,
+    ONE,
     Column,
     Counts,
     LimitItems,
@@ -51,6 +51,7 @@ from .usage_log import (
     Reached,
     Recorded,
     Window,
+    ago,
     counts_of,
     join,
     seconds_left,
@@ -189,14 +190,14 @@ class SendLog(Log):
             yield self._account_mobiles_table()
 
     def _cooldown_table(self) -> FromClause:
-        memory = max(COOLDOWN_MEMORY, *self._delays) * 1000
+        memory = max(COOLDOWN_MEMORY, *self._delays)
         return (
             select(
                 func.count(UsageSend.id).label("cooldown_sends"),
                 func.coalesce(func.max(UsageSend.at), 0).label("cooldown_last"),
             )
             .where(UsageSend.cooldown == bindparam("cooldown", type_=BigInteger))
-            .where(UsageSend.at > NOW - memory, UsageSend.at <= NOW + CLOCK_SKEW * 1000)
+            .where(UsageSend.at > ago(memory), UsageSend.at <= NOW + CLOCK_SKEW * 1000)
             .subquery()
         )
 
@@ -206,18 +207,18 @@ class SendLog(Log):
         limits = self._limits["mobiles_per_user"]
         counts: list[ColumnElement[Any]] = []
         for limit in limits:
-            recent = UsageSend.at > NOW - limit.seconds * 1000
+            recent = UsageSend.at > ago(limit.seconds)
             other = case(
                 (and_(recent, UsageSend.account_mobile != mobile), UsageSend.account_mobile)
             )
-            same = case((and_(recent, UsageSend.account_mobile == mobile), literal(1)))
+            same = case((and_(recent, UsageSend.account_mobile == mobile), ONE))
             counts.append(func.count(distinct(other)).label(f"other_mobiles_{limit.seconds}"))
             counts.append(func.count(same).label(f"same_mobile_{limit.seconds}"))
         longest = max(limit.seconds for limit in limits)
         return (
             select(*counts)
             .where(UsageSend.account == bindparam("account", type_=BigInteger))
-            .where(UsageSend.at > NOW - longest * 1000)
+            .where(UsageSend.at > ago(longest))
             .subquery()
         )
 
@@ -284,11 +285,11 @@ class SendLog(Log):
             .subquery("last_send")
         )
         columns: list[Any] = [last.c.site_count, last.c.open_count, last.c.site_at]
-        joined: FromClause = select(literal(1).label("one")).subquery("one").outerjoin(last, true())
+        joined: FromClause = select(ONE.label("one")).subquery("one").outerjoin(last, true())
         for limit in self._limits["site"]:
             edge = (
                 select(UsageSend.site_count, UsageSend.open_count)
-                .where(UsageSend.site_at <= NOW - limit.seconds * 1000)
+                .where(UsageSend.site_at <= ago(limit.seconds))
                 .order_by(UsageSend.site_at.desc(), UsageSend.id.desc())
                 .limit(1)
                 .subquery(f"edge_{limit.seconds}")

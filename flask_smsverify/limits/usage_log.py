@@ -22,11 +22,12 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Integer,
     and_,
     bindparam,
     case,
     func,
-    literal,
+    literal_column,
     select,
     true,
     update,
@@ -48,6 +49,7 @@ CLOCK_SKEW = 60
 MAX_SHARED = 64
 
 NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
+ONE: ColumnElement[int] = literal_column("1", Integer)
 
 
 class Window(NamedTuple):
@@ -154,18 +156,29 @@ def counts_of(column: Column, key: str, windows: Sequence[Window]) -> FromClause
     """Return a table of one row: the counts of one key in several windows."""
     at = column.class_.at
     counts = []
-    for window in windows:
-        counted: ColumnElement[bool] = at > NOW - window.limit.seconds * 1000
-        if window.condition is not None:
-            counted = and_(counted, window.condition)
-        counts.append(func.count(case((counted, literal(1)))).label(window.label))
     longest = max(window.limit.seconds for window in windows)
+    for window in windows:
+        is_counted = [] if window.limit.seconds == longest else [at > ago(window.limit.seconds)]
+        if window.condition is not None:
+            is_counted.append(window.condition)
+        counted = func.count(case((and_(*is_counted), ONE))) if is_counted else func.count()
+        counts.append(counted.label(window.label))
     return (
         select(*counts)
         .where(column == bindparam(key, type_=BigInteger))
-        .where(at > NOW - longest * 1000)
+        .where(at > ago(longest))
+        .select_from(column.class_)
         .subquery()
     )
+
+
+def ago(seconds: int) -> ColumnElement[int]:
+    """Return an SQL expression: the time so many seconds ago, in milliseconds.
+
+    The constants of a SELECT with many counts are part of its text. Drivers process each parameter,
+    and psycopg parses a statement with more than 50 each time.
+    """
+    return NOW - literal_column(str(seconds * 1000), BigInteger)
 
 
 def wait_for(session: Session, window: Window, key: object, now_ms: int) -> int:
