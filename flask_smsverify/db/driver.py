@@ -29,10 +29,13 @@ class Executed(NamedTuple):
     row_id: int | None
 
 
-def execute(connection: Connection, statement: str, parameters: Any = ()) -> Executed:
+def execute(
+    connection: Connection, statement: str, parameters: Any = (), *, returns_rows: bool = False
+) -> Executed:
     """Execute a statement in the transaction of a connection.
 
     :param statement: in the driver's parameter style.
+    :param returns_rows: whether it does. psycopg would make an object for each column to answer.
     :raises DBAPIError: the error that SQLAlchemy would raise. Other errors are raised as they are.
     :raises InvalidRequestError: the transaction has ended. The driver would commit the statement
         alone, or lose it.
@@ -53,7 +56,7 @@ def execute(connection: Connection, statement: str, parameters: Any = ()) -> Exe
             connection._log_info(statement)  # without the parameters, which may be mobiles
         cursor = connection.connection.cursor()
         cursor.execute(statement, parameters)
-        rows = cursor.fetchall() if cursor.description is not None else ()
+        rows = cursor.fetchall() if returns_rows else ()
         executed = Executed(rows, cursor.rowcount, getattr(cursor, "lastrowid", None))
         cursor.close()
     except BaseException as error:  # noqa: BLE001 -- SQLAlchemy's handler always raises

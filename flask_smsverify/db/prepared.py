@@ -28,8 +28,9 @@ class _Prepared:
     :param statement: its parameters are named.
     """
 
-    def __init__(self, statement: ClauseElement) -> None:
+    def __init__(self, statement: ClauseElement, *, returns_rows: bool = False) -> None:
         self._statement = statement
+        self._returns_rows = returns_rows
         self._of_dialect: WeakKeyDictionary[Dialect, dict[str | None, _Compiled]] = (
             WeakKeyDictionary()
         )
@@ -54,14 +55,14 @@ class _Prepared:
     def execute(self, connection: Connection, parameters: Mapping[str, object]) -> Executed:
         """Execute the statement."""
         compiled = self.compiled_for(connection.dialect, _schema_of(connection))
-        return compiled.execute(connection, parameters)
+        return compiled.execute(connection, parameters, returns_rows=self._returns_rows)
 
 
 class PreparedSelect(_Prepared):
     """A SELECT whose columns have labels that differ."""
 
     def __init__(self, statement: Select[Any]) -> None:
-        super().__init__(statement)
+        super().__init__(statement, returns_rows=True)
         self.statement = statement
 
     def one(self, session: Session, parameters: Mapping[str, object]) -> RowValues:
@@ -79,7 +80,8 @@ class PreparedSelect(_Prepared):
     ) -> list[RowValues]:
         """Execute the statement on a connection of the host and return its rows."""
         compiled = self.compiled_for(connection.dialect, schema)
-        return [compiled.row(row) for row in compiled.execute(connection, parameters).rows]
+        found = compiled.execute(connection, parameters, returns_rows=True)
+        return [compiled.row(row) for row in found.rows]
 
 
 class PreparedWrite(_Prepared):
@@ -100,7 +102,7 @@ class PreparedNumberedInsert:
     def __init__(self, statement: Insert) -> None:
         (key,) = statement.table.primary_key
         self._plain = _Prepared(statement)
-        self._returning = _Prepared(statement.returning(key))
+        self._returning = _Prepared(statement.returning(key), returns_rows=True)
 
     def run(self, session: Session, parameters: Mapping[str, object]) -> int:
         """Insert a row and return its number."""
@@ -156,9 +158,16 @@ class _Compiled:
             for column in columns
         ]
 
-    def execute(self, connection: Connection, parameters: Mapping[str, object]) -> Executed:
+    def execute(
+        self, connection: Connection, parameters: Mapping[str, object], *, returns_rows: bool
+    ) -> Executed:
         """Execute the statement."""
-        return execute(connection, self._text, self._driver_parameters(parameters))
+        return execute(
+            connection,
+            self._text,
+            self._driver_parameters(parameters),
+            returns_rows=returns_rows,
+        )
 
     def _driver_parameters(self, given: Mapping[str, object]) -> Any:
         """Return the parameters in the form that the driver expects."""
