@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, manager_of_class
 from sqlalchemy.orm.exc import StaleDataError
-from sqlalchemy.orm.util import AliasedClass, identity_key
+from sqlalchemy.orm.util import AliasedClass
 
 from .models import Base
 from .prepared import PreparedNumberedInsert, PreparedWrite, RowValues
@@ -32,9 +32,12 @@ M = TypeVar("M", bound=Base)
 
 
 def labelled(model: type[Base] | AliasedClass[Any], prefix: str) -> list[ColumnElement[Any]]:
-    """Return the columns of a table or its alias, each labelled with a prefix and its name."""
-    table: Any = inspect(model).selectable
-    return [column.label(prefix + column.key) for column in table.columns]
+    """Return the columns of a table or its alias, each labelled with a prefix and its name.
+
+    Columns that the database computes are left out: only lists of the staff pages need them.
+    """
+    columns: Any = inspect(model).selectable.columns
+    return [column.label(prefix + column.key) for column in columns if column.computed is None]
 
 
 def new_row(model: type[M], **values: object) -> M:
@@ -54,17 +57,27 @@ def from_row(model: type[M], row: RowValues, prefix: str) -> M | None:
         return None
     instance: M = manager_of_class(model).new_instance()
     vars(instance).update({name: row[label] for name, label in labels})
-    key = tuple(row[label] for label in key_labels)
-    instance_state(instance).key = identity_key(model, key)
+    _set_key(instance)
     return instance
+
+
+def _set_key(instance: Base) -> None:
+    """Let SQLAlchemy take an object as one that has a row."""
+    state, values = instance_state(instance), vars(instance)
+    key = tuple(values[name] for name in _key_names(type(instance)))
+    state.key = state.mapper.identity_key_from_primary_key(key)
+
+
+@cache
+def _key_names(model: type[Base]) -> list[str]:
+    return [column.key for column in model.__table__.primary_key]
 
 
 @cache
 def _labels(model: type[Base], prefix: str) -> tuple[list[tuple[str, str]], list[str]]:
     """Return each column's name with its label, and the labels of the primary key."""
-    table = model.__table__
-    labels = [(column.key, prefix + column.key) for column in table.columns]
-    return labels, [prefix + column.key for column in table.primary_key]
+    labels = [(column.key, prefix + column.key) for column in _writable(model)]
+    return labels, [prefix + name for name in _key_names(model)]
 
 
 def write(session: Session, *instances: Base) -> None:
@@ -87,7 +100,8 @@ def _insert(session: Session, instance: Base) -> None:
     for name, default in _columns(type(instance)):
         values.setdefault(name, default)
     _prepared_insert(type(instance)).run(session, values)
-    _mark_as_stored(instance)
+    _set_key(instance)
+    instance_state(instance)._commit_all(values)
 
 
 def _update(session: Session, instance: Base) -> None:
@@ -99,15 +113,7 @@ def _update(session: Session, instance: Base) -> None:
         return
     if _prepared_update(model, changed).run(session, values) != 1:
         raise StaleDataError(f"a row of {model.__name__} was deleted meanwhile")
-    _mark_as_stored(instance)
-
-
-def _mark_as_stored(instance: Base) -> None:
-    """Let SQLAlchemy take an object as read from its row, and unchanged since."""
-    state, values = instance_state(instance), vars(instance)
-    key_columns = type(instance).__table__.primary_key
-    state.key = identity_key(type(instance), tuple(values[column.key] for column in key_columns))
-    state._commit_all(values)
+    instance_state(instance)._commit_all(values)  # from now on, it is unchanged
 
 
 def update_row(session: Session, model: type[Base], key: object, /, **values: object) -> None:
