@@ -32,7 +32,7 @@ _RANKING = (
 )
 
 #: The states of a message that a gateway took and that may still arrive, or has.
-_TAKEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.DELIVERED)
+TAKEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.DELIVERED)
 
 
 def progress(state: str) -> int:
@@ -70,7 +70,7 @@ def settle(message: Message, states: Iterable[str]) -> None:
     """
     state = best(states)
     if message.next_try_at is not None:
-        if state not in _TAKEN:
+        if state not in TAKEN:
             return
         message.next_try_at = message.lease = None
     message.state = state

@@ -22,7 +22,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import islice
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from .. import signals
@@ -32,6 +32,7 @@ from ..db.models import ATTEMPTS, MESSAGES, Attempt, Batch, Message
 from ..db.rows import insert_all
 from ..delivery.attempts import Attempts, storable_cost, storable_id
 from ..delivery.failover import Delivery
+from ..delivery.states import TAKEN
 from ..errors import Misconfigured, Rejected, SenderError, SMSVerifyError, Unavailable, Unknown
 from ..forks import after_fork
 from ..log_events import log_event
@@ -41,7 +42,7 @@ from .bulk import ACTIVE, BulkSends
 from .call_slots import CallSlots, NoSlot
 from .dispatch import MAX_RETRIES, may_retry_help, retry_wait
 from .lease_pool import LeasePool
-from .outbox import Lease, Outbox
+from .outbox import Lease, Locked, Outbox
 from .quiet_hours import QuietUntil
 from .worker import run_in_threads
 
@@ -65,7 +66,11 @@ _BLOCKED = timedelta(seconds=10)
 _BLACKLISTED = "the number is on the operator's blacklist"
 _MAX_CAUSE = 191
 
-_RECORD_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.id == bindparam("key"))
+#: An attempt that another worker closed as `unknown` may have been found at the gateway since.
+_RECORD_ATTEMPT = update(ATTEMPTS).where(
+    ATTEMPTS.c.id == bindparam("key"),
+    or_(ATTEMPTS.c.state == Attempt.SENDING, ATTEMPTS.c.state == str(DeliveryState.UNKNOWN)),
+)
 _ACTIVE_BATCHES = select(Batch.id).where(
     Batch.id.in_(bindparam("ids", expanding=True)), Batch.state.in_(ACTIVE)
 )
@@ -105,21 +110,27 @@ class _Outcome:
     error: SenderError | None = None
     is_announced: bool = True
 
-    def may_record(self, lease: str | None) -> bool:
+    def may_record(self, message: Locked | None) -> bool:
         """Return whether the outcome is written.
 
-        :param lease: the token under which the message is leased now.
+        :param message: as it is now; None if it was erased.
         """
-        return self.attempt is not None or lease == self.token
+        return self.attempt is not None or (message is not None and message.lease == self.token)
 
-    def may_close(self, lease: str | None) -> bool:
+    def may_close(self, message: Locked | None) -> bool:
         """Return whether the message gets this state. It does not while another worker has it.
 
         Without a lease, another worker has closed the message as `unknown`, because it found the
-        attempt open.
+        attempt open. If staff have sent it again since, it goes on waiting, unless the gateway took
+        it now.
         """
-        is_held = lease == self.token or (lease is None and self.attempt is not None)
-        return is_held and not self.goes_on
+        if message is None or self.goes_on:
+            return False
+        if message.lease is not None or self.attempt is None:
+            return message.lease == self.token
+        if message.is_open:
+            return self.state in TAKEN
+        return message.state == DeliveryState.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,17 +503,17 @@ class BulkDispatcher:
 
         def work(session: Session) -> list[list[tuple[Message, Attempt]]]:
             # The lock also orders the outcomes after a delivery report.
-            tokens = self._outbox.lock(session, ids)
-            outcomes = [one for one in all_outcomes if one.may_record(tokens.get(one.message.id))]
-            opened = iter(self._open_attempts(session, calls, tokens) if calls else ())
+            locked = self._outbox.lock(session, ids)
+            outcomes = [one for one in all_outcomes if one.may_record(locked.get(one.message.id))]
+            opened = iter(self._open_attempts(session, calls, locked) if calls else ())
             if outcomes:  # last, because it locks the batch
-                self._record_outcomes(session, outcomes, tokens)
+                self._record_outcomes(session, outcomes, locked)
             return [next(opened) if step.call is not None else [] for step in steps]
 
         return self._ledger.run(work)
 
     def _open_attempts(
-        self, session: Session, calls: Sequence[_Call], tokens: Mapping[str, str | None]
+        self, session: Session, calls: Sequence[_Call], locked: Mapping[str, Locked]
     ) -> list[list[tuple[Message, Attempt]]]:
         """Write the attempts of several calls, for messages of active batches that are held."""
         opened = []
@@ -512,7 +523,9 @@ class BulkDispatcher:
             reference = secrets.token_hex(16)
             pairs = []
             for message in call.messages:
-                if tokens.get(message.id) == call.token and message.batch_id in active:
+                now = locked.get(message.id)
+                is_held = now is not None and now.lease == call.token
+                if is_held and message.batch_id in active:
                     attempt = self._attempts.new(message.id, call.sender)
                     attempt.call_reference = reference
                     pairs.append((message, attempt))
@@ -522,7 +535,7 @@ class BulkDispatcher:
         return opened
 
     def _record_outcomes(
-        self, session: Session, outcomes: Sequence[_Outcome], tokens: Mapping[str, str | None]
+        self, session: Session, outcomes: Sequence[_Outcome], locked: Mapping[str, Locked]
     ) -> None:
         """Write the outcomes of several calls, and count them in their batches."""
         attempts = [outcome for outcome in outcomes if outcome.attempt is not None]
@@ -543,11 +556,15 @@ class BulkDispatcher:
                     for outcome in attempts
                 ],
             )
-        closed = [one for one in outcomes if one.may_close(tokens.get(one.message.id))]
-        self._close_messages(session, closed, now)
+        closed = [one for one in outcomes if one.may_close(locked.get(one.message.id))]
+        self._close_messages(session, closed, locked, now)
 
     def _close_messages(
-        self, session: Session, outcomes: Iterable[_Outcome], now: datetime
+        self,
+        session: Session,
+        outcomes: Iterable[_Outcome],
+        locked: Mapping[str, Locked],
+        now: datetime,
     ) -> None:
         """Write the messages' states, with one UPDATE for all that become the same."""
         same: dict[tuple[tuple[str, object], ...], list[str]] = {}
@@ -565,8 +582,14 @@ class BulkDispatcher:
                 ("tries", message.tries + int(no_sender_took_it)),
             )
             same.setdefault(becomes, []).append(message.id)
-            if state in COUNT_OF and message.batch_id is not None:
-                counts.setdefault(message.batch_id, Counter())[COUNT_OF[state]] += 1
+            if message.batch_id is None:
+                continue
+            differences = counts.setdefault(message.batch_id, Counter())
+            before = locked[message.id].state
+            if before in COUNT_OF:  # another worker has closed and counted it
+                differences[COUNT_OF[before]] -= 1
+            if state in COUNT_OF:
+                differences[COUNT_OF[state]] += 1
         for values, ids in same.items():
             session.connection().execute(
                 _CLOSE_MESSAGES, dict(values) | {"ids": ids, "lease": None, "updated_at": now}

@@ -12,6 +12,7 @@ was not sent and is sent now. A row with an open attempt may have been sent: the
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,7 +28,7 @@ from ..db.models import MESSAGES, Attempt, Batch, Message, OptOut
 from ..delivery.states import best
 from ..errors import SMSVerifyError
 from ..senders.base import DeliveryState
-from .batch_counts import recount
+from .batch_counts import COUNT_OF, add_counts, recount
 
 #: The kinds of messages that wait here.
 KINDS = (Message.EVENT, Message.BULK)
@@ -51,7 +52,7 @@ RENEWED_AFTER = timedelta(seconds=10)
 _MAX_CAUSE = 191
 
 _LOCK = (
-    select(MESSAGES.c.id, MESSAGES.c.lease)
+    select(MESSAGES.c.id, MESSAGES.c.lease, MESSAGES.c.state, MESSAGES.c.next_try_at)
     .where(MESSAGES.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(MESSAGES.c.id)
     .with_for_update()
@@ -101,6 +102,19 @@ class Lease:
     token: str
     found: int
     messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What another worker or staff may have changed in a row, in a transaction that locks it.
+
+    :param lease: the token under which the row is leased.
+    :param is_open: whether it is still to be sent.
+    """
+
+    lease: str | None
+    state: str
+    is_open: bool
 
 
 class Outbox:
@@ -197,7 +211,9 @@ class Outbox:
                 select(Message).where(Message.id.in_(found), Message.lease == token)
             ).all()
             again = {row_id for row_id, lease in found.items() if lease is not None}
-            return Lease(token, len(taken), self._keep_sendable(session, taken, again, now))
+            kept = self._keep_sendable(session, taken, again, now)
+            _count_closed(session, taken, now)
+            return Lease(token, len(taken), kept)
 
         return self._ledger.run(work)
 
@@ -261,13 +277,13 @@ class Outbox:
         if result.rowcount != 1:
             raise LeaseLostError("another worker has taken the message")
 
-    def lock(self, session: Session, ids: Sequence[str]) -> Mapping[str, str | None]:
+    def lock(self, session: Session, ids: Sequence[str]) -> Mapping[str, Locked]:
         """Lock rows until the end of the transaction, in the order in which all lock them.
 
-        :returns: id of a row → the token under which it is leased.
+        :returns: id of a row → what it contains now. Rows that were erased are missing.
         """
         rows = session.connection().execute(_LOCK, {"ids": ids})
-        return {row.id: row.lease for row in rows}
+        return {row.id: Locked(row.lease, row.state, row.next_try_at is not None) for row in rows}
 
     def renew(self, session: Session, messages: Iterable[Message]) -> None:
         """Renew the leases of locked rows that were leased more than `RENEWED_AFTER` ago."""
@@ -343,10 +359,13 @@ class Outbox:
             found = {row.id: row.lease for row in session.execute(free)}
             died = [row_id for row_id, lease in found.items() if lease is not None]
             skipped = found.keys() - died
-            for message in session.scalars(select(Message).where(Message.id.in_(died))):
+            left = session.scalars(select(Message).where(Message.id.in_(died))).all()
+            for message in left:
                 if self._may_send_again(session, message, now):
                     _close(message, Message.SKIPPED, now, cause)
+            _count_closed(session, left, now)
             if skipped:
+                add_counts(session, {batch_id: {COUNT_OF[Message.SKIPPED]: len(skipped)}}, now)
                 session.execute(
                     update(Message)
                     .where(Message.id.in_(skipped))
@@ -390,6 +409,7 @@ class Outbox:
                     message.next_try_at = message.updated_at = now
                 else:
                     unknown += 1
+            _count_closed(session, held, now)
             return unknown
 
         return self._ledger.run(work)
@@ -522,6 +542,15 @@ def _reopen(session: Session, batch: Batch, now: datetime) -> None:
 def _close(message: Message, state: str, now: datetime, cause: str | None = None) -> None:
     message.state, message.cause, message.updated_at = state, cause, now
     message.next_try_at = message.lease = None
+
+
+def _count_closed(session: Session, messages: Iterable[Message], now: datetime) -> None:
+    """Count the messages that were closed, of those that were leased, in their batches."""
+    counts: dict[str, Counter[str]] = {}
+    for message in messages:
+        if message.batch_id is not None and message.state in COUNT_OF:
+            counts.setdefault(message.batch_id, Counter())[COUNT_OF[message.state]] += 1
+    add_counts(session, counts, now)
 
 
 def new_rows(drafts: Iterable[Draft], now: datetime) -> list[Mapping[str, object]]:

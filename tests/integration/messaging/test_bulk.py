@@ -770,6 +770,62 @@ def test_a_worker_whose_leases_have_ended_sends_only_what_it_is_sending(
     assert reload(other, batch).sent == 12
 
 
+def test_what_a_worker_closes_without_a_call_is_counted_at_once(app: Flask) -> None:
+    now = datetime.now(UTC)
+    set_time(app, now)
+    batch = send(app, list(numbers(3)))
+    state = state_of(app)
+    called, *_rest = state.outbox.lease(Message.BULK, 3, batch_id=batch.id).messages
+    attempt = state.queues[1]._attempts.new(called.id, memory_of(app))
+    state.ledger.run(lambda session: session.add(attempt))
+    with app.app_context():
+        [opted_out, *_] = {f"+98{number[1:]}" for number in numbers(3)} - {called.recipient}
+        smsverify_of(app).opt_out(opted_out)
+    set_time(app, now, minutes=5)
+    assert len(state.outbox.lease(Message.BULK, 3, batch_id=batch.id).messages) == 1
+    assert (reload(app, batch).unknown, reload(app, batch).skipped) == (1, 1)
+
+
+@pytest.mark.parametrize("is_resent", [False, True])
+@pytest.mark.parametrize("error", [None, Rejected("memory", "no such number")])
+def test_an_answer_that_arrives_after_the_lease_ended_is_counted_once(
+    make_app: MakeApp,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Rejected | None,
+    is_resent: bool,
+) -> None:
+    """Another worker has closed the text as unknown, and staff may have sent it again."""
+    slow, gateway = holding_site(make_app, database, in_flight=1)
+    if error is not None:
+        gateway.fail_with(error)
+    start = datetime.now(UTC)
+    set_time(slow, start)
+    batch = send(slow, numbers(1))
+    # The worker is killed before it counts again.
+    monkeypatch.setattr(state_of(slow).batches, "finish", lambda _batch_id: False)
+    worker = threading.Thread(target=state_of(slow).queues[1].send_due, args=(threading.Event(),))
+    worker.start()
+    assert gateway.called.acquire(timeout=60)
+    other = make_app(database, SMSVERIFY_SENDERS=MEMORY)
+    without_inline_workers(other)
+    set_time(other, start, minutes=2)
+    run_due(other)
+    assert (reload(other, batch).state, reload(other, batch).unknown) == ("done", 1)
+    if is_resent:
+        [message] = messages(other)
+        assert state_of(other).outbox.resend([message.id]) == 1
+    gateway.is_released.set()
+    worker.join(60)
+    counted = reload(other, batch)
+    counts = (counted.sent, counted.failed, counted.unknown)
+    assert counts == ((1, 0, 0) if error is None else (0, 0, 0) if is_resent else (0, 1, 0))
+    run_due(other)
+    assert len(memory_of(other).messages) == int(is_resent and error is not None)
+    ended = reload(other, batch)
+    assert (ended.state, ended.sent + ended.failed, ended.unknown) == ("done", 1, 0)
+
+
 class BusyThenHolding(Holding):
     """Refuses the first call as overloaded, and holds the others until they are released."""
 
