@@ -23,7 +23,7 @@ from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Capability, DeliveryState, Receipt, Sender
 from .checks import next_check
-from .states import best
+from .states import TAKEN, best
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _MAX_COST, _COST_DECIMALS = Decimal(10) ** 15, Decimal("1e-6")
 _COST_CONTEXT = Context(prec=28)
 
 _LOCK = PreparedSelect(
-    select(MESSAGES.c.id).where(MESSAGES.c.id == bindparam("message")).with_for_update()
+    select(MESSAGES.c.state).where(MESSAGES.c.id == bindparam("message")).with_for_update()
 )
 _STATES = PreparedSelect(
     select(ATTEMPTS.c.id, ATTEMPTS.c.state).where(ATTEMPTS.c.message_id == bindparam("message"))
@@ -155,17 +155,19 @@ class Attempts:
         now = self._ledger.clock()
 
         def work(session: Session) -> None:
-            states = [state]
+            states, waits_again = [state], False
             if not is_only:
                 message = {"message": attempt.message_id}
-                _LOCK.all(session, message)
+                # Staff may have sent a text again since its lease ended and it became unknown.
+                waits_again = _LOCK.all(session, message) == [{"state": Message.WAITING}]
                 others = _STATES.all(session, message)
                 states += [row["state"] for row in others if row["id"] != attempt.id]
             becomes: dict[str, object] = {"state": best(states), "updated_at": now}
             if state != Attempt.FAILED:  # the outbox has nothing more to do
                 becomes |= {"next_try_at": None, "lease": None, "cause": None}
             # The message first: its lock orders this after a report that is being recorded.
-            update_row(session, Message, attempt.message_id, **becomes)
+            if not waits_again or becomes["state"] in TAKEN:
+                update_row(session, Message, attempt.message_id, **becomes)
             update_row(session, Attempt, attempt.id, state=state, **values, updated_at=now)
 
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from parallel import race
 from sqlalchemy import select
 
 from flask_smsverify.db.models import Attempt, Message
+from flask_smsverify.delivery import Routes
 from flask_smsverify.errors import (
     ConfigurationError,
     NotCarried,
@@ -38,7 +39,8 @@ from flask_smsverify.errors import (
 )
 from flask_smsverify.messaging.event_queue import Skipped
 from flask_smsverify.messaging.worker import InlineWorker
-from flask_smsverify.senders.base import DeliveryReport, DeliveryState
+from flask_smsverify.senders.base import DeliveryReport, DeliveryState, Receipt, Text
+from flask_smsverify.senders.memory import Memory
 
 STAFF = "+989121111111"
 
@@ -358,6 +360,55 @@ def _sent_with_the_outcome(app: Flask, state: str) -> list[Message]:
     run_due(app)
     state_of(app).ledger.run(write)
     return messages(app)
+
+
+class Holding(Memory):
+    """Holds the calls until they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.is_released = threading.Event(), threading.Event()
+
+    def send_batch(self, batch: Sequence[Text]) -> list[Receipt]:
+        self.called.set()
+        assert self.is_released.wait(60)
+        return super().send_batch(batch)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [(None, 0), (Rejected("memory", "no such number"), 1), (Unknown("memory", "no answer"), 1)],
+)
+def test_a_text_that_staff_send_again_waits_on_unless_its_first_copy_is_taken_after_all(
+    app: Flask, error: Rejected | Unknown | None, sent: int
+) -> None:
+    """The answer of the first gateway arrives after the lease, and after the second request."""
+    state = state_of(app)
+    without_inline_workers(app)
+    gateway, start = Holding(), datetime.now(UTC)
+    if error is not None:
+        gateway.fail_with(error)
+    set_time(app, start)
+    with app.app_context():
+        notify(app)
+        db.session.commit()
+    stop = threading.Event()
+    with state.delivery.rerouted(Routes({"memory": gateway}, {})):
+        slow = threading.Thread(target=state.queues[0].send_due, args=(stop,))
+        slow.start()
+        assert gateway.called.wait(60)
+    set_time(app, start, minutes=2)
+    run_due(app)
+    [message] = messages(app)
+    assert message.state == "unknown"
+    assert state.outbox.resend([message.id]) == 1
+    stop.set()
+    gateway.is_released.set()
+    slow.join(60)
+    assert states(app) == {"waiting" if sent else "sent"}
+    run_due(app)
+    assert len(memory_of(app).messages) == sent
+    assert states(app) == {"sent"}
 
 
 def test_waits_between_tries_are_random_up_to_a_bound(sqlite_app: Flask) -> None:
