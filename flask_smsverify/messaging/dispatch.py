@@ -179,14 +179,29 @@ class EventDispatcher:
         except SendFailed as error:
             self._not_sent(message, token, error, taken)
         except LeaseLostError as error:
-            self._limits.refund(taken)  # the worker that has the text counts it too
+            self._refund(taken)  # the worker that has the text counts it too
             log.warning("message %s: %s", message.id, error, extra=log_event("message_not_sent"))
         except (ChannelUnavailable, ConfigurationError) as error:
             log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- a traceback adds nothing
             self._outbox.close(message, token, Attempt.FAILED, str(error), tries=message.tries + 1)
         except StoreUnavailable as error:
-            # The row is due again when the lease ends.
+            # The row is due again when the lease ends, and is counted again then.
+            self._refund(taken)
             log.error("message %s: %s", message.id, error, extra=log_event("message_not_sent"))  # noqa: TRY400 -- likewise
+
+    def _refund(self, taken: Reservation) -> None:
+        """Refund the unit of a text that was not sent and will be counted again.
+
+        A failed refund is only logged: the text waits all the same.
+        """
+        try:
+            self._limits.refund(taken)
+        except StoreUnavailable as error:
+            log.error(  # noqa: TRY400 -- a traceback adds nothing
+                "a unit of the limits of texts was not refunded: %s",
+                error,
+                extra=log_event("limit_not_refunded"),
+            )
 
     def _limited(self, message: Message, token: str, error: LimitError) -> None:
         """Let a text wait for the site's limit; drop one that a stranger could cause."""
@@ -205,7 +220,7 @@ class EventDispatcher:
         may_help = may_retry_help(error.causes)
         quiet = self.quiet_until()
         if not error.causes and quiet is not None:  # the quiet hours began meanwhile
-            self._limits.refund(taken)
+            self._refund(taken)
             self._outbox.postpone(message, token, quiet, tries=message.tries, cause=None)
             return
         reason = "; ".join(f"{cause.sender}: {cause.reason}" for cause in error.causes)

@@ -49,7 +49,8 @@ class TextLimits:
 
     def refund(self, reservation: Reservation) -> None:
         """Give the units of a text back that was not sent and will be counted again."""
-        self._ledger.run(lambda session: self._counters.refund(session, reservation))
+        if reservation.ids:
+            self._ledger.run(lambda session: self._counters.refund(session, reservation))
 
     def _is_proved(self, mobile: str) -> bool:
         return self._exists(_proved(mobile))

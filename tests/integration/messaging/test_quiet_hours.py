@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 from conftest import MakeApp
 from flask import Flask
 from flows import MEMORY
@@ -27,6 +28,7 @@ from outbox_app import (
 from outbox_worker import worker
 from raygan_gateway import RayganGateway
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from flask_smsverify.db.models import Message
 from flask_smsverify.messaging.worker import DispatchProcess, InlineWorker
@@ -156,7 +158,9 @@ def test_quiet_hours_that_begin_between_two_texts_of_a_lease_hold_the_second(
     assert states(app) == {"sent", "waiting"}
 
 
-@pytest.mark.parametrize("event", ["quiet hours begin", "another worker takes it"])
+@pytest.mark.parametrize(
+    "event", ["quiet hours begin", "another worker takes it", "the database fails"]
+)
 def test_a_text_that_is_held_between_its_count_and_its_call_is_counted_once(
     make_app: MakeApp, database: str, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
@@ -178,8 +182,10 @@ def test_a_text_that_is_held_between_its_count_and_its_call_is_counted_once(
         monkeypatch.setattr(limits, "reserve", reserve)
         if event == "quiet hours begin":
             set_time(app, start, seconds=1)
-        else:
+        elif event == "another worker takes it":
             lose_lease(app)
+        else:
+            fail_next_attempt(app)
         return taken
 
     monkeypatch.setattr(limits, "reserve", reserve_late)
@@ -189,6 +195,18 @@ def test_a_text_that_is_held_between_its_count_and_its_call_is_counted_once(
     state.queues[0].send_due(threading.Event())
     assert len(memory_of(app).messages) == 1
     assert states(app) == {"sent"}
+
+
+def fail_next_attempt(app: Flask) -> None:
+    """Let the database fail when the next attempt is written."""
+    has_failed: list[bool] = []
+
+    def fail(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if not has_failed and statement.startswith("INSERT INTO smsverify_attempt"):
+            has_failed.append(True)
+            raise OperationalError(statement, {}, OSError("the disk is full"))
+
+    sqlalchemy.event.listen(state_of(app).ledger.engine, "before_cursor_execute", fail)
 
 
 def lose_lease(app: Flask) -> None:
