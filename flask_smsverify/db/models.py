@@ -383,7 +383,9 @@ class Batch(Base):
     @property
     def phase(self) -> str:
         """The state that the batch has without a pause."""
-        return self.paused_phase or self.state
+        if self.state != self.PAUSED:
+            return self.state
+        return self.paused_phase or self.RUNNING  # NULL: paused before the column existed
 
     @phase.setter
     def phase(self, phase: str) -> None:

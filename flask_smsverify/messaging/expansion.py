@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -37,11 +37,14 @@ _INTERRUPTED = timedelta(minutes=2)
 
 @dataclass(slots=True)
 class _Counts:
-    """The counts of one run of an expansion."""
+    """The counts of one run of an expansion.
+
+    :param opted_out: the numbers that were left out.
+    """
 
     valid: int = 0
     invalid: int = 0
-    opted_out: int = 0
+    opted_out: set[str] = field(default_factory=set, repr=False)
 
 
 class Expansion:
@@ -126,6 +129,8 @@ class Expansion:
     def resume_interrupted(self) -> int:
         """Continue expansions whose process died, and mark those that cannot be continued.
 
+        An error of the recipients ends the expansion of their batch only.
+
         :returns: how many were continued.
         """
         now = self._ledger.clock()
@@ -151,8 +156,16 @@ class Expansion:
                 )
                 self._end(batch.id, Batch.INCOMPLETE, (Batch.EXPANDING,))
                 continue
-            with self._host_context():
-                self.run(batch, self._recipients.read(batch.source))
+            try:
+                with self._host_context():
+                    self.run(batch, self._recipients.read(batch.source))
+            except Exception:  # the host's code, or a gateway's; other batches must go on
+                log.exception(
+                    "the recipients of batch %s were not read to the end",
+                    batch.id,
+                    extra=log_event("batch_incomplete"),
+                )
+                continue
             count += 1
         return count
 
@@ -165,9 +178,8 @@ class Expansion:
                 counts.valid += 1
                 found.setdefault(recipient.mobile, recipient)
         opted_out = self._opt_outs.among(found)
-        counts.opted_out += len(opted_out)
-        drafts = [
-            Draft(
+        drafts = {
+            digest("bulk", batch.id, mobile): Draft(
                 kind=Message.BULK,
                 recipient=mobile,
                 text=batch.text,
@@ -178,28 +190,36 @@ class Expansion:
                 dedupe_key=digest("bulk", batch.id, mobile),
             )
             for mobile, recipient in found.items()
-            if mobile not in opted_out
-        ]
+        }
 
-        def work(session: Session) -> Batch:
+        def work(session: Session) -> tuple[Batch, set[str]]:
             now = self._ledger.clock()
             stored = _locked(session, batch.id)
             if stored.state == Batch.STOPPED:
-                return stored
-            new = (
-                insert_absent(session.connection(), Message, new_rows(drafts, now))
-                if drafts
-                else []
+                return stored, set()
+            # Only while the batch is locked are its recipients added. On MariaDB, an INSERT would
+            # lock the rows that exist, in the opposite order to a worker that sends them.
+            present = set(
+                session.scalars(select(Message.dedupe_key).where(Message.dedupe_key.in_(drafts)))
             )
-            if new:  # another run of this expansion may have ended, and the batch with it
+            absent = [draft for key, draft in drafts.items() if key not in present]
+            new = [draft for draft in absent if draft.recipient not in opted_out]
+            added = insert_absent(session.connection(), Message, new_rows(new, now)) if new else []
+            # Another run of this expansion may have ended, or failed, and the batch with it.
+            if added or stored.phase == Batch.INCOMPLETE:
                 _begin(stored, now)
-            stored.recipients += len(new)
-            stored.invalid, stored.opted_out = counts.invalid, counts.opted_out
-            stored.duplicates = max(0, counts.valid - counts.opted_out - stored.recipients)
+            left_out = counts.opted_out | {one.recipient for one in absent} & opted_out
+            stored.recipients += len(added)
+            # Another run may have read more.
+            stored.invalid = max(stored.invalid, counts.invalid)
+            stored.opted_out = max(stored.opted_out, len(left_out))
+            duplicates = counts.valid - len(left_out) - stored.recipients
+            stored.duplicates = max(stored.duplicates, duplicates)
             stored.expanded_at = stored.updated_at = now
-            return stored
+            return stored, left_out
 
-        return self._ledger.run(work)
+        stored, counts.opted_out = self._ledger.run(work)
+        return stored
 
     def _end(self, batch_id: str, phase: str, before: Iterable[str]) -> Batch:
         def work(session: Session) -> Batch:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from outbox_app import (
     without_inline_workers,
 )
 from parallel import race
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Batch, Message
@@ -295,13 +296,114 @@ def test_recipients_that_a_slow_process_adds_to_a_finished_batch_are_sent_to(app
     assert len(memory_of(app).messages) == 800
 
 
-def cut_off(app: Flask, batch: Batch) -> Batch:
-    """Leave a batch as a process does that dies after its first recipient."""
+@on_servers
+def test_an_expansion_that_is_run_again_does_not_wait_for_texts_that_are_being_sent(
+    app: Flask,
+) -> None:
+    batch = cut_off(app, send(app, "all"))
+    state, [sending] = state_of(app), messages(app)
+    with state.ledger.engine.begin() as worker, app.app_context():
+        worker.execute(select(Message.id).where(Message.id == sending.id).with_for_update())
+        assert state.batches.expand_again(batch.id).recipients == 3
+
+
+def test_an_expansion_that_is_run_again_counts_each_item_once(app: Flask) -> None:
+    batch = send(app, "all")
+    [first, *_others] = messages(app)
+    with app.app_context():
+        smsverify_of(app).opt_out(first.recipient)
+        cut_off(app, batch, after=3)
+        again = state_of(app).batches.expand_again(batch.id)
+    assert (again.recipients, again.opted_out, again.duplicates) == (3, 0, 0)
+    with app.app_context():
+        smsverify_of(app).opt_out("0912 000 0001")
+    twice = send(app, [*numbers(500), *numbers(501)])
+    assert (twice.recipients, twice.opted_out, twice.duplicates) == (500, 1, 500)
+
+
+def test_an_expansion_that_fails_beside_another_one_changes_no_counts(app: Flask) -> None:
+    now = datetime.now(UTC)
+
+    def slow() -> Iterator[str]:
+        yield from numbers(500)
+        set_time(app, now, minutes=5)
+        send(app, ["abc", *numbers(1200), *numbers(3)], dedupe_key="friday")
+        yield from islice(numbers(1000), 500, None)
+        raise OSError("the file was cut off")
+
+    with pytest.raises(OSError, match="cut off"):
+        send(app, slow(), dedupe_key="friday")
+    batch = send(app, [], dedupe_key="friday")
+    assert (batch.state, batch.recipients) == ("running", 1200)
+    assert (batch.invalid, batch.duplicates) == (1, 3)
+
+
+def test_an_expansion_that_goes_on_after_another_one_has_failed_is_not_over(app: Flask) -> None:
+    now = datetime.now(UTC)
+    found: list[tuple[str, datetime | None]] = []
+
+    def broken() -> Iterator[str]:
+        yield from numbers(1000)
+        raise OSError("the file was cut off")
+
+    def slow() -> Iterator[str]:
+        yield from numbers(500)
+        set_time(app, now, minutes=5)
+        with pytest.raises(OSError, match="cut off"):
+            send(app, broken(), dedupe_key="friday")
+        run_due(app)
+        yield from islice(numbers(1000), 500, None)
+        batch = send(app, [], dedupe_key="friday")
+        found.append((batch.state, batch.finished_at))
+        yield from numbers(1)
+
+    batch = send(app, slow(), dedupe_key="friday")
+    assert found == [("expanding", None)]
+    run_due(app)
+    assert (reload(app, batch).state, reload(app, batch).sent) == ("done", 1000)
+
+
+def test_recipients_that_cannot_be_read_again_keep_no_other_batch(
+    sqlite_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = sqlite_app
+    now = datetime.now(UTC)
+    broken = cut_off(app, send(app, "all"))
+    other = send(app, list(numbers(2)))
+
+    def fail(_group: str | None) -> list[User]:
+        raise OSError("the directory of users does not answer")
+
+    with app.app_context():
+        smsverify_of(app).recipients_loader(fail)
+    set_time(app, now, minutes=5)
+    run_due(app)
+    assert (reload(app, other).state, reload(app, other).sent) == ("done", 2)
+    assert (reload(app, broken).state, reload(app, broken).sent) == ("incomplete", 1)
+    assert "were not read to the end" in caplog.text
+
+
+def test_a_batch_that_was_paused_before_the_phase_was_stored_is_resumed(
+    sqlite_app: Flask,
+) -> None:
+    app = sqlite_app
+    batch = send(app, numbers(2))
+    batches = state_of(app).batches
+    batches.pause(batch.id)
+    forget = update(Batch).values(paused_phase=None)
+    state_of(app).ledger.run(lambda session: session.execute(forget) and None)
+    assert batches.resume(batch.id).state == "running"
+    run_due(app)
+    assert reload(app, batch).state == "done"
+
+
+def cut_off(app: Flask, batch: Batch, *, after: int = 1) -> Batch:
+    """Leave a batch as a process does that dies after its first recipients."""
 
     def work(session: Any) -> None:
         stored = session.get(Batch, batch.id)
-        stored.state, stored.recipients = Batch.EXPANDING, 1
-        for message in session.query(Message).filter_by(batch_id=batch.id)[1:]:
+        stored.state, stored.recipients = Batch.EXPANDING, after
+        for message in session.query(Message).filter_by(batch_id=batch.id)[after:]:
             session.delete(message)
 
     state_of(app).ledger.run(work)
