@@ -833,7 +833,7 @@ def test_16_users_in_parallel_meet_only_errors_about_their_codes_and_limits(
             with lock:
                 ends[end] += 1
 
-    assert race(SOAK_USERS, take_steps, patience=600) == {"ok": SOAK_USERS}
+    assert race(SOAK_USERS, take_steps, timeout=600) == {"ok": SOAK_USERS}
     state.workers.wait()
     if SOAK_STEPS > 100:
         with capsys.disabled():

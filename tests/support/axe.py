@@ -8,7 +8,7 @@ from typing import Any
 import axe_playwright_python
 
 _SCRIPT = Path(axe_playwright_python.__file__).parent / "axe.min.js"
-# Every rule that axe-core turns on by itself, and the size of targets of WCAG 2.2, 2.5.8.
+# axe-core's default rules, and the rule for the target size (WCAG 2.2, 2.5.8).
 OPTIONS = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
 #: The rules that depend on colours.
 COLOURS = {
@@ -18,9 +18,9 @@ COLOURS = {
 
 
 def load_into(context: Any) -> None:
-    """Load axe-core into each page that a Playwright context opens from now on.
+    """Load axe-core into each page that a Playwright context opens after this call.
 
-    Sending the script again for each page takes longer than running it.
+    To send the script for each page would take longer than to run it.
     """
     context.add_init_script(path=_SCRIPT)
 

@@ -1,4 +1,4 @@
-"""Clocks that a test moves."""
+"""Clocks that a test advances."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float = 0, **by: float) -> None:
-        """Move the clock, by seconds or by `minutes=`, `hours=`, `days=`."""
+        """Advance the clock by seconds, or by `minutes=`, `hours=`, `days=`."""
         self.now += timedelta(seconds=seconds, **by)
 
 
 class Stopwatch:
-    """Fixed monotonic seconds, in place of `time.monotonic`."""
+    """A fixed monotonic clock in seconds, in place of `time.monotonic`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,11 +1,11 @@
-"""`flask smsverify …` in a test."""
+"""Run a command of `flask smsverify` in a test."""
 
 from __future__ import annotations
 
 from click.testing import Result
 from flask import Flask
 
-#: Waits in seconds for gateways that are not slow on purpose.
+#: Timeouts in seconds for gateways that are not slow on purpose.
 PATIENT = (60, 60, 60)
 ACCOUNT = {"username": "an-account", "password": "open-sesame", "timeout": PATIENT}
 SECRETS = ("an-account", "open-sesame", "a-token", "a-key", "9123450001")

@@ -1,4 +1,4 @@
-"""What customers and staff of the example shop do in many tests."""
+"""Helpers for tests of the example shop: log in, verify a mobile, and press buttons."""
 
 from __future__ import annotations
 

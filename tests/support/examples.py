@@ -1,7 +1,7 @@
-"""How many examples the tests with generated input try.
+"""The number of examples in tests with generated input.
 
-`SMSTESTS_EXAMPLES` is a percentage of the usual number: `make test-fast` tries few of them, and
-1000 searches ten times as long.
+`SMSTESTS_EXAMPLES` is a percentage of the usual number. `make test-fast` sets a small one, and 1000
+means ten times as many examples.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ PERCENT = int(os.environ.get("SMSTESTS_EXAMPLES", "100"))
 
 
 def examples(usual: int) -> int:
-    """Return how many examples to try if `usual` is the number of a whole run.
+    """Return the number of examples, which is `usual` in a full run.
 
-    They are two at least, because the first one is the simplest input.
+    It is at least 2, because the first example is always the simplest input.
     """
     return max(2, usual * PERCENT // 100)

@@ -1,4 +1,4 @@
-"""Helpers for tests of the verifier: an app with a fixed clock, its users' steps, fake gateways."""
+"""Helpers for tests of the verifier: an app with a fixed clock, steps of users, a fake gateway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flask_smsverify.verification import codes
 from flask_smsverify.verification.verifier import Verifier
 
 MEMORY = {"memory": {"gateway": "memory"}}
-#: Disables the limits, for tests of something else.
+#: Disables the limits, for tests that are not about limits.
 NO_LIMITS = dict.fromkeys(
     (
         "mobile",
@@ -43,12 +43,12 @@ NO_LIMITS = dict.fromkeys(
 
 
 class Native(Sender):
-    """A native gateway. It checks by mobile and code alone, and accepts a code any number of times.
+    """A native gateway that compares mobile and code alone, and accepts a code more than once.
 
-    `sent` has the mobiles and codes of native codes, `own` the messages with own codes. The errors
-    in `sending` and `checking` are raised by the next calls.
+    `sent` has the mobiles and codes of native codes, `own` the messages with own codes. The next
+    calls raise the errors in `sending` and `checking`.
 
-    :param also_own: whether it can send own codes too.
+    :param also_own: whether it can also send own codes.
     :param as_numbers: whether it compares codes as numbers.
     """
 
@@ -97,7 +97,7 @@ class Native(Sender):
 
 @dataclass
 class Flow:
-    """One app, its clock, and the steps of its users. Used inside an app context."""
+    """One app, its clock, and the steps of its users. Use it inside an app context."""
 
     app: Flask
     clock: Clock
@@ -129,7 +129,7 @@ class Flow:
     def sign_up(self, mobile: str, *, wait: bool = True, **options: Any) -> Challenge:
         """Start a challenge for a mobile without an account.
 
-        :param wait: wait until the code was sent, which happens in the background.
+        :param wait: wait until the background thread has sent the code.
         """
         challenge = self.verifier.start_for(mobile, purpose="sign-up", **options)
         if wait:

@@ -52,9 +52,9 @@ class UuidUser(UserMixin, db.Model):
 
 
 class _Rule(Rule):
-    """A URL rule whose function that builds URLs is compiled once for all apps.
+    """A URL rule whose URL builder is compiled once for all apps.
 
-    Compiling these functions takes half of the time in which an app is created.
+    To compile the builders takes half of the time to create an app.
     """
 
     _compiled: ClassVar[dict[Hashable, Callable[..., tuple[str, str]]]] = {}
@@ -67,7 +67,7 @@ class _Rule(Rule):
 
 
 class HostFlask(Flask):
-    """An app that is created faster than others and does the same."""
+    """A Flask app with URL rules that are compiled once for all apps."""
 
     url_rule_class = _Rule
 
@@ -110,7 +110,7 @@ def create_app(
         with app.app_context():
             prepare(app)
     smsverify = smsverify or SMSVerify()
-    if "CREATES_USERS" in config:  # in a process of a race, to which no function can be sent
+    if "CREATES_USERS" in config:  # in a child process, to which a test cannot pass a function
         smsverify.user_factory(lambda mobile: user_model(mobile=mobile))
     try:
         smsverify.init_app(app, database, user_model=user_model)

@@ -1,4 +1,4 @@
-"""Layouts of host apps, in which the pages must be readable: light, dark, and Bootstrap."""
+"""Layouts of host apps in which the pages must be readable: light, dark, and Bootstrap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Flask, Response
 from jinja2 import ChoiceLoader, DictLoader
 
 _BOOTSTRAP = Path(flask_bootstrap.__file__).parent / "static/bootstrap5/css/bootstrap.min.css"
-#: The stylesheets. None declares `color-scheme`, so the phone's must not matter.
+#: The stylesheets. None declares `color-scheme`, so the dark mode of the phone must not apply.
 STYLES = {
     "light": "body { background: #fff; color: #222; font: 15px/1.5 Georgia, serif; }",
     "dark": "body { background: #111; color: #eee; } a { color: #8cf; }",

@@ -1,6 +1,6 @@
 """A visitor without a mouse.
 
-Wherever Tab leads, the focus must be seen: in the window, not covered, with an outline.
+At each stop of Tab, the focus must be visible: in the window, not covered, with an outline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONTROLS = """() => {
   usable.forEach((one, number) => { one.dataset.number = number; });
   return usable.map(one => one.outerHTML.slice(0, 120));
 }"""
-#: Why the focus is not seen; null if it is.
+#: Returns why the focus is not visible; null if it is visible.
 UNSEEN = """() => {
   const one = document.activeElement;
   const box = one.getBoundingClientRect();
@@ -44,7 +44,7 @@ class Keyboard:
     page: Page
 
     def tab_to(self, target: Locator) -> None:
-        """Press Tab until the target has the focus, and see it at each stop."""
+        """Press Tab until the target has the focus, and check that it is visible at each stop."""
         expect(target).to_be_visible()
         for _ in range(STOPS):
             self.page.keyboard.press("Tab")
@@ -57,7 +57,7 @@ class Keyboard:
         pytest.fail(f"Tab does not lead to {target}")
 
     def visit_all(self) -> None:
-        """Press Tab from the first control to the last, and see the focus at each."""
+        """Press Tab from the first control to the last, and check the focus at each stop."""
         controls = self.page.evaluate(CONTROLS)
         self.page.evaluate("document.activeElement.blur()")
         reached = set()
@@ -73,11 +73,11 @@ class Keyboard:
         assert missed == [], self.page.url
 
     def press(self, target: Locator, key: str = "Enter") -> None:
-        """Go to a control and press it."""
+        """Move the focus to a control and press it."""
         self.tab_to(target)
         self.page.keyboard.press(key)
 
     def write(self, text: str) -> None:
-        """Replace what is in the focused field."""
+        """Replace the text of the focused field."""
         self.page.keyboard.press("ControlOrMeta+A")
         self.page.keyboard.type(text)

@@ -1,7 +1,7 @@
 """The check of the whole suite that no log, error or response contains a code or a whole mobile.
 
-Codes are collected where they are sent and where native codes are checked. A mobile is any text
-with the form of an Iranian one. Logs and responses of the simulator are not checked.
+Codes are collected when they are sent, and when native codes are checked. A mobile is any text in
+the form of an Iranian one. Logs and responses of the simulator are not checked.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 def watch() -> Iterator[list[Answer]]:
     """Collect the responses to programs, including those that are not JSON.
 
-    A 404 that is not JSON is left out: the app does not offer the URL.
+    A 404 that is not JSON is omitted, because the app does not offer the URL.
     """
     answers: list[Answer] = []
 
@@ -91,7 +91,7 @@ class Described:
         self._validators: dict[tuple[str, int], Any] = {}
 
     def deviations(self, answers: list[Answer]) -> list[str]:
-        """Return what is in responses and not in the document."""
+        """Return the parts of responses that the document does not describe."""
         found = [(answer, self._deviation(answer)) for answer in answers]
         return [f"{answer[:3]}: {text}" for answer, text in found if text]
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of the outbox: the app's workers, run step by step."""
+"""Helpers for tests of the outbox: queue texts, and run the app's workers step by step."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def messages(app: Flask) -> list[Message]:
 
 
 def states(app: Flask) -> set[str]:
-    """Return the states of all messages, cheaply enough to be asked again and again."""
+    """Return the states of all messages. It is fast enough for polling."""
     query = select(Message.state).distinct()
     return set(state_of(app).ledger.read(lambda session: session.scalars(query).all()))
 
 
 def without_inline_workers(app: Flask) -> None:
-    """Let texts wait until the test runs a worker."""
+    """Keep texts queued until the test runs a worker."""
     for worker in state_of(app).inline_workers:
         worker.wake = lambda: None
 
 
 def run_due(app: Flask) -> None:
-    """Send what is due, after the inline workers have done so."""
+    """Send the due texts, after the inline workers have finished."""
     state_of(app).wait()
     stop = threading.Event()
     for queue in state_of(app).queues:

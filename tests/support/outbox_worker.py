@@ -1,7 +1,7 @@
 """A process with a worker of the outbox, for tests that kill it.
 
-Run as `python outbox_worker.py URL CONFIG HOLD`: the app's database, its config as JSON, and where
-to stop for good: `leased` is before a gateway is called.
+Run as `python outbox_worker.py URL CONFIG HOLD`: the app's database, its config as JSON, and the
+place at which the worker hangs. `leased` is before a gateway is called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve()
 
 @contextmanager
 def worker(url: str, config: dict[str, Any], hold: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Start a worker that watches, and kill it at the end of the block if it still runs."""
+    """Start a worker that polls, and kill it at the end of the block if it still runs."""
     path = os.pathsep.join(
         [str(HERE.parent), str(HERE.parents[2]), os.environ.get("PYTHONPATH", "")]
     )

@@ -1,7 +1,7 @@
 """Real parallelism for tests: threads or processes that start at a barrier.
 
-Only names and plain values can be sent to a process, so its work is named in `ACTIONS`.
-Tests with parallel work are marked `race`, so that they can be repeated:
+Only names and plain values can be passed to a process, so `ACTIONS` names the functions that it can
+run. Tests with parallel work are marked `race`, so that they can be repeated:
 `pytest -m race --count 100`.
 """
 
@@ -19,12 +19,12 @@ from flask import Flask
 from hostapp import User, create_app, db
 
 PROCESSES = 4
-#: Threads of each process. Each may use two connections, of the host and of the ledger: 48 in all,
-#: half of what PostgreSQL allows.
+#: Threads of each process. Each may use a connection of the host and one of the ledger, so 48 in
+#: all, which is half of PostgreSQL's default limit.
 THREADS = 6
 TOTAL = PROCESSES * THREADS
 #: Seconds until a thread counts as deadlocked.
-_PATIENCE = 60
+_TIMEOUT = 60
 
 _barrier: Any = None
 _apps: dict[str, Flask] = {}
@@ -39,19 +39,19 @@ def outcome(act: Callable[[], object]) -> str:
     return "ok"
 
 
-def race(count: int, act: Callable[[int], object], *, patience: float = _PATIENCE) -> Counter[str]:
+def race(count: int, act: Callable[[int], object], *, timeout: float = _TIMEOUT) -> Counter[str]:
     """Run a function in parallel threads; return how often each outcome occurred.
 
     :param count: the number of threads.
     :param act: called with the number of the thread.
-    :param patience: seconds until a thread counts as deadlocked.
+    :param timeout: seconds until a thread counts as deadlocked.
     """
     barrier = threading.Barrier(count)
     ends: Counter[str] = Counter()
     lock = threading.Lock()
 
     def run(number: int) -> None:
-        barrier.wait(_PATIENCE)
+        barrier.wait(_TIMEOUT)
         end = outcome(lambda: act(number))
         with lock:
             ends[end] += 1
@@ -60,17 +60,17 @@ def race(count: int, act: Callable[[int], object], *, patience: float = _PATIENC
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(patience)
+        thread.join(timeout)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return ends
 
 
-def wait_until(condition: Callable[[], bool], *, patience: float = _PATIENCE) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout: float = _TIMEOUT) -> None:
     """Wait until a condition of other threads holds.
 
-    :param patience: seconds until the test fails.
+    :param timeout: seconds until the test fails.
     """
-    give_up_at = time.monotonic() + patience
+    give_up_at = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < give_up_at, "the condition does not hold"
         time.sleep(0.01)
@@ -101,7 +101,10 @@ def send_by(app: Flask, mobile: str | None, number: int) -> None:
 
 
 def sign_in_with(app: Flask, pairs: list[tuple[str, str]], number: int) -> None:
-    """Enter the code of one session, as pairs of its cookie and the code."""
+    """Enter the code of one session.
+
+    :param pairs: the cookie and the code of each session.
+    """
     cookie, code = pairs[number]
     client = app.test_client()
     client.set_cookie("session", cookie)
@@ -135,7 +138,7 @@ class Processes:
 
 @contextmanager
 def processes() -> Iterator[Processes]:
-    # The server has imported the package, so the processes that it forks need not import it.
+    # The fork server imports the package once, so the processes that it forks need not import it.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["flask_smsverify", "flask_sqlalchemy", "flask_login"])
     barrier = context.Barrier(PROCESSES)
@@ -148,7 +151,7 @@ def processes() -> Iterator[Processes]:
 
 
 def _join(barrier: Any) -> None:
-    global _barrier  # noqa: PLW0603 -- a barrier can only be inherited, not sent
+    global _barrier  # noqa: PLW0603 -- a barrier can be inherited, but not pickled
     _barrier = barrier
 
 
@@ -158,7 +161,7 @@ def _work(
     url, config, action, args, threads, at = job
     app = create_app(url, **config)
     first = at * threads
-    _barrier.wait(_PATIENCE)  # no job ends before all have started, so each process runs one
+    _barrier.wait(_TIMEOUT)  # no job ends before all have started, so each process runs one
     try:
         return race(threads, lambda number: ACTIONS[action](app, *args, first + number))
     finally:

@@ -1,4 +1,4 @@
-"""Raygan's calls for texts on loopback: remembers what it took, and may act in between."""
+"""A loopback gateway with Raygan's calls for texts, which counts the accepted texts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flask_smsverify.testing.loopback import LoopbackGateway, Reply, Request
 
 
 class RayganGateway(LoopbackGateway):
-    """Takes texts. `taken` counts them by recipient, also if the caller never gets the answer.
+    """Accepts texts. `taken` counts them by recipient, even if the answer is lost.
 
-    `before_answer` is called with the number of the send, after the texts were taken.
+    `before_answer` is called with the number of the send, after the texts were accepted.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 def create_tables(database: SQLAlchemy) -> None:
     """Create the tables as `create_all` does, in an app context.
 
-    Compiling the statements takes `create_all` longer than the database needs to run them.
+    `create_all` takes longer to compile the statements than the database takes to run them.
     """
     engine, metadata = database.engine, database.metadata
     is_plain = len(database.metadatas) == 1 and not engine.get_execution_options()
@@ -34,7 +34,7 @@ def create_tables(database: SQLAlchemy) -> None:
 
 
 class _Key:
-    """A dialect as the key of a cache: dialects of one name and server compile the same DDL."""
+    """A dialect as a cache key. Dialects of the same driver and kind of server are equal."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -69,7 +69,7 @@ def _ddl(metadata: MetaData, _tables: tuple[str, ...], key: _Key) -> list[str]:
         create = str(CreateTable(table).compile(dialect=key.dialect))
         indexes = [str(CreateIndex(one).compile(dialect=key.dialect)) for one in table.indexes]
         if key.dialect.name in ("mysql", "mariadb"):
-            # Each further statement on a table takes these databases milliseconds.
+            # On these databases, each further statement on a table takes milliseconds.
             create = _with_indexes(create, indexes)
             indexes = []
         statements += [create, *indexes]
@@ -77,7 +77,7 @@ def _ddl(metadata: MetaData, _tables: tuple[str, ...], key: _Key) -> list[str]:
 
 
 def _with_indexes(create: str, indexes: list[str]) -> str:
-    """Return a CREATE TABLE that contains what CREATE INDEX statements say."""
+    """Return a CREATE TABLE statement that includes the indexes of CREATE INDEX statements."""
     columns, end = create.rsplit("\n)", 1)
     inside = [
         re.sub(r"^CREATE (UNIQUE )?INDEX (\S+) ON \S+", r"\1INDEX \2", one) for one in indexes

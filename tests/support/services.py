@@ -1,8 +1,8 @@
-"""Which servers the tests may use: those that answer, or all of them if that is required.
+"""The servers that the tests can use.
 
-With `SMSTESTS_REQUIRE=all` a server that does not answer fails the run; without it the
-tests that need it are left out, and one closing line says so. The addresses are those of
-`compose.yaml`; an environment variable names another.
+If a server does not answer, the tests that need it are skipped, and the last line of the output
+names it. With `SMSTESTS_REQUIRE=all` the run fails instead. The addresses are those of
+`compose.yaml`. Environment variables replace them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REQUIRE_ALL = os.environ.get("SMSTESTS_REQUIRE") == "all"
 #: Whether to look for servers at all. `make test-fast` does not.
 USE_SERVICES = os.environ.get("SMSTESTS_SERVICES") != "none"
 
-# The drivers use TLS if they can, and preparing it takes longer than most queries of a test.
+# TLS is off, because its handshake takes longer than most queries of a test.
 POSTGRESQL = os.environ.get(
     "SMSTESTS_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres?sslmode=disable"
 )
@@ -27,7 +27,7 @@ MARIADB = os.environ.get(
 )
 REDIS = ("127.0.0.1", 6379)
 RABBITMQ = ("127.0.0.1", 5672)
-#: The headless shell draws the same pages with half the work.
+#: The headless shell renders the same pages with half the work.
 CHROMIUM = (
     os.environ.get("SMSTESTS_CHROMIUM")
     or shutil.which("chromium-headless-shell")

@@ -1,4 +1,4 @@
-"""A host app with staff, and what the tests of the staff pages do with it."""
+"""A host app with staff, and helpers for tests of the staff pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ db = SQLAlchemy()
 
 
 class StaffUser(UserMixin, db.Model):
-    """A user of the host: number 1 is staff, number 2 may only look."""
+    """A user of the host. User 1 is staff, and user 2 has read-only access."""
 
     __tablename__ = "host_staff_user"
 
@@ -71,7 +71,7 @@ def release(app: Flask) -> None:
 
 
 def logged_in(app: Flask, user: int | None = 1) -> FlaskClient:
-    """Return a browser of a user: 1 is staff, 2 may only look, the others are not staff."""
+    """Return a client of a user: 1 is staff, 2 has read-only access, the others are not staff."""
     client = app.test_client()
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
     if user is not None:
@@ -88,7 +88,7 @@ def listed(client: FlaskClient, path: str, /, **query: Any) -> list[dict[str, An
 
 
 def audited(app: Flask) -> list[tuple[str, str, str]]:
-    """Return who did what to whom, in order."""
+    """Return the audit log, oldest first: the actor, the action and the target."""
     rows = app.extensions["smsverify"].ledger.read(
         lambda session: session.scalars(select(Audit).order_by(Audit.at)).all()
     )

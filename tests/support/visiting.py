@@ -74,7 +74,7 @@ def error_of(answer: TestResponse) -> str | None:
 
 
 def age(app: Flask, by: timedelta) -> None:
-    """Make every proof older."""
+    """Make every proof older by a duration."""
     with app.app_context():
         for verification in db.session.scalars(db.select(Verification)):
             if verification.verified_at is not None:

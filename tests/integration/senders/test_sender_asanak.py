@@ -59,7 +59,7 @@ def make(gateway):
         sender.close()
 
 
-def refused(call, *args) -> SenderError:
+def error_of(call, *args) -> SenderError:
     with pytest.raises(SenderError) as caught:
         call(*args)
     check_no_secrets(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
@@ -79,7 +79,7 @@ def bad(http: int, code: object, message: str = "bad request"):
 # --- v1rest: sendsms -----------------------------------------------------------------------------
 
 
-def test_a_text_is_a_form_that_asks_for_json(gateway, make):
+def test_a_text_is_sent_as_a_form_that_accepts_json(gateway, make):
     gateway.will(answer("[2456544, 2456545]"))
     receipts = list(make().send_many(Text(mobile, "test & سلام", mobile) for mobile in MOBILES[:2]))
     asked = gateway.last
@@ -105,7 +105,7 @@ IDS = {
         "<response> \n <MsgID>2456544</MsgID> \n <MsgID>2456545</MsgID> \n </response>",
         kind="text/xml",
     ),
-    "xml with a head": answer(
+    "XML with a declaration": answer(
         '<?xml version="1.0" encoding="UTF-8"?><response><MsgID>2456544</MsgID>'
         "<MsgID>2456545</MsgID></response>",
         kind="application/xhtml",
@@ -115,14 +115,14 @@ IDS = {
         "<MsgID>2456545</MsgID></response>",
         kind="text/xml",
     ),
-    "xml after a mark and a newline": answer(
+    "XML after a byte order mark and a newline": answer(
         b'\xef\xbb\xbf\n<?xml version="1.0"?><response><MsgID>2456544</MsgID>'
         b"<MsgID>2456545</MsgID></response>",
     ),
-    "json after a newline and a mark": answer(b"\n\xef\xbb\xbf[2456544, 2456545]"),
+    "JSON after a newline and a byte order mark": answer(b"\n\xef\xbb\xbf[2456544, 2456545]"),
     "json": answer('[\n2456544,\n2456545\n]'),
     "json of texts": answer('["2456544", "2456545"]'),
-    "json with a mark": answer(b"\xef\xbb\xbf[2456544, 2456545]"),
+    "JSON with a byte order mark": answer(b"\xef\xbb\xbf[2456544, 2456545]"),
 }  # fmt: skip
 
 
@@ -153,13 +153,13 @@ def test_a_recipient_without_an_id_is_unknown(gateway, make, body, expected):
         assert isinstance(receipt.error, Unknown) == (receipt.id is None)
 
 
-def test_an_error_code_in_place_of_an_id_means_that_this_recipient_got_nothing(gateway, make):
+def test_an_error_code_in_place_of_an_id_is_a_failed_recipient(gateway, make):
     gateway.will(answer("[2456544, -5, 0]"), answer("[-5]"))
     sender = make()
     receipts = list(sender.send_many(Text(mobile, "alike") for mobile in MOBILES[:3]))
     assert [receipt.status for receipt in receipts] == ["queued", "rejected", "unknown"]
     assert (type(receipts[1].error), receipts[1].error.code) == (Rejected, "-5")
-    error = refused(sender.send_text, ALI, TEXT)
+    error = error_of(sender.send_text, ALI, TEXT)
     assert isinstance(error, Unavailable), "a code alone may be about the account"
     assert error.code == "-5"
 
@@ -185,11 +185,11 @@ def test_one_number_that_v1_refuses_does_not_fail_the_others(gateway, make, shap
     assert [receipt.status for receipt in receipts].count(DeliveryState.REJECTED) == 1
 
 
-def test_an_unclear_refusal_of_every_recipient_is_about_the_account(gateway, make):
+def test_an_unclear_refusal_of_every_recipient_is_unavailable(gateway, make):
     gateway.will(answer("Your panel is closed", kind="text/html"))
     receipts = list(make().send_many(Text(f"+98912{n:07}", "alike") for n in range(100)))
     assert all(isinstance(receipt.error, Unavailable) for receipt in receipts)
-    assert len(gateway.asked) <= 10, "two recipients alone are enough to know"
+    assert len(gateway.asked) <= 10, "no call follows after two refused recipients"
 
 
 def test_different_texts_are_several_calls(gateway, make):
@@ -256,22 +256,22 @@ V1_ERRORS = {
 def test_any_answer_but_a_list_of_ids_is_an_error(gateway, make, name):
     step, kind = V1_ERRORS[name]
     gateway.will(step)
-    assert type(refused(make().send_text, ALI, TEXT)) is kind
+    assert type(error_of(make().send_text, ALI, TEXT)) is kind
 
 
 def test_an_error_code_is_kept_and_a_repeated_request_is_hidden(gateway, make):
     gateway.will(answer("-5"), answer(f"the text {TEXT} to {ALI} by {PASSWORD}"), answer("New"))
     sender = make()
-    assert refused(sender.send_text, ALI, TEXT).code == "-5"
-    assert "repeat" in refused(sender.send_text, ALI, TEXT).reason
-    assert "New" in refused(sender.send_text, ALI, TEXT).reason
+    assert error_of(sender.send_text, ALI, TEXT).code == "-5"
+    assert "repeat" in error_of(sender.send_text, ALI, TEXT).reason
+    assert "New" in error_of(sender.send_text, ALI, TEXT).reason
 
 
 # --- v1rest: invalid answers ---------------------------------------------------------------------
 
 INVALID_ANSWERS = {
     "html": answer("<html><body>Welcome</body></html>", kind="text/html"),
-    "html that is no XML": answer("<!doctype html><p>busy<br>", kind="text/html"),
+    "HTML that is not XML": answer("<!doctype html><p>busy<br>", kind="text/html"),
     "empty": answer(""),
     "half a list": answer("[2456544, 24565"),
     "half XML": answer("<response><MsgID>2456544</MsgID><Msg"),
@@ -298,7 +298,7 @@ INVALID_ANSWERS = {
     ),
     "a bomb": answer(BOMB),
     "not UTF-8": answer(b"\xff\xfe\xfa"),
-    "XML in no encoding": answer(b'<?xml version="1.0" encoding="none"?><response/>'),
+    "XML in an unknown encoding": answer(b'<?xml version="1.0" encoding="none"?><response/>'),
     "too large": answer("[" + "5," * 1_500_000 + "5]"),
 }  # fmt: skip
 
@@ -307,16 +307,16 @@ INVALID_ANSWERS = {
 @each_case("api", ["v1rest", "v2rest"])
 def test_an_invalid_answer_to_a_send_is_never_a_success(gateway, make, api, name):
     gateway.will(INVALID_ANSWERS[name])
-    assert type(refused(make(api).send_text, ALI, TEXT)) is Unknown
+    assert type(error_of(make(api).send_text, ALI, TEXT)) is Unknown
     assert len(gateway.asked) == 1
 
 
 @each_case("name", INVALID_ANSWERS)
 @each_case("api", ["v1rest", "v2rest"])
-def test_an_invalid_answer_is_no_credit_and_no_state(gateway, make, api, name):
+def test_an_invalid_answer_gives_neither_a_credit_nor_a_state(gateway, make, api, name):
     gateway.will(INVALID_ANSWERS[name])
     sender = make(api)
-    assert type(refused(sender.credit)) is Unknown
+    assert type(error_of(sender.credit)) is Unknown
     gateway.will(INVALID_ANSWERS[name])
     states = {}
     try:
@@ -329,8 +329,8 @@ def test_an_invalid_answer_is_no_credit_and_no_state(gateway, make, api, name):
 def test_the_sender_recovers_with_the_gateway(gateway, make):
     gateway.will(answer("", status=503), close_in_body, answer("[5]"))
     sender = make()
-    assert type(refused(sender.send_text, ALI, TEXT)) is Unavailable
-    assert type(refused(sender.send_text, ALI, TEXT)) is Unknown
+    assert type(error_of(sender.send_text, ALI, TEXT)) is Unavailable
+    assert type(error_of(sender.send_text, ALI, TEXT)) is Unknown
     assert sender.send_text(ALI, TEXT).id == "5"
 
 
@@ -450,7 +450,7 @@ def test_credit_is_read_in_every_format(gateway, make, body):
 )  # fmt: skip
 def test_an_invalid_credit_is_an_error(gateway, make, body, kind):
     gateway.will(answer(body))
-    assert type(refused(make().credit)) is kind
+    assert type(error_of(make().credit)) is kind
 
 
 # --- v2rest --------------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ def test_v2_sends_a_code_by_a_template(gateway, make):
 @each_case("ids", [[], [None], [0], [1, 2], "7", None, {"id": 7}])
 def test_a_template_without_exactly_one_id_is_an_error(gateway, make, ids):
     gateway.will(good(ids))
-    assert type(refused(make("v2rest", template_id=55).send_code, CODE)) is Unknown
+    assert type(error_of(make("v2rest", template_id=55).send_code, CODE)) is Unknown
 
 
 @each_case("api", ["v1rest", "v2rest"])
@@ -544,15 +544,15 @@ def test_a_code_without_a_template_is_sent_as_a_text(gateway, make, api):
 )
 def test_every_code_of_v2_raises_its_error(gateway, make, step, kind, code):
     gateway.will(step)
-    error = refused(make("v2rest").send_text, ALI, TEXT)
+    error = error_of(make("v2rest").send_text, ALI, TEXT)
     assert (type(error), error.code) == (kind, code)
 
 
 def test_the_message_of_v2_is_shown_unless_it_repeats_the_request(gateway, make):
     gateway.will(bad(406, 1999, "no such template"), bad(406, 1999, f"no {TEXT}"))
     sender = make("v2rest")
-    assert "no such template" in refused(sender.send_text, ALI, TEXT).reason
-    assert "repeat" in refused(sender.send_text, ALI, TEXT).reason
+    assert "no such template" in error_of(sender.send_text, ALI, TEXT).reason
+    assert "repeat" in error_of(sender.send_text, ALI, TEXT).reason
 
 
 @each_case("texts", ["aaaa", "abcd"])
@@ -574,7 +574,7 @@ def test_states_and_credit_of_v2_are_read(gateway, make):
     assert gateway.last.target == "/webservice/v2rest/getcredit"
 
 
-# --- pushed texts -- -----------------------------------------------------------------------------
+# --- pushed texts --------------------------------------------------------------------------------
 
 PUSH = {
     "Destination": "982164063188",
@@ -622,12 +622,12 @@ def test_an_unreadable_time_is_none(make, time):
 @each_case("missing", ["Source", "MsgBody"])
 def test_a_push_without_a_source_or_a_body_is_refused(make, missing):
     push = {name: value for name, value in PUSH.items() if name != missing}
-    assert isinstance(refused(make().parse_push, push), Unknown)
+    assert isinstance(error_of(make().parse_push, push), Unknown)
 
 
 @each_case("shown", [None, [], "x", 7, {}, {"Source": None}, {1: 2}])
 def test_a_push_without_fields_is_refused(make, shown):
-    assert isinstance(refused(make().parse_push, shown), Unknown)
+    assert isinstance(error_of(make().parse_push, shown), Unknown)
 
 
 def test_a_pushed_text_can_be_empty(make):
@@ -646,7 +646,7 @@ def test_the_capabilities_are_listed(make):
         Capability.STATUS,
     }
     call = CodeMessage(ALI, "481516", TEXT, channel="voice")
-    assert type(refused(make().send_code, call)) is Unavailable
+    assert type(error_of(make().send_code, call)) is Unavailable
 
 
 @each_case("api", ["v1rest", "v2rest"])
@@ -673,7 +673,7 @@ def test_an_invalid_option_is_refused(options):
 
 def test_a_text_that_is_not_unicode_is_rejected(gateway, make):
     for api in ("v1rest", "v2rest"):
-        error = refused(make(api).send_text, ALI, "a\ud800")
+        error = error_of(make(api).send_text, ALI, "a\ud800")
         assert isinstance(error, Rejected)
         assert not error.written
     assert not gateway.asked

@@ -1,4 +1,4 @@
-"""The contract finds the mistakes that a new gateway is likely to have."""
+"""The contract fails for the mistakes that are likely in a new gateway."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -160,12 +160,12 @@ def test_a_client_without_a_deadline_fails(monkeypatch: pytest.MonkeyPatch) -> N
     assert "with a deadline of 0.4 s" in message
 
 
-def test_an_error_that_is_no_sender_error_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_not_a_sender_error_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     message = lost_answer_failure(RaisesHttpxErrors, close, monkeypatch)
     assert message.startswith("send_text with close: raised RemoteProtocolError, which is no Sen")
 
 
-class CallsUnknownUnavailable(Acme):
+class RaisesUnavailableForUnknown(Acme):
     def _send(self, text: Text) -> Receipt:
         try:
             return super()._send(text)
@@ -173,7 +173,7 @@ class CallsUnknownUnavailable(Acme):
             raise self.make_error(Unavailable, error.reason) from None
 
 
-class DeniesTheWrite(Acme):
+class ReportsNoWrite(Acme):
     def _send(self, text: Text) -> Receipt:
         try:
             return super()._send(text)
@@ -181,8 +181,8 @@ class DeniesTheWrite(Acme):
             raise self.make_error(Unavailable, error.reason, written=False) from None
 
 
-@each_case("broken", [CallsUnknownUnavailable, DeniesTheWrite])
-def test_calling_a_lost_answer_unavailable_fails(
+@each_case("broken", [RaisesUnavailableForUnknown, ReportsNoWrite])
+def test_unavailable_after_a_lost_answer_fails(
     broken: type[Sender], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = lost_answer_failure(broken, close, monkeypatch)
@@ -212,7 +212,7 @@ def test_showing_secrets_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert message.startswith("send_text with an echo with HTTP 200: the error shows")
 
 
-class ForgetsTheGateway(Acme):
+class OmitsTheGateway(Acme):
     def _send(self, text: Text) -> Receipt:
         raise Unavailable(self.name, "down")
 
@@ -230,7 +230,7 @@ class NamesAnotherSender(Acme):
 def test_an_error_without_sender_gateway_or_advice_fails(caplog: pytest.LogCaptureFixture) -> None:
     test = SenderContract.test_wire_an_invalid_answer_is_an_error
     for broken, expected in {
-        ForgetsTheGateway: "the error's gateway is ''",
+        OmitsTheGateway: "the error's gateway is ''",
         GivesNoAdvice: "the error has no advice",
         NamesAnotherSender: "the error's sender is 'another'",
     }.items():
@@ -287,7 +287,7 @@ class ReportsANegativeCost(Acme):
 
 
 @each_case("broken", [ReportsAFloatAsCost, ReportsANegativeCost])
-def test_a_cost_that_is_no_amount_fails(broken: type[Sender]) -> None:
+def test_a_cost_that_is_not_an_amount_fails(broken: type[Sender]) -> None:
     test = SenderContract.test_a_text_gets_a_receipt
     assert failure_of(test, broken).startswith("send_text: the receipt's cost is ")
 

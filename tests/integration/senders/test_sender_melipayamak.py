@@ -58,7 +58,7 @@ def make(gateway):
         sender.close()
 
 
-def asked(gateway, place=-1):
+def operation_of(gateway, place=-1):
     """Return the operation of a request, and its fields by name."""
     [operation] = parsed(gateway.asked[place].body)[0]
     fields = {}
@@ -68,7 +68,7 @@ def asked(gateway, place=-1):
     return operation.tag.removeprefix(NS), fields
 
 
-def refused(call, *args) -> SenderError:
+def error_of(call, *args) -> SenderError:
     with pytest.raises(SenderError) as caught:
         call(*args)
     check_no_secrets(caught.value, PASSWORD, "the-user", "481516", ALI[-10:], TEXT)
@@ -82,7 +82,7 @@ def refused(call, *args) -> SenderError:
 def test_a_text_has_every_field_of_the_guide(gateway, make):
     gateway.will(sent(1, [5_021_000_000_000_001], b"\0"))
     receipt = make().send_text(ALI, "سلام <&>", reference="r9")
-    assert asked(gateway) == (
+    assert operation_of(gateway) == (
         "SendSms",
         {
             "username": "the-user",
@@ -105,7 +105,7 @@ def test_a_text_has_every_field_of_the_guide(gateway, make):
 def test_every_recipient_of_a_text_is_in_the_request(gateway, make):
     gateway.will(sent(1, [11, 12, 13, 14], b"\0\0\0\0"))
     receipts = list(make().send_many(Text(mobile, "alike") for mobile in MOBILES))
-    assert asked(gateway)[1]["to"] == [("string", "0" + mobile[3:]) for mobile in MOBILES]
+    assert operation_of(gateway)[1]["to"] == [("string", "0" + mobile[3:]) for mobile in MOBILES]
     assert len(gateway.asked) == 1
     assert [receipt.id for receipt in receipts] == ["11", "12", "13", "14"]
 
@@ -113,15 +113,15 @@ def test_every_recipient_of_a_text_is_in_the_request(gateway, make):
 def test_flash_and_udh_are_sent(gateway, make):
     gateway.will(sent(1, [11], b"\0"))
     make().client.send_sms([ALI], "x", flash=True, udh="060504")
-    assert asked(gateway)[1]["isflash"] == "true"
-    assert asked(gateway)[1]["udh"] == "060504"
+    assert operation_of(gateway)[1]["isflash"] == "true"
+    assert operation_of(gateway)[1]["udh"] == "060504"
 
 
 def test_different_texts_are_several_calls_with_receipts_in_order(gateway, make):
     gateway.will(sent(1, [11, 12], b"\0\0"), sent(2), sent(1, [14], b"\0"))
     texts = [Text(mobile, text) for mobile, text in zip(MOBILES, "abac", strict=True)]
     receipts = list(make().send_many(texts))
-    assert [asked(gateway, place)[1]["text"] for place in range(3)] == ["a", "b", "c"]
+    assert [operation_of(gateway, place)[1]["text"] for place in range(3)] == ["a", "b", "c"]
     assert [receipt.id for receipt in receipts] == ["11", None, "12", "14"]
     assert [receipt.to for receipt in receipts] == MOBILES
     assert isinstance(receipts[1].error, Unavailable)
@@ -132,7 +132,7 @@ def test_more_than_a_hundred_recipients_are_several_calls(gateway, make):
     gateway.will(sent(1, list(range(1, 101)), bytes(100)), sent(1, [7], b"\0"))
     texts = [Text(f"+98912{number:07}", "alike") for number in range(101)]
     receipts = list(make().send_many(texts))
-    assert [len(asked(gateway, place)[1]["to"]) for place in range(2)] == [100, 1]
+    assert [len(operation_of(gateway, place)[1]["to"]) for place in range(2)] == [100, 1]
     assert all(receipt.status is DeliveryState.SENT for receipt in receipts)
 
 
@@ -200,7 +200,7 @@ CODES = {
 @each_case(("code", "kind"), [(code, kind) for kind, codes in CODES.items() for code in codes])
 def test_every_return_code_of_a_text_raises_its_error(gateway, make, code, kind):
     gateway.will(sent(code))
-    error = refused(make().send_text, ALI, TEXT)
+    error = error_of(make().send_text, ALI, TEXT)
     assert type(error) is kind
     assert error.code == (str(code) if abs(code) < 1000 else None)
 
@@ -208,7 +208,7 @@ def test_every_return_code_of_a_text_raises_its_error(gateway, make, code, kind)
 @each_case("code", [-1, 8, 13, 99, -5000])
 def test_an_error_code_that_is_not_in_the_guide_means_that_nothing_was_sent(gateway, make, code):
     gateway.will(sent(code))
-    assert type(refused(make().send_text, ALI, TEXT)) is Unavailable
+    assert type(error_of(make().send_text, ALI, TEXT)) is Unavailable
 
 
 WEBOTP_CODE = CodeMessage(ALI, "481516", f"{TEXT}\nچنار\n@chenar.example #481516", reference="r1")
@@ -217,22 +217,22 @@ WEBOTP_CODE = CodeMessage(ALI, "481516", f"{TEXT}\nچنار\n@chenar.example #48
 def test_after_a_link_was_refused_codes_are_sent_without_their_webotp_line(gateway, make):
     sender, other = make(), make()
     gateway.will(sent(14))
-    assert type(refused(sender.send_code, WEBOTP_CODE)) is TextRefused
-    assert "@chenar.example" in asked(gateway)[1]["text"]
+    assert type(error_of(sender.send_code, WEBOTP_CODE)) is TextRefused
+    assert "@chenar.example" in operation_of(gateway)[1]["text"]
     gateway.will(sent(1, [11], b"\0"))
     for sending in (sender, sender):
         assert sending.send_code(WEBOTP_CODE).id == "11"
-        assert asked(gateway)[1]["text"] == f"{TEXT}\nچنار"
+        assert operation_of(gateway)[1]["text"] == f"{TEXT}\nچنار"
     other.send_code(WEBOTP_CODE)
-    assert asked(gateway)[1]["text"] == WEBOTP_CODE.text, "another sender keeps the line"
+    assert operation_of(gateway)[1]["text"] == WEBOTP_CODE.text, "another sender keeps the line"
 
 
 def test_a_filtered_word_leaves_the_webotp_line_in_place(gateway, make):
     sender = make()
     gateway.will(sent(7), sent(1, [11], b"\0"))
-    assert type(refused(sender.send_code, WEBOTP_CODE)) is TextRefused
+    assert type(error_of(sender.send_code, WEBOTP_CODE)) is TextRefused
     sender.send_code(WEBOTP_CODE)
-    assert asked(gateway)[1]["text"] == WEBOTP_CODE.text
+    assert operation_of(gateway)[1]["text"] == WEBOTP_CODE.text
 
 
 # --- codes ---------------------------------------------------------------------------------------
@@ -241,15 +241,15 @@ def test_a_filtered_word_leaves_the_webotp_line_in_place(gateway, make):
 def test_a_code_without_a_pattern_is_sent_as_a_text(gateway, make):
     gateway.will(sent(1, [11], b"\0"))
     receipt = make().send_code(CODE)
-    assert asked(gateway)[0] == "SendSms"
-    assert asked(gateway)[1]["text"] == TEXT
+    assert operation_of(gateway)[0] == "SendSms"
+    assert operation_of(gateway)[1]["text"] == TEXT
     assert (receipt.id, receipt.reference) == ("11", "r1")
 
 
 def test_a_code_by_a_pattern_fills_its_variables_in_order(gateway, make):
     gateway.will(result("SendByBaseNumber2", "4512345678901234567"))
     receipt = make(body_id="1234", body_values=["فروشگاه", "{code}"]).send_code(CODE)
-    assert asked(gateway) == (
+    assert operation_of(gateway) == (
         "SendByBaseNumber2",
         {
             "username": "the-user",
@@ -277,29 +277,29 @@ PATTERN_CODES = {
 )
 def test_every_return_code_of_a_pattern_raises_its_error(gateway, make, code, kind):
     gateway.will(result("SendByBaseNumber2", str(code)))
-    assert type(refused(make(body_id=1).send_code, CODE)) is kind
+    assert type(error_of(make(body_id=1).send_code, CODE)) is kind
 
 
 @each_case("code", [8, 99, -99, -8])
 def test_a_small_or_negative_number_of_a_pattern_means_that_nothing_was_sent(gateway, make, code):
     gateway.will(result("SendByBaseNumber2", str(code)))
-    assert type(refused(make(body_id=1).send_code, CODE)) is Unavailable
+    assert type(error_of(make(body_id=1).send_code, CODE)) is Unavailable
 
 
 @each_case("content", ["", "ok", "۴۵۱۲۳۴۵۶۷۸۹۰۱۲۳۴۵", "1e20", "-" * 20, "45 " * 9])
 def test_a_pattern_answer_without_an_id_is_unknown(gateway, make, content):
     gateway.will(result("SendByBaseNumber2", content))
-    assert type(refused(make(body_id=1).send_code, CODE)) is Unknown
+    assert type(error_of(make(body_id=1).send_code, CODE)) is Unknown
 
 
 def test_a_pattern_value_with_a_separator_is_refused(gateway, make):
-    error = refused(make().client.send_by_base_number, ALI, 1, ["a;b"])
+    error = error_of(make().client.send_by_base_number, ALI, 1, ["a;b"])
     assert isinstance(error, Misconfigured)
     assert not gateway.asked
 
 
 def test_a_phone_call_is_not_supported(gateway, make):
-    error = refused(make().send_code, CodeMessage(ALI, "481516", TEXT, channel="voice"))
+    error = error_of(make().send_code, CodeMessage(ALI, "481516", TEXT, channel="voice"))
     assert isinstance(error, Unavailable)
     assert not error.written
 
@@ -313,7 +313,7 @@ def test_the_options_decide_the_capabilities(make):
     }
     assert make().capabilities == always | {Capability.TEXT}
     assert make(line="", body_id=1).capabilities == always
-    assert isinstance(refused(make(line="", body_id=1).send_text, ALI, "x"), Unavailable)
+    assert isinstance(error_of(make(line="", body_id=1).send_text, ALI, "x"), Unavailable)
 
 
 # --- credit and states ---------------------------------------------------------------------------
@@ -322,14 +322,14 @@ def test_the_options_decide_the_capabilities(make):
 def test_credit_is_a_number_without_a_currency(gateway, make):
     gateway.will(result("GetCredit", "1234.5"))
     credit = make().credit()
-    assert asked(gateway) == ("GetCredit", {"username": "the-user", "password": PASSWORD})
+    assert operation_of(gateway) == ("GetCredit", {"username": "the-user", "password": PASSWORD})
     assert (credit.amount, credit.currency) == (Decimal("1234.5"), None)
 
 
 @each_case("content", ["", "NaN", "INF", "-1", "much"])
 def test_an_invalid_credit_is_unknown(gateway, make, content):
     gateway.will(result("GetCredit", content))
-    assert isinstance(refused(make().credit), Unknown)
+    assert isinstance(error_of(make().credit), Unknown)
 
 
 def test_states_are_read_in_the_order_of_the_ids(gateway, make):
@@ -341,7 +341,7 @@ def test_states_are_read_in_the_order_of_the_ids(gateway, make):
     gateway.will(result("GetDeliveries3", "".join(f"<int>{state}</int>" for state in states)))
     ids = [str(9000 + state) for state in states]
     assert make().statuses(ids) == dict(zip(ids, states.values(), strict=True))
-    operation, fields = asked(gateway)
+    operation, fields = operation_of(gateway)
     assert operation == "GetDeliveries3"
     assert fields["recId"] == [("string", id_) for id_ in ids]
 
@@ -377,7 +377,7 @@ def test_an_invalid_answer_raises_a_sender_error(gateway, make, name, method):
         "pattern": lambda: sender.send_code(CODE),
         "credit": sender.credit,
     }
-    assert isinstance(refused(calls[method]), Unknown)
+    assert isinstance(error_of(calls[method]), Unknown)
 
 
 @each_case("name", INVALID_ANSWERS)
@@ -402,14 +402,14 @@ def test_an_invalid_answer_gives_no_state(gateway, make, name):
 )
 def test_a_service_failure_is_unavailable_and_a_lost_answer_unknown(gateway, make, step, kind):
     gateway.will(step)
-    assert type(refused(make().send_text, ALI, TEXT)) is kind
+    assert type(error_of(make().send_text, ALI, TEXT)) is kind
 
 
 def test_the_sender_recovers_with_the_service(gateway, make):
     gateway.will(whole("", status=503), close_in_body, sent(1, [11], b"\0"))
     sender = make()
     for kind in (Unavailable, Unknown):
-        assert type(refused(sender.send_text, ALI, TEXT)) is kind
+        assert type(error_of(sender.send_text, ALI, TEXT)) is kind
     assert sender.send_text(ALI, TEXT).id == "11"
 
 
@@ -455,7 +455,7 @@ def test_credentials_of_digits_can_be_numbers(gateway, make):
     sender = MeliPayamak(9120000000, 123456, 50004001, base_url=gateway.url + "/post")
     sender.credit()
     sender.close()
-    assert asked(gateway)[1] == {"username": "9120000000", "password": "123456"}
+    assert operation_of(gateway)[1] == {"username": "9120000000", "password": "123456"}
 
 
 def test_the_repr_shows_only_the_name(make):

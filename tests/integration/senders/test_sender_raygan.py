@@ -383,7 +383,7 @@ def test_without_a_line_only_codes_can_be_sent(gateway: LoopbackGateway) -> None
 
 CODES: dict[type[SenderError], list[int]] = {
     Misconfigured: [1001, 1002, 1003, 1004, 2004, 2005, 2007, 2008, 3002],
-    # The last ones are not in the guide. Every code but 0 is an error.
+    # The last ones are not in the guide. Every code except 0 is an error.
     Unavailable: [2001, 2002, 2003, 2009, 3001, 3003, 5001, 5002, 4000, -1, 1],
     NotCarried: [3004],
     TextRefused: [2006],
@@ -518,7 +518,7 @@ def test_the_words_true_and_false_are_verdicts(
         "ｔｒｕｅ".encode(),
     ],
 )
-def test_any_other_answer_is_no_verdict(
+def test_any_other_answer_to_a_check_raises_an_error(
     sender: Raygan, gateway: LoopbackGateway, body: bytes
 ) -> None:
     gateway.answer = lambda _: Reply(200, body)
@@ -593,7 +593,7 @@ def test_a_queued_or_filtered_group_gives_its_state_to_recipients_without_one(
         (23, DeliveryState.QUEUED),
         ("0", DeliveryState.SENT),
         (4, DeliveryState.SENT),
-        # Anything else is being looked at, which is sent and not final.
+        # Every other value means "being checked", which is sent and not final.
         ("x", DeliveryState.SENT),
         (None, DeliveryState.SENT),
         (True, DeliveryState.SENT),
@@ -620,7 +620,7 @@ def test_the_message_of_an_unknown_code_is_kept(sender: Raygan, gateway: Loopbac
     assert "9123456789" not in str(hidden.value)
 
 
-def test_some_messages_failed_is_about_the_only_one(
+def test_some_messages_failed_is_unavailable_for_a_single_recipient(
     sender: Raygan, gateway: LoopbackGateway
 ) -> None:
     gateway.answer = lambda _: Reply(200, envelope(None, 5004))
@@ -630,7 +630,7 @@ def test_some_messages_failed_is_about_the_only_one(
     assert all(isinstance(receipt.error, Unknown) for receipt in sender.send_many(texts))
 
 
-def test_each_send_may_name_its_own_group(gateway: LoopbackGateway) -> None:
+def test_each_send_can_have_its_own_group(gateway: LoopbackGateway) -> None:
     with closing(raygan(gateway.url, group_id="fruit")) as sender:
         send_to_groups(sender)
     groups = [asked.json["UserGroupID"] for asked in gateway.requests]
@@ -659,9 +659,7 @@ def test_the_states_of_fifty_thousand_recipients_are_read(
         sender.client.get_credit()
 
 
-def test_a_state_that_is_no_number_is_being_looked_at(
-    sender: Raygan, gateway: LoopbackGateway
-) -> None:
+def test_a_state_that_is_not_a_number_is_sent(sender: Raygan, gateway: LoopbackGateway) -> None:
     rows = [{"Mobile": "9123456789", "Status": "x"}]
     gateway.answer = lambda _: Reply(200, envelope({"StatusCode": 1, "MessagesListState": rows}))
     [one] = sender.client.group_message_status(GROUP).recipients

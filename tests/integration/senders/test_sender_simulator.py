@@ -133,7 +133,7 @@ def code_message(channel: str = "sms") -> CodeMessage:
     return CodeMessage(MOBILE, CODE, CODE_TEXT, channel, reference="ref-code")  # type: ignore[arg-type] -- a channel
 
 
-def asked(simulator: Simulator) -> list[str]:
+def requested_calls(simulator: Simulator) -> list[str]:
     """Return the last part of each requested path, in order."""
     return [received.path.rpartition("/")[2] for received in simulator.state.requests]
 
@@ -199,22 +199,22 @@ def test_an_invalid_option_is_refused_by_name(options: dict[str, object], shown:
     assert "open-sesame" not in str(error.value)
 
 
-class Nameless(Sender):
+class WithoutName(Sender):
     gateway = "nameless"
 
     def __init__(self) -> None:
         super().__init__()
 
 
-class Kindless(Sender):
+class WithoutGateway(Sender):
     pass
 
 
 @each_case(
     ("cls", "shown"),
     [
-        (Nameless, "Nameless must accept the keyword 'name'"),
-        (Kindless, "needs the class attribute `gateway`"),
+        (WithoutName, "WithoutName must accept the keyword 'name'"),
+        (WithoutGateway, "needs the class attribute `gateway`"),
     ],
 )
 def test_an_apps_gateway_without_name_or_kind_is_refused(cls: type[Sender], shown: str) -> None:
@@ -311,7 +311,7 @@ def test_a_code_by_a_pattern_sends_the_code_alone(
     receipt = sender.send_code(code_message())
     [message] = simulator.messages()
     assert message["code"] == CODE
-    assert CODE_TEXT not in str(message["text"]), "its words are the pattern's"
+    assert CODE_TEXT not in str(message["text"]), "the gateway has the text of the pattern"
     assert receipt.id
     assert receipt.reference == "ref-code"
 
@@ -369,7 +369,7 @@ def test_an_unsupported_phone_call_is_unavailable_and_nothing_is_written(
     with pytest.raises(Unavailable) as error:
         make(kind).send_code(code_message("voice"))
     assert not error.value.written
-    assert asked(simulator) == []
+    assert requested_calls(simulator) == []
 
 
 def test_the_gateway_generates_and_checks_a_native_code(make: Make, simulator: Simulator) -> None:
@@ -384,7 +384,7 @@ def test_the_gateway_generates_and_checks_a_native_code(make: Make, simulator: S
     assert not sender.check_native_code("+989356789012", code)
 
 
-def test_a_code_is_sent_without_a_line_if_the_gateway_has_one(
+def test_a_code_is_sent_without_a_line_if_the_gateway_has_a_line_for_codes(
     make: Make, simulator: Simulator
 ) -> None:
     for kind in ("raygan", "smsir legacy"):
@@ -411,7 +411,7 @@ def test_a_send_lowers_the_credit(make: Make, kind: str) -> None:
 @each_case(
     ("kind", "states"),
     [
-        # WikiPayam has one word for both. SMS.ir has no state before the operator's.
+        # WikiPayam has one word for queued and sent. SMS.ir has no state before sent.
         ("raygan", ("queued", "sent", "delivered")),
         ("wikipayam", ("sent", "sent", "delivered")),
         ("melipayamak", ("queued", "sent", "delivered")),
@@ -443,7 +443,7 @@ def test_received_texts_have_originator_line_and_time(
     line = SENDERS[kind]["line"]
     for number in range(3):
         clock.advance(1)
-        arrives(simulator, kind, f"{TEXT} {number}")
+        receive_text(simulator, kind, f"{TEXT} {number}")
     sender = make(kind)
     found = list(sender.received(clock.start - timedelta(hours=1)))
     assert {one.text for one in found} == {f"{TEXT} {number}" for number in range(3)}
@@ -469,7 +469,7 @@ def test_received_texts_are_refused_if_they_are_not_supported(
 
 # --- faults --------------------------------------------------------------------------------------
 
-#: Fault → the error of a send; None: the send works.
+#: Fault → the error of a send; None if the send succeeds.
 FAULT_ERRORS: dict[str, type[SenderError] | None] = {
     "slow": None,
     "timeout": Unknown,
@@ -482,7 +482,7 @@ FAULT_ERRORS: dict[str, type[SenderError] | None] = {
     "lost_answer": Unknown,
 }
 
-#: The exceptions, and their reasons.
+#: The gateways that raise other errors, and why.
 DIFFERENT: dict[tuple[str, str], type[SenderError]] = {
     # The account does not serve the operator, and another sender may.
     ("raygan", "refuse"): NotCarried,
@@ -522,7 +522,7 @@ def test_a_documented_error_code_is_never_unknown(
         simulator.fault(gateway, "code", code=code)
         with pytest.raises(SenderError) as raised:
             sender.send_text(MOBILE, TEXT)
-        # The only code that says nothing about the send: reading its result failed.
+        # Reading the result failed, so it is the only code after which the outcome is unknown.
         assert isinstance(raised.value, Unknown) == ((gateway, code) == ("raygan", 5003)), code
         assert raised.value.advice, code
     assert simulator.messages() == []
@@ -552,7 +552,7 @@ def test_every_final_state_is_reported(
     assert len(simulator.messages()) == (state == "delivered")
 
 
-def test_codes_get_through_at_a_gateway_that_refuses_links(
+def test_codes_arrive_through_a_gateway_that_refuses_links(
     make: Make, simulator: Simulator
 ) -> None:
     sender = make("melipayamak")
@@ -597,7 +597,7 @@ def test_every_fault_raises_its_error_in_every_send(
     if fault != "timeout":  # a busy machine may exceed the short timeout
         simulator.clear_faults()
         for call in calls.values():
-            assert call().error is None, "it works again"
+            assert call().error is None, "the send succeeds after the fault"
 
 
 @every_sender
@@ -643,7 +643,7 @@ def test_an_expired_token_is_renewed(make: Make, simulator: Simulator, clock: Cl
     clock.advance(31 * 60)
     sender.send_code(code_message())
     assert len(simulator.messages()) == 2
-    assert asked(simulator).count("Token") == 2
+    assert requested_calls(simulator).count("Token") == 2
 
 
 @each_case(("fault", "error"), [("timeout", Unknown), ("bad_credentials", Unavailable)])
@@ -673,7 +673,9 @@ def test_a_stopped_gateway_is_unavailable_and_nothing_is_written(make: Make, kin
 # --- calls of single gateways --------------------------------------------------------------------
 
 
-def arrives(simulator: Simulator, kind: str, text: str, sender: str = MOBILE, **more: str) -> Any:
+def receive_text(
+    simulator: Simulator, kind: str, text: str, sender: str = MOBILE, **more: str
+) -> Any:
     """Send a text from a phone to the sender's line, and return the simulator's answer."""
     body = {
         "gateway": SENDERS[kind]["gateway"],
@@ -791,7 +793,7 @@ def test_wikipayams_received_text_calls_work(
 ) -> None:
     for number in range(5):
         clock.advance(1)
-        arrives(simulator, "wikipayam", f"{TEXT} {number}")
+        receive_text(simulator, "wikipayam", f"{TEXT} {number}")
     today = clock.start.date() - timedelta(days=1)
     first = wikipayam.client.get_receives(limit=2, sort_by="created_at", sort_order="asc")
     assert [one.message for one in first.messages] == [f"{TEXT} 0", f"{TEXT} 1"]
@@ -851,7 +853,7 @@ def test_a_text_that_asanak_pushes_is_parsed(
     sender = make("asanak v1rest")
     assert isinstance(sender, Asanak)
     with LoopbackGateway(lambda _: Reply(200)) as host:
-        arrives(simulator, "asanak v1rest", TEXT, push_url=f"{host.url}/hook")
+        receive_text(simulator, "asanak v1rest", TEXT, push_url=f"{host.url}/hook")
         [pushed] = host.requests
     [incoming] = sender.parse_push(query(pushed))
     assert isinstance(incoming, ReceivedText)
@@ -880,7 +882,7 @@ def test_smsirs_v1_calls_work(make: Make, simulator: Simulator, clock: Clock) ->
         ("+989356789012", DeliveryState.DELIVERED),
     }
     assert len(sender.v1.get_live_report(size=2)) == 2
-    arrives(simulator, "smsir v1", TEXT)
+    receive_text(simulator, "smsir v1", TEXT)
     assert [message.text for message in sender.v1.get_latest_received(count=1)] == [TEXT]
     assert sender.v1.get_credit() == sender.credit().amount
 

@@ -71,7 +71,7 @@ def make(gateway):
         sender.close()
 
 
-def refused(call, *args) -> SenderError:
+def error_of(call, *args) -> SenderError:
     with pytest.raises(SenderError) as caught:
         call(*args)
     check_no_secrets(caught.value, KEY, SECRET, "481516", ALI[-10:], TEXT, "the-token")
@@ -189,7 +189,7 @@ CODES = {
 @each_case("http", [400, 200])
 def test_every_status_of_v1_raises_its_error(gateway, make, code, kind, http):
     gateway.will(bad(http, code))
-    error = refused(make().send_text, ALI, TEXT)
+    error = error_of(make().send_text, ALI, TEXT)
     assert (type(error), error.code) == (kind, str(code))
 
 
@@ -209,7 +209,7 @@ def test_every_status_of_v1_raises_its_error(gateway, make, code, kind, http):
 )  # fmt: skip
 def test_a_service_failure_is_unavailable_and_a_lost_answer_unknown(gateway, make, step, kind):
     gateway.will(step)
-    assert type(refused(make().send_text, ALI, TEXT)) is kind
+    assert type(error_of(make().send_text, ALI, TEXT)) is kind
     assert len(gateway.asked) == 1
 
 
@@ -241,7 +241,7 @@ def problem(*fields: str, status: int = 400):
 )  # fmt: skip
 def test_a_refusal_outside_the_envelope_sent_nothing(gateway, make, step, kind):
     gateway.will(step)
-    error = refused(make().send_text, ALI, TEXT)
+    error = error_of(make().send_text, ALI, TEXT)
     assert type(error) is kind
     assert error.code == str(step.status)
 
@@ -281,8 +281,8 @@ INVALID_ANSWERS = {
 def test_an_invalid_answer_to_a_send_is_never_a_success(gateway, make, name):
     gateway.will(INVALID_ANSWERS[name])
     sender = make(template_id=5)
-    assert type(refused(sender.send_text, ALI, TEXT)) is Unknown
-    assert type(refused(sender.send_code, CODE)) is Unknown
+    assert type(error_of(sender.send_text, ALI, TEXT)) is Unknown
+    assert type(error_of(sender.send_code, CODE)) is Unknown
 
 
 @each_case("name", INVALID_ANSWERS)
@@ -311,15 +311,15 @@ def test_an_invalid_answer_to_a_query_raises_a_sender_error(gateway, make, name,
 def test_the_gateways_message_is_shown_unless_it_repeats_the_request(gateway, make):
     gateway.will(bad(400, 199, "خطای تازه"), bad(400, 199, f"متن {TEXT} با {KEY}"))
     sender = make()
-    assert "خطای تازه" in refused(sender.send_text, ALI, TEXT).reason
-    assert "repeat" in refused(sender.send_text, ALI, TEXT).reason
+    assert "خطای تازه" in error_of(sender.send_text, ALI, TEXT).reason
+    assert "repeat" in error_of(sender.send_text, ALI, TEXT).reason
 
 
 def test_the_sender_recovers_with_the_gateway(gateway, make):
     gateway.will(answer("", status=503), close_in_body, pack(5))
     sender = make()
-    assert type(refused(sender.send_text, ALI, TEXT)) is Unavailable
-    assert type(refused(sender.send_text, ALI, TEXT)) is Unknown
+    assert type(error_of(sender.send_text, ALI, TEXT)) is Unavailable
+    assert type(error_of(sender.send_text, ALI, TEXT)) is Unknown
     assert sender.send_text(ALI, TEXT).id == "5"
 
 
@@ -342,7 +342,7 @@ def test_a_code_is_sent_by_its_template(gateway, make):
 @each_case("id_", [0, None])
 def test_a_code_with_the_id_zero_or_null_is_rejected(gateway, make, id_):
     gateway.will(good({"messageId": id_, "cost": 0}))
-    assert type(refused(make(template_id=5).send_code, CODE)) is Rejected
+    assert type(error_of(make(template_id=5).send_code, CODE)) is Rejected
 
 
 def test_a_code_without_a_template_is_sent_as_a_text(gateway, make):
@@ -375,7 +375,7 @@ def test_credit_and_lines_are_read(gateway, make):
 @each_case("amount", [-1, "12", True, None, [], {}])
 def test_an_invalid_credit_is_unknown(gateway, make, amount):
     gateway.will(good(amount))
-    assert type(refused(make().credit)) is Unknown
+    assert type(error_of(make().credit)) is Unknown
 
 
 def report(id_, state):
@@ -422,7 +422,7 @@ def test_a_report_has_the_cost_of_its_message(gateway, make):
 
 def test_an_error_of_the_first_status_call_is_raised(gateway, make):
     gateway.will(bad(401, 10))
-    assert type(refused(make().statuses, ["7", "8"])) is Unavailable
+    assert type(error_of(make().statuses, ["7", "8"])) is Unavailable
     assert make().statuses([]) == {}
 
 
@@ -515,7 +515,7 @@ def test_a_refused_token_is_renewed_once(gateway, make):
 
 def test_a_token_that_is_refused_twice_is_unavailable(gateway, make):
     gateway.will(token("one"), answer("", status=401), token("two"), answer("", status=401))
-    assert type(refused(make(api="legacy").send_text, ALI, TEXT)) is Unavailable
+    assert type(error_of(make(api="legacy").send_text, ALI, TEXT)) is Unavailable
     assert len(gateway.asked) == 4
 
 
@@ -530,7 +530,7 @@ def test_a_token_that_is_refused_twice_is_unavailable(gateway, make):
 )  # fmt: skip
 def test_a_call_without_a_token_is_unavailable_and_nothing_is_written(gateway, make, step):
     gateway.will(step)
-    error = refused(make(api="legacy").send_text, ALI, TEXT)
+    error = error_of(make(api="legacy").send_text, ALI, TEXT)
     assert type(error) is Unavailable
     assert {asked.target for asked in gateway.asked} == {"/api/Token"}
 
@@ -538,7 +538,7 @@ def test_a_call_without_a_token_is_unavailable_and_nothing_is_written(gateway, m
 def test_a_late_token_is_unavailable_and_nothing_is_written(gateway, make):
     gateway.will(hang)
     with deadline(0.2):
-        error = refused(make(api="legacy").send_text, ALI, TEXT)
+        error = error_of(make(api="legacy").send_text, ALI, TEXT)
     assert type(error) is Unavailable
     assert not error.written
 
@@ -569,7 +569,7 @@ def test_a_thread_waits_for_a_token_within_its_deadline(make):
     sender = make(api="legacy", timeout=(60, 60, 60))
     began = time.monotonic()
     with sender.legacy._lock, deadline(0.1):
-        error = refused(sender.credit)
+        error = error_of(sender.credit)
     assert type(error) is Unavailable
     assert not error.written
     assert time.monotonic() - began < 30, "the timeout ended it, not the deadline"
@@ -663,7 +663,7 @@ def test_a_legacy_code_is_sent_by_a_template_or_in_the_accounts_text(gateway, ma
 )  # fmt: skip
 def test_an_unsuccessful_legacy_answer_is_an_error(gateway, make, step, kind):
     gateway.will(token(), step)
-    assert type(refused(make(api="legacy").send_text, ALI, TEXT)) is kind
+    assert type(error_of(make(api="legacy").send_text, ALI, TEXT)) is kind
 
 
 def test_contacts_of_the_customer_club_are_requested_page_by_page(gateway, make):
@@ -720,7 +720,7 @@ def test_the_state_of_a_legacy_message_is_the_gateways_text(gateway, make):
     assert (gateway.last.path, query(gateway.last)) == ("/api/MessageSend", {"id": "7"})
     assert (message.id, message.mobile, message.state) == ("7", ALI, "رسیده")
     assert message.final
-    assert type(refused(sender.legacy.get_message, "7")) is Unknown
+    assert type(error_of(sender.legacy.get_message, "7")) is Unknown
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -744,7 +744,7 @@ def test_an_unsupported_call_is_refused_without_a_request(gateway, make):
         lambda: legacy.send_code(call),
         lambda: codes_alone.send_text(ALI, "x"),
     ):
-        error = refused(ask)
+        error = error_of(ask)
         assert type(error) is Unavailable
         assert not error.written
     assert not gateway.asked

@@ -674,7 +674,7 @@ def test_one_bad_number_does_not_fail_the_others(
     assert [len(request.json) for request in gateway.requests] == [4, 2]  # type: ignore[arg-type] -- lists
 
 
-def test_an_error_after_a_bad_number_applies_to_the_others_only(
+def test_an_error_after_a_refused_number_applies_to_the_others_only(
     sender: WikiPayam, gateway: LoopbackGateway
 ) -> None:
     def worse(_: Request) -> Reply:

@@ -22,7 +22,7 @@ def test_sendsms_returns_ids_as_text_by_default(http, simulator):
     assert [m["to"] for m in simulator.messages()] == ["+989121112233", "+989123456789"]
 
 
-def test_sendsms_returns_ids_as_xml_or_json_as_accept_asks(http):
+def test_sendsms_returns_ids_as_xml_or_json_as_accept_requests(http):
     for accept in ("application/xhtml", "text/xml", "application/xhtml+xml"):
         response = http.post(f"{V1}/sendsms", data=SEND, headers={"Accept": accept})
         assert response.headers["content-type"].startswith("text/xml"), accept

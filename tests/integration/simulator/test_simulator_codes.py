@@ -46,7 +46,7 @@ def test_the_documented_codes_are_complete():
         (smsir, lambda response: response.json()["status"]),
     ],
 )
-def test_every_documented_code_is_answered(http, simulator, send, read):
+def test_every_gateway_answers_each_of_its_documented_codes(http, simulator, send, read):
     gateway = send.__name__.partition("_")[0]
     for code in CODES[gateway]:
         enable(http, gateway, fault="code", code=code)
@@ -58,7 +58,7 @@ def test_every_documented_code_is_answered(http, simulator, send, read):
     assert len(simulator.messages()) == 1
 
 
-def test_a_code_that_is_not_documented_is_answered_where_a_gateway_has_numbers(http):
+def test_an_undocumented_code_is_answered_by_gateways_with_numeric_codes(http):
     enable(http, "raygan", fault="code", code=1999)
     assert raygan(http).json() == 1999, "the methods for codes answer with a bare number"
     enable(http, "asanak", fault="code", code=-5)
@@ -183,7 +183,7 @@ def test_undelivered_and_filtered_are_states_of_every_gateway(http, simulator, s
     assert simulator.messages() == []
 
 
-def test_a_filtered_group_of_raygan_says_so(http):
+def test_a_filtered_group_of_raygan_has_the_state_filtered(http):
     enable(http, "raygan", fault="state", state="filtered")
     body = {"PhoneNumber": "50002910", "Message": "hi", "Mobiles": ["09123456789"]}
     sent = http.post("/raygan/api/smsAPI/SendMessage", json=body, auth=("u", "p")).json()["Result"]
@@ -193,7 +193,7 @@ def test_a_filtered_group_of_raygan_says_so(http):
     assert status.json()["Result"]["StatusCode"] == "3"
 
 
-def test_a_message_keeps_its_state_and_an_earlier_one_only_reports_it(http, simulator, clock):
+def test_a_message_keeps_a_forced_state_and_earlier_messages_only_report_it(http, simulator, clock):
     fault = {"gateway": "smsir", "fault": "state", "state": "undelivered", "times": 1}
     http.post("/_api/faults", json=fault)
     assert [smsir_state(http), smsir_state(http)] == ["2", "8"]

@@ -15,14 +15,14 @@ import pytest
 
 
 @pytest.fixture
-def children_heed_sigint() -> Iterator[None]:
+def children_receive_sigint() -> Iterator[None]:
     """Let child processes receive SIGINT, which background processes of a shell ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("children_heed_sigint")
+@pytest.mark.usefixtures("children_receive_sigint")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_simulator_serves_without_an_app_until_it_is_stopped(
     tmp_path: Path, sent: signal.Signals

@@ -62,7 +62,7 @@ def test_a_scheduled_message_is_sent_at_its_time(http, simulator, clock):
     assert len(simulator.messages()) == 1
 
 
-def test_auto_code_returns_a_bare_number_that_is_no_error_code(http):
+def test_auto_code_returns_a_bare_number_that_is_not_an_error_code(http):
     response = call(http, "SendAutoCode", {"Mobile": "09116420422", "Footer": "RayganSMS.com"})
     assert response.status_code == 200
     assert re.fullmatch(r"\d{4}", response.text)

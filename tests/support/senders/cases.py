@@ -1,4 +1,4 @@
-"""Run one test for many cases in one item, if a matrix repeats one sentence."""
+"""Run a test for many cases as one pytest item, because items of a large matrix are slow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def each_case(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[..
     The cases share the test's fixtures. Before each case, the gateway, the simulator, the clock and
     the log are reset, and the method `start_case` of a fixture is called.
 
-    :param names: as `pytest.mark.parametrize` takes them.
+    :param names: as for `pytest.mark.parametrize`.
     """
     arguments = names.replace(" ", "").split(",") if isinstance(names, str) else list(names)
 
@@ -43,7 +43,7 @@ def each_case(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[..
                 except BaseException as error:
                     error.add_note(f"in the case {dict(zip(arguments, values, strict=True))!r}")
                     raise
-            assert count, "there is no case"
+            assert count, "there are no cases"
 
         signature = inspect.signature(test)
         kept = [p for name, p in signature.parameters.items() if name not in arguments]

@@ -1,4 +1,4 @@
-"""A gateway on 127.0.0.1 that follows a script, and helpers to read requests."""
+"""A gateway on 127.0.0.1 with scripted answers, and helpers to read requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flask_smsverify.testing import Exchange, LoopbackGateway, Misbehaviour, Rep
 def answer(
     body: bytes | str, *, status: int = 200, kind: str = "application/json", **headers: str
 ) -> Reply:
-    """Return a step of a script that answers."""
+    """Return an answer for a script."""
     return Reply(status, body.encode() if isinstance(body, str) else body, kind, headers)
 
 

@@ -66,9 +66,9 @@ BOMB = (
 #: Answers with HTTP 200 that are not answers of the SOAP service.
 INVALID_ANSWERS = {
     "html": whole("<html><body>Welcome</body></html>", kind="text/html"),
-    "html that is no XML": whole("<!doctype html><p>busy<br>", kind="text/html"),
+    "HTML that is not XML": whole("<!doctype html><p>busy<br>", kind="text/html"),
     "empty": whole(""),
-    "half": whole(ENVELOPE.format("<SendSmsResponse")[:200]),
+    "incomplete": whole(ENVELOPE.format("<SendSmsResponse")[:200]),
     "json": whole('{"SendSmsResult": 1}', kind="application/json"),
     "another root": whole('<SendSmsResponse xmlns="http://tempuri.org/"/>'),
     "no body": whole('<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"/>'),
@@ -79,21 +79,21 @@ INVALID_ANSWERS = {
     "another operation": result("Goodbye", "1"),
     "another namespace": xml('<SendSmsResponse xmlns="urn:x"><SendSmsResult>1</SendSmsResult>'
                              "</SendSmsResponse>"),
-    "a field too many": xml('<SendSmsResponse xmlns="http://tempuri.org/"><SendSmsResult>1'
+    "an extra field": xml('<SendSmsResponse xmlns="http://tempuri.org/"><SendSmsResult>1'
                             "</SendSmsResult><More>1</More></SendSmsResponse>"),
     "wrong type": sent("one"),
-    "no number": sent(""),
-    "a number too large": sent("9" * 5000),
-    "a type of its own": xml('<SendSmsResponse xmlns="http://tempuri.org/"><SendSmsResult'
+    "not a number": sent(""),
+    "too large a number": sent("9" * 5000),
+    "an unknown type": xml('<SendSmsResponse xmlns="http://tempuri.org/"><SendSmsResult'
                              ' xsi:type="xsd:nothing">1</SendSmsResult></SendSmsResponse>'),
     "too deep": xml("<a>" * 2000 + "</a>" * 2000),
     "a DTD": whole('<!DOCTYPE x SYSTEM "http://127.0.0.1:9/x.dtd">' + ENVELOPE[39:].format("")),
     "a bomb": whole(BOMB),
-    "an entity of a file": whole(
+    "an entity that reads a file": whole(
         '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><response>&e;</response>'
     ),
     "a multipart": whole("--x\r\n\r\n<a/>\r\n--x--", kind="multipart/related; boundary=x"),
-    "accepted, and nothing else": whole("", status=202),
+    "HTTP 202 without a body": whole("", status=202),
     "not UTF-8": answer(b"\xff\xfe\xfa<a", kind="text/xml; charset=nonsense"),
     "a NUL": whole("<a>\0</a>"),
 }  # fmt: skip

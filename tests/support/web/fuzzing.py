@@ -1,4 +1,4 @@
-"""Generated and oversized input for the tests of requests, and what of it is parsed."""
+"""Generated and oversized input for tests of requests, and a record of what is parsed."""
 
 from __future__ import annotations
 
@@ -65,14 +65,15 @@ def parsed_sizes() -> Iterator[list[int]]:
         yield sizes
 
 
-#: Larger than anything that these tests parse besides the input under test.
+#: Larger than all other input that these tests parse.
 LARGE = 2_000
 
 
 class Unread(str):
-    """A text whose content must not be read: only its length and its start may be.
+    """A text of which only the length and the start may be read.
 
-    Reading a text takes as long as the text is, so an oversized one must be refused by its length.
+    The time to read a text grows with its length, so an oversized text must be refused by its
+    length.
     """
 
     __slots__ = ()
@@ -85,7 +86,7 @@ class Unread(str):
 
 
 def body_of(pattern: str, *, size: int = MAX_BODY_BYTES, ends: tuple[str, str] = ("", "")) -> str:
-    """Return a body of that many bytes that repeats a pattern."""
+    """Return a body of `size` bytes that repeats a pattern."""
     inside = size - sum(len(end.encode()) for end in ends)
     return ends[0] + pattern * (inside // len(pattern.encode())) + ends[1]
 
@@ -117,7 +118,7 @@ def _multipart_bodies(size: int) -> list[tuple[str, str]]:
     ]
 
 
-#: (content type, body) of requests that must be refused unparsed.
+#: (content type, body) of requests that must be refused without parsing.
 REFUSED_BODIES = [
     (JSON, body_of("[],", ends=IN_A_LIST)),
     (JSON, body_of("{},", ends=IN_A_LIST)),
