@@ -14,10 +14,11 @@ from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from flows import NO_LIMITS, Flow, Native
 from hostapp import User, create_app, db
-from parallel import race
+from parallel import outcome, race, wait_until
 from sqlalchemy import String
 
 from flask_smsverify import signals
+from flask_smsverify.db.locks import Locks
 from flask_smsverify.errors import AccountLocked, InvalidToken, MobileTaken, WrongCode
 from flask_smsverify.keyring import Keyring
 from flask_smsverify.senders.memory import Memory
@@ -240,6 +241,68 @@ def test_a_token_that_is_not_newer_than_a_revocation_cannot_be_claimed(
         flow.verifier.claim(token, flow.user(), purpose="sign-up")
     db.session.rollback()
     assert flow.state_of(1) == "unverified"
+
+
+def test_a_proof_after_a_revocation_can_be_claimed(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite)
+    flow.prove()
+    flow.clock.advance(3600)
+    flow.verifier.revoke(flow.user(), by="staff")
+    flow.clock.advance(1)
+    token = token_for(flow, "09123450001")
+    flow.verifier.claim(token, flow.user(), purpose="sign-up")
+    db.session.commit()
+    assert flow.state_of(1) == "verified"
+
+
+def by_code(flow: Flow, challenge_id: str, code: str) -> None:
+    flow.verifier.check(flow.verifier.load(challenge_id), code)
+
+
+def by_staff(flow: Flow, _challenge_id: str, _code: str) -> None:
+    flow.verifier.mark_verified(flow.user(2), by="staff")
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+@pytest.mark.parametrize("prove", [by_code, by_staff])
+def test_a_proof_waits_for_an_uncommitted_claim_of_its_mobile(
+    make_flow: MakeFlow,
+    database: str,
+    prove: Callable[[Flow, str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Case 31: the transaction of the host may last for seconds."""
+    flow = make_flow(database, users=2)
+    token = token_for(flow, MOBILE)
+    flow.set_mobile(2, MOBILE)
+    flow.clock.advance(60)
+    challenge = flow.start(2)
+    challenge_id, code = challenge.id, flow.code(challenge)
+    flow.verifier.claim(token, flow.user(1), purpose="sign-up")
+    waits = threading.Event()
+    outcomes: list[str] = []
+    wait_for = Locks._wait_for
+
+    def note(locks: Locks, claims: frozenset[int]) -> Any:
+        waits.set()
+        return wait_for(locks, claims)
+
+    monkeypatch.setattr(Locks, "_wait_for", note)
+
+    def run() -> None:
+        with flow.app.app_context():
+            outcomes.append(outcome(lambda: prove(flow, challenge_id, code)))
+            db.session.remove()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: waits.is_set() or bool(outcomes))
+    assert outcomes == []
+    db.session.commit()
+    thread.join(60)
+    assert outcomes == ["MobileTaken"]
+    assert flow.holders(MOBILE) == 1
+    assert flow.state_of(1) == "verified"
 
 
 @pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)

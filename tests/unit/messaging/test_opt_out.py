@@ -201,3 +201,33 @@ def test_an_opted_out_number_gets_codes_and_no_texts(app: Flask) -> None:
         db.session.commit()
     run_due(app)
     assert memory_of(app).last.to == MOBILE
+
+
+def test_the_host_opts_one_number_out_and_in(app: Flask, emitted: list[dict[str, object]]) -> None:
+    smsverify, opt_outs = smsverify_of(app), state_of(app).opt_outs
+    with app.app_context():
+        smsverify.opt_out("09123450001")
+        smsverify.opt_out("09123450002")
+        smsverify.opt_out("09123450001")
+    assert [found["mobile"] for found in emitted] == ["+98912•••0001", "+98912•••0002"]
+    assert opt_outs.among([MOBILE, "+989123450003"]) == {MOBILE}
+    with app.app_context():
+        smsverify.opt_in("09123450001")
+    assert opt_outs.among([MOBILE, "+989123450002"]) == {"+989123450002"}
+    assert opt_outs.opt_in("+989123450002") is True
+    assert opt_outs.opt_in("+989123450002") is False
+
+
+def test_a_reply_opts_in_only_its_own_number(app: Flask) -> None:
+    other = "+989123450002"
+    record(app, "11")
+    record(app, "11", originator=other, id="of the other number")
+    record(app, ("12", 1))
+    assert state_of(app).opt_outs.among([MOBILE, other]) == {other}
+
+
+def test_a_text_of_32_characters_is_a_reply_and_a_longer_one_is_not(app: Flask) -> None:
+    record(app, "11" + "." * 31)
+    assert not is_out(app)
+    record(app, "11" + "." * 30)
+    assert is_out(app)

@@ -676,6 +676,15 @@ def test_fresh_login_can_be_set(make_app: MakeApp, sqlite: str) -> None:
     assert api(client, MOBILE, mobile=OTHER).status_code == 403
 
 
+@pytest.mark.parametrize(("seconds", "status"), [(-60, 200), (-61, 403), (599, 200), (600, 403)])
+def test_a_login_is_fresh_for_ten_minutes_and_not_after_a_clock_that_was_set_back_further(
+    app: Flask, client: FlaskClient, seconds: int, status: int
+) -> None:
+    """The clocks of two servers may differ by a minute."""
+    clock_of(app).advance(seconds)
+    assert api(client, MOBILE, mobile=OTHER).status_code == status
+
+
 def test_a_first_number_needs_no_fresh_login(app: Flask) -> None:
     client = browser(app, 2)
     clock_of(app).advance(hours=1)

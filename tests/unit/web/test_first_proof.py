@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from clocks import Clock
 from conftest import MakeApp
 from flask import Flask, redirect, session
 from flask.testing import FlaskClient
@@ -160,6 +161,23 @@ def test_a_link_works_only_in_the_login_that_requested_it(make_gate: MakeGate) -
     assert api(thief, f"{FIRST_PROOF}/{nonce}").status_code == 422
 
 
+def test_a_link_does_not_work_in_another_login_that_requested_one_too(make_gate: MakeGate) -> None:
+    """A thief who has the password has requested a link as well, and gets the owner's."""
+    gate = make_gate("email")
+    clock = Clock()
+    gate.app.extensions["smsverify"].clock.source = clock
+    thief = gate.enter()
+    thief.post(FIRST_PROOF)
+    clock.advance(300)
+    owner = gate.enter()
+    owner.post(FIRST_PROOF)
+    [_, (_, link)] = gate.links
+    assert "This link does not work here" in thief.post(path_of(link), headers=ENGLISH).text
+    assert thief.get(PAGE).location == FIRST_PROOF
+    assert owner.post(path_of(link)).status_code == 303
+    assert owner.get(PAGE).status_code == 200
+
+
 def test_a_link_works_once_and_for_as_long_as_a_login_may_wait(
     make_gate: MakeGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +207,23 @@ def test_an_account_gets_one_link_in_five_minutes(make_gate: MakeGate) -> None:
     answer = api(second, FIRST_PROOF)
     assert (answer.status_code, json.loads(answer.text)["code"]) == (429, "too_soon")
     gate.enter(2).post(FIRST_PROOF)
+    assert len(gate.links) == 2
+
+
+def test_the_wait_for_the_next_link_ends_with_the_five_minutes(make_gate: MakeGate) -> None:
+    gate = make_gate("email")
+    clock = Clock(datetime(2026, 11, 20, 8, 0, tzinfo=UTC))
+    gate.app.extensions["smsverify"].clock.source = clock
+    browsers = [gate.enter() for _ in range(3)]
+    api(browsers[0], FIRST_PROOF)
+    refused = api(browsers[1], FIRST_PROOF)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "300")
+    clock.advance(299.5)
+    refused = api(browsers[1], FIRST_PROOF)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    clock.advance(0.5)
+    assert api(browsers[1], FIRST_PROOF).status_code == 200
+    assert api(browsers[2], FIRST_PROOF).headers["Retry-After"] == "300"
     assert len(gate.links) == 2
 
 

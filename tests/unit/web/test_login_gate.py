@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy
+from clocks import Clock
 from flask import Flask
 from hostapp import User, db
 from visiting import (
@@ -171,6 +172,29 @@ def test_a_pending_login_expires(gated: Flask, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(login_gate, "_MAX_WAIT", timedelta(0))
     assert client.post(CHECK, data={"code": last_code(gated)}).status_code == 401
     assert client.get("/me").text == "nobody"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(-60, 200), (-61, 401), (1799, 200), (1800, 401)])
+def test_a_login_waits_for_half_an_hour_and_not_for_a_clock_that_was_set_back_further(
+    gated: Flask, seconds: int, status: int
+) -> None:
+    """The clocks of two servers may differ by a minute."""
+    clock = Clock()
+    gated.extensions["smsverify"].clock.source = clock
+    client = browser(gated, None)
+    client.get("/enter/1")
+    clock.advance(seconds)
+    assert client.get(PAGE).status_code == status
+
+
+def test_leaving_a_pending_login_removes_the_entered_number_from_the_session(gated: Flask) -> None:
+    set_user(gated, mobile=None)
+    client = browser(gated, None)
+    client.get("/enter/1")
+    client.post(MOBILE, data={"mobile": OTHER})
+    assert OTHER in str(client.get("/session").json)
+    client.post(f"{PAGE}leave")
+    assert not [name for name in client.get("/session").json if name.startswith("_smsverify")]
 
 
 def test_a_pending_login_of_a_deleted_user_is_anonymous(gated: Flask) -> None:
