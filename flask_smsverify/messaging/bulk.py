@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from ..db.inserts import insert_absent
@@ -256,8 +256,11 @@ class BulkSends:
         return self.get(batch_id)
 
     def open_ids(self) -> list[str]:
-        """Return the ids of batches that are not finished and not paused."""
-        query = select(Batch.id).where(Batch.finished_at.is_(None), Batch.state != Batch.PAUSED)
+        """Return the ids of batches that are not finished, and not paused without an expansion."""
+        query = select(Batch.id).where(
+            Batch.finished_at.is_(None),
+            or_(Batch.state != Batch.PAUSED, Batch.paused_phase == Batch.EXPANDING),
+        )
         return self._ledger.read(lambda session: list(session.scalars(query)))
 
     def close_stopped(self) -> None:

@@ -235,7 +235,9 @@ def test_an_expansion_that_died_is_continued_although_its_batch_is_paused(
     batch = cut_off(app, send(app, "all"))
     state_of(app).batches.pause(batch.id)
     set_time(app, now, minutes=5)
+    assert state_of(app).queues[1].has_work()
     run_due(app)
+    assert not state_of(app).queues[1].has_work()
     assert memory_of(app).messages == []
     assert (reload(app, batch).state, reload(app, batch).recipients) == ("paused", 3)
     state_of(app).batches.resume(batch.id)
