@@ -30,7 +30,8 @@ _SLICE = 10
 #: Seconds between two runs of the periodic tasks.
 _DISPATCH_SECONDS = 30.0
 _SYNC_SECONDS = 60.0
-#: How long one task sends batches.
+#: How long one task sends batches: longer than the time between two runs of `DISPATCH`, which
+#: queues the next one, so that the workers do not pause.
 _BULK_SECONDS = 50.0
 
 
@@ -80,8 +81,9 @@ class CeleryQueue:
         self.worker = InlineWorker(self, clock=clock)
         never = threading.Event()
 
-        # A worker that is killed leaves the task to another one.
-        options: dict[str, Any] = {"acks_late": True, "ignore_result": True}
+        # A worker that is killed leaves the task to another one. A shared task would also be one of
+        # other Celery apps in the process, which belong to other Flask apps.
+        options: dict[str, Any] = {"acks_late": True, "ignore_result": True, "shared": False}
 
         @celery.task(name=SEND, **options)  # type: ignore[untyped-decorator]  # Celery has no types
         def send(ids: list[str]) -> None:
@@ -91,11 +93,13 @@ class CeleryQueue:
         def dispatch() -> None:
             events.send_due(never)
             if has_bulk():
-                self._put(BULK, [])
+                # If one task queued the next, tasks would add up until they take every worker.
+                self._put(BULK, [], expires=_DISPATCH_SECONDS)
 
         @celery.task(name=BULK, **options)  # type: ignore[untyped-decorator]  # likewise
         def send_batches() -> None:
-            # A batch may take hours. A task must end, or brokers deliver it again.
+            # A batch may take hours. A task must end, or brokers deliver it again. The next one is
+            # queued by `dispatch`.
             ends = threading.Event()
             timer = threading.Timer(_BULK_SECONDS, ends.set)
             timer.daemon = True
@@ -104,8 +108,6 @@ class CeleryQueue:
                 bulk(ends)
             finally:
                 timer.cancel()
-            if ends.is_set():
-                self._put(BULK, [])
 
         @celery.task(name=SYNC, **options)  # type: ignore[untyped-decorator]  # likewise
         def sync_states() -> None:
@@ -158,10 +160,15 @@ class CeleryQueue:
         """Return 0: a task that was not queued is found by the periodic task."""
         return 0
 
-    def _put(self, task: str, arguments: list[Any]) -> bool:
-        """Queue a task, and return whether the broker took it."""
+    def _put(self, task: str, arguments: list[Any], *, expires: float | None = None) -> bool:
+        """Queue a task, and return whether the broker took it.
+
+        :param expires: seconds after which it is dropped if no worker has started it.
+        """
         try:
-            self._celery.send_task(task, arguments, retry=False, ignore_result=True)
+            self._celery.send_task(
+                task, arguments, retry=False, ignore_result=True, expires=expires
+            )
         except self._errors() as error:
             log.error(  # noqa: TRY400 -- a traceback does not help when the broker is down
                 "the task %s was not queued, and waits for %s: %s",
