@@ -60,7 +60,7 @@ def announce_registration(_app: Flask, *, user_id: str, is_new: bool, **_values:
 
 @smsverify.user_locale_getter
 def language_of(user: User) -> str:
-    """Return the language of text messages to a customer, also if the staff cause them."""
+    """Return the language of text messages to a customer, also of those that staff send."""
     return user.language
 
 
@@ -119,7 +119,7 @@ def sign_up() -> ResponseReturnValue:
         user = User(name=form.name.data, username=form.username.data, mobile=form.mobile.data)
         user.set_password(form.password.data)
         db.session.add(user)
-        # Only the staff get a text: without a user, none goes to a number that nobody confirmed.
+        # Without a user, only the staff get a text, because the number is not confirmed yet.
         smsverify.notify("client.registered", client_name=user.name)
         db.session.commit()
         return log_in(user)
@@ -158,7 +158,7 @@ def change_password() -> ResponseReturnValue:
         current_user.set_password(form.new_password.data)
         smsverify.notify("client.password_changed", current_user)
         db.session.commit()
-        flash(tr("رمز عبور شما تغییر کرد.", "Your password is changed."))
+        flash(tr("رمز عبور شما تغییر کرد.", "Your password was changed."))
         return redirect(url_for(".profile"))
     return render_template("password.html", form=form)
 
@@ -176,7 +176,7 @@ def language() -> Response:
 def next_url() -> str:
     """Return the path in `next` if it is a path of this shop, otherwise the home page.
 
-    Browsers take `//host`, backslashes and control characters as the address of another site.
+    Browsers read `//host`, and paths with backslashes or control characters, as another site.
     """
     path = request.values.get("next", "")
     if re.fullmatch(r"/(?![/\\])[^\\\x00-\x20\x7f]*", path):

@@ -31,7 +31,7 @@ MAX_PERIOD = timedelta(days=10 * 365)
 @domains.get("")
 @login_required
 def list_domains() -> str:
-    """Show the customer's domains, and the orders that the registrar has refused until now."""
+    """Show the customer's domains, and the orders that the registrar has refused."""
     waiting = [order for order in current_user.domain_orders if order.state == "failed"]
     return render_template(
         "domains.html",
@@ -75,8 +75,8 @@ def renew(name: str) -> Response:
     if _has_waiting_order(name):
         flash(_already_ordered(name), "error")
     elif not is_current:
-        # The page was older than the last renewal, for example after a second click.
-        flash(tr("این دامنه به‌تازگی تمدید شده است.", "This domain was renewed just now."), "error")
+        # The page was rendered before the last renewal, for example after a second click.
+        flash(tr("این دامنه به‌تازگی تمدید شده است.", "This domain was just renewed."), "error")
     elif domain.renewed_until > today() + MAX_PERIOD:
         flash(
             tr(
@@ -105,7 +105,8 @@ def renew(name: str) -> Response:
 def transfer(name: str) -> str:
     """Show the transfer code of a domain.
 
-    Anyone with this code can take the domain, so the confirmation must be at most 10 minutes old.
+    Anyone with this code can take over the domain, so the confirmation must be at most 10 minutes
+    old.
     """
     return render_template("transfer.html", domain=_find_own_domain(name))
 
@@ -135,7 +136,7 @@ def _has_waiting_order(name: str) -> bool:
 
 def _already_ordered(name: str) -> str:
     return tr(
-        f"سفارش قبلی شما برای {name} هنوز در دست پیگیری است.",
+        f"سفارش قبلی شما برای {name} هنوز در حال پیگیری است.",
         f"Support is still completing your earlier order for {name}.",
     )
 

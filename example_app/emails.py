@@ -1,6 +1,6 @@
 """The e-mails that the shop has sent to a customer.
 
-A stranger must not read them, so the area `emails` demands a confirmed mobile.
+The area `emails` demands a confirmed mobile, because e-mails are private.
 """
 
 from __future__ import annotations

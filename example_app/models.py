@@ -76,7 +76,7 @@ PLANS = {
 def change_state(row: Service | DomainOrder | Ticket, *, old: str, new: str) -> bool:
     """Change the state of a row, and return whether it was in the old state.
 
-    The database compares the state, so of two requests at once only one gets True.
+    The database compares the state, so only one of two concurrent requests gets True.
     """
     model = type(row)
     changed = db.session.execute(

@@ -1,6 +1,6 @@
-"""A simulated registrar of domains. It charges the shop's credit, and refuses without enough of it.
+"""A simulated registrar of domains. It charges the shop's credit, and refuses if it is too low.
 
-Staff add credit on the staff page. A real shop would call the interface of its registrar here.
+Staff add credit on the staff page. A real shop would call the API of its registrar here.
 """
 
 from __future__ import annotations

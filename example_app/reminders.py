@@ -25,8 +25,8 @@ NUMBER_REMINDER = timedelta(days=7)
 def init_app(app: Flask) -> None:
     """Add the command `flask --app example_app queue-reminders`, for a daily cron job.
 
-    The process ends before it has sent much, so `flask --app example_app smsverify dispatch` comes
-    after it.
+    The process ends before it has sent all texts, so the job must then run
+    `flask --app example_app smsverify dispatch`.
     """
 
     @app.cli.command("queue-reminders")
@@ -38,8 +38,8 @@ def init_app(app: Flask) -> None:
 def queue_reminders(day: date) -> int:
     """Queue the reminders of a day, commit, and return how many are new.
 
-    The keys contain the dates, so a second run on the same day sends nothing, and an invoice with
-    another due date is reminded of again.
+    The dedupe keys contain the dates. So a second run on the same day sends nothing, and if the due
+    date of an invoice is changed, its reminders are sent again.
     """
     count = 0
     for proof in list(smsverify.verifier.expiring(NUMBER_REMINDER)):

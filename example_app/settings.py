@@ -29,13 +29,13 @@ DEMO_SENDERS = {
 }
 """Senders for the simulator, which accepts any credentials.
 
-Both send codes of the app, with the site's name and, on a host that WebOTP accepts, the line that
-fills in the code. WikiPayam makes calls, too. The order is the order of failover. Without
-`native_codes`, Raygan generates and checks its own codes.
+The order is the order of failover. `native_codes` is off, so that Raygan sends codes of the app.
+Their text has the site's name and, on a host that WebOTP accepts, the line from which browsers fill
+in the code. WikiPayam also makes calls.
 """
 
 DEMO_STAFF_MOBILES = ("09121111111",)
-"""Who gets the texts to staff while the simulator runs."""
+"""The recipients of texts to staff while the simulator runs."""
 
 
 def smsverify_settings() -> dict[str, object]:

@@ -83,7 +83,7 @@ def new_order() -> str | Response:
         flash(
             tr(
                 "سفارش شما ثبت شد. برای راه‌اندازی هاست، صورتحساب را پرداخت کنید.",
-                "Your order is placed. Pay the invoice to set up your hosting.",
+                "Your order was placed. Pay the invoice to set up your hosting.",
             )
         )
         return redirect(url_for("billing.list_invoices"))
@@ -104,7 +104,7 @@ def show_order(order_id: int) -> str | Response:
         elif order.state != "paid":
             flash(_already_set_up(), "error")
         elif form.domain_name.data not in domain_names:
-            flash(tr("این دامنه را نمی‌توان انتخاب کرد.", "You cannot use this domain."), "error")
+            flash(tr("این دامنه قابل انتخاب نیست.", "You cannot use this domain."), "error")
         else:
             service = Service(order=order, domain_name=form.domain_name.data)
             service.set_password(form.new_password.data)
@@ -152,7 +152,7 @@ def change_plan(order_id: int) -> Response:
             package_name=tr(*plan.name, current_user.language),
         )
         db.session.commit()
-        flash(tr("پلن هاست تغییر کرد.", "The plan is changed."))
+        flash(tr("پلن هاست تغییر کرد.", "The plan was changed."))
     return redirect(url_for(".show_order", order_id=order.id))
 
 
@@ -170,7 +170,7 @@ def change_service_password(order_id: int) -> str | Response:
         order.service.set_password(form.new_password.data)
         smsverify.notify("service.password_changed", current_user, service_name=order.service_name)
         db.session.commit()
-        flash(tr("رمز عبور هاست تغییر کرد.", "The hosting's password is changed."))
+        flash(tr("رمز عبور کنترل‌پنل تغییر کرد.", "The control panel password was changed."))
         return redirect(url_for(".show_order", order_id=order.id))
     return render_template("service_password.html", order=order, form=form)
 
@@ -216,7 +216,7 @@ def list_invoices() -> str:
 def pay(invoice_id: int) -> Response:
     """Mark an invoice as paid, from the wallet if asked. The example has no payment provider."""
     invoice = db.first_or_404(db.select(Invoice).filter_by(id=invoice_id, user_id=current_user.id))
-    paid = db.session.execute(  # the database compares, so of two clicks one pays
+    paid = db.session.execute(  # compared in the database, so only one of two clicks pays
         db.update(Invoice)
         .where(Invoice.id == invoice.id, Invoice.paid_on.is_(None))
         .values(paid_on=today())

@@ -38,7 +38,7 @@ INVOICE_PERIOD = timedelta(days=30)
 
 @staff.before_request
 def require_staff() -> object:
-    """Refuse everyone else on all pages of this blueprint."""
+    """Refuse users who are not staff on all pages of this blueprint."""
     if not current_user.is_authenticated:
         return login_manager.unauthorized()
     if not current_user.is_staff:
@@ -80,7 +80,7 @@ def suspend(service_id: int) -> Response:
     if change_state(service, old="active", new="suspended"):
         _notify_of_service("service.suspended", service)
         db.session.commit()
-        flash(tr("سرویس غیرفعال شد.", "The service is suspended."))
+        flash(tr("سرویس غیرفعال شد.", "The service was suspended."))
     else:
         flash(tr("این سرویس فعال نیست.", "This service is not active."), "error")
     return _back()
@@ -105,7 +105,7 @@ def terminate(service_id: int) -> Response:
     service = db.get_or_404(Service, service_id)
     if change_state(service, old="suspended", new="terminated"):
         db.session.commit()
-        flash(tr("سرویس حذف شد.", "The service is terminated."))
+        flash(tr("سرویس حذف شد.", "The service was terminated."))
     else:
         flash(
             tr("ابتدا سرویس را غیرفعال کنید.", "Suspend the service first."),
@@ -144,7 +144,7 @@ def create_invoice(order_id: int) -> Response:
             due_date=invoice.due_on,
         )
         db.session.commit()
-        flash(tr("صورتحساب صادر شد.", "The invoice is created."))
+        flash(tr("صورتحساب صادر شد.", "The invoice was created."))
     return _back()
 
 
@@ -160,7 +160,7 @@ def change_due_date(invoice_id: int) -> Response:
     else:
         invoice.due_on = form.due_on.data
         db.session.commit()
-        flash(tr("سررسید تغییر کرد.", "The due date is changed."))
+        flash(tr("سررسید تغییر کرد.", "The due date was changed."))
     return _back()
 
 
@@ -169,7 +169,7 @@ def remind() -> Response:
     """Send the reminders of today, as the daily job does."""
     count = queue_reminders(today())
     if count:
-        flash(tr("یادآوری‌های امروز ارسال شد.", "Today's reminders are sent."))
+        flash(tr("یادآوری‌های امروز ارسال شد.", "Today's reminders were sent."))
     else:
         flash(tr("یادآوری جدیدی برای امروز نیست.", "There are no new reminders today."))
     return _back()
@@ -190,7 +190,7 @@ def retry_domain_order(order_id: int) -> Response:
         return _back()
     db.session.commit()
     if was_waiting:
-        flash(tr("سفارش انجام شد.", "The order is completed."))
+        flash(tr("سفارش انجام شد.", "The order was completed."))
     else:
         _flash_settled_order()
     return _back()
@@ -201,7 +201,7 @@ def cancel_domain_order(order_id: int) -> Response:
     """Cancel a refused order. The example has no payment provider that could refund it."""
     if change_state(db.get_or_404(DomainOrder, order_id), old="failed", new="cancelled"):
         db.session.commit()
-        flash(tr("سفارش لغو شد.", "The order is cancelled."))
+        flash(tr("سفارش لغو شد.", "The order was cancelled."))
     else:
         _flash_settled_order()
     return _back()
@@ -221,7 +221,7 @@ def add_credit() -> Response:
     if form.validate_on_submit():
         registrar.add_credit(form.amount.data)
         db.session.commit()
-        flash(tr("اعتبار افزایش یافت.", "The credit is added."))
+        flash(tr("اعتبار افزایش یافت.", "The credit was added."))
     else:
         flash(form.amount.errors[0], "error")
     return _back()
@@ -236,7 +236,7 @@ def answer_ticket(ticket_id: int) -> str | Response:
     ticket = db.get_or_404(Ticket, ticket_id)
     form = ReplyForm()
     if form.validate_on_submit():
-        # The answer to an answered ticket is a second answer.
+        # Staff can answer a ticket more than once.
         if change_state(ticket, old="open", new="answered") or ticket.state == "answered":
             db.session.add(TicketMessage(ticket=ticket, author=current_user, text=form.text.data))
             _notify_of_ticket("ticket.replied", ticket)
@@ -259,7 +259,7 @@ def close_ticket(ticket_id: int) -> Response:
     ):
         _notify_of_ticket("ticket.closed", ticket)
         db.session.commit()
-        flash(tr("تیکت بسته شد.", "The ticket is closed."))
+        flash(tr("تیکت بسته شد.", "The ticket was closed."))
     else:
         flash(tr("این تیکت قبلاً بسته شده است.", "This ticket is already closed."), "error")
     return _back()

@@ -1,6 +1,6 @@
-"""Tickets: the customer asks support.
+"""Tickets: customers ask support.
 
-They require no confirmed mobile, because customers with a problem of their number ask here too.
+They require no confirmed mobile, because customers also report problems with their number here.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def open_ticket() -> str | Response:
         if sum(ticket.state == "open" for ticket in current_user.tickets) >= MAX_OPEN_TICKETS:
             flash(
                 tr(
-                    "چند تیکت شما هنوز پاسخ داده نشده است. سؤال خود را در یکی از آن‌ها بنویسید.",
-                    "Several of your tickets wait for an answer. Add your question to one of them.",
+                    "چند تیکت بی‌پاسخ دارید. سؤال خود را در یکی از آن‌ها بنویسید.",
+                    "You have several unanswered tickets. Add your question to one of them.",
                 ),
                 "error",
             )
@@ -53,7 +53,7 @@ def open_ticket() -> str | Response:
             client_name=current_user.name,
         )
         db.session.commit()
-        flash(tr("تیکت شما ثبت شد.", "Your ticket is open."))
+        flash(tr("تیکت شما ثبت شد.", "Your ticket was opened."))
         return redirect(url_for(".show_ticket", ticket_id=ticket.id))
     return render_template("new_ticket.html", form=form)
 
@@ -66,7 +66,7 @@ def show_ticket(ticket_id: int) -> str | Response:
     form = ReplyForm()
     if form.validate_on_submit():
         db.session.add(TicketMessage(ticket=ticket, author=current_user, text=form.text.data))
-        # The staff already know of an open ticket, so more messages in a row cost no more texts.
+        # If the ticket is open, the staff have a text already, so this reply sends none.
         if change_state(ticket, old="answered", new="open") or change_state(
             ticket, old="closed", new="open"
         ):

@@ -1,6 +1,6 @@
-"""The wallet: a customer pays in advance, and pays invoices from the balance later.
+"""The wallet: customers add funds, and pay invoices from the balance.
 
-The area `wallet` demands a confirmed mobile, because stolen cards are tried out on such pages.
+The area `wallet` demands a confirmed mobile, because thieves test stolen cards on such pages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_funds() -> str | Response:
             ),
         )
         db.session.commit()
-        flash(tr("موجودی کیف پول افزایش یافت.", "The amount is added to your wallet."))
+        flash(tr("موجودی کیف پول افزایش یافت.", "The amount was added to your wallet."))
         return redirect(url_for(".add_funds"))
     return render_template("wallet.html", form=form, deposits=current_user.deposits)
 
@@ -53,7 +53,7 @@ def pay_from_balance(invoice: Invoice) -> bool:
 def _change_balance(user_id: int, amount: int) -> bool:
     """Change a balance in the database, unless it would become negative.
 
-    The database compares, so two requests at once cannot spend the same money.
+    The database compares, so two concurrent requests cannot spend the same money.
     """
     changed = db.session.execute(
         db.update(User)

@@ -280,11 +280,11 @@ def test_a_service_in_each_state_takes_only_the_actions_of_that_state(make_shop)
     for action, message in (
         ("unsuspend", "This service is not suspended."),
         ("terminate", "Suspend the service first."),
-        ("suspend", "The service is suspended."),
+        ("suspend", "The service was suspended."),
         ("suspend", "This service is not active."),
         ("unsuspend", "The service is active again."),
-        ("suspend", "The service is suspended."),
-        ("terminate", "The service is terminated."),
+        ("suspend", "The service was suspended."),
+        ("terminate", "The service was terminated."),
         ("unsuspend", "This service is not suspended."),
         ("suspend", "This service is not active."),
     ):
@@ -300,7 +300,7 @@ def test_a_service_in_each_state_takes_only_the_actions_of_that_state(make_shop)
 def test_staff_create_the_invoices_of_the_next_month_once(open_shop):
     staff = sign_in(open_shop, "staff")
     staff.open("/staff")
-    assert "The invoice is created." in staff.press("Create next invoice", within="Order 2")
+    assert "The invoice was created." in staff.press("Create next invoice", within="Order 2")
     assert "The next invoice already exists." in staff.press(
         "Create next invoice", within="Order 2"
     )
@@ -330,7 +330,7 @@ def test_the_reminders_of_a_day_are_queued_once(open_shop):
     assert "There are no new reminders today." in staff.press("Send today's reminders")
     in_two_days = (today() + timedelta(days=2)).isoformat()
     staff.press("Change due date", within="240,000", due_on=in_two_days)
-    assert "reminders are sent." in staff.press("Send today's reminders")
+    assert "reminders were sent." in staff.press("Send today's reminders")
     sent = [row.event for row in events(open_shop) if row.audience == "user"]
     assert sorted(sent) == [
         "domain.renewal_notice",
@@ -377,7 +377,7 @@ def test_a_refused_registration_is_completed_when_there_is_credit(open_shop):
     assert "Enter 1 to" in staff.press("Add credit", amount="much")
     staff.press("Add credit", amount="1000000")
     assert len(events(open_shop)) == before
-    assert "The order is completed." in staff.press("Try again", within="sara-late.com")
+    assert "The order was completed." in staff.press("Try again", within="sara-late.com")
     assert "sara-late.com" in sara.open("/domains")
     assert [row.event for row in events(open_shop)[before:]] == ["domain.registered"] * 2
     with open_shop.app_context():
@@ -404,7 +404,7 @@ def test_the_same_page_renews_a_domain_once_and_for_ten_years_at_most(open_shop)
     sara.press("Renew for a year: 150,000 toman", within="atr-sara.ir")
     sara.page = page
     page = sara.press("Renew for a year: 150,000 toman", within="atr-sara.ir")
-    assert "This domain was renewed just now." in page
+    assert "This domain was just renewed." in page
     with open_shop.app_context():
         domain = db.session.scalars(db.select(Domain).filter_by(name="atr-sara.ir")).one()
         assert domain.expires_on == today() + timedelta(days=212 + 365)
@@ -491,7 +491,7 @@ def test_a_customer_has_five_open_tickets_at_most(open_shop):
         sara.press("Send ticket", subject=f"Question {number}", text="Please help.")
     sara.open("/tickets/new")
     page = sara.press("Send ticket", subject="Question 6", text="Please help.")
-    assert "Several of your tickets wait for an answer." in page
+    assert "You have several unanswered tickets." in page
     assert "Question 6" not in page
 
 

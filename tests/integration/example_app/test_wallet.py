@@ -45,7 +45,7 @@ def test_an_invoice_is_paid_from_the_wallet_when_the_balance_covers_it(
 ) -> None:
     assert "Pay from wallet" not in sara.open("/invoices")
     sara.open("/wallet")
-    assert "is added to your wallet" in sara.press("Add funds", amount="240000")
+    assert "was added to your wallet" in sara.press("Add funds", amount="240000")
     sara.open("/invoices")
     assert "Payment successful" in sara.press("Pay from wallet", within="Tree")
     assert balance(open_shop) == 0
