@@ -72,7 +72,7 @@ def test_a_code_from_a_call_works(visitor, shop):
 
 def test_the_second_gateway_sends_while_the_first_is_down(visitor, shop):
     visitor.log_in("sara", "/orders")
-    visitor.look_at_phone().switch("raygan", "قطعی")
+    visitor.look_at_phone().switch("raygan", "قطع ارتباط")
     visitor.send()
     expect(visitor.page.get_by_role("alert")).to_have_count(0)
     phone = visitor.look_at_phone()
@@ -85,14 +85,14 @@ def test_the_second_gateway_sends_while_the_first_is_down(visitor, shop):
 @pytest.mark.parametrize("gateway", ["raygan", "wikipayam"])
 def test_both_codes_work_after_a_lost_answer(visitor, shop, gateway):
     visitor.log_in("sara", "/orders")
-    visitor.look_at_phone().switch("raygan", "پاسخ ازدست‌رفته")
+    visitor.look_at_phone().switch("raygan", "نرسیدن پاسخ")
     visitor.send()
     phone = visitor.look_at_phone()
     expect(phone.messages).to_have_count(2)
     expect(phone.messages.locator(".tag")).to_have_text(["wikipayam", "raygan"])
     code = phone.messages.filter(has=phone.page.locator(f".tag.{gateway}")).locator("mark")
     if gateway == "raygan":  # it must be asked whether its own code is right
-        phone.page.locator(".gateway.raygan").get_by_role("button", name="پاسخ ازدست‌رفته").click()
+        phone.page.locator(".gateway.raygan").get_by_role("button", name="نرسیدن پاسخ").click()
     visitor.type_code(code.inner_text())
     expect(visitor.page).to_have_url(f"{shop.url}/orders")
 
