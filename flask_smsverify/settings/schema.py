@@ -90,7 +90,11 @@ def _key(check: Check[Any], default: object) -> Any:  # a dataclass field stands
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
-    """The checked configuration. `docs/configuration.md` explains each key."""
+    """The checked configuration. `docs/configuration.md` explains each key.
+
+    A comment names the module that uses a key, if it is only one and not obvious. `build` passes
+    many of the values to it, so the module may know the value by another name.
+    """
 
     senders: Mapping[str, Mapping[str, object]] = _key(check_senders, {})
     routes: Mapping[str, tuple[str, ...]] = _key(check_routes, {})
@@ -102,6 +106,7 @@ class Settings:
     revalidation_days: int = _key(check_integer(0, 36_500), 90)
     exempt_groups: tuple[str, ...] = _key(check_names, ())
     areas: Mapping[str, bool | tuple[str, ...]] = _key(check_areas, {})
+    #: Used by `guard.py`.
     open_endpoints: tuple[str, ...] = _key(check_names, ())
     login_gate: bool = _key(check_bool, False)
     login_gate_first_proof: Literal["phone", "email", "staff"] = _key(
@@ -110,34 +115,47 @@ class Settings:
     sign_in: bool = _key(check_bool, False)
     sign_up: bool | None = _key(check_optional_bool, None)
     sign_up_url: str | None = _key(check_optional_local_url, None)
+    #: Used by `web/sign_in_pages.py`.
     sign_in_token: bool = _key(check_bool, False)
+    #: Used by `verification/proof_of_work.py`.
     anonymous_challenge: Literal["off", "auto", "always"] = _key(
         check_one_of("off", "auto", "always"), "off"
     )
     mobile_field: str = _key(check_attribute, "mobile")
     email_field: str = _key(check_attribute, "email")
+    #: Used by `users.py`.
     groups_field: str = _key(check_attribute, "groups")
     accounts_per_mobile: int = _key(check_integer(0), 1)
     mobile_policy: Literal["refuse", "transfer"] = _key(
         check_one_of("refuse", "transfer"), "refuse"
     )
+    #: Used by `verification/ownership.py`.
     mobile_settled: int = _key(check_integer(0, 2_592_000), 86_400)
+    #: Used by `verification/change.py`.
     change_delay: int = _key(check_integer(0, 2_592_000), 86_400)
     fresh_login: int = _key(check_integer(1, 86_400), 600)
     default_region: str = _key(check_region, "IR")
     allowed_regions: tuple[str, ...] = _key(check_regions, ("IR",))
     limits: Mapping[str, tuple[Limit, ...]] = _key(check_limits(DEFAULT_LIMITS), {})
+    #: Used by `limits/sends.py`.
     site_reserved: float = _key(check_share, 0.4)
+    #: Used by `limits/sends.py`.
     network_share: float = _key(check_share, 0.1)
+    #: Used by `verification/devices.py`.
     device_token_days: int = _key(check_integer(0, 3650), 365)
     send_deadline: float = _key(check_seconds, 15)
     sends_in_flight: int = _key(check_integer(1, 1000), 8)
+    #: Used by `guard.py`.
     recheck_seconds: int = _key(check_integer(0, 86_400), 0)
+    #: Used by `verification/rules.py`.
     consecutive_failures: int = _key(check_integer(1, 1_000_000), 100)
     signature: str | Mapping[str, str] = _key(check_signature, "")
     site_name: str | Mapping[str, str] | None = _key(check_site_name, None)
+    #: Used by `build.py`.
     app_id: str | None = _key(check_app_id, None)
+    #: Used by `i18n/code_text.py`.
     code_text: str | Mapping[str, str] | None = _key(check_code_text, None)
+    #: Used by `i18n/code_text.py`.
     sms_retriever_hash: str | None = _key(check_retriever_hash, None)
     webotp_host: str | None = _key(check_host, None)
     host: str | None = _key(check_netloc, None)
@@ -146,14 +164,19 @@ class Settings:
     openapi: bool = _key(check_bool, False)
     admin_url: str = _key(check_path, "/admin/smsverify")
     admin_template: str | None = _key(check_template, None)
+    #: Used by `web/security_headers.py`.
     frame_ancestors: str = _key(check_frame_ancestors, "'none'")
+    #: Used by `web/redirects.py`.
     next_url: str = _key(check_local_url, "/")
+    #: Used by `web/security_headers.py`.
     support_url: str | None = _key(check_support_url, None)
+    #: Used by `messaging/event_texts.py`.
     opt_out_footer: str | None = _key(check_footer, None)
     patterns: Mapping[str, Mapping[str, Mapping[str, object]]] = _key(check_patterns, {})
     queue: Literal["inline", "celery"] = _key(check_one_of("inline", "celery"), "inline")
     quiet_hours: QuietHours | None = _key(check_quiet_hours, None)
     timezone: str = _key(check_timezone, "Asia/Tehran")
+    #: Used by `messaging/event_queue.py`.
     notify_unverified: bool = _key(check_bool, True)
     staff_mobiles: tuple[str, ...] = _key(check_names, ())
     test_numbers: Mapping[str, str] = _key(check_test_numbers, {})
