@@ -16,7 +16,7 @@ from flask_smsverify import (
 
 
 class Acme(Sender):
-    """One account at Acme."""
+    """One account at Acme. A code is sent as a text, and there are no patterns."""
 
     gateway = "acme"
 
@@ -59,7 +59,7 @@ class Acme(Sender):
         answer.raise_for_wrong_url()  # 404 and 405: Misconfigured
         if answer.status == 422:  # Acme's API guide, "Errors"
             raise self.make_error(Rejected, "the number or the text is refused", code="422")
-        result = answer.json()  # raises Unknown where the body is not JSON
+        result = answer.json()  # raises Unknown if the body is not JSON
         if answer.status not in (200, 201) or not isinstance(result, dict):
             answer.raise_unreadable("an object")  # Unknown: it may have been sent
         return result

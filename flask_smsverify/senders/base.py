@@ -445,7 +445,7 @@ class Sender:
         :param mobiles: the recipients of the call, E.164.
         :returns: mobile → receipt. A mobile that the gateway omits stays unknown.
         """
-        raise self.not_supported("questions about a call")
+        raise self.not_supported("looking up calls")
 
     def contacts(self) -> Iterator[str]:
         """Yield the mobiles of the customer club in E.164. Override it for `CONTACTS`."""
