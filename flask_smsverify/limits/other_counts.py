@@ -55,10 +55,12 @@ class Reservation:
     """Units that were taken.
 
     :param ids: of their rows.
+    :param at_ms: the time of these rows.
     :param reached: `(scope, part, seconds)` of limits that are half used or used up.
     """
 
     ids: tuple[int, ...] = ()
+    at_ms: int = 0
     reached: tuple[tuple[str, str, int], ...] = ()
 
 
@@ -97,7 +99,7 @@ class Counters:
         for charge in charges:
             values = {"at": to_ms(now), "subject": self._key(charge)}
             ids.append(_INSERT.run(session, values))
-        return Reservation(tuple(ids), tuple(reached))
+        return Reservation(tuple(ids), to_ms(now), tuple(reached))
 
     def keys_of(self, charges: Iterable[Charge]) -> list[int]:
         """Return the keys to lock for these charges."""
@@ -111,9 +113,11 @@ class Counters:
         self._ledger.read(lambda session: self._refuse(session, charges, now))
 
     def refund(self, session: Session, reservation: Reservation) -> None:
-        """Refund units in the caller's transaction."""
+        """Refund units in the caller's transaction, unless a reset has done so."""
         if reservation.ids:
-            session.execute(delete(UsageEvent).where(UsageEvent.id.in_(reservation.ids)))
+            # SQLite gives the ids of deleted rows to new ones.
+            is_same = UsageEvent.id.in_(reservation.ids) & (UsageEvent.at == reservation.at_ms)
+            session.execute(delete(UsageEvent).where(is_same))
 
     def usage_in(self, session: Session, charges: Sequence[Charge], now_ms: int) -> list[Usage]:
         """Return the usage of every limit of these charges, in the caller's transaction."""

@@ -31,7 +31,10 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from flask_smsverify.db.models import Message
+from flask_smsverify.db.types import to_ms
+from flask_smsverify.limits.other_counts import Charge
 from flask_smsverify.messaging.worker import DispatchProcess, InlineWorker
+from flask_smsverify.settings import Limit
 
 #: Seconds until a worker counts as one that does not notice a change.
 _PATIENCE = 120
@@ -195,6 +198,34 @@ def test_a_text_that_is_held_between_its_count_and_its_call_is_counted_once(
     state.queues[0].send_due(threading.Event())
     assert len(memory_of(app).messages) == 1
     assert states(app) == {"sent"}
+
+
+def test_a_refund_after_a_reset_takes_no_unit_of_another_text(
+    make_app: MakeApp, database: str
+) -> None:
+    app = make(make_app, database, SMSVERIFY_LIMITS={"unproved_events": "3/day"})
+    start, state = datetime.now(UTC), state_of(app)
+    queue(app)
+    [message] = messages(app)
+    limits, counters = state.queues[0]._limits, state.counters
+    charge = Charge("unproved_events", message.recipient, (Limit(3, 86400),))
+
+    def used() -> int:
+        [usage] = state.ledger.read(
+            lambda session: counters.usage_in(session, [charge], to_ms(state.clock()))
+        )
+        return int(usage.used)
+
+    set_time(app, start)
+    before = limits.reserve(message)
+    state.ledger.run(lambda session: counters.reset_in(session, [charge]))
+    set_time(app, start, seconds=1)
+    after = limits.reserve(message)
+    limits.refund(before)
+    assert used() == 1
+    limits.refund(after)
+    limits.refund(after)
+    assert used() == 0
 
 
 def fail_next_attempt(app: Flask) -> None:
