@@ -361,7 +361,7 @@ class Batch(Base):
     paused_phase: Mapped[str | None] = mapped_column(ascii_text(16))
     #: When recipients were added last, so that an interrupted expansion is noticed.
     expanded_at: Mapped[datetime]
-    #: Messages that were added.
+    #: Messages that were added, without those that were erased before the end.
     recipients: Mapped[int] = mapped_column(default=0)
     #: Items that are not mobiles, and users without one; numbers that were there before; numbers
     #: that opted out.

@@ -42,14 +42,15 @@ def add_counts(session: Session, counts: Mapping[str, Mapping[str, int]], now: d
 
 
 def recount(session: Session, batch: Batch) -> None:
-    """Count the messages of a batch by state."""
+    """Count the messages of a locked batch by state. Those that were erased count no more."""
     states = session.execute(
         select(Message.state, func.count())
         .where(Message.batch_id == batch.id)
         .group_by(Message.state)
     )
-    counts = dict.fromkeys(set(COUNT_OF.values()), 0)
+    counts = dict.fromkeys({"recipients", *COUNT_OF.values()}, 0)
     for state, count in states:
+        counts["recipients"] += count
         if state in COUNT_OF:
             counts[COUNT_OF[state]] += count
     for name, count in counts.items():

@@ -874,6 +874,15 @@ def test_a_worker_whose_leases_have_ended_sends_only_what_it_is_sending(
     assert reload(other, batch).sent == 12
 
 
+def test_the_counts_of_a_batch_add_up_after_a_user_was_erased(app: Flask) -> None:
+    batch = send(app, "all")
+    with app.app_context():
+        state_of(app).verifier.forget(db.session.get(User, 2))
+    run_due(app)
+    ended = reload(app, batch)
+    assert (ended.state, ended.recipients, ended.sent) == ("done", 2, 2)
+
+
 def test_what_a_worker_closes_without_a_call_is_counted_at_once(app: Flask) -> None:
     now = datetime.now(UTC)
     set_time(app, now)
