@@ -270,6 +270,38 @@ def test_parallel_wrong_codes_lock_the_account_after_exactly_the_configured_numb
     assert flow.check(challenge, flow.code(challenge)).verified_at is not None
 
 
+@pytest.mark.race
+def test_parallel_wrong_codes_at_many_accounts_use_exactly_the_limit_of_the_site(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 77: first guesses count and are not refused, so these are the second ones."""
+    limits = NO_LIMITS | {"site_failures": "30/hour"}
+    flow = make_flow(database, users=24, SMSVERIFY_LIMITS=limits)
+    challenges = [flow.start(number) for number in range(1, 25)]
+    wrong = [(challenge.id, flow.wrong(challenge)) for challenge in challenges]
+    assert {outcome(lambda g=pair: guess(flow.app, *g)) for pair in wrong} == {"WrongCode"}
+    outcomes = race(24, lambda number: guess(flow.app, *wrong[number]))
+    assert outcomes == {"WrongCode": 6, "TooManyAttempts": 18}
+    assert flow.used("site_failures") == 30
+
+
+@pytest.mark.race
+def test_parallel_wrong_codes_for_two_mobiles_use_exactly_the_limit_of_their_account(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """The account is locked, and not only the mobile of the challenge."""
+    limits = NO_LIMITS | {"failures": "5/day"}
+    flow = make_flow(database, SMSVERIFY_LIMITS=limits, SMSVERIFY_MAX_ATTEMPTS=100)
+    challenges = [
+        flow.start(1, purpose="login"),
+        flow.start(1, purpose="pay", mobile="09351112233"),
+    ]
+    wrong = [(challenge.id, flow.wrong(challenge)) for challenge in challenges]
+    outcomes = race(20, lambda number: guess(flow.app, *wrong[number % 2]))
+    assert outcomes == {"WrongCode": 5, "TooManyAttempts": 15}
+    assert flow.verification(1).failures == 5
+
+
 def test_a_locked_account_gets_no_code(flow: Flow) -> None:
     flow.start()
     flow.clock.advance(31)

@@ -253,6 +253,28 @@ def test_sends_and_guesses_at_the_time_of_a_reset_are_counted_once(
     assert outcome(lambda: flow.sign_up("09120001111")) == "RateLimited"
 
 
+class RefusesOddNumbers(Memory):
+    """A gateway that refuses every other mobile."""
+
+    def send_code(self, message: Any) -> Any:
+        if int(message.to) % 2:
+            raise NotCarried(self.name, "this number is refused")
+        return super().send_code(message)
+
+
+@pytest.mark.race
+def test_parallel_sends_and_refunds_leave_the_count_of_the_site_exact(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """A refund lowers the numbers of later sends, which a parallel send continues."""
+    limits = NO_LIMITS | {"site": "1000/day"}
+    flow = make_flow(database, users=24, SMSVERIFY_LIMITS=limits, SMSVERIFY_SENDS_IN_FLIGHT=100)
+    flow.route(RefusesOddNumbers(name="memory"))
+    ends = race(24, lambda number: send_to(flow.app, number + 1, None))
+    assert ends == {"ok": 12, "SendFailed": 12}
+    assert flow.used("site") == 12
+
+
 def test_failures_at_a_mobile_without_an_account_are_counted_by_mobile(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
