@@ -198,10 +198,9 @@ def _exempt(mobile: str | None) -> Status:
 
 def _with_challenge(status: Status, latest: Challenge | None, now: datetime) -> Status:
     """Return a status with the latest challenge, which makes it `pending` if it is open."""
-    status = replace(status, latest=latest)
     if latest is None or status.locked or not is_open(latest, status.mobile, now):
-        return status
-    return replace(status.with_open_challenge(), challenge=latest)
+        return replace(status, latest=latest)
+    return replace(status.with_open_challenge(), latest=latest, challenge=latest)
 
 
 def _build_usual(guesses: GuessLog) -> PreparedSelect:
