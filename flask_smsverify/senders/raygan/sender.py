@@ -4,8 +4,8 @@ The receipts of this sender have these ids:
 
 `<group id>:<digest>`
     one recipient of a `SendMessage`. Raygan gives one id for the whole group. The digest of group
-    and mobile tells the recipients apart without showing a mobile in a log. `statuses` compares it
-    with the mobiles that `GroupMessageStatus` lists.
+    and mobile identifies a recipient without showing a mobile in a log. `statuses` compares it with
+    the mobiles that `GroupMessageStatus` lists.
 `2826`
     one message of a `SendCorrespondingMessage`.
 `code:2826`
