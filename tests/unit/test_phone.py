@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_smsverify.errors import InvalidMobile, MobileError, MobileRequired, RegionNotAllowed
-from flask_smsverify.phone import ascii_digits, mask, parse, region_of
+from flask_smsverify.phone import MAX_TYPED_LENGTH, ascii_digits, mask, parse, region_of, spaced
 
 MOBILE = "+989123456789"
 
@@ -164,3 +164,21 @@ def test_a_masked_mobile_lacks_its_middle_digits() -> None:
         masked = mask(mobile)
         assert "•••" in masked
         assert len(masked.replace("•", "")) <= len(mobile) - 3
+
+
+def test_a_mask_keeps_seven_digits_of_an_iranian_mobile_and_fewer_of_others() -> None:
+    assert mask(MOBILE) == "+98912•••6789"
+    assert spaced(mask(MOBILE)) == "0912 ••• 6789"
+    for mobile, masked in (
+        ("+971501234567", "+97•••567"),  # as long as an Iranian mobile
+        ("+98912345678", "+98•••678"),
+        ("+4915123456789", "+49•••789"),
+    ):
+        assert mask(mobile) == masked
+        assert spaced(masked) == masked.replace("•••", " ••• ")
+
+
+def test_a_mobile_may_be_typed_with_48_characters_and_no_more() -> None:
+    assert read(" " * (MAX_TYPED_LENGTH - 11) + "09123456789") == MOBILE
+    with pytest.raises(InvalidMobile):
+        read(" " * (MAX_TYPED_LENGTH - 10) + "09123456789")

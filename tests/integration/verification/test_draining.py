@@ -193,6 +193,28 @@ def test_each_foreign_prefix_has_a_limit(make_flow: MakeFlow, sqlite: str) -> No
     assert flow.start(9).mobile == "+989123450009"
 
 
+def test_a_used_up_limit_of_a_foreign_prefix_names_the_time_of_its_oldest_send(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        users=9,
+        SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"),
+        SMSVERIFY_LIMITS={"foreign": "3/hour"},
+    )
+    for number, seconds in ((1, 0), (2, 600), (3, 300)):
+        flow.clock.advance(seconds)
+        flow.start(number, mobile=f"+97150123456{number}")
+    with pytest.raises(RateLimited) as caught:
+        flow.start(4, mobile="+971501234564")
+    assert (caught.value.scope, caught.value.retry_after) == ("foreign", 2700)
+    flow.clock.advance(2700)
+    assert flow.start(4, mobile="+971501234564").sends == 1
+    with pytest.raises(RateLimited) as caught:
+        flow.start(5, mobile="+971501234565")
+    assert caught.value.retry_after == 600
+
+
 def test_premium_satellite_and_landline_numbers_are_refused_before_anything_is_counted(
     flow: Flow,
 ) -> None:
@@ -275,6 +297,17 @@ def test_half_of_a_mobiles_limit_is_reserved_for_its_owner(
     with pytest.raises(RateLimited) as caught:
         flow.start(1)
     assert caught.value.scope == "mobile"
+
+
+def test_one_of_two_sends_to_a_mobile_is_reserved_for_its_owner(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=3, SMSVERIFY_LIMITS={"mobile": "2/hour;9/day"})
+    flow.prove(1)
+    flow.clock.advance(3600)
+    outcomes = [outcome(lambda n=n: flow.start(n, mobile="09123450001")) for n in (2, 3)]
+    assert outcomes == ["ok", "RateLimited"]
+    assert flow.start(1).sends == 1
 
 
 def test_a_revoked_owner_has_no_reserved_half(make_flow: MakeFlow, sqlite: str) -> None:

@@ -122,6 +122,24 @@ def test_the_site_failure_limit_refuses_second_guesses_until_it_is_reset(
     assert flow.check(other, flow.code(other)).verified_at
 
 
+def test_the_used_up_failures_of_the_site_name_the_time_of_the_oldest_one(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        users=4,
+        SMSVERIFY_LIMITS={"site_failures": "3/hour"},
+        SMSVERIFY_CODE_LIFETIME=600,
+    )
+    challenges = [flow.start(number) for number in range(1, 5)]
+    for challenge, seconds in zip(challenges, (0, 200, 100, 60), strict=True):
+        flow.clock.advance(seconds)
+        assert outcome(lambda c=challenge: flow.check(c, flow.wrong(c))) == "WrongCode"
+    with pytest.raises(TooManyAttempts) as caught:
+        flow.check(challenges[3], flow.wrong(challenges[3]))
+    assert caught.value.retry_after == 3600 - 160
+
+
 def test_a_reset_of_the_sites_failures_gives_nobody_new_guesses(
     make_flow: MakeFlow, database: str
 ) -> None:
