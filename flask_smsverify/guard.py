@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Answer = Literal["auto", "json"]
 Check = Callable[[], ResponseReturnValue | None]
 
-#: The session key of the stamp that `SMSVERIFY_RECHECK_SECONDS` trusts.
+#: The session key of the stamp: a guard reads no row again for `SMSVERIFY_RECHECK_SECONDS`.
 _STAMP = "_smsverify_seen"
 #: The key in the WSGI environment that holds the checks to run last before the view.
 _LAST_CHECKS = "smsverify.checks"

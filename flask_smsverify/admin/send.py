@@ -34,7 +34,7 @@ _MAX_TYPED = 1_000_000
 #: The most parts of a number that is written with spaces: `+98 912 345 67 89`.
 _MAX_NUMBER_PARTS = 6
 #: For how many seconds the answer waits for a batch whose recipients are read in the background.
-_PATIENCE = 5.0
+_ANSWER_SECONDS = 5.0
 
 
 # --- the form and the list ---------------------------------------------------------------------
@@ -204,7 +204,7 @@ def _start(text: str, to: str | list[str], token: str) -> Batch | None:
             has_begun.set()
 
     state.workers.submit(work)
-    has_begun.wait(_PATIENCE)
+    has_begun.wait(_ANSWER_SECONDS)
     return started[0] if started else None
 
 

@@ -17,7 +17,7 @@ from functools import cache
 from ..senders.http import MAX_ANSWER_BYTES
 
 #: How long a misbehaving gateway hangs, in seconds. A sender without a deadline waits this long.
-PATIENCE = 60.0
+HANG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Reply:
 class Exchange:
     """One request and its connection, for a misbehaviour.
 
-    :param patience: how long to hang, in seconds.
+    :param hang_seconds: how long to hang, in seconds.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Exchange:
         request: Request,
         connection: socket.socket,
         stop: threading.Event,
-        patience: float = PATIENCE,
+        hang_seconds: float = HANG_SECONDS,
     ) -> None:
         self.request = request
-        self.patience = patience
+        self.hang_seconds = hang_seconds
         self._connection = connection
         self._stop = stop
 
@@ -100,8 +100,8 @@ class Exchange:
         return not self._stop.wait(seconds)
 
     def wait_for_client(self) -> None:
-        """Wait until the client closes the connection, or for `patience` seconds."""
-        ends = time.monotonic() + self.patience
+        """Wait until the client closes the connection, or for `hang_seconds` seconds."""
+        ends = time.monotonic() + self.hang_seconds
         self._connection.settimeout(0.05)
         while time.monotonic() < ends and not self._stop.is_set():
             try:
@@ -146,7 +146,7 @@ def drip_body(exchange: Exchange) -> None:
 
 
 def _drip(exchange: Exchange, chunk: bytes) -> None:
-    ends = time.monotonic() + exchange.patience
+    ends = time.monotonic() + exchange.hang_seconds
     while time.monotonic() < ends and exchange.wait(0.03):
         if not exchange.send(chunk):
             return
@@ -208,7 +208,7 @@ class LoopbackGateway:
 
     :param answer: returns the reply to a request.
     :param tls: the TLS settings; None: no TLS.
-    :param patience: how long a misbehaviour hangs, in seconds.
+    :param hang_seconds: how long a misbehaviour hangs, in seconds.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class LoopbackGateway:
         answer: Callable[[Request], Reply],
         *,
         tls: ssl.SSLContext | None = None,
-        patience: float = PATIENCE,
+        hang_seconds: float = HANG_SECONDS,
     ) -> None:
         self.answer = answer
         #: What the gateway does instead of answering; None: it answers.
@@ -225,7 +225,7 @@ class LoopbackGateway:
         self.requests: list[Request] = []
         #: The number of accepted connections.
         self.connections = 0
-        self.patience = patience
+        self.hang_seconds = hang_seconds
         self._tls = tls
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -278,7 +278,9 @@ class LoopbackGateway:
             while (request := self._read(connection)) is not None:
                 self.requests.append(request)
                 if self.misbehave is not None:
-                    return self.misbehave(Exchange(request, connection, self._stop, self.patience))
+                    return self.misbehave(
+                        Exchange(request, connection, self._stop, self.hang_seconds)
+                    )
                 reply = self.answer(request)
                 connection.sendall(reply.head() + reply.body)
         except OSError:

@@ -53,8 +53,8 @@ CHROMIUM_OPTIONS = (
 )
 PHONE_SIZE = {"width": 390, "height": 844}
 #: Milliseconds until a wait fails. On an overloaded machine, a page may take more than ten seconds.
-PATIENCE = 60_000
-expect.set_options(timeout=PATIENCE)
+TIMEOUT = 60_000
+expect.set_options(timeout=TIMEOUT)
 SPOKEN = ("صفر", "یک", "دو", "سه", "چهار", "پنج", "شش", "هفت", "هشت", "نه")
 
 
@@ -183,7 +183,7 @@ class Visitor:
     phone: Phone | None = None
 
     def __post_init__(self) -> None:
-        self.context.set_default_timeout(PATIENCE)
+        self.context.set_default_timeout(TIMEOUT)
         self.context.on("console", self._listen)
         self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
         self.context.on("response", self._inspect)

@@ -65,8 +65,8 @@ MOBILE = "+989123456789"
 CODE = "480192"
 CODE_TEXT = f"Your code for the shop is {CODE}"
 TEXT = "Gooseberry marmalade ripens on Thursday"
-#: Seconds to wait for a thread that always comes, even on a slow machine.
-PATIENCE = 60
+#: Seconds to wait for a thread, on a slow machine too.
+_WAIT = 60
 
 OWN = frozenset({Capability.CODE_SMS, Capability.CODE_VOICE, Capability.TEXT})
 NATIVE = frozenset({Capability.NATIVE_CODE})
@@ -680,7 +680,7 @@ def ended_by_the_deadline() -> Iterator[None]:
 
 
 def loopback() -> LoopbackGateway:
-    return LoopbackGateway(lambda _: Reply(200, b"6001"), patience=TIMEOUT)
+    return LoopbackGateway(lambda _: Reply(200, b"6001"), hang_seconds=TIMEOUT)
 
 
 def test_one_deadline_covers_a_route_of_hanging_gateways(harness: Harness) -> None:
@@ -749,7 +749,7 @@ def test_a_sender_with_too_many_calls_in_flight_is_followed_by_the_next(harness:
 
     def wait() -> Receipt:
         started.release()
-        assert leave.wait(PATIENCE)
+        assert leave.wait(_WAIT)
         return Receipt(MOBILE, DeliveryState.SENT)
 
     slow, other = FakeSender("slow", wait), FakeSender("other")
@@ -757,7 +757,7 @@ def test_a_sender_with_too_many_calls_in_flight_is_followed_by_the_next(harness:
     with ThreadPoolExecutor(2) as threads:
         waiting = [threads.submit(delivery.deliver, harness.job()) for _ in range(2)]
         for _ in waiting:
-            assert started.acquire(timeout=PATIENCE)
+            assert started.acquire(timeout=_WAIT)
         assert delivery.deliver(harness.job()).sender == "other"
         leave.set()
         assert [sent.result().sender for sent in waiting] == ["slow", "slow"]
@@ -777,7 +777,7 @@ def test_while_a_sender_hangs_on_8_sends_the_others_go_by_the_next_at_once(
 
     def hang() -> Receipt:
         started.release()
-        assert leave.wait(PATIENCE)
+        assert leave.wait(_WAIT)
         return Receipt(MOBILE, DeliveryState.SENT)
 
     app = make_app(database, users=20)
@@ -792,7 +792,7 @@ def test_while_a_sender_hangs_on_8_sends_the_others_go_by_the_next_at_once(
     with ThreadPoolExecutor(8) as threads:
         hanging = [threads.submit(start, number) for number in range(1, 9)]
         for _ in hanging:
-            assert started.acquire(timeout=PATIENCE)
+            assert started.acquire(timeout=_WAIT)
         for number in range(9, 21):
             start(number)  # would wait for the deadline at the sender that hangs
         assert len(other.calls) == 12
@@ -890,7 +890,7 @@ def test_one_of_many_parallel_calls_probes_a_sender(harness: Harness) -> None:
 
     def probe() -> Receipt:
         probing.set()
-        assert leave.wait(PATIENCE)
+        assert leave.wait(_WAIT)
         return Receipt(MOBILE, DeliveryState.SENT)
 
     one = FakeSender("one", *[unavailable("one")] * FAILURE_THRESHOLD, probe)
@@ -904,7 +904,7 @@ def test_one_of_many_parallel_calls_probes_a_sender(harness: Harness) -> None:
     barrier = threading.Barrier(callers)
 
     def send(_: int) -> str:
-        barrier.wait(PATIENCE)
+        barrier.wait(_WAIT)
         delivered = delivery.deliver(harness.job())
         if delivered.sender == "other" and len(other.calls) == FAILURE_THRESHOLD + callers - 1:
             leave.set()  # all other calls have ended
@@ -964,13 +964,13 @@ SENDERS = {
         "username": "u",
         "password": "p",
         "line": "50002910",
-        "timeout": (PATIENCE, PATIENCE, PATIENCE),
+        "timeout": (_WAIT, _WAIT, _WAIT),
     },
     "spare": {
         "gateway": "smsir",
         "api_key": "k",
         "line": "30001234",
-        "timeout": (PATIENCE, PATIENCE, PATIENCE),
+        "timeout": (_WAIT, _WAIT, _WAIT),
     },
 }
 
@@ -982,7 +982,7 @@ def shop(make_app: MakeApp, sqlite: str, simulator: Simulator) -> Iterator[Flask
         sqlite,
         SMSVERIFY_SENDERS=SENDERS,
         SMSVERIFY_SIMULATOR_URL=simulator.url,
-        SMSVERIFY_SEND_DEADLINE=PATIENCE,
+        SMSVERIFY_SEND_DEADLINE=_WAIT,
         SMSVERIFY_LIMITS={"mobile": None, "user": None},
         SMSVERIFY_RESEND_DELAYS=(1,),
     )

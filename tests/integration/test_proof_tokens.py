@@ -26,7 +26,7 @@ from flask_smsverify.verification.check import Proof
 
 MOBILE = "+989121112233"
 #: Seconds to wait for a thread that always continues, even on a slow machine.
-PATIENCE = 60
+TIMEOUT = 60
 
 MakeApp = Callable[..., Flask]
 
@@ -264,14 +264,14 @@ def test_a_claim_does_not_undo_a_revocation_that_was_committed_before_it(
     def claim_late() -> None:
         user = db.session.get(User, 1)
         has_read.set()
-        assert revoked.wait(PATIENCE)
+        assert revoked.wait(TIMEOUT)
         verifier.claim(token, user, purpose="sign-up")
         db.session.commit()
 
     def hold_the_mobile() -> None:
         verifier.claim(another, db.session.get(User, 2), purpose="sign-up")
         holds.set()
-        assert go.wait(PATIENCE)
+        assert go.wait(TIMEOUT)
         db.session.commit()
 
     def run(act: Callable[[], None]) -> None:
@@ -280,10 +280,10 @@ def test_a_claim_does_not_undo_a_revocation_that_was_committed_before_it(
 
     late = threading.Thread(target=run, args=(claim_late,))
     late.start()
-    assert has_read.wait(PATIENCE)
+    assert has_read.wait(TIMEOUT)
     other = threading.Thread(target=run, args=(hold_the_mobile,))
     other.start()
-    assert holds.wait(PATIENCE)
+    assert holds.wait(TIMEOUT)
     if database.startswith("postgresql"):  # each statement has a new snapshot
         revoked.set()
         time.sleep(0.5)
@@ -292,8 +292,8 @@ def test_a_claim_does_not_undo_a_revocation_that_was_committed_before_it(
         db.session.remove()
     revoked.set()
     go.set()
-    late.join(PATIENCE)
-    other.join(PATIENCE)
+    late.join(TIMEOUT)
+    other.join(TIMEOUT)
     assert sorted(outcomes) == ["InvalidToken", "ok"]
     with app.app_context():
         assert verifier.status(db.session.get(User, 1)).state == "unverified"

@@ -28,7 +28,7 @@ from flask_smsverify.senders.memory import Memory
 
 SECRET = "a-secret-of-the-webhooks"
 #: For events and threads that always come, however slow the machine is.
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Reporting(Memory):
@@ -435,7 +435,7 @@ def test_a_report_at_the_same_time_as_the_receipt_is_never_lost(
         emitted.clear()
         with signals.message_delivered.connected_to(receive):
             flow.start()
-            reporters.pop().join(PATIENCE)
+            reporters.pop().join(TIMEOUT)
         assert states(flow) == ("delivered", "delivered")
         assert emitted == [rows(flow, Message)[0].id]
         assert rows(flow, EarlyReport) == []
@@ -460,12 +460,12 @@ def test_a_report_that_is_kept_while_an_earlier_one_is_applied_stays(
         args = (flow, DeliveryState.DELIVERED, gateway_id)
         reporters.append(threading.Thread(target=report, args=args))
         reporters[-1].start()
-        assert looked.wait(PATIENCE)
+        assert looked.wait(TIMEOUT)
 
     def ordered_move(sender: str, *reported: Any) -> set[str]:
         if threading.current_thread() not in reporters and reporters:
             found.set()
-            assert kept.wait(PATIENCE)
+            assert kept.wait(TIMEOUT)
         known: set[str] = move(sender, *reported)
         (looked if threading.current_thread() in reporters else moved).set()
         return known
@@ -474,17 +474,17 @@ def test_a_report_that_is_kept_while_an_earlier_one_is_applied_stays(
         if threading.current_thread() not in reporters:
             keep(sender, states)
             return
-        assert found.wait(PATIENCE)
+        assert found.wait(TIMEOUT)
         keep(sender, states)
         moved.clear()
         kept.set()
-        assert moved.wait(PATIENCE)
+        assert moved.wait(TIMEOUT)
 
     monkeypatch.setattr(tracker, "_move", ordered_move)
     monkeypatch.setattr(tracker, "_keep", ordered_keep)
     gateway(flow).before_receipt = two_reports
     flow.start()
-    reporters[0].join(PATIENCE)
+    reporters[0].join(TIMEOUT)
     assert states(flow) == ("delivered", "delivered")
     assert rows(flow, EarlyReport) == []
 

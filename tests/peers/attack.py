@@ -41,7 +41,7 @@ SEND_REQUESTS = 200
 REPEATS = 10
 RESEND_ROUNDS = 6
 #: How long an attacker waits for another code before taking a refusal for final, in seconds.
-PATIENCE = 130
+TIMEOUT = 130
 #: Guesses in a row that must not be compared before a limit counts as reached.
 CERTAIN = 3
 
@@ -321,9 +321,9 @@ class Target(abc.ABC):
         return list(wrong)
 
     def ask_patiently(self, victim: Victim) -> bool:
-        """Ask for another code each second until one goes out, or patience ends."""
+        """Ask for another code each second until one goes out, or the time is up."""
         before = len(self.meter.codes)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while time.monotonic() < until:
             self.ask(victim)
             if len(self.meter.codes) > before:

@@ -11,7 +11,7 @@ from flask_smsverify.db.group_commit import GroupCommit
 from flask_smsverify.errors import StoreUnavailable
 
 #: Seconds for what always comes, however slow the machine is.
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Held:
@@ -25,7 +25,7 @@ class Held:
     def __call__(self, items: Sequence[int]) -> list[int]:
         self.groups.append(sorted(items))
         self.begun.release()
-        assert self.released.acquire(timeout=PATIENCE)
+        assert self.released.acquire(timeout=TIMEOUT)
         if 13 in items:
             raise ValueError("no thirteen")
         return [10 * item for item in items]
@@ -50,7 +50,7 @@ def start(commit: GroupCommit[int, int], item: int, results: dict[int, object]) 
 def wait_for(commit: GroupCommit[int, int], waiting: int) -> None:
     """Wait until so many items wait for the next group."""
     limit = threading.Event()
-    for _ in range(PATIENCE * 100):
+    for _ in range(TIMEOUT * 100):
         if len(commit._waiting) == waiting:
             return
         limit.wait(0.01)
@@ -62,17 +62,17 @@ def test_what_comes_during_a_write_is_the_next_group() -> None:
     commit = GroupCommit(write, largest=64, size=one, pause=0)
     results: dict[int, object] = {}
     threads = [start(commit, 1, results)]
-    assert write.begun.acquire(timeout=PATIENCE)
+    assert write.begun.acquire(timeout=TIMEOUT)
     threads += [start(commit, item, results) for item in (2, 3, 4)]
     wait_for(commit, 3)
     write.released.release()
-    assert write.begun.acquire(timeout=PATIENCE)
+    assert write.begun.acquire(timeout=TIMEOUT)
     # The thread that wrote the first group does not write for the others.
-    threads[0].join(PATIENCE)
+    threads[0].join(TIMEOUT)
     assert results == {1: 10}
     write.released.release()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert write.groups == [[1], [2, 3, 4]]
     assert results == {1: 10, 2: 20, 3: 30, 4: 40}
 
@@ -82,13 +82,13 @@ def test_a_group_has_at_most_the_largest_number_of_items() -> None:
     commit = GroupCommit(write, largest=2, size=one, pause=0)
     results: dict[int, object] = {}
     threads = [start(commit, 1, results)]
-    assert write.begun.acquire(timeout=PATIENCE)
+    assert write.begun.acquire(timeout=TIMEOUT)
     threads += [start(commit, item, results) for item in (2, 3, 4)]
     wait_for(commit, 3)
     for _ in range(3):
         write.released.release()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert [len(group) for group in write.groups] == [1, 2, 1]
     assert len(results) == 4
 
@@ -98,13 +98,13 @@ def test_an_item_that_cannot_be_written_does_not_spoil_the_others_of_its_group()
     commit = GroupCommit(write, largest=64, size=one, pause=0)
     results: dict[int, object] = {}
     threads = [start(commit, 1, results)]
-    assert write.begun.acquire(timeout=PATIENCE)
+    assert write.begun.acquire(timeout=TIMEOUT)
     threads += [start(commit, item, results) for item in (12, 13)]
     wait_for(commit, 2)
     for _ in range(4):  # the first, both together, and each of them alone
         write.released.release()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert (results[1], results[12]) == (10, 120)
     assert isinstance(results[13], ValueError)
     write.released.release()

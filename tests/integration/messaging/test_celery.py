@@ -35,7 +35,7 @@ BROKERS = {
     "rabbitmq": f"amqp://guest:guest@{services.RABBITMQ[0]}:{services.RABBITMQ[1]}//",
 }
 #: Seconds until a worker counts as hanging.
-_PATIENCE = 300
+_TIMEOUT = 300
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def wait_for(condition: Callable[[], bool], meanwhile: Callable[[], object] = la
     begin = called = time.monotonic()
     while not condition():
         now = time.monotonic()
-        assert now < begin + _PATIENCE, "it did not happen in time"
+        assert now < begin + _TIMEOUT, "it did not happen in time"
         if now - called > 30:
             called = now
             meanwhile()
@@ -126,7 +126,7 @@ def test_what_a_killed_celery_worker_had_is_neither_lost_nor_repeated(
         gateway.before_answer = lambda number: (
             os.kill(process.pid, signal.SIGKILL) if number == 3 else None
         )
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     gateway.before_answer = lambda _number: None
     set_time(app, datetime.now(UTC), minutes=5)
     run_due(app)  # as the periodic task does

@@ -32,7 +32,7 @@ from sqlalchemy import func, select
 from flask_smsverify.db.models import Attempt, Message
 
 #: Seconds until a process counts as hanging.
-_PATIENCE = 300
+_TIMEOUT = 300
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def queue_all(app: Flask, count: int = 10) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + _PATIENCE
+    ends = time.monotonic() + _TIMEOUT
     while not condition():
         assert time.monotonic() < ends, "it did not happen in time"
         time.sleep(0.05)
@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_before_the_gateway_call_loses_nothing(
     with worker(database, config_of(gateway), hold="leased") as process:
         line_of(process, "holding")
         process.send_signal(signal.SIGKILL)
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     assert gateway.taken.total() == 0
     set_time(app, datetime.now(UTC), minutes=5)
     run_due(app)
@@ -105,7 +105,7 @@ def test_a_worker_that_is_killed_between_the_gateways_yes_and_the_write_repeats_
                 killed.set()
 
         gateway.before_answer = kill
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     start = datetime.now(UTC)
     set_time(app, start, minutes=5)
     run_due(app)
@@ -136,7 +136,7 @@ def test_a_worker_that_is_killed_after_the_write_repeats_nothing(
     with worker(database, config_of(gateway)) as process:
         wait_for(lambda: states(app) == {"queued"})
         process.send_signal(signal.SIGKILL)
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     set_time(app, datetime.now(UTC), minutes=5)
     run_due(app)
     assert (len(gateway.taken), gateway.taken.total()) == (10, 10)
@@ -149,12 +149,12 @@ def test_a_worker_stops_within_five_seconds_and_loses_nothing(
     app = make(make_app, database, gateway)
     queue_all(app)
     held = threading.Event()
-    gateway.before_answer = lambda _number: held.wait(_PATIENCE) and None
+    gateway.before_answer = lambda _number: held.wait(_TIMEOUT) and None
     with worker(database, config_of(gateway)) as process:
         wait_for(lambda: gateway.taken.total() >= 2)
         begin = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
         seconds = time.monotonic() - begin
     held.set()
     assert process.returncode == 0
@@ -183,7 +183,7 @@ def test_of_two_workers_on_a_batch_one_is_killed_and_nobody_gets_the_text_twice(
         )
         wait_for(lambda: gateway.taken.total() + unsent(app) >= 1200 and first.poll() is not None)
         second.send_signal(signal.SIGTERM)
-        second.wait(_PATIENCE)
+        second.wait(_TIMEOUT)
     start = datetime.now(UTC)
     set_time(app, start, minutes=5)
     run_due(app)

@@ -37,7 +37,7 @@ from flask_smsverify.messaging.worker import DispatchProcess, InlineWorker
 from flask_smsverify.settings import Limit
 
 #: Seconds until a worker counts as one that does not notice a change.
-_PATIENCE = 120
+_TIMEOUT = 120
 _UTC = {"SMSVERIFY_TIMEZONE": "UTC", "SMSVERIFY_LIMITS": {"unproved_events": None}}
 
 
@@ -69,7 +69,7 @@ def queue(app: Flask, count: int = 1) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not condition():
         assert time.monotonic() < end, "the worker has not noticed the change"
         time.sleep(0.02)
@@ -85,7 +85,7 @@ def dispatching(app: Flask) -> Iterator[None]:
         yield
     finally:
         process.stop()
-        thread.join(_PATIENCE)
+        thread.join(_TIMEOUT)
 
 
 def test_another_process_sends_when_staff_end_the_quiet_hours(
@@ -131,7 +131,7 @@ def test_a_worker_that_runs_holds_texts_when_staff_set_quiet_hours(
             send_due = waiting.send_due
             waiting.send_due = lambda stop, send=send_due: (send(stop), turns.release())[0]
         for _ in range(8):
-            assert turns.acquire(timeout=_PATIENCE)
+            assert turns.acquire(timeout=_TIMEOUT)
         assert len(memory.messages) == 1
         assert "waiting" in states(app)
         save(app, quiet_hours=None)

@@ -90,7 +90,7 @@ def failure_of(test: Callable[..., object], sender_class: type[Sender], *extra: 
     suite = AcmeContract()
     suite.sender_class = sender_class
     with (
-        LoopbackGateway(suite.answer, patience=1.5) as gateway,
+        LoopbackGateway(suite.answer, hang_seconds=1.5) as gateway,
         closing(suite.make_sender(gateway.url)) as sender,
         pytest.raises((AssertionError, pytest.fail.Exception)) as failed,
     ):

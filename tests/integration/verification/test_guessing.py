@@ -19,7 +19,7 @@ from flask_smsverify.errors import AccountLocked, SMSVerifyError, TooManyAttempt
 MakeFlow = Callable[..., Flow]
 NINE_ATTEMPTS = {"SMSVERIFY_MAX_ATTEMPTS": 9}
 #: Seconds to wait for a thread that always ends, even on a slow machine.
-PATIENCE = 60
+TIMEOUT = 60
 
 
 @pytest.mark.race
@@ -471,7 +471,7 @@ def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
     waiting = [check(first, flow.wrong(first)) for _ in range(18)]
     wait_until(lambda: len(outcomes) == 10)
     assert outcomes == ["StoreUnavailable"] * 10
-    check(second, flow.code(second)).join(PATIENCE)
+    check(second, flow.code(second)).join(TIMEOUT)
     assert outcomes[10:] == ["ok"]
     sent = race(1, lambda _: send_to(flow.app, 3, None))
     flow.clock.advance(31)
@@ -479,7 +479,7 @@ def test_an_uncommitted_claim_blocks_only_the_guesses_of_its_own_user(
     assert sent == {"ok": 2}
     db.session.rollback()
     for thread in waiting:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert Counter(outcomes) == {
         "ok": 1,
         "WrongCode": 5,

@@ -13,7 +13,7 @@ from flask_smsverify.messaging.lease_pool import LeasePool
 from flask_smsverify.messaging.outbox import Lease
 
 #: Seconds for what always comes, however slow the machine is.
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Table:
@@ -113,20 +113,20 @@ def test_the_next_rows_are_leased_while_other_threads_take_what_is_left() -> Non
 
     def wait(size: int) -> Lease | None:
         has_begun.set()
-        assert may_lease.wait(PATIENCE)
+        assert may_lease.wait(TIMEOUT)
         return lease(size)
 
     pool._lease = wait
     results: list[Sequence[str]] = []
     leasing = threading.Thread(target=lambda: results.append(ids(take(pool, 5))))
     leasing.start()
-    assert has_begun.wait(PATIENCE)
+    assert has_begun.wait(TIMEOUT)
     assert ids(take(pool, 5)) == ["15", "16", "17", "18", "19"]
     waiting = threading.Thread(target=lambda: results.append(ids(take(pool, 5))))
     waiting.start()
     may_lease.set()
     for thread in (leasing, waiting):
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert sorted(results) == [
         ["20", "21", "22", "23", "24"],
         ["25", "26", "27", "28", "29"],
