@@ -88,6 +88,17 @@ def start_for_another_purpose(flow: Flow) -> None:
     flow.start(purpose="payout")
 
 
+def let_another_user_start_with_the_same_mobile(flow: Flow) -> None:
+    challenge = flow.start()
+    flow.clock.advance((challenge.expires_at - flow.clock()).total_seconds())
+    flow.start(2, mobile="09123450001")
+
+
+def reach_the_end_of_a_code(flow: Flow) -> None:
+    challenge = flow.start()
+    flow.clock.advance((challenge.expires_at - flow.clock()).total_seconds())
+
+
 def set_the_clock_back(flow: Flow) -> None:
     flow.start()
     flow.clock.advance(-3600)
@@ -110,6 +121,8 @@ SITUATIONS: dict[Callable[[Flow], Any], tuple[str, bool]] = {
     let_a_code_expire: ("unverified", False),
     prove_and_start_again: ("verified", False),
     start_for_another_purpose: ("unverified", False),
+    let_another_user_start_with_the_same_mobile: ("unverified", False),
+    reach_the_end_of_a_code: ("unverified", False),
     set_the_clock_back: ("unverified", False),
     replace_a_proved_mobile: ("verified", False),
     replace_it_with_an_open_code: ("unverified", False),
@@ -129,7 +142,7 @@ def test_guards_widgets_and_staff_see_the_status_that_the_verifier_returns(
     make_flow: MakeFlow, database: str, situation: Callable[[Flow], Any]
 ) -> None:
     flow = make_flow(
-        database, SMSVERIFY_CONSECUTIVE_FAILURES=3, SMSVERIFY_EXEMPT_GROUPS=("friends",)
+        database, users=2, SMSVERIFY_CONSECUTIVE_FAILURES=3, SMSVERIFY_EXEMPT_GROUPS=("friends",)
     )
     situation(flow)
     db.session.remove()  # the snapshot of an older transaction does not show what was written
