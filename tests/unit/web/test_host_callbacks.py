@@ -121,6 +121,36 @@ def test_the_login_gate_logs_an_exempt_user_of_another_class_in(sqlite: str) -> 
         assert client.get("/guarded").text == "guarded"
 
 
+def test_a_pending_login_ends_when_its_login_id_belongs_to_another_user(sqlite: str) -> None:
+    holder = {"tea": 1}
+
+    class Named(Wrapped):
+        def get_id(self) -> str:
+            return "tea"
+
+    def load_by_name(db: Any, model: Any, key: str) -> Any:
+        return Named(db.session.get(model, holder[key]))
+
+    config = {"SMSVERIFY_LOGIN_GATE": True, "loader": load_by_name, "prepare": prepare}
+    with host(sqlite, define, **config) as (app, db, model):
+        smsverify = app.extensions["test_smsverify"]
+        with app.app_context():
+            db.session.add_all([model(id=1, mobile=OWN), model(id=2, mobile=OTHER)])
+            db.session.commit()
+
+        @app.route("/enter")
+        def enter() -> str:
+            return str(smsverify.login_user(load_by_name(db, model, "tea")))
+
+        client = app.test_client()
+        client.get("/enter")
+        assert client.get(PAGE).status_code == 200
+        holder["tea"] = 2
+        assert client.get(PAGE).status_code == 401
+        holder["tea"] = 1
+        assert client.get(PAGE).status_code == 200
+
+
 def test_cards_are_shown_to_an_exempt_user_of_another_class(sqlite: str) -> None:
     """A member of staff of another class sees an own card, and sends a code from a user's."""
 
