@@ -101,19 +101,19 @@ def _insert(session: Session, instance: Base) -> None:
         values.setdefault(name, default)
     _prepared_insert(type(instance)).run(session, values)
     _set_key(instance)
-    instance_state(instance)._commit_all(values)
+    instance_state(instance).committed_state.clear()
 
 
 def _update(session: Session, instance: Base) -> None:
     model, values = type(instance), vars(instance)
     # An attribute that was set to the value it had is left out: MySQL might not count the row.
-    before = instance_state(instance).committed_state
+    before = instance_state(instance).committed_state  # of the attributes that were set
     changed = frozenset(name for name, value in before.items() if values[name] != value)
     if not changed:
         return
     if _prepared_update(model, changed).run(session, values) != 1:
         raise StaleDataError(f"a row of {model.__name__} was deleted meanwhile")
-    instance_state(instance)._commit_all(values)  # from now on, it is unchanged
+    before.clear()
 
 
 def update_row(session: Session, model: type[Base], key: object, /, **values: object) -> None:

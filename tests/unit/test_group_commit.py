@@ -10,7 +10,7 @@ import pytest
 from flask_smsverify.db.group_commit import GroupCommit
 from flask_smsverify.errors import StoreUnavailable
 
-#: Seconds for what always comes, however slow the machine is.
+#: Seconds to wait for a thread, on a slow machine too.
 TIMEOUT = 60
 
 

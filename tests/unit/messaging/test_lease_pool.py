@@ -12,7 +12,7 @@ from flask_smsverify.errors import StoreUnavailable
 from flask_smsverify.messaging.lease_pool import LeasePool
 from flask_smsverify.messaging.outbox import Lease
 
-#: Seconds for what always comes, however slow the machine is.
+#: Seconds to wait for a thread, on a slow machine too.
 TIMEOUT = 60
 
 
