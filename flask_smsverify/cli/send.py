@@ -77,6 +77,7 @@ def send(
             dedupe_key=dedupe_key,
             started_by="flask smsverify send",
             progress=_OnceShown(),
+            at_once=True,
         )
         _send_to_end(state, batch)
 

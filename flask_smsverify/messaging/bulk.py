@@ -150,9 +150,11 @@ class BulkSends:
         not_before: datetime | None = None,
         started_by: str | None = None,
         progress: Callable[[Batch], None] | None = None,
+        at_once: bool = False,
     ) -> Batch:
         """Queue a text to many. See `SMSVerify.send`.
 
+        :param at_once: continue the batch with this key even if its recipients may still be added.
         :param started_by: who started it, for staff pages.
         :param progress: called with the batch after each slice.
         """
@@ -182,7 +184,7 @@ class BulkSends:
                 return session.get_one(Batch, row["id"]), True
             same = select(Batch).where(Batch.dedupe_key == key).with_for_update()
             found = session.scalars(same).one()
-            return found, self._expansion.take_interrupted(found, now)
+            return found, self._expansion.take_interrupted(found, now, at_once=at_once)
 
         stored, is_mine = self._ledger.run(work)
         if is_mine:

@@ -96,13 +96,14 @@ class Expansion:
         self._wake()
         return stored
 
-    def take_interrupted(self, batch: Batch, now: datetime) -> bool:
+    def take_interrupted(self, batch: Batch, now: datetime, *, at_once: bool = False) -> bool:
         """Take over the expansion of a batch if it was interrupted, and return whether it was.
 
         :param batch: locked, so that only one of several callers takes it.
+        :param at_once: do not wait to see whether another process still adds recipients.
         """
         is_interrupted = batch.phase == Batch.INCOMPLETE or (
-            batch.phase == Batch.EXPANDING and batch.expanded_at < now - _INTERRUPTED
+            batch.phase == Batch.EXPANDING and (at_once or batch.expanded_at < now - _INTERRUPTED)
         )
         if is_interrupted:
             _begin(batch, now)

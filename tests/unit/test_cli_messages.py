@@ -189,6 +189,25 @@ def test_send_is_continued_at_once_after_a_crash_while_recipients_were_added(app
     assert "first command again with the same --key" in output
 
 
+def test_send_with_the_key_of_a_command_that_has_just_crashed_adds_the_other_numbers(
+    app: Flask, tmp_path: Path
+) -> None:
+    file = tmp_path / "numbers.txt"
+    command = ("send", "--text", TEXT, "--file", str(file), "--yes", "--key", "friday")
+    file.write_text("09120000001\n")
+    batch = fields(run(app, *command))["batch"]
+
+    def crash(session: Any) -> None:
+        stored = session.get(Batch, batch)
+        stored.state, stored.finished_at = Batch.EXPANDING, None
+
+    state_of(app).ledger.run(crash)
+    file.write_text("09120000001\n09120000002\n")
+    found = fields(run(app, *command))
+    assert (found["batch"], found["state"], found["sent"]) == (batch, "done", "2")
+    assert recipients(app) == ["+989120000001", "+989120000002"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
