@@ -11,7 +11,7 @@ from flask import Flask
 
 from . import request_cache
 from .app_context import host_context
-from .log_events import log_event
+from .log_events import log_foreign_error
 from .messaging.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,15 @@ class SignalEmitter:
             for receiver in signal.receivers_for(self._app):
                 try:
                     self._app.ensure_sync(receiver)(self._app, **values)
-                except Exception:
+                except Exception as error:
                     if self._app.testing:
                         raise
-                    log.exception(
+                    log_foreign_error(
+                        log,
                         "a receiver of the signal %s failed",
                         signal.name,
-                        extra=log_event("receiver_failed"),
+                        error=error,
+                        event="receiver_failed",
                     )
 
 

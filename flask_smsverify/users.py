@@ -44,9 +44,8 @@ from .errors import (
     MobileTaken,
     SMSVerifyError,
     StoreUnavailable,
-    locate,
 )
-from .log_events import log_event
+from .log_events import log_foreign_error
 from .mobile_column import (
     check_mobile_attribute,
     check_unique,
@@ -437,9 +436,7 @@ class HostUsers:
         if isinstance(error, DBAPIError):
             error.hide_parameters = True  # the host logs it, and they hold the mobile
         if is_written and not isinstance(error, DBAPIError):
-            log.error(
-                "%s was not set: %s", name, locate(error), extra=log_event("mobile_not_set")
-            )  # the message may hold the mobile
+            log_foreign_error(log, "%s was not set", name, error=error, event="mobile_not_set")
             return ConfigurationError(
                 f"{name} cannot be set to a number in E.164: it raised {type(error).__name__}. "
                 "Change the model, or register @smsverify.mobile_setter"

@@ -18,9 +18,8 @@ from ..errors import (
     SMSVerifyError,
     Unavailable,
     Unknown,
-    locate,
 )
-from ..log_events import log_event
+from ..log_events import log_event, log_foreign_error
 from ..senders.base import DeliveryReport, DeliveryState, Receipt, ReceivedText, Sender, Text
 from .breaker import Breakers
 
@@ -159,7 +158,9 @@ def _translate_errors(sender: Sender, call: Callable[[], _T]) -> _T:
     except SMSVerifyError:
         raise
     except Exception as error:  # noqa: BLE001 -- see the docstring
-        log.error("%s raised %s", sender.name, locate(error), extra=log_event("sender_code_failed"))  # noqa: TRY400 -- see the docstring
+        log_foreign_error(
+            log, "the code of %s failed", sender.name, error=error, event="sender_code_failed"
+        )
         failure = sender.make_error(Unknown, f"its code raised {type(error).__name__}")
     # Raised outside the block, so that the original exception is not its context.
     raise failure

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from ..errors import Misconfigured, SenderError, Unavailable, locate
+from ..errors import Misconfigured, SenderError, Unavailable
 from ..forks import after_fork
-from ..log_events import log_event
+from ..log_events import log_foreign_error
 from ..senders.base import Capability, Credit, Sender
 from ..senders.deadline import deadline
 
@@ -91,12 +91,8 @@ def check(sender: Sender, seconds: float, *, low_credit: Decimal = Decimal(0)) -
             _state_of(error), reason=error.reason, code=error.code, advice=error.advice or ""
         )
     except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
-        # Without the message, which may hold anything.
-        log.error(  # noqa: TRY400 -- see above
-            "the credit of %s is unknown: %s",
-            sender.name,
-            locate(error),
-            extra=log_event("credit_unknown"),
+        log_foreign_error(
+            log, "the credit of %s is unknown", sender.name, error=error, event="credit_unknown"
         )
         return Health("broken", reason=type(error).__name__)
     took = time.monotonic() - started

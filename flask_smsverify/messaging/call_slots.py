@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
-from ..log_events import log_event
+from ..log_events import log_foreign_error
 from ..senders.base import Sender
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,12 @@ class CallSlots:
         try:
             return self._own_sender(sender)
         except Exception as error:
-            log.exception(
+            log_foreign_error(
+                log,
                 "no further connection of %s could be opened",
                 sender.name,
-                extra=log_event("sender_not_opened"),
+                error=error,
+                event="sender_not_opened",
             )
             raise NoSlot("no connection could be opened") from error
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
 from ..db.models import Batch, Message
-from ..log_events import log_event
+from ..log_events import log_event, log_foreign_error
 from .opt_out import OptOuts
 from .outbox import Draft, new_rows
 from .recipients import LIST, Recipient, Recipients
@@ -160,11 +160,13 @@ class Expansion:
             try:
                 with self._host_context():
                     self.run(batch, self._recipients.read(batch.source))
-            except Exception:  # the host's code, or a gateway's; other batches must go on
-                log.exception(
+            except Exception as error:  # noqa: BLE001 -- the host's code; others must go on
+                log_foreign_error(
+                    log,
                     "the recipients of batch %s were not read to the end",
                     batch.id,
-                    extra=log_event("batch_incomplete"),
+                    error=error,
+                    event="batch_incomplete",
                 )
                 continue
             count += 1

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
-from ..log_events import log_event
+from ..log_events import log_event, log_foreign_error
 
 log = logging.getLogger(__name__)
 
@@ -205,10 +205,8 @@ class InlineWorker:
         """Return what now holds texts back; None if that cannot be read."""
         try:
             return self._held_by()
-        except Exception:  # the thread must go on
-            log.exception(
-                "the %s worker failed", self._queue.name, extra=log_event("worker_failed")
-            )
+        except Exception as error:  # noqa: BLE001 -- the thread must go on
+            _log_failure(self._queue, error)
             return None
 
     def _send(self, stop: threading.Event) -> float | None:
@@ -216,18 +214,8 @@ class InlineWorker:
         try:
             self._queue.send_due(stop)
             due = self._queue.next_due()
-        except SMSVerifyError as error:
-            log.error(  # noqa: TRY400 -- a traceback adds nothing
-                "the %s worker failed: %s",
-                self._queue.name,
-                error,
-                extra=log_event("worker_failed"),
-            )
-            return _AFTER_FAILURE
-        except Exception:
-            log.exception(
-                "the %s worker failed", self._queue.name, extra=log_event("worker_failed")
-            )
+        except Exception as error:  # noqa: BLE001 -- likewise
+            _log_failure(self._queue, error)
             return _AFTER_FAILURE
         if due is None:
             return None
@@ -302,22 +290,31 @@ class DispatchProcess:
         while not self._stop.is_set():
             try:
                 self._counts[queue.name] += queue.send_due(self._stop)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- likewise
                 if not watch:
                     self._errors.append(error)
                     return
-                log.exception("the %s worker failed", queue.name, extra=log_event("worker_failed"))
+                _log_failure(queue, error)
                 self._stop.wait(_AFTER_FAILURE)
             if not watch:
                 return
             self._stop.wait(self._poll_seconds)
 
 
+def _log_failure(queue: Queue, error: Exception) -> None:
+    if isinstance(error, SMSVerifyError):
+        log.error("the %s worker failed: %s", queue.name, error, extra=log_event("worker_failed"))
+    else:
+        log_foreign_error(
+            log, "the %s worker failed", queue.name, error=error, event="worker_failed"
+        )
+
+
 def _abandon(queue: Queue) -> None:
     try:
         count = queue.abandon()
     except SMSVerifyError as error:
-        log.error(  # noqa: TRY400 -- likewise
+        log.error(  # noqa: TRY400 -- a traceback adds nothing
             "the %s worker stopped, and left its leases: %s",
             queue.name,
             error,

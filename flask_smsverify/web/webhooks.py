@@ -18,8 +18,8 @@ from flask_wtf import CSRFProtect
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from ..delivery.calls import read_push
-from ..errors import SenderError, StoreUnavailable, locate
-from ..log_events import log_event
+from ..errors import SenderError, StoreUnavailable
+from ..log_events import log_event, log_foreign_error
 from ..senders.base import Sender
 from ..state import get_state
 from .hosts import HostBlueprint
@@ -123,12 +123,9 @@ def webhook(sender: Sender) -> ResponseReturnValue:
             extra=log_event("webhook_unavailable"),
         )
         return "", 503
-    except Exception as error:  # noqa: BLE001 -- its message may hold the payload
-        log.error(  # noqa: TRY400 -- a traceback may hold the payload
-            "the webhook of %s failed: %s",
-            sender.name,
-            locate(error),
-            extra=log_event("webhook_failed"),
+    except Exception as error:  # noqa: BLE001 -- a gateway must get an answer
+        log_foreign_error(
+            log, "the webhook of %s failed", sender.name, error=error, event="webhook_failed"
         )
         return "", 500
     return "", 200

@@ -411,7 +411,7 @@ def test_an_unexpected_exception_of_a_sender_counts_as_unknown(
     assert harness.send_code(FakeSender("one", bug), FakeSender("other")).sender == "other"
     assert harness.attempts() == [("one", "unknown"), ("other", "sent")]
     assert harness.rows()[0].cause == "its code raised KeyError"
-    assert "one raised KeyError at" in caplog.text
+    assert "the code of one failed: KeyError at" in caplog.text
     assert "in _answer" in caplog.text
     assert CODE not in caplog.text
     assert MOBILE not in caplog.text

@@ -54,8 +54,8 @@ def test_errors_are_logged_and_do_not_stop_the_workers(
     assert done.is_set()
     levels = [record.levelno for record in caplog.records]
     assert sorted(levels) == [logging.WARNING] * 10 + [logging.ERROR] * 10
-    has_traceback = {record.levelno: bool(record.exc_info) for record in caplog.records}
-    assert has_traceback == {logging.WARNING: False, logging.ERROR: True}
+    assert caplog.text.count("background work failed: ValueError at\n  File ") == 10
+    assert "a bug" not in caplog.text  # a message of the host's code may contain a mobile
 
 
 def test_close_finishes_all_work_and_a_later_submit_starts_new_threads(
