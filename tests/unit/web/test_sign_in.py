@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from conftest import MakeApp
 from flask import Flask, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_login import current_user
+from flows import flow_of
 from hostapp import User, create_app, db
 from visiting import (
     OTHER,
@@ -30,7 +32,7 @@ from visiting import (
 from werkzeug.test import TestResponse
 
 from flask_smsverify.db.models import Challenge, Verification
-from flask_smsverify.errors import ConfigurationError, MobileError, SendRefused
+from flask_smsverify.errors import ConfigurationError, MobileError, NoAccount, SendRefused
 from flask_smsverify.signals import signed_in
 from flask_smsverify.testing import outbox
 
@@ -143,6 +145,10 @@ def test_a_wrong_code_signs_nobody_in_and_is_counted(site: Flask) -> None:
     assert 'name="code"' not in page.text
     client.post(SIGN_IN_CHECK, data={"code": code})
     assert client.get("/me").text == "nobody"
+    forget_limits(site)
+    client.post(SIGN_IN, data={})
+    client.post(SIGN_IN_CHECK, data={"code": code_of(site)})
+    assert client.get("/me").text == "1"
 
 
 def test_the_page_shows_what_is_wrong_with_a_number_and_keeps_it(site: Flask) -> None:
@@ -470,6 +476,28 @@ def test_a_number_that_nobody_proved_matches_no_account(site: Flask) -> None:
     assert client.get("/me").text == "nobody"
 
 
+def test_a_row_without_a_proof_matches_no_number(site: Flask) -> None:
+    state = site.extensions["smsverify"]
+    with site.app_context():
+        assert state.sign_in.find(OWN).id == 1
+        state.ledger.run(
+            lambda session: setattr(session.get(Verification, "1"), "verified_at", None)
+        )
+        assert state.sign_in.find(OWN) is None
+
+
+def test_a_deleted_account_matches_no_number_and_user_getter_is_not_asked_for_it(
+    site: Flask,
+) -> None:
+    smsverify = site.extensions["test_smsverify"]
+    smsverify.user_getter(lambda user: user.account)
+    with site.app_context():
+        assert smsverify.find_user(OWN_TYPED).id == 1
+        db.session.delete(db.session.get(User, 1))
+        db.session.commit()
+        assert smsverify.find_user(OWN_TYPED) is None
+
+
 def test_a_browser_sees_after_the_right_code_that_there_is_no_account(site: Flask) -> None:
     client = browser(site, None)
     sent = sign_in(site, client, NEW_TYPED)
@@ -613,6 +641,43 @@ def test_a_page_of_the_host_creates_the_account(make_site: MakeSite) -> None:
     assert sign_in(app, known, OWN_TYPED).location == "/"
 
 
+def test_only_the_page_of_the_host_creates_an_account_where_there_is_no_factory(
+    make_site: MakeSite,
+) -> None:
+    """The account may be deleted after the number was looked up."""
+    app = make_site(SMSVERIFY_SIGN_UP=True, SMSVERIFY_SIGN_UP_URL="/welcome")
+    sign_in_of = app.extensions["smsverify"].sign_in
+    with app.app_context():
+        challenge = sign_in_of.start(OTHER, channel="sms", ip=None, device=None)
+        proof = sign_in_of.check(challenge, code_of(app), ip=None)
+        assert sign_in_of.can_sign_up
+        with pytest.raises(NoAccount):
+            sign_in_of.enter(proof)
+
+
+def test_a_sign_up_does_not_begin_again_because_another_number_was_proved_meanwhile(
+    make_site: MakeSite,
+) -> None:
+    app = make_site(sign_up=True)
+    asked: list[str] = []
+
+    def prove_another() -> None:
+        with app.app_context():
+            app.extensions["smsverify"].verifier.mark_verified(db.session.get(User, 2), by="staff")
+
+    @app.extensions["test_smsverify"].user_by_mobile
+    def look_up(mobile: str) -> None:
+        asked.append(mobile)
+        rival = threading.Thread(target=prove_another)
+        rival.start()
+        rival.join()
+
+    client = browser(app, None)
+    sign_in(app, client, NEW_TYPED)
+    assert client.get("/me").text == "3"
+    assert asked == [OTHER]
+
+
 def test_a_number_that_another_row_of_the_host_holds_is_taken(
     make_site: MakeSite, sqlite: str
 ) -> None:
@@ -668,3 +733,22 @@ def test_the_host_may_refuse_a_send(make_site: MakeSite) -> None:
     assert count == 0
     sign_in(app, client, OWN_TYPED)
     assert asked == [(OWN, "sms")] * 3
+
+
+@pytest.mark.parametrize(
+    ("left", "is_asked"), [(timedelta(milliseconds=1), False), (timedelta(0), True)]
+)
+def test_the_host_is_asked_before_an_expired_code_is_replaced(
+    make_site: MakeSite, left: timedelta, is_asked: bool
+) -> None:
+    app = make_site()
+    asked: list[str] = []
+    app.extensions["test_smsverify"].before_anonymous_send(lambda mobile, _: asked.append(mobile))
+    with app.app_context():
+        flow = flow_of(app)
+        challenge = flow.state.sign_in.start(OWN, channel="sms", ip=None, device=None)
+        flow.clock.now = challenge.expires_at - left
+        again = flow.state.sign_in.resend(challenge, channel="sms", ip=None, device=None)
+        assert again.id != challenge.id
+        assert asked == ([OWN, OWN] if is_asked else [OWN])
+        flow.state.workers.wait()
