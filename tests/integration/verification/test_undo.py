@@ -115,6 +115,66 @@ def test_undo_does_not_restore_the_users_own_proof_that_staff_revoked_meanwhile(
     assert flow.state_of(1) == "unverified"
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_undo_restores_a_revoked_proof_as_revoked(
+    make_flow: MakeFlow, sqlite: str, is_taken: bool
+) -> None:
+    """Else a failure of the host would verify a mobile that staff took from the account.
+
+    :param is_taken: whether another account has proved the mobile since.
+    """
+    flow = make_flow(sqlite, users=2)
+    flow.prove(1)
+    flow.clock.advance(3600)
+    flow.verifier.revoke(flow.user(1), by="staff")
+    revoked_at = flow.clock()
+    flow.clock.advance(3600)
+    if is_taken:
+        flow.set_mobile(2, "09123450001")
+        flow.prove(2)
+    challenge = flow.start(1, mobile="09129990000")
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(1), flow.code(challenge), store=refuse)
+    row = flow.verification(1)
+    assert row is not None
+    assert (row.mobile, row.revoked_at) == ("+989123450001", revoked_at)
+    assert flow.state_of(1) == "unverified"
+
+
+@pytest.mark.parametrize("erased", [1, 2])
+def test_undo_restores_nothing_of_an_account_that_was_erased_meanwhile(
+    make_flow: MakeFlow, sqlite: str, erased: int
+) -> None:
+    flow = make_flow(sqlite, users=2, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    flow.clock.advance(3600)
+    challenge = flow.start(2, mobile="09123450001")
+
+    def erase(_proved: Any) -> None:
+        flow.verifier.forget(flow.user(erased))
+        raise HostRefusesError
+
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(2), flow.code(challenge), store=erase)
+    assert flow.verification(erased) is None
+    assert flow.state_of(2) == "unverified"
+    assert flow.state_of(1) == ("verified" if erased == 2 else "unverified")
+
+
+def test_undo_restores_a_proof_if_any_number_of_accounts_may_hold_a_mobile(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=2, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
+    flow.set_mobile(2, "09123450001")
+    flow.prove(1)
+    flow.prove(2)
+    flow.clock.advance(3600)
+    challenge = flow.start(1, mobile="09129990000")
+    with pytest.raises(HostRefusesError):
+        flow.verifier.check(flow.user(1), flow.code(challenge), store=refuse)
+    assert [flow.state_of(1), flow.state_of(2)] == ["verified", "verified"]
+
+
 def test_undo_does_not_restore_a_proof_of_a_mobile_that_a_third_account_proved(
     make_flow: MakeFlow, database: str
 ) -> None:
