@@ -17,6 +17,7 @@ from ..phone import mask
 from ..settings import is_printable
 from .host import Announcer, Users
 from .native import NativeCodes
+from .open_changes import is_proved
 from .ownership import Granted, Origin, Ownership
 from .rules import Rules
 from .streaks import keep_streak
@@ -137,8 +138,7 @@ class Accounts:
         def work(session: Session) -> None:
             row = session.get(Verification, user_id, with_for_update=True)
             # Rows without an account belong to this user if they are about the proved mobile.
-            is_proved = row is not None and row.verified_at is not None and row.revoked_at is None
-            mobiles = {row.mobile} if row is not None and is_proved else set()
+            mobiles = {row.mobile} if row is not None and is_proved(row) else set()
             messages = or_(
                 Message.user_id == user_id,
                 and_(Message.user_id.is_(None), Message.recipient.in_(mobiles)),
