@@ -108,8 +108,47 @@ def test_a_new_mobile_is_held_before_the_host_writes_it(flow: Flow) -> None:
 
 def test_a_mobile_that_the_host_never_wrote_is_free_after_a_minute(flow: Flow) -> None:
     flow.prove(1, mobile=MOBILE)
-    flow.clock.advance(61)
+    flow.clock.advance(59.9)
+    with pytest.raises(MobileTaken):
+        flow.prove(2, mobile=MOBILE)
+    flow.clock.advance(0.1)
+    assert flow.prove(3, mobile=MOBILE).mobile == MOBILE
+
+
+def test_a_new_mobile_is_free_at_once_if_the_host_writes_another_one(flow: Flow) -> None:
+    """Also if the account asks for the new mobile again."""
+    flow.prove(1, mobile=MOBILE)
+    flow.set_mobile(1, "09120000009")
+    flow.clock.advance(31)
+    flow.start(1, mobile=MOBILE)
     assert flow.prove(2, mobile=MOBILE).mobile == MOBILE
+
+
+def test_a_transfer_takes_a_mobile_from_its_oldest_holder_alone(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite, users=3, SMSVERIFY_MOBILE_POLICY="transfer", SMSVERIFY_ACCOUNTS_PER_MOBILE=2
+    )
+    for number in (2, 1, 3):
+        flow.set_mobile(number, MOBILE)
+        flow.prove(number)
+        flow.clock.advance(3600)
+    assert [flow.state_of(number) for number in (1, 2, 3)] == [
+        "verified",
+        "unverified",
+        "verified",
+    ]
+
+
+def test_any_number_of_accounts_may_hold_a_mobile_without_a_limit(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=3, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
+    for number in (1, 2, 3):
+        flow.set_mobile(number, MOBILE)
+        flow.prove(number)
+    assert flow.holders(MOBILE) == 3
 
 
 def test_an_account_does_not_hold_its_previous_mobile(flow: Flow) -> None:

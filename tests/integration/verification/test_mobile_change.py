@@ -297,6 +297,25 @@ def test_a_number_that_another_account_holds_cannot_replace_the_old_one(
     assert changing.changes.current(changing.user) is None
 
 
+def test_with_the_policy_transfer_a_confirmed_change_takes_a_held_number(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(
+        sqlite, users=2, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_POLICY="transfer"
+    )
+    with app.app_context():
+        changing = changing_in(app)
+        flow = changing.flow
+        flow.set_mobile(2, NEW)
+        flow.prove(2)
+        flow.clock.advance(hours=1)
+        changing.prove_new()
+        assert flow.state_of(2) == "verified"
+        changing.confirm()
+        assert changing.mobile == NEW
+        assert flow.state_of(2) == "unverified"
+
+
 def test_a_number_that_another_account_proves_meanwhile_does_not_replace_the_old_one(
     changing: Changing,
 ) -> None:
