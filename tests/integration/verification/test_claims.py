@@ -209,11 +209,15 @@ def test_the_age_of_a_claimed_proof_counts_from_the_right_code(
     assert decision.reason == "too_old"
 
 
+@pytest.mark.parametrize("seen", ["no user", "the mobile before"])
 def test_a_claimed_mobile_is_held_even_if_its_user_is_not_visible_yet(
-    make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch
+    make_flow: MakeFlow, sqlite: str, monkeypatch: pytest.MonkeyPatch, seen: str
 ) -> None:
     """A host transaction that began before the claim sees neither the user nor the mobile."""
     flow = make_flow(sqlite, users=2)
+    before = User(id=1, mobile=flow.user(1).mobile) if seen == "the mobile before" else None
+    flow.prove(1)
+    flow.clock.advance(3600)
     token = token_for(flow, "09129990000")
     flow.clock.advance(599)
     flow.verifier.claim(token, flow.user(1), purpose="sign-up")
@@ -221,7 +225,7 @@ def test_a_claimed_mobile_is_held_even_if_its_user_is_not_visible_yet(
     challenge = flow.start(2, mobile="09129990000")
     find = HostUsers.find
     monkeypatch.setattr(
-        HostUsers, "find", lambda users, key: None if key == "1" else find(users, key)
+        HostUsers, "find", lambda users, key: before if key == "1" else find(users, key)
     )
     with pytest.raises(MobileTaken):
         flow.verifier.check(flow.user(2), flow.code(challenge))
