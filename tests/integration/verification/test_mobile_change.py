@@ -300,9 +300,7 @@ def test_a_number_that_another_account_holds_cannot_replace_the_old_one(
 def test_with_the_policy_transfer_a_confirmed_change_takes_a_held_number(
     make_app: MakeApp, sqlite: str
 ) -> None:
-    app = make_app(
-        sqlite, users=2, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_POLICY="transfer"
-    )
+    app = make_app(sqlite, users=2, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_POLICY="transfer")
     with app.app_context():
         changing = changing_in(app)
         flow = changing.flow
@@ -579,6 +577,45 @@ def test_forget_does_not_make_the_next_number_a_first_one(changing: Changing) ->
     flow.clock.advance(hours=24)
     flow.prove()
     assert changing.decide(within=WITHIN) == "verified"
+
+
+@pytest.mark.parametrize("before", ["a wrong code", "a revoked proof"])
+def test_forget_does_not_delay_the_first_number_of_an_account_without_a_proof(
+    changing: Changing, before: str
+) -> None:
+    flow = changing.flow
+    number = 1 if before == "a revoked proof" else 2
+    if before == "a revoked proof":
+        flow.verifier.revoke(flow.user(1), by="staff")
+    else:
+        challenge = flow.start(2)
+        with pytest.raises(WrongCode):
+            flow.check(challenge, flow.wrong(challenge))
+    flow.clock.advance(hours=1)
+    flow.verifier.forget(flow.user(number))
+    flow.set_mobile(number, NEW)
+    flow.prove(number)
+    assert flow.verification(number).settled_at is None
+
+
+def test_forget_does_not_delay_the_first_number_of_another_account(changing: Changing) -> None:
+    flow = changing.flow
+    flow.verifier.forget(changing.user)
+    flow.prove(2)
+    assert flow.verification(2).settled_at is None
+
+
+def test_forget_records_nothing_of_an_account_whose_number_is_settled_at_once(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_SENDERS=MEMORY, SMSVERIFY_MOBILE_SETTLED=0)
+    with app.app_context():
+        changing = changing_in(app)
+        changing.flow.verifier.forget(changing.user)
+        used = changing.flow.state.ledger.read(
+            lambda session: session.scalars(select(UsedToken)).all()
+        )
+    assert used == []
 
 
 def test_a_change_that_waited_takes_no_number_from_an_account_that_proved_it_since(
