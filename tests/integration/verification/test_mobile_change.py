@@ -24,6 +24,7 @@ from flask_smsverify.errors import (
     NoticeFailed,
     RateLimited,
     Rejected,
+    StoreUnavailable,
     TooManyAttempts,
     TooSoon,
     Unknown,
@@ -33,6 +34,8 @@ from flask_smsverify.guard import decide
 from flask_smsverify.limits.other_counts import Charge
 from flask_smsverify.settings import Limit
 from flask_smsverify.verification.change import MobileChanges
+from flask_smsverify.verification.ownership import Granted
+from flask_smsverify.verification.user_records import UserRecord
 
 MakeApp = Callable[..., Flask]
 OLD, NEW, OTHER = "+989123450001", "+989351112233", "+989351112244"
@@ -61,6 +64,22 @@ class Changing:
     def prove_new(self, mobile: str = NEW) -> MobileChange:
         self.changes.send_to_new(self.user, mobile)
         return self.changes.prove_new(self.user, self.code(mobile))
+
+    def states(self) -> dict[str, str]:
+        """The state of every change, by its id."""
+        read = select(MobileChange.id, MobileChange.state)
+        return self.flow.state.ledger.read(lambda session: dict(session.execute(read).all()))
+
+    def after_the_check(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+        """Call a function each time a right code was entered, before the next transaction."""
+        check = self.changes._check
+
+        def check_then_act(*arguments: Any) -> Any:
+            proof = check(*arguments)
+            act()
+            return proof
+
+        monkeypatch.setattr(self.changes, "_check", check_then_act)
 
     def confirm(self) -> Any:
         self.changes.send_to_old(self.user)
@@ -190,6 +209,20 @@ def test_a_code_of_a_cancelled_change_does_not_confirm_the_next_one(changing: Ch
     assert changing.mobile == OLD
 
 
+def test_the_end_of_a_change_cancels_no_other_code(changing: Changing) -> None:
+    flow, changes = changing.flow, changing.changes
+    flow.prove(2)
+    changes.send_to_new(flow.user(2), OTHER)
+    changes.prove_new(flow.user(2), changing.code(OTHER))
+    changes.send_to_old(flow.user(2))
+    changing.prove_new()
+    ordinary = flow.start(purpose="payment")
+    assert changes.cancel(changing.user)
+    assert flow.verifier.load(ordinary.id).state == Challenge.PENDING
+    changes.confirm(flow.user(2), changing.code("+989123450002"))
+    assert flow.verifier.mobile_of(flow.user(2)) == OTHER
+
+
 def test_a_new_change_cancels_the_open_one(changing: Changing) -> None:
     first = changing.prove_new()
     token = changing.delay()
@@ -197,9 +230,7 @@ def test_a_new_change_cancels_the_open_one(changing: Changing) -> None:
     assert changing.changes.current(changing.user).new_mobile == OTHER
     with pytest.raises(InvalidLink):
         changing.changes.undo(token)
-    states = changing.flow.state.ledger.read(
-        lambda session: dict(session.execute(select(MobileChange.id, MobileChange.state)).all())
-    )
+    states = changing.states()
     assert states[first.id] == "cancelled"
     assert sorted(states.values()) == ["cancelled", "confirming"]
 
@@ -211,6 +242,25 @@ def test_a_change_must_be_confirmed_within_an_hour(changing: Changing) -> None:
     changing.flow.clock.advance(minutes=1)
     with pytest.raises(NoChallenge):
         changing.changes.confirm(changing.user, changing.code(OLD))
+
+
+def test_a_change_has_just_been_made_for_a_minute_after_it_was_applied(
+    changing: Changing,
+) -> None:
+    flow, changes = changing.flow, changing.changes
+    changing.prove_new(OTHER)
+    changes.cancel(changing.user)
+    assert not changes.has_just_changed(changing.user)
+    flow.clock.advance(minutes=5)
+    changing.prove_new()
+    assert not changes.has_just_changed(changing.user)
+    changing.confirm()
+    assert changes.has_just_changed(changing.user)
+    assert not changes.has_just_changed(flow.user(2))
+    flow.clock.advance(minutes=1, microseconds=-1)
+    assert changes.has_just_changed(changing.user)
+    flow.clock.advance(microseconds=1)
+    assert not changes.has_just_changed(changing.user)
 
 
 def test_the_change_is_void_after_what_replaces_or_revokes_the_old_proof(
@@ -251,7 +301,25 @@ def test_a_number_that_the_host_writes_before_its_code_is_entered_opens_no_chang
     assert changing.changes.current(changing.user) is None
 
 
-@pytest.mark.parametrize("what", ["cancelled", "undone", "revoked", "locked", "replaced"])
+@pytest.mark.parametrize("what", ["revoked", "erased"])
+def test_an_old_proof_that_ends_while_the_new_numbers_code_is_checked_opens_no_change(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    flow = changing.flow
+
+    def end() -> None:
+        if what == "revoked":
+            flow.verifier.revoke(changing.user, by="staff")
+        else:
+            flow.verifier.forget(changing.user)
+
+    changing.after_the_check(monkeypatch, end)
+    with pytest.raises(NoChallenge, match="no longer proved"):
+        changing.prove_new()
+    assert changing.states() == {}
+
+
+@pytest.mark.parametrize("what", ["cancelled", "undone", "revoked", "erased", "locked", "replaced"])
 def test_a_change_that_ends_while_its_code_is_checked_is_not_applied(
     changing: Changing, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -259,16 +327,16 @@ def test_a_change_that_ends_while_its_code_is_checked_is_not_applied(
     changing.prove_new()
     token = changing.delay()
     changes.send_to_old(changing.user)
-    check = changes._check
 
-    def check_then_end(*arguments: Any) -> Any:
-        proof = check(*arguments)
+    def end() -> None:
         if what == "cancelled":
             changes.cancel(changing.user)
         elif what == "undone":
             changes.undo(token)
         elif what == "revoked":
             flow.verifier.revoke(changing.user, by="staff")
+        elif what == "erased":
+            flow.verifier.forget(changing.user)
         elif what == "replaced":
             flow.set_mobile(1, OTHER)
         else:
@@ -277,13 +345,13 @@ def test_a_change_that_ends_while_its_code_is_checked_is_not_applied(
                     session.get_one(Verification, "1"), "locked_at", flow.clock.now
                 )
             )
-        return proof
 
-    monkeypatch.setattr(changes, "_check", check_then_end)
+    changing.after_the_check(monkeypatch, end)
     with pytest.raises(AccountLocked if what == "locked" else NoChallenge):
         changes.confirm(changing.user, changing.code(OLD))
     assert changing.mobile == (OTHER if what == "replaced" else OLD)
-    assert flow.verification().mobile == OLD
+    if what != "erased":
+        assert flow.verification().mobile == OLD
 
 
 def test_a_number_that_another_account_holds_cannot_replace_the_old_one(
@@ -326,6 +394,70 @@ def test_a_number_that_another_account_proves_meanwhile_does_not_replace_the_old
     assert changing.mobile == OLD
     assert flow.verification().mobile == OLD
     assert changing.changes.current(changing.user) is None
+
+
+@pytest.mark.parametrize("state", ["confirming", "delayed"])
+def test_a_change_that_the_hosts_database_did_not_store_stays_open(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    change = changing.prove_new()
+    if state == "delayed":
+        changing.delay()
+    with monkeypatch.context() as patch:
+        fail_to_store(changing, patch)
+        with pytest.raises(StoreUnavailable):
+            changing.confirm()
+    assert changing.mobile == OLD
+    assert changing.flow.state_of() == "verified"
+    assert changing.states() == {change.id: state}
+    assert changing.changes.current(changing.user).closed_at is None
+    changing.flow.clock.advance(minutes=5)
+    changing.confirm()
+    assert changing.mobile == NEW
+
+
+def test_a_change_that_was_not_stored_does_not_open_beside_a_newer_one(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = changing.prove_new()
+    ownership = changing.changes._ownership
+    undo = ownership.undo
+
+    def undo_then_begin(granted: Granted) -> None:
+        undo(granted)
+        changing.prove_new(OTHER)
+
+    fail_to_store(changing, monkeypatch)
+    monkeypatch.setattr(ownership, "undo", undo_then_begin)
+    with pytest.raises(StoreUnavailable):
+        changing.confirm()
+    newer = changing.changes.current(changing.user)
+    assert newer.new_mobile == OTHER
+    assert changing.states() == {first.id: "applied", newer.id: "confirming"}
+
+
+def test_a_change_that_was_not_stored_does_not_return_after_it_was_erased(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing.prove_new()
+    fail_to_store(
+        changing, monkeypatch, meanwhile=lambda: changing.flow.verifier.forget(changing.user)
+    )
+    with pytest.raises(StoreUnavailable):
+        changing.confirm()
+    assert changing.states() == {}
+
+
+def fail_to_store(
+    changing: Changing, patch: pytest.MonkeyPatch, *, meanwhile: Callable[[], object] = int
+) -> None:
+    """Let the host's database fail to store a proved number."""
+
+    def store(*_arguments: Any, **_named: Any) -> None:
+        meanwhile()
+        raise StoreUnavailable("the host's database is away")
+
+    patch.setattr(changing.flow.state.users, "store_proved_mobile", store)
 
 
 @pytest.mark.race
@@ -383,6 +515,18 @@ def test_without_the_old_number_the_change_applies_after_the_delay(
         assert changing.changes.apply_due(changing.user)
         assert changing.mobile == NEW
         assert changing.decide() == "verified"
+
+
+def test_nothing_is_logged_until_a_change_is_due(
+    changing: Changing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page asks at every request."""
+    assert not changing.changes.apply_due(changing.user)
+    changing.prove_new()
+    assert not changing.changes.apply_due(changing.user)
+    changing.delay()
+    assert not changing.changes.apply_due(changing.user)
+    assert "was not applied" not in caplog.text
 
 
 def test_within_counts_a_number_that_the_old_one_did_not_confirm_only_once_settled(
@@ -542,6 +686,27 @@ def test_a_forged_link_is_refused(changing: Changing) -> None:
     assert changing.changes.current(changing.user) is not None
 
 
+def test_the_link_of_an_erased_change_is_refused(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing.prove_new()
+    token = changing.delay()
+    find = changing.changes.find
+
+    def find_then_erase(token: object) -> MobileChange:
+        found = find(token)
+        changing.flow.verifier.forget(changing.user)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changing.changes, "find", find_then_erase)
+        with pytest.raises(InvalidLink):
+            changing.changes.undo(token)
+    for act in (changing.changes.find, changing.changes.undo):
+        with pytest.raises(InvalidLink):
+            act(token)
+
+
 def test_a_link_works_after_the_secret_key_was_replaced(changing: Changing) -> None:
     changing.prove_new()
     token = changing.delay()
@@ -618,6 +783,47 @@ def test_forget_records_nothing_of_an_account_whose_number_is_settled_at_once(
     assert used == []
 
 
+@pytest.mark.parametrize(
+    ("policy", "limit", "since", "expected"),
+    [
+        ("transfer", 1, timedelta(hours=1), OLD),
+        ("transfer", 1, timedelta(hours=-1), NEW),
+        ("transfer", 0, timedelta(hours=1), NEW),
+        ("refuse", 2, timedelta(hours=1), NEW),
+        ("refuse", 1, timedelta(hours=1), OLD),
+    ],
+)
+def test_a_change_that_waited_is_applied_unless_a_newer_proof_would_lose_the_number(
+    make_app: MakeApp, sqlite: str, policy: str, limit: int, since: timedelta, expected: str
+) -> None:
+    """`since` is when another account proved the new number, after the start of the change."""
+    app = make_app(
+        sqlite,
+        users=2,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_MOBILE_POLICY=policy,
+        SMSVERIFY_ACCOUNTS_PER_MOBILE=limit,
+    )
+    with app.app_context():
+        changing = changing_in(app)
+        flow = changing.flow
+        start = flow.clock.now + timedelta(days=1)
+
+        def begin() -> None:
+            changing.prove_new()
+            changing.delay()
+
+        flow.set_mobile(2, NEW)
+        steps = [(start, begin), (start + since, lambda: flow.prove(2))]
+        for flow.clock.now, act in sorted(steps, key=lambda step: step[0]):
+            act()
+        flow.clock.advance(hours=25)
+        assert changing.changes.apply_due(changing.user) is (expected == NEW)
+        assert changing.mobile == expected
+        is_taken = policy == "transfer" and limit and expected == NEW
+        assert flow.state_of(2) == ("unverified" if is_taken else "verified")
+
+
 def test_a_change_that_waited_takes_no_number_from_an_account_that_proved_it_since(
     make_app: MakeApp, sqlite: str
 ) -> None:
@@ -644,6 +850,25 @@ def test_a_change_that_waited_takes_no_number_from_an_account_that_proved_it_sin
         assert changing.mobile == OLD
         assert flow.verifier.status(flow.user(2)).state == "verified"
         assert flow.verifier.status(flow.user(3)).state == "verified"
+
+
+def test_a_step_does_not_read_the_record_that_its_caller_has_read(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes, reads = changing.changes, []
+    read = changes._records.read
+
+    def read_and_count(user: object) -> UserRecord:
+        reads.append(user)
+        return read(user)
+
+    monkeypatch.setattr(changes._records, "read", read_and_count)
+    changing.prove_new()
+    changes.send_to_old(changing.user, record=read(changing.user))
+    changes.delay(changing.user, link=str, record=read(changing.user))
+    assert not changes.apply_due(changing.user, record=read(changing.user))
+    changes.confirm(changing.user, changing.code(OLD), record=read(changing.user))
+    assert reads == []
 
 
 # --- limits -------------------------------------------------------------------------------------
