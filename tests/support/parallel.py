@@ -17,6 +17,7 @@ from typing import Any
 
 from flask import Flask
 from hostapp import User, create_app, db
+from sqlalchemy import Engine, text
 
 PROCESSES = 4
 #: Threads of each process. Each may use a connection of the host and one of the ledger, so 48 in
@@ -74,6 +75,23 @@ def wait_until(condition: Callable[[], bool], *, timeout: float = _TIMEOUT) -> N
     while not condition():
         assert time.monotonic() < give_up_at, "the condition does not hold"
         time.sleep(0.01)
+
+
+_WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx JOIN "
+    "information_schema.processlist ON id = trx_mysql_thread_id "
+    "WHERE db = database() AND trx_state = 'LOCK WAIT'",
+}
+
+
+def is_waiting(engine: Engine) -> bool:
+    """Return whether a transaction in an engine's database waits for a lock of another one."""
+    if engine.dialect.name == "mysql":
+        time.sleep(0.11)  # InnoDB shows the same answer again if it is asked sooner
+    with engine.connect() as connection:
+        return bool(connection.execute(text(_WAITING[engine.dialect.name])).scalar_one())
 
 
 def in_app(app: Flask, act: Callable[[Any], object]) -> object:

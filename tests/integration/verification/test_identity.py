@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,15 +10,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from conftest import database_params
 from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from flows import NO_LIMITS, Flow
 from hostapp import TextUser, User, UuidUser, create_app, db
-from parallel import PROCESSES, Processes, guess, outcome, race
-from sqlalchemy import LargeBinary, String, update
+from parallel import PROCESSES, Processes, guess, is_waiting, outcome, race, wait_until
+from sqlalchemy import LargeBinary, String, delete, update
 from sqlalchemy.types import TypeDecorator
 
-from flask_smsverify.db.models import Challenge, Message
+from flask_smsverify.db.models import Challenge, Message, Verification
 from flask_smsverify.errors import CodeExpired, MobileTaken, NoChallenge, TooSoon
 from flask_smsverify.testing import outbox
 
@@ -95,6 +97,63 @@ def test_two_accounts_that_swap_mobiles_in_parallel_keep_the_new_ones(
     for number, mobile in ((1, two), (2, one)):
         row = flow.verification(number)
         assert (row.mobile, row.revoked_at) == (mobile, None)
+
+
+def prove_by_code(flow: Flow) -> None:
+    challenge = flow.start(2)
+    flow.verifier.check(flow.user(2), flow.code(challenge))
+
+
+def prove_by_claim(flow: Flow) -> None:
+    challenge = flow.sign_up(MOBILE)
+    token = flow.verifier.proof_token(flow.check(challenge, flow.code(challenge)))
+    flow.verifier.claim(token, flow.user(2), purpose="sign-up")
+    db.session.commit()
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+@pytest.mark.parametrize(
+    ("prove", "end"),
+    [
+        (prove_by_code, "revoked"),
+        (prove_by_code, "moved"),
+        (prove_by_code, "erased"),
+        (prove_by_claim, "revoked"),
+        (prove_by_claim, "moved"),
+    ],
+)
+def test_a_proof_does_not_count_a_holder_whose_proof_ends_in_a_parallel_transaction(
+    make_flow: MakeFlow, database: str, prove: Callable[[Flow], None], end: str
+) -> None:
+    """Case 31. It waits for that transaction, and then uses the committed row."""
+    flow = make_flow(database, users=2)
+    for number in (1, 2):
+        flow.set_mobile(number, MOBILE)
+    flow.prove(1)
+    flow.clock.advance(3600)
+    db.session.remove()
+    row = Verification.user_id == "1"
+    change: Any = {
+        "revoked": update(Verification).where(row).values(revoked_at=flow.clock()),
+        "moved": update(Verification).where(row).values(mobile="+989120000001"),
+        "erased": delete(Verification).where(row),
+    }[end]
+    outcomes: list[str] = []
+
+    def run() -> None:
+        with flow.app.app_context():
+            outcomes.append(outcome(lambda: prove(flow)))
+            db.session.remove()
+
+    thread = threading.Thread(target=run)
+    with flow.state.ledger.engine.begin() as connection:
+        connection.execute(change)
+        thread.start()
+        wait_until(lambda: bool(outcomes) or is_waiting(flow.state.ledger.engine))
+    thread.join(60)
+    assert outcomes == ["ok"]
+    assert flow.state_of(2) == "verified"
+    assert flow.holders(MOBILE) == 1
 
 
 def test_a_new_mobile_is_held_before_the_host_writes_it(flow: Flow) -> None:
