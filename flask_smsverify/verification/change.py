@@ -323,8 +323,7 @@ class MobileChanges:
             self._users.store_proved_mobile(user, granted.verification, expected=own)
         except BaseException as error:
             self._ownership.undo(granted)
-            if isinstance(error, StoreUnavailable):
-                self._reopen(change)
+            self._take_back(change, may_reopen=isinstance(error, StoreUnavailable))
             raise
         self._ownership.announce(granted)
         self._announcer.emit(
@@ -342,17 +341,24 @@ class MobileChanges:
             return False  # nobody loses a number; `Ownership.prove` counts the holders
         return any(row.verified_at and row.verified_at > change.proved_at for row in others)
 
-    def _reopen(self, change: MobileChange) -> None:
-        """Open a change again that the host's database could not store."""
+    def _take_back(self, change: MobileChange, *, may_reopen: bool) -> None:
+        """Record that the host did not store the new number of an applied change.
+
+        :param may_reopen: whether to open the change again. Otherwise it is cancelled, and so it is
+            if the user has opened another one meanwhile.
+        """
 
         def work(session: Session) -> None:
             session.get(Verification, change.user_id, with_for_update=True)
-            if self._open_change(session, change.user_id) is not None:
-                return
+            is_open = self._open_change(session, change.user_id) is not None
             row = session.get(MobileChange, change.id, with_for_update=True)
-            if row is not None and row.state == MobileChange.APPLIED:
+            if row is None:
+                return  # the user was erased meanwhile
+            if may_reopen and not is_open:
                 row.state, row.closed_at = change.state, None
                 row.open_key = self._open_key(change.user_id)
+            else:
+                row.state = MobileChange.CANCELLED
 
         self._ownership.run_for_account(change.user_id, work)
 

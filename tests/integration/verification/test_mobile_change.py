@@ -433,7 +433,7 @@ def test_a_change_that_was_not_stored_does_not_open_beside_a_newer_one(
         changing.confirm()
     newer = changing.changes.current(changing.user)
     assert newer.new_mobile == OTHER
-    assert changing.states() == {first.id: "applied", newer.id: "confirming"}
+    assert changing.states() == {first.id: "cancelled", newer.id: "confirming"}
 
 
 def test_a_change_that_was_not_stored_does_not_return_after_it_was_erased(

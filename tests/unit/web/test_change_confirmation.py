@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_login import confirm_login, login_user
 from hostapp import User, db
+from sqlalchemy import text
 from visiting import (
     CHECK,
     CONFIRM,
@@ -311,6 +312,21 @@ def test_the_old_numbers_code_finishes_the_change_and_a_second_click_ends_well(
     assert mobile_in_host(app) == OTHER
     assert passes(client)
     assert error_of(client.get(MOBILE)) is None
+
+
+def test_a_second_click_after_the_host_refused_the_number_does_not_end_well(
+    app: Flask, client: FlaskClient
+) -> None:
+    with app.app_context():
+        db.session.execute(text("CREATE UNIQUE INDEX one_each ON host_user (mobile)"))
+        db.session.commit()
+    prove_new(app, client)
+    set_user(app, 2, mobile=OTHER)
+    for error in ("This number belongs to another account", "There is no active code"):
+        answer = client.post(CONFIRM, data={"code": code_to(app, OWN), "next": "/guarded"})
+        assert error in (error_of(client.get(answer.location)) or "")
+    assert mobile_in_host(app) == "09123450001"
+    assert passes(client)
 
 
 def test_a_second_click_on_the_new_numbers_code_leads_to_the_same_page(
