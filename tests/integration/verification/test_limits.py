@@ -620,7 +620,13 @@ def test_an_address_is_read_with_a_port_brackets_and_a_zone() -> None:
         ("fe80::1%eth0", "fe80::/64", "fe80::/56", "fe80::/48"),
     ]:
         assert parse_address(raw) == (ip, network, wide), raw
-    assert parse_address("nonsense") == parse_address("999.1.1.1") != None  # noqa: E711 -- chained
+
+
+def test_requests_whose_address_is_unreadable_share_their_limits() -> None:
+    [shared] = {
+        parse_address(raw) for raw in ("nonsense", "999.1.1.1", "999.1.1.1:80", "[]", "[]:80")
+    }
+    assert shared is not None
 
 
 # --- the log against a model ----------------------------------------------------------------------
