@@ -11,9 +11,10 @@ import pytest
 from flows import NO_LIMITS, Flow
 from parallel import outcome
 
-from flask_smsverify.errors import CodeExpired, NoChallenge, Unavailable, WrongCode
+from flask_smsverify.errors import CodeExpired, NoChallenge, SendFailed, Unavailable, WrongCode
 from flask_smsverify.guard import decide
 from flask_smsverify.keyring import Keyring
+from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification import codes
 
 MakeFlow = Callable[..., Flow]
@@ -133,6 +134,19 @@ def test_with_resend_new_a_failed_resend_keeps_the_previous_code(
     flow.memory.fail_with(Unavailable("memory", "down"))
     assert outcome(lambda: flow.verifier.resend(challenge)) == "SendFailed"
     assert flow.check(challenge, flow.memory.last.code).verified_at
+
+
+def test_a_proof_names_the_sender_of_its_own_last_code(flow: Flow) -> None:
+    """Neither that of a later code of another user, nor one that failed to send it again."""
+    second = Memory(name="second")
+    flow.route(Memory(name="first"), second, sms=["first"], voice=["second"])
+    challenge = flow.start(1)
+    flow.clock.advance(121)
+    flow.start(2, channel="voice")
+    second.fail_with(Unavailable("second", "down"))
+    with pytest.raises(SendFailed):
+        flow.verifier.resend(challenge, channel="voice")
+    assert flow.check(challenge, flow.code(challenge)).sender == "first"
 
 
 def test_with_resend_same_a_resend_repeats_the_code(flow: Flow) -> None:
@@ -264,6 +278,8 @@ def test_an_invalid_challenge_id_is_no_challenge(make_flow: MakeFlow, database: 
         "é" * 32,
         "g" * 32,
         "1" * 10_000,
+        None,
+        7,
     ):
         assert outcome(lambda id_=challenge_id: verifier.load(id_)) == "NoChallenge", challenge_id
 

@@ -270,6 +270,7 @@ def test_no_repr_contains_a_mobile_or_a_key() -> None:
         challenges.Subject("1", "+989123450001", "+989123450002", "verify"),
         check.Proof("+989123450001", "sign-up", "0" * 32, None),  # type: ignore[arg-type]  # the time is not shown
         policy.Status("verified", "+989123450001"),
+        policy.Status("unverified"),
         ownership.Granted(
             Verification(), "+989123450003", ("1",), "+989123450001", {"mobile": "+989123450002"}
         ),

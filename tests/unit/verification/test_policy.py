@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from flows import Flow
 
 from flask_smsverify.verification.challenges import is_expired, is_open
 from flask_smsverify.verification.policy import Policy, Status
+
+MakeFlow = Callable[..., Flow]
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MOBILE = "+989123450001"
@@ -68,6 +71,14 @@ def test_only_a_proof_of_todays_mobile_that_is_neither_revoked_nor_old_verifies(
     assert is_complete(policy, status, NOW, within=None) == (state == "verified")
     if mobile == MOBILE:
         assert policy.is_proof(row, NOW) == (state == "verified")
+
+
+def test_a_proof_never_expires_without_revalidation(make_flow: MakeFlow, sqlite: str) -> None:
+    policy: Policy = make_flow(sqlite, SMSVERIFY_REVALIDATION_DAYS=0).state.policy
+    row = proof(verified_at=NOW - timedelta(days=10_000))
+    status = policy.status(row, MOBILE, NOW)
+    assert (status.state, status.expires_at) == ("verified", None)
+    assert policy.is_proof(row, NOW)
 
 
 @pytest.mark.parametrize(("age", "reason"), [(WITHIN, "verified"), (WITHIN + MOMENT, "too_old")])
