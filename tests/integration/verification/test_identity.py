@@ -22,6 +22,7 @@ from sqlalchemy.types import TypeDecorator
 from flask_smsverify.db.models import Challenge, Message, Verification
 from flask_smsverify.errors import CodeExpired, MobileTaken, NoChallenge, TooSoon
 from flask_smsverify.testing import outbox
+from flask_smsverify.verification.ownership import Claimant, Ownership
 
 MakeFlow = Callable[..., Flow]
 MOBILE = "+989120000000"
@@ -123,7 +124,11 @@ def prove_by_claim(flow: Flow) -> None:
     ],
 )
 def test_a_proof_does_not_count_a_holder_whose_proof_ends_in_a_parallel_transaction(
-    make_flow: MakeFlow, database: str, prove: Callable[[Flow], None], end: str
+    make_flow: MakeFlow,
+    database: str,
+    prove: Callable[[Flow], None],
+    end: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Case 31. It waits for that transaction, and then uses the committed row."""
     flow = make_flow(database, users=2)
@@ -132,24 +137,36 @@ def test_a_proof_does_not_count_a_holder_whose_proof_ends_in_a_parallel_transact
     flow.prove(1)
     flow.clock.advance(3600)
     db.session.remove()
+    engine = flow.state.ledger.engine
     row = Verification.user_id == "1"
     change: Any = {
         "revoked": update(Verification).where(row).values(revoked_at=flow.clock()),
         "moved": update(Verification).where(row).values(mobile="+989120000001"),
         "erased": delete(Verification).where(row),
     }[end]
+    prepared, changed = threading.Event(), threading.Event()
+    prepare = Ownership.prepare
     outcomes: list[str] = []
+
+    def prepare_before_the_change(*args: Any) -> Claimant:
+        claimant = prepare(*args)
+        prepared.set()
+        changed.wait(60)
+        return claimant
 
     def run() -> None:
         with flow.app.app_context():
             outcomes.append(outcome(lambda: prove(flow)))
             db.session.remove()
 
+    monkeypatch.setattr(Ownership, "prepare", prepare_before_the_change)
     thread = threading.Thread(target=run)
-    with flow.state.ledger.engine.begin() as connection:
+    thread.start()
+    with engine.begin() as connection:
+        wait_until(lambda: bool(outcomes) or prepared.is_set())
         connection.execute(change)
-        thread.start()
-        wait_until(lambda: bool(outcomes) or is_waiting(flow.state.ledger.engine))
+        changed.set()
+        wait_until(lambda: bool(outcomes) or is_waiting(engine))
     thread.join(60)
     assert outcomes == ["ok"]
     assert flow.state_of(2) == "verified"
