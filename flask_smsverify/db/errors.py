@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,10 @@ from ..errors import ConfigurationError
 _POSTGRESQL_RETRYABLE = {"40P01", "40001"}
 # MariaDB: ER_LOCK_DEADLOCK, ER_CHECKREAD.
 _MARIADB_RETRYABLE = {1213, 1020}
+# PostgreSQL: classes of codes for data exceptions and violated constraints; and, with these, for
+# what is wrong with a statement: not supported, syntax and access rules.
+_POSTGRESQL_REFUSALS = {"22", "23"}
+_POSTGRESQL_BAD_STATEMENTS = {"22", "23", "0A", "42"}
 # PostgreSQL: unique_violation. MariaDB: ER_DUP_ENTRY.
 _POSTGRESQL_UNIQUE = "23505"
 _MARIADB_DUPLICATE = 1062
@@ -80,7 +85,7 @@ def is_disconnect(error: Exception) -> bool:
 def is_unavailable(error: Exception) -> bool:
     """Return whether the database failed, as opposed to a statement that no database would run."""
     is_bad_statement = isinstance(error, DataError | ProgrammingError | NotSupportedError)
-    return not is_bad_statement or is_disconnect(error)
+    return not is_bad_statement or is_disconnect(error) or _is_other_failure_of_pg8000(error)
 
 
 class HiddenParameters:
@@ -140,6 +145,7 @@ def is_refusal(error: BaseException) -> bool:
     """Return whether a database refused the values of a row."""
     return (
         isinstance(error, IntegrityError | DataError)
+        or _pg8000_code(error)[:2] in _POSTGRESQL_REFUSALS
         or _error_number(error) in _MARIADB_REFUSALS
         or is_raised_by_trigger(error)
     )
@@ -160,14 +166,20 @@ def read_refusal(error: Exception) -> Refusal:
     PostgreSQL has fields for it. The texts of SQLite and MariaDB are stable and documented.
     """
     original: Any = getattr(error, "orig", None)
-    diagnosis = getattr(original, "diag", None)
+    diagnosis, fields = getattr(original, "diag", None), _pg8000_fields(original)
     if diagnosis is not None:
-        detail = re.match(r"Key \((.*?)\)=", diagnosis.message_detail or "")
+        fields = {
+            "n": diagnosis.constraint_name,
+            "c": diagnosis.column_name,
+            "D": diagnosis.message_detail,
+        }
+    if fields:
+        detail = re.match(r"Key \((.*?)\)=", fields.get("D") or "")
         columns = set(re.findall(r"\w+", detail[1])) if detail else set()
-        if diagnosis.column_name:
-            columns.add(diagnosis.column_name)
+        if fields.get("c"):
+            columns.add(fields["c"])
         is_unique = _sqlstate(error) == _POSTGRESQL_UNIQUE
-        return Refusal(is_unique, diagnosis.constraint_name, frozenset(columns))
+        return Refusal(is_unique, fields.get("n"), frozenset(columns))
     text = str(original)
     if isinstance(original, sqlite3.Error):
         kind, _, named = text.partition(" constraint failed: ")
@@ -190,10 +202,40 @@ def read_refusal(error: Exception) -> Refusal:
 def _sqlstate(error: BaseException | None) -> object:
     """Return PostgreSQL's error code. psycopg calls it `sqlstate`, psycopg2 `pgcode`."""
     original = getattr(error, "orig", None)
-    return getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    given = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return given or _pg8000_code(error)
 
 
-def _error_number(error: BaseException | None) -> object:
-    """Return MariaDB's error code, which its drivers put first in the exception's arguments."""
-    arguments: tuple[object, ...] = getattr(getattr(error, "orig", None), "args", ())
+def _is_other_failure_of_pg8000(error: BaseException) -> bool:
+    """Return whether pg8000 raised a failure that is not about the statement.
+
+    It raises all errors but violations of unique keys as `ProgrammingError`.
+    """
+    code = _pg8000_code(error)
+    return bool(code) and code[:2] not in _POSTGRESQL_BAD_STATEMENTS
+
+
+def _pg8000_code(error: BaseException | None) -> str:
+    return _pg8000_fields(getattr(error, "orig", None)).get("C", "")
+
+
+def _pg8000_fields(original: object) -> Mapping[str, str]:
+    """Return the fields of an error of pg8000, as in PostgreSQL's protocol; empty for others."""
+    argument = _first_argument(original)
+    return argument if isinstance(argument, dict) else {}
+
+
+def _error_number(error: BaseException | None) -> int | None:
+    """Return MariaDB's error code.
+
+    PyMySQL and mysqlclient put it first in the exception's arguments. The connectors of MariaDB and
+    MySQL have `errno`.
+    """
+    original = getattr(error, "orig", None)
+    number = getattr(original, "errno", None) or _first_argument(original)
+    return number if isinstance(number, int) else None
+
+
+def _first_argument(original: object) -> object:
+    arguments: tuple[object, ...] = getattr(original, "args", ())
     return arguments[0] if arguments else None

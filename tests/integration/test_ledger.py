@@ -327,11 +327,20 @@ class _OriginalError(Exception):
         self.sqlstate, self.pgcode = sqlstate, pgcode
 
 
+class _ConnectorError(Exception):
+    """An error of MariaDB's or MySQL's own connector."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__("a message")
+        self.errno = errno
+
+
 #: A database error, how often its transaction is run, and what the caller gets.
 RUNS: list[tuple[Exception, int, type[Exception]]] = [
     (exc.OperationalError("", {}, _OriginalError("40P01")), 8, StoreUnavailable),
     (exc.OperationalError("", {}, _OriginalError(None, "40P01")), 8, StoreUnavailable),
     (exc.OperationalError("", {}, _OriginalError(None, None, 1213)), 8, StoreUnavailable),
+    (exc.OperationalError("", {}, _ConnectorError(1213)), 8, StoreUnavailable),
     (exc.IntegrityError("", {}, _OriginalError()), 8, StoreUnavailable),
     (exc.OperationalError("", {}, _OriginalError("55P03")), 1, StoreUnavailable),
     (exc.OperationalError("", {}, _OriginalError(None, None, 1205)), 1, StoreUnavailable),
@@ -340,6 +349,7 @@ RUNS: list[tuple[Exception, int, type[Exception]]] = [
     (exc.ProgrammingError("", {}, _OriginalError("42P01")), 1, ConfigurationError),
     (exc.ProgrammingError("", {}, _OriginalError(None, "42P01")), 1, ConfigurationError),
     (exc.ProgrammingError("", {}, _OriginalError(None, None, 1146)), 1, ConfigurationError),
+    (exc.ProgrammingError("", {}, _ConnectorError(1146)), 1, ConfigurationError),
     (exc.ProgrammingError("", {}, _OriginalError("42601")), 1, exc.ProgrammingError),
     (exc.DataError("", {}, _OriginalError("22001")), 1, exc.DataError),
 ]

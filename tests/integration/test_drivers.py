@@ -1,0 +1,173 @@
+"""PostgreSQL's other drivers. The other tests use psycopg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy
+from conftest import MakeApp, needs
+from flask import Flask
+from flows import NO_LIMITS, flow_of
+from hostapp import User, db
+from parallel import race
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError
+from visiting import CHECK, PAGE, SEND, browser, last_code
+
+from flask_smsverify.db import errors
+from flask_smsverify.errors import ConfigurationError, StoreUnavailable
+
+pytestmark = needs("postgresql")
+
+
+@pytest.fixture(params=["psycopg2", "pg8000"])
+def url(request: pytest.FixtureRequest, server_databases: dict[str, str]) -> str:
+    """Return the URL of an empty database, for one driver."""
+    base = make_url(server_databases["postgresql"]).set(drivername=f"postgresql+{request.param}")
+    admin = sqlalchemy.create_engine(base.set(query={}), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+    admin.dispose()
+    return base.set(query={}).render_as_string(False)
+
+
+@pytest.fixture
+def app(make_app: MakeApp, url: str) -> Flask:
+    return make_app(url, users=3)
+
+
+@pytest.fixture
+def connections(url: str) -> Iterator[Callable[[], Connection]]:
+    """Return a function that opens a connection."""
+    engine = sqlalchemy.create_engine(url, isolation_level="REPEATABLE READ")
+    opened: list[Connection] = []
+
+    def connect() -> Connection:
+        opened.append(engine.connect())
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+    engine.dispose()
+
+
+def error_of(connection: Connection, statement: str) -> DBAPIError:
+    """Return the error that a statement raises."""
+    with pytest.raises(DBAPIError) as raised:
+        connection.execute(text(statement))
+    connection.rollback()
+    return raised.value
+
+
+def test_a_code_opens_a_guarded_view(app: Flask) -> None:
+    client = browser(app, 1)
+    assert client.get("/guarded").location.startswith(PAGE)
+    client.post(SEND)
+    client.post(CHECK, data={"code": "000000"})
+    client.post(CHECK, data={"code": last_code(app)})
+    assert client.get("/guarded").text == "guarded"
+
+
+@pytest.mark.race
+def test_of_parallel_wrong_codes_exactly_5_are_compared(make_app: MakeApp, url: str) -> None:
+    with (app := make_app(url, SMSVERIFY_LIMITS=NO_LIMITS)).app_context():
+        flow = flow_of(app)
+        challenge = flow.start()
+        wrong = flow.wrong(challenge)
+
+    def guess(_number: int) -> None:
+        with app.app_context():
+            flow.check(challenge, wrong)
+
+    assert race(12, guess) == {"WrongCode": 5, "TooManyAttempts": 7}
+
+
+def test_a_missing_table_is_reported_as_such(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(text("DROP TABLE smsverify_verification"))
+        db.session.commit()
+        with pytest.raises(ConfigurationError, match=r"db\.create_all"):
+            app.extensions["smsverify"].verifier.status(db.session.get(User, 1))
+
+
+def test_a_database_that_stops_responding_is_unavailable(app: Flask) -> None:
+    ledger = app.extensions["smsverify"].ledger
+    with app.app_context():
+        with pytest.raises(StoreUnavailable):
+            ledger.run(
+                lambda session: session.execute(
+                    text("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)")
+                )
+            )
+        assert app.extensions["smsverify"].verifier.status(db.session.get(User, 1))
+
+
+def test_a_serialization_failure_can_pass(connections: Callable[[], Connection]) -> None:
+    one, other = connections(), connections()
+    one.execute(text("CREATE TABLE counts (n int)"))
+    one.execute(text("INSERT INTO counts VALUES (0)"))
+    one.commit()
+    one.execute(text("SELECT n FROM counts"))
+    other.execute(text("UPDATE counts SET n = 1"))
+    other.commit()
+    assert errors.is_retryable(error_of(one, "UPDATE counts SET n = 2"))
+    assert not errors.is_retryable(error_of(one, "SELECT nothing"))
+
+
+def test_a_row_that_is_locked_by_another_transaction_is_recognized(
+    connections: Callable[[], Connection],
+) -> None:
+    one, other = connections(), connections()
+    one.execute(text("CREATE TABLE counts AS SELECT 0 n"))
+    one.commit()
+    one.execute(text("SELECT n FROM counts FOR UPDATE"))
+    locked = error_of(other, "SELECT n FROM counts FOR UPDATE NOWAIT")
+    assert errors.is_lock_not_available(locked)
+    assert not errors.is_lock_not_available(error_of(other, "SELECT nothing"))
+
+
+REFUSALS: dict[str, tuple[str, Any]] = {
+    "unique": (
+        "INSERT INTO phones VALUES (1, '1', 1)",
+        errors.Refusal(True, "phones_key", frozenset({"mobile", "kind"})),
+    ),
+    "check": (
+        "INSERT INTO phones VALUES (2, '22', 1)",
+        errors.Refusal(False, "phones_length", frozenset()),
+    ),
+    "not null": (
+        "INSERT INTO phones VALUES (2, NULL, 1)",
+        errors.Refusal(False, None, frozenset({"mobile"})),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refusal_names_the_constraint_and_the_columns(
+    connections: Callable[[], Connection], case: str
+) -> None:
+    one = connections()
+    one.execute(
+        text(
+            "CREATE TABLE phones (id int, mobile text NOT NULL, kind int,"
+            " CONSTRAINT phones_key UNIQUE (mobile, kind),"
+            " CONSTRAINT phones_length CHECK (length(mobile) = 1))"
+        )
+    )
+    one.execute(text("INSERT INTO phones VALUES (1, '1', 1)"))
+    one.commit()
+    statement, refusal = REFUSALS[case]
+    error = error_of(one, statement)
+    assert errors.is_refusal(error)
+    assert errors.read_refusal(error) == refusal
+
+
+def test_a_refusal_by_a_trigger_is_recognized(connections: Callable[[], Connection]) -> None:
+    one = connections()
+    error = error_of(one, "DO $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    assert errors.is_raised_by_trigger(error)
+    assert not errors.is_raised_by_trigger(error_of(one, "SELECT nothing"))
