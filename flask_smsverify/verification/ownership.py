@@ -271,13 +271,18 @@ class Ownership:
                 code_path(beside, challenge_id),
             )
         )
+        # Only this session sees what an earlier claim in the host's transaction has written.
+        own = self._other_proofs(session, claimant.mobile, claimant.user_id, now, lock=False)
         hidden, visible = 0, []
-        for row in others:
-            found = session.get(Verification, row.user_id, with_for_update=True)
+        for row in {row.user_id: row for row in [*own, *others]}.values():
+            found = session.get(
+                Verification, row.user_id, with_for_update=True, populate_existing=True
+            )
             if found is None:
                 hidden += _proof_key(row) not in claimant.stale
             elif found.mobile == claimant.mobile and self._policy.is_proof(found, now):
                 visible.append(found)
+        visible.sort(key=_verified_at)
         holders = self._revoke_stale(visible, claimant.stale, now)
         limit = self._rules.accounts_per_mobile
         if limit and hidden and len(holders) + hidden >= limit:

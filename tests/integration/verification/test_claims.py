@@ -259,6 +259,61 @@ def test_a_proof_after_a_revocation_can_be_claimed(make_flow: MakeFlow, sqlite: 
     assert flow.state_of(1) == "verified"
 
 
+@pytest.mark.parametrize("policy", ["refuse", "transfer"])
+def test_two_claims_of_one_mobile_in_one_transaction_leave_one_holder(
+    make_flow: MakeFlow, database: str, policy: str
+) -> None:
+    """Case 31. No other connection sees the first claim."""
+    flow = make_flow(database, users=2, SMSVERIFY_MOBILE_POLICY=policy)
+    first = token_for(flow, MOBILE)
+    flow.clock.advance(300)
+    second = token_for(flow, MOBILE)
+    flow.verifier.claim(first, flow.user(1), purpose="sign-up")
+    if policy == "refuse":
+        with pytest.raises(MobileTaken):
+            flow.verifier.claim(second, flow.user(2), purpose="sign-up")
+    else:
+        flow.verifier.claim(second, flow.user(2), purpose="sign-up")
+    db.session.commit()
+    states = ["verified", "unverified"]
+    assert [flow.state_of(1), flow.state_of(2)] == (states if policy == "refuse" else states[::-1])
+
+
+def test_a_mobile_passes_from_one_account_to_another_in_one_transaction(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=2)
+    flow.prove(1)
+    flow.clock.advance(3600)
+    own, other = token_for(flow, "+989123450001"), token_for(flow, MOBILE)
+    flow.verifier.claim(other, flow.user(1), purpose="sign-up")
+    flow.verifier.claim(own, flow.user(2), purpose="sign-up")
+    db.session.commit()
+    assert [flow.state_of(1), flow.state_of(2)] == ["verified", "verified"]
+    assert flow.user(2).mobile == "+989123450001"
+
+
+def test_a_claim_takes_a_mobile_from_its_oldest_holder(make_flow: MakeFlow, database: str) -> None:
+    """Also if that one has claimed an older proof in the same transaction."""
+    flow = make_flow(
+        database, users=3, SMSVERIFY_MOBILE_POLICY="transfer", SMSVERIFY_ACCOUNTS_PER_MOBILE=2
+    )
+    old = token_for(flow, MOBILE)
+    flow.clock.advance(240)
+    flow.set_mobile(2, MOBILE)
+    flow.prove(2)
+    flow.clock.advance(240)
+    new = token_for(flow, MOBILE)
+    flow.verifier.claim(old, flow.user(1), purpose="sign-up")
+    flow.verifier.claim(new, flow.user(3), purpose="sign-up")
+    db.session.commit()
+    assert [flow.state_of(number) for number in (1, 2, 3)] == [
+        "unverified",
+        "verified",
+        "verified",
+    ]
+
+
 def by_code(flow: Flow, challenge_id: str, code: str) -> None:
     flow.verifier.check(flow.verifier.load(challenge_id), code)
 
