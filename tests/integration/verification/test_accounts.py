@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import database_params
 from flows import NO_LIMITS, Flow, Native
-from parallel import outcome
+from hostapp import db
+from parallel import in_app, is_waiting, outcome, wait_until
 from sqlalchemy import inspect, select
+from sqlalchemy.orm import Session
 
 from flask_smsverify.db.models import (
     Attempt,
@@ -94,6 +98,51 @@ def test_a_user_who_never_requested_a_code_can_be_erased(flow: Flow) -> None:
     before = keys(flow)
     flow.verifier.forget(flow.user())
     assert keys(flow) == before
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_an_attempt_that_a_parallel_transaction_adds_is_erased_with_its_user(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """A sender failed, and the message is passed to the next one."""
+    flow = make_flow(database)
+    challenge = flow.start()
+    db.session.remove()
+    ends: list[str] = []
+
+    def forget() -> None:
+        ends.append(outcome(lambda: in_app(flow.app, lambda verifier: verifier.forget_id("1"))))
+
+    def add_attempt(session: Session) -> None:
+        session.get_one(Challenge, challenge.id, with_for_update=True)
+        [message] = session.scalars(select(Message).with_for_update())
+        session.add(flow.state.delivery._attempts.new(message.id, flow.memory))
+        session.flush()
+        thread.start()
+        wait_until(lambda: bool(ends) or is_waiting(flow.state.ledger.engine))
+
+    thread = threading.Thread(target=forget)
+    flow.state.ledger.run(add_attempt)
+    thread.join(60)
+    assert ends == ["ok"]
+    assert keys(flow) == set()
+
+
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+def test_erasing_a_user_does_not_wait_for_the_codes_of_others(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=2)
+    flow.start(1)
+    other = flow.start(2)
+
+    def forget_beside(session: Session) -> None:
+        session.get_one(Challenge, other.id, with_for_update=True)
+        session.scalars(select(Message).where(Message.user_id == "2").with_for_update()).all()
+        flow.verifier.forget(flow.user(1))
+
+    flow.state.ledger.run(forget_beside)
+    assert {key for key in keys(flow) if key[0] == "Challenge"} == {("Challenge", other.id)}
 
 
 # --- revoke and unlock --------------------------------------------------------------------------

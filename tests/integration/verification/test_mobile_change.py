@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from conftest import database_params
 from flask import Flask
 from flows import MEMORY, NO_LIMITS, Flow, Native, flow_of
 from hostapp import User, db
-from sqlalchemy import select
+from parallel import is_waiting, outcome, wait_until
+from sqlalchemy import select, update
 
 from flask_smsverify import signals
 from flask_smsverify.db.models import Challenge, MobileChange, UsedToken, Verification
@@ -495,6 +497,90 @@ def test_one_of_ten_parallel_confirmations_applies_the_change(
     assert set(results) <= {"applied", "NoChallenge", "TooManyAttempts"}, results
     with app.app_context():
         assert changing.mobile == NEW
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+@pytest.mark.parametrize("step", ["confirm", "delay", "apply", "cancel", "undo"])
+def test_a_step_waits_for_one_that_ends_the_change_in_a_parallel_transaction(
+    make_app: MakeApp, database: str, step: str
+) -> None:
+    """And then it finds the change closed."""
+    app = make_app(database, SMSVERIFY_SENDERS=MEMORY)
+    with app.app_context():
+        changing = changing_in(app)
+        change = changing.prove_new()
+        token = changing.changes._tokens.dump(change.id)
+        changing.changes.send_to_old(changing.user)
+        code = changing.code(OLD)
+        if step == "apply":
+            changing.delay()
+            changing.flow.clock.advance(days=1)
+        db.session.remove()
+    ends: list[object] = []
+
+    def act() -> None:
+        with app.app_context():
+            changes, user = changing.changes, changing.user
+            steps: dict[str, Callable[[], object]] = {
+                "confirm": lambda: changes.confirm(user, code),
+                "delay": lambda: changes.delay(user, link=str),
+                "apply": lambda: changes.apply_due(user),
+                "cancel": lambda: changes.cancel(user),
+                "undo": lambda: changes.undo(token),
+            }
+            try:
+                ends.append(steps[step]())
+            except (NoChallenge, InvalidLink) as error:
+                ends.append(type(error))
+            db.session.remove()
+
+    thread, engine = threading.Thread(target=act), changing.flow.state.ledger.engine
+
+    def undo(session: Any) -> None:
+        row = session.get_one(MobileChange, change.id)
+        row.state, row.open_key, row.closed_at = "undone", row.id, changing.flow.clock()
+        session.flush()
+        thread.start()
+        wait_until(lambda: bool(ends) or is_waiting(engine))
+
+    changing.changes._ownership.run_for_account("1", undo)
+    thread.join(60)
+    expected = {"apply": False, "cancel": False, "undo": InvalidLink}
+    assert ends == [expected.get(step, NoChallenge)]
+    with app.app_context():
+        assert changing.states() == {change.id: "undone"}
+        assert changing.mobile == OLD
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_change_is_applied_if_another_account_takes_the_old_number_at_the_same_time(
+    make_app: MakeApp, database: str
+) -> None:
+    """The other account's transaction has revoked the old proof, and is not committed yet."""
+    app = make_app(database, SMSVERIFY_SENDERS=MEMORY)
+    with app.app_context():
+        changing = changing_in(app)
+        changing.prove_new()
+        changing.changes.send_to_old(changing.user)
+        code = changing.code(OLD)
+        db.session.remove()
+    ends: list[str] = []
+
+    def confirm() -> None:
+        with app.app_context():
+            ends.append(outcome(lambda: changing.changes.confirm(changing.user, code)))
+            db.session.remove()
+
+    thread, engine = threading.Thread(target=confirm), changing.flow.state.ledger.engine
+    with engine.begin() as connection:
+        connection.execute(update(Verification).values(revoked_at=changing.flow.clock()))
+        thread.start()
+        wait_until(lambda: bool(ends) or is_waiting(engine))
+    thread.join(60)
+    assert ends == ["ok"]
+    with app.app_context():
+        proof = changing.flow.verification()
+        assert (proof.mobile, proof.revoked_at, changing.mobile) == (NEW, None, NEW)
 
 
 # --- the delay ----------------------------------------------------------------------------------
