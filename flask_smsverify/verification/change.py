@@ -6,8 +6,8 @@ after a sender has accepted a notice to the old number with a link that stops th
 
 `MobileChanges` reads from top to bottom: prove the new number, confirm with the old one or wait,
 and apply. A change that waited is applied when its account next logs in at the gate or opens a
-page. Every step locks the account, so the steps of one user are serialized. Only an account that takes
-the old number does not wait for them.
+page. Every step locks the account, so the steps of one user are serialized. Only an account that
+takes the old number does not wait for them.
 """
 
 from __future__ import annotations
