@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from conftest import database_params
 from flows import NO_LIMITS, Flow, Native, count_comparisons
-from parallel import guess, outcome, race
+from parallel import guess, is_waiting, outcome, race, wait_until
+from sqlalchemy import update
 
 from flask_smsverify.db.models import Challenge, UsedToken, Verification
 from flask_smsverify.errors import (
@@ -20,6 +23,8 @@ from flask_smsverify.errors import (
     Unknown,
     WrongCode,
 )
+from flask_smsverify.senders.base import CodeMessage, Receipt
+from flask_smsverify.senders.memory import Memory
 
 MakeFlow = Callable[..., Flow]
 
@@ -377,3 +382,37 @@ def test_an_unavailable_native_sender_is_replaced_by_the_next(flow: Flow) -> Non
     challenge = flow.start()
     assert flow.verifier.load(challenge.id).native_sender == "second"
     assert flow.check(challenge, second.sent[0][1]).sender == "second"
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_failover_waits_for_a_parallel_send_that_assigns_native_codes(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Else two gateways would send a native code, and only one of the codes would be right."""
+    flow = make_flow(database)
+    engine = flow.state.ledger.engine
+    is_assigned, is_over = threading.Event(), threading.Event()
+
+    def assign() -> None:
+        with engine.begin() as connection:
+            connection.execute(update(Challenge).values(native_sender="other"))
+            is_assigned.set()
+            wait_until(lambda: is_over.is_set() or is_waiting(engine))
+
+    rival = threading.Thread(target=assign)
+
+    class First(Memory):
+        def send_code(self, message: CodeMessage) -> Receipt:
+            rival.start()
+            is_assigned.wait(60)
+            raise Unavailable(self.name, "down")
+
+    second = Native(name="second")
+    flow.route(First(name="first"), second)
+    challenge = flow.start()
+    is_over.set()
+    rival.join(60)
+    assert flow.verifier.load(challenge.id).native_sender == "other"
+    assert second.sent == []
+    assert [message.code for message in second.own] == [flow.code(challenge)]
