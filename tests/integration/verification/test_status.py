@@ -53,6 +53,11 @@ def replace_it_with_an_open_code(flow: Flow) -> None:
     flow.set_mobile(1, OTHER)
 
 
+def write_a_new_mobile_before_its_code_is_entered(flow: Flow) -> None:
+    flow.start(mobile=OTHER)
+    flow.set_mobile(1, OTHER)
+
+
 def start_for_a_user_without_mobile(flow: Flow) -> None:
     flow.set_mobile(1, None)
     flow.start(mobile=OTHER)
@@ -94,6 +99,10 @@ def let_another_user_start_with_the_same_mobile(flow: Flow) -> None:
     flow.start(2, mobile="09123450001")
 
 
+def let_another_user_prove(flow: Flow) -> None:
+    flow.prove(2, mobile="09123450001")
+
+
 def reach_the_end_of_a_code(flow: Flow) -> None:
     challenge = flow.start()
     flow.clock.advance((challenge.expires_at - flow.clock()).total_seconds())
@@ -102,6 +111,11 @@ def reach_the_end_of_a_code(flow: Flow) -> None:
 def set_the_clock_back(flow: Flow) -> None:
     flow.start()
     flow.clock.advance(-3600)
+
+
+def set_the_clock_back_by_the_skew(flow: Flow) -> None:
+    flow.start()
+    flow.clock.advance(-60)
 
 
 def exempt(flow: Flow) -> None:
@@ -122,10 +136,13 @@ SITUATIONS: dict[Callable[[Flow], Any], tuple[str, bool]] = {
     prove_and_start_again: ("verified", False),
     start_for_another_purpose: ("unverified", False),
     let_another_user_start_with_the_same_mobile: ("unverified", False),
+    let_another_user_prove: ("unverified", False),
     reach_the_end_of_a_code: ("unverified", False),
     set_the_clock_back: ("unverified", False),
+    set_the_clock_back_by_the_skew: ("pending", False),
     replace_a_proved_mobile: ("verified", False),
     replace_it_with_an_open_code: ("unverified", False),
+    write_a_new_mobile_before_its_code_is_entered: ("pending", False),
     start_for_a_user_without_mobile: ("pending", False),
     lock_with_an_open_code: ("unverified", True),
     lock_a_verified_account: ("verified", True),

@@ -292,6 +292,17 @@ def test_a_view_named_static_is_guarded(app: Flask) -> None:
     assert stopped(client.get("/reports/static"))
 
 
+def test_a_pattern_guards_the_static_files_of_a_blueprint_and_not_those_of_the_app(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"all": ["*"]})
+    app.static_folder = str(Path(__file__).parent)
+    app.register_blueprint(_shop(), url_prefix="/shop")
+    client = browser(app)
+    assert is_served(client, "/static/test_guards.py")
+    assert stopped(client.get("/shop/static/test_guards.py"))
+
+
 def test_an_area_is_on_unless_it_is_switched_off(make_app: MakeApp, sqlite: str) -> None:
     app = make_app(sqlite, SMSVERIFY_AREAS={"orders": False, "billing": True})
     shop = _shop()
@@ -673,8 +684,9 @@ def test_a_stamp_counts_for_its_user_and_mobile_only(trusting: Flask) -> None:
     replay = browser(trusting, None)
     replay.set_cookie("session", cookie)
     assert looks(trusting, replay) == (200, 0)
-    set_user(trusting, mobile="09129998877")
-    assert looks(trusting, replay) == (302, 2)
+    for mobile in ("09129998877", None):
+        set_user(trusting, mobile=mobile)
+        assert looks(trusting, replay) == (302, 2)
 
 
 def test_a_stamp_that_is_old_or_from_the_future_is_ignored(trusting: Flask) -> None:
@@ -724,11 +736,43 @@ def test_a_stamp_ends_at_the_moments_at_which_it_and_the_proof_end(
         with app.test_request_context():
             assert decide(flow.user()).allowed
             with statements(app) as seen:
-                for seconds, selects in [(3599, 0), (1, 1)]:
+                for seconds, selects in [(0, 0), (3599, 0), (1, 1)]:
                     flow.clock.advance(seconds)
                     request_cache.lookups().rows.clear()
                     assert decide(flow.user()).allowed
                     assert len(seen) == selects, seconds
+
+
+def test_a_stamp_of_a_proof_that_never_expires_is_used(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_RECHECK_SECONDS=3600, SMSVERIFY_REVALIDATION_DAYS=0)
+    client = browser(app)
+    prove(app, client)
+    assert [looks(app, client) for _ in range(2)] == [(200, 1), (200, 0)]
+
+
+@pytest.mark.parametrize("stamp", ["x", {}, ["x", 1.0], ["x", 1.0, 2.0, 3.0], ["x", 1.0, 2.0]])
+def test_a_stamp_of_another_version_or_database_is_ignored(
+    make_app: MakeApp, sqlite: str, stamp: object
+) -> None:
+    """Also in a database without any row yet."""
+    app = make_app(sqlite, SMSVERIFY_RECHECK_SECONDS=3600)
+    client = browser(app)
+    with client.session_transaction() as kept:
+        kept["_smsverify_seen"] = stamp
+    assert stopped(client.get("/guarded"))
+
+
+def test_no_stamp_is_written_for_a_proof_of_the_future(make_app: MakeApp, sqlite: str) -> None:
+    """It is dated by a wrong clock, and a guard refuses it."""
+    app = make_app(sqlite, SMSVERIFY_RECHECK_SECONDS=3600)
+    with app.app_context():
+        flow = flow_of(app)
+        flow.prove()
+        flow.clock.advance(-3600)
+        with app.test_request_context():
+            for _ in range(2):
+                request_cache.lookups().rows.clear()
+                assert decide(flow.user()).reason == "expired"
 
 
 def test_a_stamp_of_an_older_proof_does_not_hide_a_newer_one(trusting: Flask) -> None:
