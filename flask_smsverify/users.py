@@ -34,7 +34,14 @@ from .column_values import ColumnValues
 from .db.autocommit import commits_each_statement, require_transaction
 from .db.commit_hooks import after_commit
 from .db.engine import is_in_memory, refuse_blocking_reader
-from .db.errors import Refusal, hidden_parameters, is_raised_by_trigger, is_refusal, read_refusal
+from .db.errors import (
+    Refusal,
+    hidden_parameters,
+    hide_values,
+    is_raised_by_trigger,
+    is_refusal,
+    read_refusal,
+)
 from .db.models import Verification
 from .errors import (
     CodeExpired,
@@ -434,7 +441,7 @@ class HostUsers:
         if isinstance(error, InvalidRequestError) and not is_written:
             return CodeExpired("the user's row no longer exists")
         if isinstance(error, DBAPIError):
-            error.hide_parameters = True  # the host logs it, and they hold the mobile
+            hide_values(error)  # the host logs it
         if is_written and not isinstance(error, DBAPIError):
             log_foreign_error(log, "%s was not set", name, error=error, event="mobile_not_set")
             return ConfigurationError(

@@ -48,6 +48,16 @@ _MARIADB_LOCKED = 1205
 _POSTGRESQL_NO_TABLE = "42P01"
 _MARIADB_NO_TABLE = 1146
 
+# What PostgreSQL's detail of a refusal begins with.
+_DETAIL_COLUMNS = r"Key \((.*?)\)="
+# The fields of PostgreSQL's errors without values: severity, code, and the names of schema, table,
+# column, type and constraint.
+_PG8000_NAMES = ("S", "V", "C", "s", "t", "c", "d", "n")
+# "Duplicate entry '…' for key 'mobile'", "Incorrect integer value: '…' for column 'mobile'".
+_VALUE_OF_MARIADB = re.compile(r"(?<=entry )'.*'(?= for )|(?<=value: )'.*'(?= for |$)", re.DOTALL)
+# PostgreSQL: 'invalid input syntax for type bigint: "…"'. Python: "invalid literal …: '…'".
+_LAST_VALUE = re.compile(r"(?<=: )(['\"]).*\1$")
+
 _TABLES_MISSING = (
     "The tables of flask_smsverify are not in the database. Run db.create_all(), "
     "or flask db migrate and flask db upgrade."
@@ -88,18 +98,47 @@ def is_unavailable(error: Exception) -> bool:
     return not is_bad_statement or is_disconnect(error) or _is_other_failure_of_pg8000(error)
 
 
-class HiddenParameters:
-    """A context manager for statements with mobiles: a database error shows no parameters.
+def hide_values(error: StatementError) -> None:
+    """Remove the values of a statement from its error: its parameters, and what the driver quotes.
 
-    The host's engine shows them, unless it has the option `hide_parameters`.
+    The host's engine shows parameters, unless it has the option `hide_parameters`. PostgreSQL's
+    messages quote rows after their first line, and psycopg2's the statement with its values.
     """
+    error.hide_parameters = True
+    original = error.orig
+    if original is None:
+        return
+    kind = type(original)
+    driver = kind.__module__.partition(".")[0]
+    shown: BaseException | None = original
+    while shown is not None and type(shown).__module__.partition(".")[0] == driver:
+        shown.args = tuple(map(_without_values, shown.args))
+        shown = shown.__cause__ or shown.__context__
+    error.args = (f"({kind.__module__}.{kind.__name__}) {original}", *error.args[1:])
+
+
+def _without_values(argument: object) -> object:
+    """Return an argument of a driver's exception without values of rows and statements."""
+    if isinstance(argument, str):
+        (first_line, *_) = _VALUE_OF_MARIADB.sub("'…'", argument).splitlines() or [""]
+        return _LAST_VALUE.sub("…", first_line)
+    if isinstance(argument, dict):  # pg8000; `read_refusal` needs the columns in the detail
+        shown = {name: argument[name] for name in _PG8000_NAMES if name in argument}
+        shown["M"] = _LAST_VALUE.sub("…", argument.get("M", ""))
+        detail = re.match(_DETAIL_COLUMNS, argument.get("D", ""))
+        return shown | ({"D": f"{detail[0]}(…)"} if detail else {})
+    return argument
+
+
+class HiddenParameters:
+    """A context manager for statements with mobiles: a database error shows no values of them."""
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         if isinstance(error, StatementError):
-            error.hide_parameters = True
+            hide_values(error)
 
 
 class OwnStatements(HiddenParameters):
@@ -174,7 +213,7 @@ def read_refusal(error: Exception) -> Refusal:
             "D": diagnosis.message_detail,
         }
     if fields:
-        detail = re.match(r"Key \((.*?)\)=", fields.get("D") or "")
+        detail = re.match(_DETAIL_COLUMNS, fields.get("D") or "")
         columns = set(re.findall(r"\w+", detail[1])) if detail else set()
         if fields.get("c"):
             columns.add(fields["c"])

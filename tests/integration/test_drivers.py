@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from visiting import CHECK, PAGE, SEND, browser, last_code
 
 from flask_smsverify.db import errors
+from flask_smsverify.db.models import OptOut
 from flask_smsverify.errors import ConfigurationError, StoreUnavailable
 
 pytestmark = needs("postgresql")
@@ -104,6 +107,24 @@ def test_a_database_that_stops_responding_is_unavailable(app: Flask) -> None:
                 )
             )
         assert app.extensions["smsverify"].verifier.status(db.session.get(User, 1))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT CAST(:mobile AS text) FROM nowhere",
+        "INSERT INTO smsverify_opt_out (mobile, since) VALUES (:mobile, now())",
+        "SELECT CAST(CAST(:mobile || 'x' AS text) AS bigint)",
+    ],
+)
+def test_an_error_shows_no_value(app: Flask, statement: str) -> None:
+    ledger, mobile = app.extensions["smsverify"].ledger, "+989123450001"
+    opt_out = OptOut(mobile=mobile, since=datetime.now(UTC))
+    ledger.run(lambda session: session.merge(opt_out))
+    query = text(statement)
+    with pytest.raises(Exception) as raised:
+        ledger.run(lambda session: session.execute(query, {"mobile": mobile}))
+    assert mobile[3:] not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_serialization_failure_can_pass(connections: Callable[[], Connection]) -> None:

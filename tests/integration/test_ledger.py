@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -29,7 +30,7 @@ from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.commit_hooks import after_commit
 from flask_smsverify.db.ledger import Ledger
 from flask_smsverify.db.locks import SITE_SENDS, Locks
-from flask_smsverify.db.models import Base, Lock, Streak, UsedToken, Verification
+from flask_smsverify.db.models import Base, Lock, OptOut, Streak, UsedToken, Verification
 from flask_smsverify.errors import ConfigurationError, StoreUnavailable, UncommittedWrites
 
 MakeApp = Callable[..., Flask]
@@ -368,6 +369,45 @@ def test_a_transaction_is_run_again_only_after_an_error_that_can_pass_and_at_mos
         with pytest.raises(raised):
             app.extensions["smsverify"].ledger.run(work)
         assert len(ran) == runs, (error, error.orig if hasattr(error, "orig") else None)
+
+
+#: Statements that fail because of a mobile, which the databases' messages quote.
+DUPLICATE = "INSERT INTO smsverify_opt_out (mobile, since) VALUES (:mobile, '2025-01-01')"
+WRONG_TYPES = {
+    "postgresql": "UPDATE smsverify_streak SET failures = CAST(CONCAT(:mobile, 'x') AS int)",
+    "mariadb": "UPDATE smsverify_streak SET failures = CONCAT(:mobile, 'x')",
+}
+
+
+def test_an_error_shows_no_mobile(make_app: MakeApp, database: str) -> None:
+    app = make_app(database)
+    ledger, mobile, now = app.extensions["smsverify"].ledger, "+989123450001", datetime.now(UTC)
+
+    def fill(session: Any) -> None:
+        session.add(OptOut(mobile=mobile, since=now))
+        session.add(Streak(subject=1, failures=0, updated_at=now))
+
+    ledger.run(fill)
+    kind = "mariadb" if ledger.dialect in ("mysql", "mariadb") else ledger.dialect
+    for statement in (DUPLICATE, WRONG_TYPES.get(kind)):
+        if statement is None:
+            continue
+
+        def fail(session: Any, statement: str = statement) -> None:
+            session.execute(text(statement), {"mobile": mobile})
+
+        for work in (
+            lambda fail=fail: ledger.run(fail),
+            lambda fail=fail: ledger.run_in(db.session.connection(), fail),
+        ):
+            with (
+                app.app_context(),
+                pytest.raises((exc.DBAPIError, StoreUnavailable)) as raised,
+            ):
+                work()
+            shown = "".join(traceback.format_exception(raised.value))
+            assert "sqlalchemy.exc." in shown
+            assert mobile[3:] not in shown
 
 
 def test_a_transaction_that_is_run_again_starts_empty(make_app: MakeApp, database: str) -> None:
