@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from conftest import MakeApp
+from flows import Flow
 from hostapp import User, db
 
 from flask_smsverify.testing import outbox
@@ -42,3 +43,25 @@ def test_proofs_that_end_soon_are_found_once_and_in_order(
         state.live.update(revalidation_days=90)
         box.advance(timedelta(days=6))
         assert list(verifier.expiring(WEEK)) == [], "an ended proof needs no reminder"
+
+
+def test_a_proof_is_found_from_so_long_before_its_end_until_its_end(flow: Flow) -> None:
+    flow.prove()
+    proved_at, moment = flow.clock.now, timedelta(microseconds=1)
+    for age, count in [
+        (timedelta(days=83) - moment, 0),
+        (timedelta(days=83), 1),
+        (timedelta(days=90) - moment, 1),
+        (timedelta(days=90), 0),
+    ]:
+        flow.clock.now = proved_at + age
+        assert len(list(flow.verifier.expiring(WEEK))) == count, age
+
+
+def test_the_proof_of_a_deleted_user_is_not_found(flow: Flow) -> None:
+    flow.prove(1)
+    flow.prove(2)
+    flow.clock.advance(days=89)
+    db.session.delete(flow.user(1))
+    db.session.commit()
+    assert [proof.user for proof in flow.verifier.expiring(WEEK)] == [flow.user(2)]
