@@ -395,7 +395,7 @@ class CodeChecker:
         guess.write()  # the rows of this user, before the row that all guesses share
         self._locks.lock_site(session, SITE_GUESSES)
         site = self._guesses.read_site(session, now_ms)
-        if not is_first and site is not None:
+        if not is_first:
             self._refuse_used_up(self._guesses.site_overruns(session, site, now_ms))
         address = parse_address(guess.subject.ip)
         keys = self._keys.of_address(address) if address else {}

@@ -349,6 +349,39 @@ def test_wrong_native_codes_exhaust_the_challenge_and_lock_the_account(
     assert flow.verification().locked_at == flow.clock.now
 
 
+def test_the_last_wrong_native_code_does_not_end_a_challenge_that_was_proved_meanwhile(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    challenge = flow.start()
+    [(_, code)] = native.sent
+    ask, is_asked, is_proved = native.check_native_code, threading.Event(), threading.Event()
+    wrong: list[str] = []
+
+    def check_native_code(to: str, typed: str) -> bool:
+        if typed == "9999":
+            is_asked.set()
+            is_proved.wait(60)
+        else:
+            last.start()
+            is_asked.wait(60)
+        return ask(to, typed)
+
+    def guess_wrong() -> None:
+        with flow.app.app_context():
+            wrong.append(outcome(lambda: flow.check(challenge, "9999")))
+
+    for _ in range(3):
+        assert outcome(lambda: flow.check(challenge, "8888")) == "WrongCode"
+    last = threading.Thread(target=guess_wrong)
+    native.check_native_code = check_native_code  # type: ignore[method-assign]  # at this moment
+    flow.check(challenge, code)
+    is_proved.set()
+    last.join(60)
+    assert wrong == ["WrongCode"]
+    assert flow.verifier.load(challenge.id).state == Challenge.VERIFIED
+
+
 def test_a_native_proof_of_a_new_number_leaves_the_streak_as_it_was(
     native_flow: tuple[Flow, Native],
 ) -> None:
