@@ -26,7 +26,8 @@ def new_verification(user_id: str, streak: Streak | None, now: datetime) -> Veri
 
 
 def keep_streak(session: Session, subject: int, verification: Verification, now: datetime) -> None:
-    """Keep the streak of a verification that is erased."""
+    """Keep the streak of a verification that is erased, in place of one that was kept earlier."""
+    earlier = session.get(Streak, subject)
     if verification.failures or verification.locked_at:
         session.merge(
             Streak(
@@ -36,3 +37,5 @@ def keep_streak(session: Session, subject: int, verification: Verification, now:
                 updated_at=now,
             )
         )
+    elif earlier is not None:
+        session.delete(earlier)

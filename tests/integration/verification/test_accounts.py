@@ -145,6 +145,20 @@ def test_erasing_a_user_does_not_wait_for_the_codes_of_others(
     assert {key for key in keys(flow) if key[0] == "Challenge"} == {("Challenge", other.id)}
 
 
+def test_an_account_that_staff_unlocked_stays_unlocked_when_it_is_erased_again(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, SMSVERIFY_CONSECUTIVE_FAILURES=1, SMSVERIFY_LIMITS=NO_LIMITS)
+    challenge = flow.start()
+    assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
+    flow.verifier.forget(flow.user())
+    flow.clock.advance(60)
+    assert outcome(flow.start) == "AccountLocked"
+    flow.verifier.unlock(flow.user())
+    flow.verifier.forget(flow.user())
+    assert outcome(flow.start) == "ok"
+
+
 # --- revoke and unlock --------------------------------------------------------------------------
 
 
