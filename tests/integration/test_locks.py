@@ -36,7 +36,7 @@ pytestmark = pytest.mark.parametrize(
     "database", database_params("postgresql", "mariadb"), indirect=True
 )
 #: Keys of stripes that differ, and of claims that differ.
-KEY, OTHER = 7, 1 << 61 | 8
+KEY, OTHER = 6, 1 << 61 | 8
 #: More keys than there are stripes, so each stripe is the one of a key.
 ALL = range(2 * STRIPES)
 
