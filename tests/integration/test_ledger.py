@@ -475,6 +475,29 @@ def test_parallel_first_transactions_create_the_rows_of_the_locks(
         assert race(16, lock_all) == {"ok": 16}
 
 
+def test_sqlite_has_no_rows_of_locks(make_app: MakeApp, sqlite: str) -> None:
+    ledger = make_app(sqlite).extensions["smsverify"].ledger
+    locks = Locks(ledger)
+    locks.open_claim(1)
+    locks.run([1], lambda session, _held: locks.lock_site(session, SITE_SENDS))
+    assert ledger.read(lambda session: session.query(Lock).count()) == 0
+
+
+def test_on_sqlite_a_claim_takes_the_lock_of_all_writers(make_app: MakeApp, sqlite: str) -> None:
+    """Before it reads who holds the mobile. Without a write it would have no transaction yet."""
+    app = make_app(sqlite)
+    ledger = app.extensions["smsverify"].ledger
+    locks = Locks(ledger)
+    other = sqlalchemy.create_engine(sqlite, connect_args={"timeout": 0})
+    with app.app_context(), other.connect() as writer:
+        ledger.run_in(db.session.connection(), lambda session: locks.lock_claim(session, 1))
+        with pytest.raises(exc.OperationalError, match="locked"):
+            writer.exec_driver_sql("BEGIN IMMEDIATE")
+        db.session.rollback()
+        writer.exec_driver_sql("BEGIN IMMEDIATE")
+    other.dispose()
+
+
 # --- beside the host's session --------------------------------------------------------------------
 
 

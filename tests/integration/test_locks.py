@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 
@@ -173,6 +173,27 @@ def test_a_transaction_that_has_found_a_claim_waits_for_no_other_row(locks: Lock
     locks.open_claim(KEY)
     with holding(locks, OTHER):
         assert race(1, lambda _: locks.run([KEY], after_claims(KEY))) == {"ok": 1}
+
+
+def test_eight_transactions_wait_for_a_claim_and_the_ninth_is_refused_at_once(
+    ledger: Ledger, locks: Locks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_smsverify.db.locks.LOCK_SECONDS", 600)
+    waiting: list[frozenset[int]] = []
+    wait_for = locks._wait_for
+
+    def note(claims: frozenset[int]) -> AbstractContextManager[None]:
+        waiting.append(claims)
+        return wait_for(claims)
+
+    monkeypatch.setattr(locks, "_wait_for", note)
+    act = partial(locks.run, [KEY], after_claims(KEY))
+    with ExitStack() as stack, claim(ledger, locks, KEY):
+        outcomes = [stack.enter_context(running(act)) for _ in range(8)]
+        wait_until(lambda: len(waiting) == 8)
+        assert race(1, lambda _: act()) == {"StoreUnavailable": 1}
+        assert outcomes == [[]] * 8
+    assert outcomes == [["ok"]] * 8
 
 
 def test_another_failure_than_a_claim_is_not_waited_for(locks: Locks) -> None:

@@ -364,6 +364,23 @@ def test_a_proof_waits_for_an_uncommitted_claim_of_its_mobile(
     assert flow.state_of(1) == "verified"
 
 
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_proof_does_not_wait_for_an_uncommitted_claim_of_another_mobile(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=2)
+    flow.verifier.claim(token_for(flow, MOBILE), flow.user(1), purpose="sign-up")
+
+    def prove(_at: int) -> None:
+        with flow.app.app_context():
+            by_staff(flow, "", "")
+            db.session.remove()
+
+    assert race(1, prove) == {"ok": 1}
+    db.session.commit()
+    assert [flow.state_of(1), flow.state_of(2)] == ["verified", "verified"]
+
+
 @pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
 @pytest.mark.parametrize(
     ("policy", "limit", "earlier", "expected"),
