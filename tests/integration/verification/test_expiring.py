@@ -65,3 +65,14 @@ def test_the_proof_of_a_deleted_user_is_not_found(flow: Flow) -> None:
     db.session.delete(flow.user(1))
     db.session.commit()
     assert [proof.user for proof in flow.verifier.expiring(WEEK)] == [flow.user(2)]
+
+
+def test_proofs_of_one_moment_are_found_across_pages(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiring, "_PAGE", 2)
+    for number in (3, 1, 2):
+        flow.prove(number)
+    flow.clock.advance(days=89)
+    found = [proof.user for proof in flow.verifier.expiring(WEEK)]
+    assert found == [flow.user(number) for number in (1, 2, 3)]
