@@ -355,6 +355,39 @@ def test_a_unit_is_free_exactly_at_the_end_of_its_window(
     flow.start(mobile=other, ip="192.0.2.1")
 
 
+@pytest.mark.parametrize("scope", ["mobile", "user", "ip"])
+def test_the_wait_until_a_unit_is_free_depends_on_no_other_key(
+    make_flow: MakeFlow, sqlite: str, scope: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        users=2,
+        SMSVERIFY_LIMITS=NO_LIMITS | {scope: "2/hour"},
+        SMSVERIFY_RESEND_DELAYS=(1,),
+    )
+    for number in (1, 1, 2, 2):
+        flow.start(number, ip=f"192.0.2.{number}")
+        flow.clock.advance(600)
+    with pytest.raises(RateLimited) as caught:
+        flow.start(1, ip="192.0.2.1")
+    assert caught.value.retry_after == 3600 - 4 * 600
+
+
+def test_the_wait_for_the_open_half_of_a_mobile_does_not_depend_on_its_owner(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    limits = NO_LIMITS | {"mobile": "5/hour"}
+    flow = make_flow(sqlite, users=6, SMSVERIFY_LIMITS=limits, SMSVERIFY_RESEND_DELAYS=(1,))
+    flow.prove(1)
+    flow.clock.advance(3600)
+    for number in (2, 3, 4, 1):
+        flow.start(number, mobile="09123450001")
+        flow.clock.advance(600)
+    with pytest.raises(RateLimited) as caught:
+        flow.start(5, mobile="09123450001")
+    assert caught.value.retry_after == 3600 - 4 * 600
+
+
 @pytest.mark.parametrize("scope", ["failures", "site_failures"])
 def test_a_guess_is_free_exactly_at_the_end_of_its_window(
     make_flow: MakeFlow, sqlite: str, scope: str
