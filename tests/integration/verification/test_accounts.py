@@ -100,6 +100,19 @@ def test_a_user_who_never_requested_a_code_can_be_erased(flow: Flow) -> None:
     assert keys(flow) == before
 
 
+def test_erasing_a_locked_account_does_not_unlock_it(flow: Flow) -> None:
+    flow.start(2)
+
+    def lock(session: Session) -> None:
+        session.get_one(Verification, "2").locked_at = flow.clock()
+
+    flow.state.ledger.run(lock)
+    flow.verifier.forget(flow.user(2))
+    flow.clock.advance(60)
+    assert outcome(lambda: flow.start(2)) == "AccountLocked"
+    assert outcome(lambda: flow.start(1)) == "ok"
+
+
 @pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
 def test_an_attempt_that_a_parallel_transaction_adds_is_erased_with_its_user(
     make_flow: MakeFlow, database: str

@@ -67,12 +67,14 @@ def test_the_proof_of_a_deleted_user_is_not_found(flow: Flow) -> None:
     assert [proof.user for proof in flow.verifier.expiring(WEEK)] == [flow.user(2)]
 
 
-def test_proofs_of_one_moment_are_found_across_pages(
+def test_each_proof_is_found_once_if_a_page_ends_among_proofs_of_one_moment(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiring, "_PAGE", 2)
-    for number in (3, 1, 2):
-        flow.prove(number)
+    flow.prove(3)
+    flow.clock.advance(1)
+    flow.prove(2)
+    flow.prove(1)
     flow.clock.advance(days=89)
     found = [proof.user for proof in flow.verifier.expiring(WEEK)]
-    assert found == [flow.user(number) for number in (1, 2, 3)]
+    assert found == [flow.user(number) for number in (3, 1, 2)]
