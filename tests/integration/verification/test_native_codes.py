@@ -11,9 +11,9 @@ import pytest
 from conftest import database_params
 from flows import NO_LIMITS, Flow, Native, count_comparisons
 from parallel import guess, is_waiting, outcome, race, wait_until
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
-from flask_smsverify.db.models import Challenge, UsedToken, Verification
+from flask_smsverify.db.models import Attempt, Challenge, Message, UsedToken, Verification
 from flask_smsverify.errors import (
     CheckFailed,
     InvalidCode,
@@ -62,7 +62,7 @@ def test_a_native_code_can_be_accepted_again_after_its_lifetime(
     """A gateway has few codes, so it generates the same code again at some time."""
     flow, native = native_flow
     flow.check(flow.start(), native.sent[0][1])
-    flow.clock.advance(601)
+    flow.clock.advance(600)
     challenge = flow.start()
     native.sent.append(("+989123450001", code := native.sent[0][1]))
     assert flow.check(challenge, code).verified_at == flow.clock()
@@ -134,22 +134,126 @@ def test_an_account_gets_a_native_code_if_another_with_the_same_mobile_got_none(
         native.sending.append(Unavailable("native", "down"))
         with pytest.raises(SendFailed):
             flow.start(1)
+    flow.start(3)  # a native code for another mobile
     second = flow.start(2)
     assert flow.verifier.load(second.id).native_sender == "native"
-    assert flow.check(second, native.sent[0][1]).verified_at
+    assert flow.check(second, native.sent[1][1]).verified_at
 
 
 def test_an_account_gets_a_native_code_after_a_failed_send(
     native_flow: tuple[Flow, Native],
 ) -> None:
     flow, native = native_flow
-    flow.check(flow.start(), native.sent[0][1])
+    flow.start(2)  # a native code for another mobile
+    flow.check(flow.start(), native.sent[1][1])
     native.sending.append(Unavailable("native", "down"))
     with pytest.raises(SendFailed):
         flow.start()
     challenge = flow.start()
     assert flow.verifier.load(challenge.id).native_sender is not None
-    assert flow.check(challenge, native.sent[1][1]).verified_at
+    assert flow.check(challenge, native.sent[2][1]).verified_at
+
+
+@pytest.mark.parametrize("cause", ["an open challenge", "a failed send", "an erased user"])
+@pytest.mark.parametrize(("seconds", "is_native"), [(599.9, False), (600, True)])
+def test_the_native_codes_of_a_mobile_are_free_exactly_at_the_end_of_their_lifetime(
+    native_flow: tuple[Flow, Native], cause: str, seconds: float, is_native: bool
+) -> None:
+    """Case 7a: neither own codes nor the native codes of other mobiles make it later."""
+    flow, native = native_flow
+    flow.set_mobile(2, "09123450001")
+    first = flow.start(1)
+    if cause == "an erased user":
+        flow.verifier.forget(flow.user(1))
+    elif cause == "a failed send":
+        for _ in range(5):
+            assert outcome(lambda: flow.check(first, "9999")) == "WrongCode"
+    flow.clock.advance(60)
+    if cause == "an open challenge":
+        flow.verifier.resend(first, channel="voice")
+    elif cause == "a failed send":
+        native.sending.append(Unavailable("native", "down"))
+        assert outcome(lambda: flow.start(1)) == "SendFailed"
+    flow.clock.advance(seconds - 60)
+    flow.start(3)
+    second = flow.verifier.load(flow.start(2).id)
+    assert (second.native_sender is not None) is is_native
+
+
+def test_a_native_code_of_a_sign_up_is_refused_for_another_sign_up_with_the_same_mobile(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Case 7a: two sign-ups may be of two persons, so neither follows the other."""
+    flow, native = native_flow
+    first = flow.sign_up("09120000000")
+    flow.clock.advance(31)
+    flow.verifier.resend(first)
+    flow.state.workers.wait()
+    flow.check(first, native.sent[1][1])
+    flow.clock.advance(61)
+    second = flow.sign_up("09120000000")
+    assert len(native.sent) == 2
+    with pytest.raises((WrongCode, InvalidCode)):
+        flow.check(second, native.sent[0][1])
+
+
+def test_a_sign_up_whose_native_codes_were_released_still_keeps_them_from_another(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    """Case 7a: of its two sends at once, one reached the mobile, and the other released them."""
+    flow, native = native_flow
+    first = flow.sign_up("09120000000")
+    flow.verifier._issuer._jobs._native.release(first.id, "native")
+    flow.clock.advance(31)
+    second = flow.sign_up("09120000000")
+    assert flow.verifier.load(second.id).native_sender is None
+    flow.clock.advance(61)
+    flow.verifier.resend(first)
+    flow.state.workers.wait()
+    assert flow.verifier.load(first.id).native_sender == "native"
+    assert len(native.sent) == 2
+
+
+def test_native_codes_are_free_once_the_messages_of_their_challenge_were_purged(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    flow.set_mobile(2, "09123450001")
+    flow.start(1)
+    for table in (Attempt, Message):
+        flow.state.ledger.run(lambda session, table=table: session.execute(delete(table)))
+    flow.start(2)
+    assert len(native.sent) == 2
+
+
+def test_the_native_codes_of_two_senders_are_independent(flow: Flow) -> None:
+    first, second = Native(name="first", also_own=False), Native(name="second", also_own=False)
+    flow.route(first, second)
+    flow.set_mobile(2, "09123450001")
+    flow.start(1)
+    flow.start(2)
+    assert [len(first.sent), len(second.sent)] == [1, 1]
+
+
+def test_a_replaced_challenge_that_is_still_sent_takes_no_native_codes_from_the_new_one(
+    flow: Flow,
+) -> None:
+    """The new challenge is sent while the first sender fails for the one before."""
+    first, second = Native(name="first"), Native(name="second")
+    flow.route(first, second)
+    send = first.send_native_code
+
+    def send_the_next_one(to: str) -> Receipt:
+        first.send_native_code = send  # type: ignore[method-assign]  # once
+        first.sending.append(Unavailable("first", "down"))
+        flow.clock.advance(545)
+        flow.start()
+        raise Unavailable("first", "down")
+
+    first.send_native_code = send_the_next_one  # type: ignore[method-assign]  # at this moment
+    flow.start()
+    assert len(second.sent) == len(second.own) == 1
+    assert flow.verifier.check(flow.user(), second.sent[0][1]).verified_at
 
 
 @pytest.mark.race
