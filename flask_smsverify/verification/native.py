@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Challenge, Message, NativeHold, UsedToken
 from ..keyring import Keyring
-from .challenges import is_expired, lock_challenge
+from .challenges import lock_challenge
 from .rules import Rules
 
 
@@ -76,7 +76,7 @@ class NativeCodes:
         other challenge can do so once the last code has expired: until then the gateway accepts it.
         """
         now = self._ledger.clock()
-        closed = holder.state != Challenge.PENDING or is_expired(holder, now)
+        closed = holder.state != Challenge.PENDING  # an expired one was closed by the next one
         owner = (holder.user_id, holder.purpose)
         if closed and holder.user_id and owner == (challenge.user_id, challenge.purpose):
             return True

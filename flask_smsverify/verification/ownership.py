@@ -365,8 +365,7 @@ class Ownership:
             # by confirming the next change, or by losing and proving the mobile again.
             row.settled_at = now + self._rules.mobile_settled
         elif before["verified_at"] is None:
-            until = account.forgotten_until
-            row.settled_at = until if until is not None and until > now else None
+            row.settled_at = account.forgotten_until
         return Granted(row, claimant.mobile, tuple(revoked), old_mobile, before)
 
     def announce(self, granted: Granted) -> None:
@@ -425,7 +424,7 @@ class Ownership:
                     setattr(row, name, value)
                 row.revoked_at = row.revoked_at or revoked_at
                 # Another account may have proved the old mobile while nobody held it.
-                if row.verified_at is not None and not self._has_room(session, row, now):
+                if not self._has_room(session, row, now):
                     row.revoked_at = row.revoked_at or now
             for user_id in reversed(granted.revoked):
                 earlier = session.get(Verification, user_id, with_for_update=True)
