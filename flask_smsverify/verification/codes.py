@@ -29,7 +29,7 @@ def parse_code(typed: object, lengths: range) -> str:
     code = ascii_digits(typed).translate(_SEPARATORS)
     if not code:
         raise InvalidCode("empty")
-    if not (code.isascii() and code.isdecimal()):
+    if not code.isdecimal():
         raise InvalidCode("not_digits")
     if len(code) < lengths.start:
         raise InvalidCode("too_short")
