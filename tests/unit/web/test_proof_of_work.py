@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from clocks import Stopwatch
 from conftest import MakeApp
 from flask import Flask
 from flask.testing import FlaskClient
+from flows import NO_LIMITS, Flow
 from visiting import OTHER, OWN, api, error_of, expire_codes, forget_limits, phone
 
 from flask_smsverify.db.models import UsedToken
-from flask_smsverify.verification import proof_of_work
+from flask_smsverify.verification import pressure, proof_of_work
 from flask_smsverify.verification.proof_of_work import is_solution, solve
 from flask_smsverify.web import sign_in_pages
+
+MakeFlow = Callable[..., Flow]
 
 SIGN_IN = "/verify-mobile/sign-in"
 ENGLISH = {"Accept-Language": "en"}
@@ -223,6 +228,75 @@ def test_auto_asks_only_while_half_of_a_limit_of_the_site_is_used(
     assert refusal(api(client, SIGN_IN, mobile=OTHER)) == REFUSED
     solution = solve(seed_of(client), OTHER)
     assert api(client, SIGN_IN, mobile=OTHER, proof_of_work=solution).status_code == 200
+
+
+@pytest.fixture
+def watching(make_flow: MakeFlow, sqlite: str) -> Flow:
+    """Return a flow that asks for work when few codes are entered, and whose sends do not end."""
+    return make_flow(
+        sqlite,
+        SMSVERIFY_ANONYMOUS_CHALLENGE="auto",
+        SMSVERIFY_LIMITS=NO_LIMITS,
+        SMSVERIFY_RESEND_DELAYS=(0,),
+    )
+
+
+def sign_up(flow: Flow, count: int, *, proved: int = 0) -> None:
+    """Send codes to new numbers, and enter the first ones."""
+    for number in range(count):
+        challenge = flow.sign_up(f"0912000{number:04}")
+        if number < proved:
+            flow.check(challenge, flow.code(challenge))
+
+
+@pytest.mark.parametrize(
+    ("count", "proved", "is_required"), [(29, 0, False), (30, 9, True), (30, 10, False)]
+)
+def test_auto_asks_while_fewer_than_a_third_of_thirty_codes_are_entered(
+    watching: Flow, count: int, proved: int, is_required: bool
+) -> None:
+    sign_up(watching, count, proved=proved)
+    watching.clock.advance(minutes=2)
+    assert watching.state.proof_of_work.is_required() is is_required
+
+
+def test_auto_counts_codes_of_the_last_hour_that_had_two_minutes_time(
+    watching: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopwatch = Stopwatch()
+    monkeypatch.setattr(pressure.time, "monotonic", stopwatch)
+    sign_up(watching, 30)
+    sent_at = watching.clock.now
+    for minutes, is_required in [
+        (0, False),
+        (1.999, False),
+        (2, True),
+        (60, True),
+        (60.001, False),
+    ]:
+        stopwatch.advance(5)
+        watching.clock.now = sent_at + timedelta(minutes=minutes)
+        assert watching.state.proof_of_work.is_required() is is_required, minutes
+
+
+def test_auto_counts_again_after_five_seconds(
+    watching: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopwatch = Stopwatch()
+    monkeypatch.setattr(pressure.time, "monotonic", stopwatch)
+    assert not watching.state.proof_of_work.is_required()
+    sign_up(watching, 30)
+    watching.clock.advance(minutes=2)
+    for seconds, is_required in [(4.5, False), (0.5, True)]:
+        stopwatch.advance(seconds)
+        assert watching.state.proof_of_work.is_required() is is_required
+
+
+def test_auto_does_not_count_the_codes_of_accounts(watching: Flow) -> None:
+    for number in range(30):
+        watching.start(mobile=f"0912000{number:04}")
+    watching.clock.advance(minutes=2)
+    assert not watching.state.proof_of_work.is_required()
 
 
 def test_the_solution_follows_the_documented_rules() -> None:
