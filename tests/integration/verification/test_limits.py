@@ -608,12 +608,20 @@ def test_a_device_that_proved_a_mobile_opens_the_half_of_its_owner(
         flow.sign_up(mobile)
         flow.clock.advance(121)
     assert outcome(lambda: flow.sign_up(mobile)) == "RateLimited"
-    for forged in (token[:-2], flow.verifier.devices.dump("+989123450002", "1"), 7, "x" * 9000):
+    devices = flow.verifier.devices
+    for forged in (token[:-2], devices.dump("+989123450002", "1"), 7, "x" * 9000):
         assert outcome(lambda forged=forged: flow.sign_up(mobile, device=forged)) == "RateLimited"
     assert flow.sign_up(mobile, device=token).sends == 1
     flow.clock.advance(121)
     flow.verifier.revoke(flow.user(1), by="staff")
     assert outcome(lambda: flow.sign_up(mobile, device=token)) == "RateLimited"
+    assert not devices.is_of_owner(devices.dump(mobile, ""), mobile, None), "nobody holds it"
+
+
+def test_device_tokens_can_be_turned_off(make_flow: MakeFlow, sqlite: str) -> None:
+    devices = make_flow(sqlite, SMSVERIFY_DEVICE_TOKEN_DAYS=0).verifier.devices
+    mobile = "+989123450001"
+    assert not devices.is_of_owner(devices.dump(mobile, "1"), mobile, "1")
 
 
 def test_refused_numbers_stop_an_address_and_an_outage_stops_nobody(

@@ -121,15 +121,18 @@ def test_the_login_gate_logs_an_exempt_user_of_another_class_in(sqlite: str) -> 
         assert client.get("/guarded").text == "guarded"
 
 
-def test_a_pending_login_ends_when_its_login_id_belongs_to_another_user(sqlite: str) -> None:
-    holder = {"tea": 1}
+def test_a_pending_login_ends_when_its_login_id_belongs_to_another_user_or_nobody(
+    sqlite: str,
+) -> None:
+    holder: dict[str, int | None] = {"tea": 1}
 
     class Named(Wrapped):
         def get_id(self) -> str:
             return "tea"
 
     def load_by_name(db: Any, model: Any, key: str) -> Any:
-        return Named(db.session.get(model, holder[key]))
+        found = holder[key]
+        return None if found is None else Named(db.session.get(model, found))
 
     config = {"SMSVERIFY_LOGIN_GATE": True, "loader": load_by_name, "prepare": prepare}
     with host(sqlite, define, **config) as (app, db, model):
@@ -145,8 +148,9 @@ def test_a_pending_login_ends_when_its_login_id_belongs_to_another_user(sqlite: 
         client = app.test_client()
         client.get("/enter")
         assert client.get(PAGE).status_code == 200
-        holder["tea"] = 2
-        assert client.get(PAGE).status_code == 401
+        for other in (2, None):
+            holder["tea"] = other
+            assert client.get(PAGE).status_code == 401
         holder["tea"] = 1
         assert client.get(PAGE).status_code == 200
 

@@ -165,13 +165,14 @@ def test_a_planted_csrf_token_is_refused_after_a_login(gated: Flask) -> None:
     assert client.post(SEND, data={"csrf_token": fresh}).status_code == 303
 
 
+@pytest.mark.parametrize("gate", [False, True])
 def test_an_inactive_user_gets_no_new_session(
-    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, sqlite: str, monkeypatch: pytest.MonkeyPatch, gate: bool
 ) -> None:
-    app = make_app(sqlite)
+    app = make_app(sqlite, SMSVERIFY_LOGIN_GATE=gate)
     user_class = app.extensions["smsverify"].users.model
     monkeypatch.setattr(user_class, "is_active", False)
     with app.test_request_context(), app.app_context():
         user = app.extensions["smsverify"].users.find("1")
-        assert login_gate.log_in(user, remember=False) is False
-        assert "_user_id" not in session
+        assert login_gate.login_user(user, remember=False) is False
+        assert not session
