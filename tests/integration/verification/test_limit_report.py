@@ -181,9 +181,8 @@ def test_a_reset_of_a_mobiles_notices_forgets_none_of_another_mobile(
 
 def test_a_reset_forgets_no_report_of_another_limit(make_flow: MakeFlow, sqlite: str) -> None:
     """Else the staff would be notified again of a limit that was not reset."""
-    flow = make_flow(
-        sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"site": "2/day"}, SMSVERIFY_SITE_RESERVED=0
-    )
+    limits = NO_LIMITS | {"site": "2/day", "user": "9/day"}
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=limits, SMSVERIFY_SITE_RESERVED=0)
     flow.start()
 
     def reported() -> list[Any]:
