@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from flows import NO_LIMITS, Flow
+from flows import NO_LIMITS, Flow, Native
 from parallel import outcome
 
 from flask_smsverify.errors import (
@@ -262,6 +262,30 @@ def test_a_challenge_of_a_fallback_key_can_be_verified(make_flow: MakeFlow, sqli
     code = flow.code(challenge)
     flow.use_keys("a new key", "a secret of the tests")
     assert flow.check(challenge, code).verified_at
+
+
+def test_staff_find_a_code_as_long_as_it_can_be_entered(flow: Flow) -> None:
+    challenge, other = flow.start(1), flow.start(2)
+    code = flow.code(challenge)
+
+    def found() -> list[str]:
+        return [one.id for one in flow.verifier.find_by_code(code)]
+
+    assert found() == [challenge.id]
+    flow.clock.now = challenge.expires_at - timedelta(milliseconds=1)
+    assert found() == [challenge.id]
+    flow.clock.advance(0.001)
+    assert found() == []
+    flow.clock.advance(-1)
+    assert flow.check(other, flow.code(other))
+    flow.use_keys("a new key")
+    assert found() == []
+
+
+def test_staff_find_no_challenge_by_an_own_code_that_was_not_sent(flow: Flow) -> None:
+    flow.route(Native())
+    code = flow.code(flow.start())
+    assert flow.verifier.find_by_code(code) == []
 
 
 def test_an_invalid_challenge_id_is_no_challenge(make_flow: MakeFlow, database: str) -> None:
