@@ -393,6 +393,21 @@ def test_cooldowns_grow_across_challenges_and_reset_after_a_proof(
     assert (flow.start().resend_at - flow.clock.now).total_seconds() == 30
 
 
+@pytest.mark.parametrize(("left", "wait"), [(0.001, 90), (0, 30)])
+def test_the_cooldown_is_the_shortest_again_after_an_hour_without_a_send(
+    make_flow: MakeFlow, sqlite: str, left: float, wait: int
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS, SMSVERIFY_RESEND_DELAYS=(30, 90))
+    flow.start()
+    flow.clock.advance(30)
+    flow.start()
+    flow.clock.advance(3600 - left)
+    flow.start()
+    with pytest.raises(TooSoon) as caught:
+        flow.start()
+    assert caught.value.retry_after == wait
+
+
 def test_a_clock_set_back_far_does_not_extend_the_cooldown(flow: Flow) -> None:
     flow.start()
     flow.clock.advance(-5)
