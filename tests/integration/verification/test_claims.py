@@ -14,7 +14,7 @@ from flask_login import UserMixin
 from flask_sqlalchemy import SQLAlchemy
 from flows import NO_LIMITS, Flow, Native
 from hostapp import User, create_app, db
-from parallel import outcome, race, wait_until
+from parallel import outcome, race, send_to, wait_until
 from sqlalchemy import String
 
 from flask_smsverify import signals
@@ -379,6 +379,18 @@ def test_a_proof_does_not_wait_for_an_uncommitted_claim_of_another_mobile(
     assert race(1, prove) == {"ok": 1}
     db.session.commit()
     assert [flow.state_of(1), flow.state_of(2)] == ["verified", "verified"]
+
+
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_send_does_not_wait_for_an_uncommitted_claim_of_its_user(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """It leaves the user's row, which does not exist yet, to the claim."""
+    flow = make_flow(database, users=1)
+    flow.verifier.claim(token_for(flow, MOBILE), flow.user(1), purpose="sign-up")
+    assert race(1, lambda _: send_to(flow.app, 1, None)) == {"ok": 1}
+    db.session.commit()
+    assert flow.state_of(1) == "verified"
 
 
 @pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)

@@ -6,6 +6,7 @@ import hmac
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flows import NO_LIMITS, Flow, Native
@@ -139,6 +140,26 @@ def test_with_resend_new_a_failed_resend_keeps_the_previous_code(
     challenge = flow.start()
     flow.clock.advance(31)
     flow.memory.fail_with(Unavailable("memory", "down"))
+    assert outcome(lambda: flow.verifier.resend(challenge)) == "SendFailed"
+    assert flow.check(challenge, flow.memory.last.code).verified_at
+
+
+def test_with_resend_new_a_failed_resend_keeps_a_later_code(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """The second resend succeeds while the first one fails."""
+    flow = make_flow(sqlite, SMSVERIFY_RESEND="new")
+    challenge = flow.start()
+    flow.clock.advance(31)
+    send = flow.memory.send_code
+
+    def resend_first(_message: Any) -> Any:
+        flow.memory.send_code = send  # type: ignore[method-assign]  # once
+        flow.clock.advance(61)
+        flow.verifier.resend(challenge)
+        raise Unavailable("memory", "down")
+
+    flow.memory.send_code = resend_first  # type: ignore[method-assign]  # at this moment
     assert outcome(lambda: flow.verifier.resend(challenge)) == "SendFailed"
     assert flow.check(challenge, flow.memory.last.code).verified_at
 

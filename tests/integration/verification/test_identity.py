@@ -405,6 +405,7 @@ def test_forgetting_a_user_erases_everything_but_usage(flow: Flow) -> None:
     flow.verifier.forget(flow.user())
     assert flow.verification() is None
     assert outcome(lambda: flow.verifier.load(challenge.id)) == "NoChallenge"
+    assert outcome(lambda: flow.verifier.resend(challenge)) == "NoChallenge"
     assert flow.used("mobile", "+989123450001") == 2
 
 

@@ -134,3 +134,33 @@ def test_a_send_that_fails_after_the_proof_refunds_no_address_unit_twice(flow: F
     assert flow.used("ip", "192.0.2.1") == 1, "the unit of the other challenge still counts"
     assert flow.verifier.load(other.id).state == Challenge.PENDING
     assert flow.used("site") == 2
+
+
+def test_a_send_that_fails_after_its_code_was_entered_does_not_cancel_the_challenge(
+    flow: Flow,
+) -> None:
+    send = flow.memory.send_code
+
+    def prove_first(message: Any) -> Any:
+        flow.check(flow.verifier.latest(flow.user()), message.code)
+        return send(message)
+
+    flow.memory.fail_with(Unavailable("memory", "down"))
+    flow.memory.send_code = prove_first  # type: ignore[method-assign]  # a proof at this moment
+    assert outcome(flow.start) == "SendFailed"
+    assert flow.verifier.latest(flow.user()).state == Challenge.VERIFIED
+    assert flow.state_of(1) == "verified"
+
+
+def test_a_send_that_fails_while_its_account_is_erased_is_refunded(flow: Flow) -> None:
+    send = flow.memory.send_code
+
+    def erase_first(message: Any) -> Any:
+        flow.verifier.forget(flow.user())
+        return send(message)
+
+    flow.memory.fail_with(Unavailable("memory", "down"))
+    flow.memory.send_code = erase_first  # type: ignore[method-assign]  # at this moment
+    assert outcome(flow.start) == "SendFailed"
+    assert flow.used("site") == 0
+    assert flow.verifier.latest(flow.user()) is None
