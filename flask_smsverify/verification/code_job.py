@@ -116,7 +116,7 @@ class CodeJob:
             self._limits.refund_second_copy(self._copy)
 
     def attempt_failed(self, attempt: Attempt) -> None:
-        if not attempt.native or attempt.sender not in self._assigned_now:
+        if attempt.sender not in self._assigned_now:
             return
         try:
             self._native.release(self._challenge.id, attempt.sender)

@@ -232,7 +232,7 @@ class CodeIssuer:
             "holder_mobile": subject.mobile,
             "user_id": subject.user_id,
             "claim_id": claim_id(keys.guesses),
-            "challenge": resend_of if by == "id" else by and self._challenges.open_key(subject),
+            "challenge": resend_of or self._challenges.open_key(subject),
         }
         log = self._limits.log
         statement = log.statement(
@@ -253,12 +253,12 @@ class CodeIssuer:
     ) -> Send:
         """Return the send with its evidence.
 
-        Half of a mobile's limit is reserved for its owner: the account that proved it last, or a
-        device of that account. A number alone is no evidence: a limit must not reveal whether an
-        account exists.
+        Half of a mobile's limit is reserved for its owner: the account that proved it last, or,
+        without an account, a device of that account. A number alone is no evidence: a limit must
+        not reveal whether an account exists.
         """
-        is_device = self._devices.is_of_owner(device, subject.mobile, row["holder"])
         if subject.user_id is None:
+            is_device = self._devices.is_of_owner(device, subject.mobile, row["holder"])
             return replace(send, is_owner=is_device, has_evidence=is_device)
         is_proved = (
             verification is not None
@@ -266,7 +266,7 @@ class CodeIssuer:
             and verification.revoked_at is None
         )
         is_owner = row["holder"] is None or row["holder"] == subject.user_id
-        return replace(send, is_owner=is_owner or is_device, has_evidence=is_proved or is_device)
+        return replace(send, is_owner=is_owner, has_evidence=is_proved)
 
     def _refuse_locked(self, verification: Verification | None, streak: Streak | None) -> None:
         counted = verification or streak

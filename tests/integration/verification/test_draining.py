@@ -428,7 +428,7 @@ def test_a_code_that_expired_before_it_was_sent_is_not_sent(
     monkeypatch.setattr(flow.state.workers, "submit", later)
     challenge = flow.sign_up("09120000001")
     assert flow.used("site") == 1
-    flow.clock.advance(601)
+    flow.clock.advance(600)
     [deliver] = waiting
     assert outcome(deliver) == "SendFailed"
     assert flow.memory.messages == []

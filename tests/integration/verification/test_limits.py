@@ -595,6 +595,32 @@ def test_a_part_of_the_sites_limit_is_reserved_for_requests_with_evidence(
     assert outcome(lambda: flow.start(2)) == "RateLimited", "an account without a proof"
 
 
+def test_an_account_without_a_proof_that_holds_uses_no_reserved_part(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=2, SMSVERIFY_LIMITS={"site": "10/day"})
+    flow.prove(1)
+    flow.verifier.revoke(flow.user(1), by="staff")
+    flow.start(2)
+    flow.clock.advance(121)
+    outcomes = [outcome(lambda n=n: flow.sign_up(f"0912000{n:04}")) for n in range(5)]
+    assert outcomes == ["ok"] * 4 + ["RateLimited"]
+    assert [outcome(lambda n=n: flow.start(n)) for n in (1, 2)] == ["RateLimited"] * 2
+
+
+def test_the_half_of_a_mobiles_limit_is_reserved_for_the_holder_of_this_mobile(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, users=4, SMSVERIFY_LIMITS={"mobile": "2/hour;9/day"})
+    flow.prove(1)
+    flow.clock.advance(60)
+    flow.prove(2)
+    flow.clock.advance(3600)
+    outcomes = [outcome(lambda n=n: flow.start(n, mobile="09123450001")) for n in (3, 4)]
+    assert outcomes == ["ok", "RateLimited"]
+    assert flow.start(1).sends == 1
+
+
 def test_a_device_that_proved_a_mobile_opens_the_half_of_its_owner(
     make_flow: MakeFlow, sqlite: str
 ) -> None:

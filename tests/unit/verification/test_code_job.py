@@ -19,7 +19,7 @@ from flask_smsverify.errors import (
     Unknown,
 )
 from flask_smsverify.limits.sends import SendKeys
-from flask_smsverify.senders.base import CodeMessage, Receipt
+from flask_smsverify.senders.base import Capability, CodeMessage, Receipt
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification.code_job import CodeJob
 from flask_smsverify.verification.send_limits import Send
@@ -155,6 +155,17 @@ def test_a_code_is_sent_by_the_next_sender_even_if_its_message_was_purged(flow: 
     first.send_code = purge  # type: ignore[method-assign]  # at this moment
     challenge = flow.start()
     assert flow.check(challenge, second.last.code).verified_at
+
+
+@pytest.mark.parametrize(
+    ("channel", "capability"), [("sms", Capability.CODE_SMS), ("voice", Capability.CODE_VOICE)]
+)
+def test_a_sender_of_one_channel_carries_the_codes_of_that_channel(
+    flow: Flow, channel: str, capability: Capability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Memory, "capabilities", frozenset({capability}))
+    assert flow.start(channel=channel).own_sent
+    assert len(flow.memory.messages) == 1
 
 
 def test_only_a_test_number_needs_no_sender_for_its_channel(
