@@ -216,12 +216,13 @@ def test_the_end_of_a_change_cancels_no_other_code(changing: Changing) -> None:
     flow.prove(2)
     changes.send_to_new(flow.user(2), OTHER)
     changes.prove_new(flow.user(2), changing.code(OTHER))
-    changes.send_to_old(flow.user(2))
+    entered = changes.send_to_old(flow.user(2)).challenge
     changing.prove_new()
     ordinary = flow.start(purpose="payment")
     assert changes.cancel(changing.user)
     assert flow.verifier.load(ordinary.id).state == Challenge.PENDING
     changes.confirm(flow.user(2), changing.code("+989123450002"))
+    assert flow.verifier.load(entered.id).state == Challenge.VERIFIED
     assert flow.verifier.mobile_of(flow.user(2)) == OTHER
 
 
