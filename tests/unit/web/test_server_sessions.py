@@ -36,6 +36,8 @@ class StoredSessions(SessionInterface):
 
     def __init__(self) -> None:
         self.stored: dict[str, dict[str, Any]] = {}
+        #: The ids that a function of the backend made.
+        self.regenerated: list[str] = []
 
     def open_session(self, app: Flask, request: Request) -> Any:
         sid = request.cookies.get("session") or ""
@@ -56,14 +58,17 @@ class EmptyingSessions(StoredSessions):
         self.stored.pop(session.sid, None)
         session.clear()
         session.sid = secrets.token_urlsafe()
+        self.regenerated.append(session.sid)
 
 
 class RegeneratingSession(StoredSession):
     """Replaces its id itself, as a session of Flask-KVSession does."""
 
     def regenerate(self) -> None:
-        current_app.session_interface.stored.pop(self.sid, None)  # type: ignore[attr-defined]
+        interface: Any = current_app.session_interface
+        interface.stored.pop(self.sid, None)
         self.sid = secrets.token_urlsafe()
+        interface.regenerated.append(self.sid)
         self.modified = True
 
 
@@ -137,6 +142,18 @@ def test_the_login_of_a_verified_user_has_a_new_session_id(stored: Flask) -> Non
     assert victim.get("/me").text == "1"
     assert attacker.get("/me").text == "nobody"
     assert victim.get("/session").json["cart"] == ["tea"]
+
+
+@pytest.mark.parametrize("interface", [EmptyingSessions, OnSession])
+def test_a_session_keeps_the_id_that_its_backend_gave_it(
+    gated: Flask, interface: type[StoredSessions]
+) -> None:
+    sessions = gated.session_interface = interface()
+    client = browser(gated, None)
+    client.get("/enter/1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    assert sessions.regenerated == [cookie.value]
 
 
 def test_a_planted_session_id_sees_no_pending_login(stored: Flask) -> None:
