@@ -150,6 +150,9 @@ def test_a_link_works_only_in_the_login_that_requested_it(make_gate: MakeGate) -
     thief, owner, other = gate.enter(), gate.enter(), gate.enter(2)
     thief.post(FIRST_PROOF)
     [(_, link)] = gate.links
+    logged_in = gate.app.test_client()
+    logged_in.get("/login/1")
+    assert "This link does not work here" in logged_in.post(path_of(link), headers=ENGLISH).text
     for browser in (owner, other):
         answer = browser.post(path_of(link), headers=ENGLISH)
         assert "This link does not work here" in answer.text

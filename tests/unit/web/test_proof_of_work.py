@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from flows import NO_LIMITS, Flow
 from visiting import OTHER, OWN, api, error_of, expire_codes, forget_limits, phone
 
 from flask_smsverify.db.models import UsedToken
+from flask_smsverify.db.purge import purge
 from flask_smsverify.verification import pressure, proof_of_work
 from flask_smsverify.verification.proof_of_work import is_solution, solve
 from flask_smsverify.web import sign_in_pages
@@ -81,6 +83,7 @@ def test_a_solution_is_for_one_number_one_session_and_one_request(site: Flask) -
     client.set_cookie("session", cookie.value)
     assert api(client, SIGN_IN, mobile=OWN, proof_of_work=solution).status_code == 200
     forget_limits(site)
+    purge(site.extensions["smsverify"].ledger, timedelta(days=2))
     # The session of before, with the seed in it.
     client.set_cookie("session", cookie.value)
     assert refusal(api(client, SIGN_IN, mobile=OWN, proof_of_work=solution)) == REFUSED
@@ -210,6 +213,13 @@ def test_it_is_off_by_default(make_app: MakeApp, sqlite: str) -> None:
     assert api(client, SIGN_IN, mobile=OWN).status_code == 200
 
 
+def test_it_stays_off_while_few_codes_are_entered(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS)
+    sign_up(flow, 30)
+    flow.clock.advance(minutes=2)
+    assert not flow.state.proof_of_work.is_required()
+
+
 def test_auto_asks_only_while_half_of_a_limit_of_the_site_is_used(
     make_app: MakeApp, sqlite: str
 ) -> None:
@@ -307,3 +317,10 @@ def test_the_solution_follows_the_documented_rules() -> None:
     assert not is_solution("another", "۰۹۱۲", solution)
     assert not is_solution("seed", "۰۹۱۲", solution.rpartition(",")[0])
     assert not is_solution("seed", "۰۹۱۲", ",".join(reversed(solution.split(","))))
+    key = hashlib.sha256("seed:۰۹۱۲".encode()).digest()
+    others = []
+    for index in range(8):
+        nonces = (f"+{number}" for number in range(1_000_000))
+        hashes = ((hashlib.sha256(key + f"{index}:{one}".encode()).digest(), one) for one in nonces)
+        others.append(next(one for digest, one in hashes if digest[0] == 0))
+    assert not is_solution("seed", "۰۹۱۲", ",".join(others)), "a nonce is a decimal number"
