@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from conftest import database_params
 from flows import NO_LIMITS, Flow, Native, count_comparisons
+from hostapp import db
 from parallel import guess, is_waiting, outcome, race, wait_until
 from sqlalchemy import delete, update
 
@@ -178,6 +179,38 @@ def test_the_native_codes_of_a_mobile_are_free_exactly_at_the_end_of_their_lifet
     flow.start(3)
     second = flow.verifier.load(flow.start(2).id)
     assert (second.native_sender is not None) is is_native
+
+
+@pytest.mark.race
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_native_codes_do_not_become_free_while_their_challenge_is_sent_again(
+    make_flow: MakeFlow, database: str
+) -> None:
+    """Case 7a: the next challenge waits for the send, and then sees its attempt."""
+    flow = make_flow(database, users=2)
+    native = Native()
+    flow.route(native)
+    flow.set_mobile(2, "09123450001")
+    flow.start(1)
+    flow.clock.advance(600)
+    db.session.remove()
+    engine = flow.state.ledger.engine
+    outcomes: list[str] = []
+
+    def start() -> None:
+        with flow.app.app_context():
+            outcomes.append(outcome(lambda: flow.start(2)))
+            db.session.remove()
+
+    thread = threading.Thread(target=start)
+    with engine.begin() as connection:
+        connection.execute(update(Challenge).values(sends=2))
+        connection.execute(update(Attempt).values(created_at=flow.clock()))
+        thread.start()
+        wait_until(lambda: bool(outcomes) or is_waiting(engine))
+    thread.join(60)
+    assert outcomes == ["ok"]
+    assert (len(native.sent), len(native.own)) == (1, 1)
 
 
 def test_a_native_code_of_a_sign_up_is_refused_for_another_sign_up_with_the_same_mobile(
