@@ -60,12 +60,14 @@ class Opened:
 
     :param job: delivers the code; None for a test number.
     :param attempt: the first attempt; None if the first sender cannot send the code.
+    :param channel_before: the channel of the challenge before this send.
     """
 
     challenge: Challenge
     send: Send
     job: CodeJob | None
     attempt: Attempt | None
+    channel_before: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class CodeIssuer:
             if subject.user_id is not None and verification is None and row["claim"] is None:
                 written.append(new_verification(subject.user_id, streak, now))
             challenge = self._challenge_for(session, current, subject, channel, now)
+            channel_before = challenge.channel
             challenge.channel = channel
             challenge.sends += 1
             challenge.resend_at = self._limits.resend_at(row, now)
@@ -211,7 +214,7 @@ class CodeIssuer:
             write(session, *written)
             session.flush()
             counted = self._limits.record(session, row, decided, now, challenge.id)
-            return Opened(challenge, counted, job, attempt)
+            return Opened(challenge, counted, job, attempt, channel_before)
 
         return self._locks.run(self._limits.lock_keys(send), work)
 
@@ -354,7 +357,7 @@ class CodeIssuer:
             if message is not None and message.state == Attempt.SENDING:
                 message.state = Attempt.FAILED
             if row is not None and row.state == Challenge.PENDING:
-                self._restore(row, opened.challenge, refused=refused)
+                self._restore(row, opened, refused=refused)
             self._limits.refund(session, opened.send, is_refused=refused)
 
         try:
@@ -364,15 +367,15 @@ class CodeIssuer:
                 "a send that failed could not be refunded", extra=log_event("refund_failed")
             )
 
-    def _restore(self, row: Challenge, opened: Challenge, *, refused: bool) -> None:
-        """Restore a pending challenge to its state before the send.
-
-        :param opened: the challenge as the opening transaction wrote it.
-        """
+    def _restore(self, row: Challenge, opened: Opened, *, refused: bool) -> None:
+        """Restore a pending challenge to its state before the send."""
+        written = opened.challenge  # as the opening transaction wrote it
         row.sends -= 1
+        if row.channel == written.channel:
+            row.channel = opened.channel_before  # that of the code on the phone
         if not refused:
             row.resend_at = self._ledger.clock()
-        if row.generation == opened.generation and opened.generation > 0:
+        if row.generation == written.generation and written.generation > 0:
             row.generation -= 1  # the code on the phone becomes right again
         if row.sends <= 0:
             row.close(Challenge.CANCELLED)

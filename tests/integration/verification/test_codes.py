@@ -164,7 +164,7 @@ def test_with_resend_new_a_failed_resend_keeps_a_later_code(
     assert flow.check(challenge, flow.memory.last.code).verified_at
 
 
-def test_a_proof_names_the_sender_of_its_own_last_code(flow: Flow) -> None:
+def test_a_proof_names_the_channel_and_the_sender_of_its_own_last_code(flow: Flow) -> None:
     """Neither that of a later code of another user, nor one that failed to send it again."""
     second = Memory(name="second")
     flow.route(Memory(name="first"), second, sms=["first"], voice=["second"])
@@ -174,7 +174,9 @@ def test_a_proof_names_the_sender_of_its_own_last_code(flow: Flow) -> None:
     second.fail_with(Unavailable("second", "down"))
     with pytest.raises(SendFailed):
         flow.verifier.resend(challenge, channel="voice")
-    assert flow.check(challenge, flow.code(challenge)).sender == "first"
+    assert flow.verifier.load(challenge.id).channel == "sms", "the next resend is an SMS again"
+    proof = flow.check(challenge, flow.code(challenge))
+    assert (proof.channel, proof.sender) == ("sms", "first")
 
 
 def test_with_resend_same_a_resend_repeats_the_code(flow: Flow) -> None:
