@@ -331,6 +331,20 @@ def test_an_area_guards_endpoints_by_pattern(make_app: MakeApp, sqlite: str) -> 
     assert client.get("/shop/list").text == "ok"
 
 
+def test_an_area_that_staff_switch_off_during_a_request_lets_it_pass(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"first": ["open*"], "second": ["open_*"]})
+    live = app.extensions["smsverify"].live
+
+    def switch_off(_user: object) -> bool:
+        live.update(areas={"first": ["open*"], "second": False})
+        return True
+
+    smsverify_of(app).exempt_when(switch_off)
+    assert browser(app).get("/open").text == "open"
+
+
 def test_a_guard_without_a_login_manager_is_a_configuration_error(
     make_app: MakeApp, sqlite: str
 ) -> None:
