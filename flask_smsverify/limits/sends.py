@@ -242,7 +242,7 @@ class SendLog(Log):
                 continue
             if counts[window.label] >= window.limit.amount:
                 found.append(Overrun(window.scope, _wait(session, window, keys, now_ms)))
-        if keys.account is not None and keys.account_mobile is not None:
+        if keys.account_mobile is not None:
             for limit in self._limits["mobiles_per_user"]:
                 if counts[f"same_mobile_{limit.seconds}"]:
                     continue

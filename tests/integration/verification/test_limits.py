@@ -416,6 +416,36 @@ def test_each_window_of_a_limit_counts_on_its_own(
     assert outcomes == ["ok", "ok", "RateLimited"]
 
 
+def test_a_mobile_that_was_used_before_a_window_counts_as_another_one_in_it(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"mobiles_per_user": "1/hour;2/day"})
+    first, second = "+989351110001", "+989351110002"
+    flow.start(mobile=first)
+    flow.clock.advance(7200)
+    flow.start(mobile=second)
+    flow.clock.advance(600)
+    with pytest.raises(RateLimited) as caught:
+        flow.start(mobile=first)
+    assert (caught.value.scope, caught.value.retry_after) == ("mobiles_per_user", 3000)
+
+
+def test_a_code_to_the_number_to_be_replaced_is_no_use_of_a_mobile(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"mobiles_per_user": "2/hour"})
+    changes = flow.verifier.changes
+    flow.prove()
+    flow.clock.advance(600)
+    changes.send_to_new(flow.user(), "+989351110001")
+    changes.prove_new(flow.user(), flow.memory.last.code)
+    flow.clock.advance(600)
+    changes.send_to_old(flow.user())
+    with pytest.raises(RateLimited) as caught:
+        flow.start(mobile="+989351110002", purpose="payment")
+    assert caught.value.retry_after == 3600 - 1200
+
+
 def test_evidence_does_not_exceed_the_limit_of_the_site(make_flow: MakeFlow, sqlite: str) -> None:
     flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"site": "2/day"})
     flow.prove()
@@ -549,6 +579,17 @@ def test_proved_sends_of_an_address_weigh_a_tenth(make_flow: MakeFlow, sqlite: s
     assert outcomes == ["ok"] * 60 + ["RateLimited"] * 10
 
 
+def test_sends_with_evidence_weigh_a_tenth_against_their_address(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"ip": "60/hour", "site": "100/day"})
+    flow.prove(ip="198.51.100.1")
+    for n in range(2, 32):
+        flow.start(purpose=f"purpose {n}", ip="192.0.2.1")
+    assert flow.used("site") == 31
+    assert flow.used("ip", "192.0.2.1") == 3
+
+
 def test_one_wide_network_takes_at_most_a_tenth_of_the_open_share(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
@@ -593,6 +634,35 @@ def test_a_part_of_the_sites_limit_is_reserved_for_requests_with_evidence(
     assert outcomes == ["ok"] * 5 + ["RateLimited"] * 2, "the first send of user 1 was open too"
     assert flow.start(1).sends == 1
     assert outcome(lambda: flow.start(2)) == "RateLimited", "an account without a proof"
+
+
+def test_the_waits_for_the_sites_limit_and_its_open_part_end_with_their_oldest_sends(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        users=2,
+        SMSVERIFY_LIMITS=NO_LIMITS | {"site": "5/hour"},
+        SMSVERIFY_SITE_RESERVED=0.4,
+        SMSVERIFY_NETWORK_SHARE=1,
+    )
+
+    def send(number: int) -> None:
+        flow.start(number, purpose=f"at {flow.clock.now}")  # each purpose has its own cooldown
+        flow.clock.advance(100)
+
+    def wait(number: int) -> int:
+        with pytest.raises(RateLimited) as caught:
+            send(number)
+        return caught.value.retry_after
+
+    flow.prove(1)
+    flow.clock.advance(4000)
+    for number in (2, 1, 2, 2):  # only the first user's sends have evidence
+        send(number)
+    assert wait(2) == 3600 - 400
+    send(1)
+    assert wait(1) == 3600 - 500
 
 
 def test_an_account_without_a_proof_that_holds_uses_no_reserved_part(
