@@ -407,7 +407,8 @@ class Ownership:
     def undo(self, granted: Granted) -> None:
         """Restore what a proof changed, except what has changed again since.
 
-        A verification that was revoked meanwhile stays revoked.
+        A verification that was revoked meanwhile stays revoked. The locks of both mobiles and of
+        all accounts are held, so no row needs a lock of its own.
         """
         proved, old_mobile = granted.verification, granted.before["mobile"]
         keys = [self._keys.mobile(mobile) for mobile in (granted.mobile, old_mobile) if mobile]
@@ -417,7 +418,7 @@ class Ownership:
         def work(session: Session, held: Held) -> None:
             self.require_claims(session, held, keys)
             now = self._ledger.clock()
-            row = session.get(Verification, proved.user_id, with_for_update=True)
+            row = session.get(Verification, proved.user_id)
             if row is not None and row.verified_at == proved.verified_at:
                 revoked_at = row.revoked_at
                 for name, value in granted.before.items():
@@ -427,7 +428,7 @@ class Ownership:
                 if not self._has_room(session, row, now):
                     row.revoked_at = row.revoked_at or now
             for user_id in reversed(granted.revoked):
-                earlier = session.get(Verification, user_id, with_for_update=True)
+                earlier = session.get(Verification, user_id)
                 if earlier is None or earlier.revoked_at != proved.verified_at:
                     continue
                 if self._has_room(session, earlier, now):
