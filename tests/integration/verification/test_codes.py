@@ -22,6 +22,7 @@ from flask_smsverify.errors import (
 )
 from flask_smsverify.guard import decide
 from flask_smsverify.keyring import Keyring
+from flask_smsverify.senders.base import CodeMessage, Receipt
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.verification import codes
 
@@ -177,6 +178,28 @@ def test_a_proof_names_the_channel_and_the_sender_of_its_own_last_code(flow: Flo
     assert flow.verifier.load(challenge.id).channel == "sms", "the next resend is an SMS again"
     proof = flow.check(challenge, flow.code(challenge))
     assert (proof.channel, proof.sender) == ("sms", "first")
+
+
+def test_a_failed_resend_leaves_the_channel_of_a_later_send(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_RESEND_DELAYS=(0,))
+
+    class First(Memory):
+        def send_code(self, message: CodeMessage) -> Receipt:
+            if self.messages:
+                flow.clock.advance(1)
+                flow.verifier.resend(challenge, channel="voice")
+                raise Unavailable(self.name, "down")
+            return super().send_code(message)
+
+    flow.route(First(name="first"), Memory(name="second"), sms=["first"], voice=["second"])
+    challenge = flow.start()
+    with pytest.raises(SendFailed):
+        flow.verifier.resend(challenge)
+    assert flow.verifier.load(challenge.id).channel == "voice"
+    proof = flow.check(challenge, flow.code(challenge))
+    assert (proof.channel, proof.sender) == ("voice", "second")
 
 
 def test_with_resend_same_a_resend_repeats_the_code(flow: Flow) -> None:
