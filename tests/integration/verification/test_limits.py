@@ -22,6 +22,7 @@ from flask_smsverify.db.types import to_ms
 from flask_smsverify.errors import (
     NotCarried,
     RateLimited,
+    Rejected,
     TooManyAttempts,
     TooSoon,
     Unavailable,
@@ -558,6 +559,31 @@ def test_the_end_of_a_mobiles_open_part_is_not_reported_as_its_end(
     assert strangers.count("ok") == (3 if is_shared else 1)
     assert owners.count("ok") == (2 if is_shared else 0)
     assert reports == expected
+
+
+def test_a_send_reports_no_limit_that_it_does_not_count_against(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        SMSVERIFY_LIMITS=NO_LIMITS | {"site": "10/day", "failures": "2/day", "tries": "2/hour"},
+        SMSVERIFY_SITE_RESERVED=0.8,
+        SMSVERIFY_NETWORK_SHARE=1,
+    )
+    challenge = flow.start(ip="192.0.2.1")
+    assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
+    flow.memory.fail_with(Rejected("memory", "no"))
+    assert outcome(lambda: flow.start(purpose="order", ip="192.0.2.1")) == "SendFailed"
+    assert flow.used("failures", "user 1") == flow.used("tries", "192.0.2.1") == 1
+    assert flow.check(challenge, flow.code(challenge))
+    reports: list[str] = []
+
+    def receive(_app: object, *, scope: str, limit: str) -> None:
+        reports.append(scope)
+
+    with signals.limit_reached.connected_to(receive):
+        flow.start(purpose="payment", ip="192.0.2.1")  # the last open unit of the site stays free
+    assert reports == []
 
 
 # --- addresses ------------------------------------------------------------------------------------
