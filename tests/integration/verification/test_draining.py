@@ -215,6 +215,27 @@ def test_a_used_up_limit_of_a_foreign_prefix_names_the_time_of_its_oldest_send(
     assert caught.value.retry_after == 600
 
 
+def test_half_and_all_of_the_limit_of_a_foreign_prefix_are_reported(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        users=4,
+        SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"),
+        SMSVERIFY_LIMITS=NO_LIMITS | {"foreign": "3/hour"},
+    )
+    reports: list[tuple[int, str, str]] = []
+    sent = 0
+
+    def receive(_app: object, *, scope: str, limit: str) -> None:
+        reports.append((sent, scope, limit))
+
+    with signals.limit_reached.connected_to(receive):
+        for sent in (1, 2, 3):
+            flow.start(sent, mobile=f"+97150123456{sent}")
+    assert reports == [(2, "foreign", "half"), (3, "foreign", "whole")]
+
+
 def test_premium_satellite_and_landline_numbers_are_refused_before_anything_is_counted(
     flow: Flow,
 ) -> None:

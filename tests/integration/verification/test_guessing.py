@@ -88,6 +88,19 @@ def test_of_wrong_codes_from_parallel_processes_exactly_5_are_compared(
     assert outcomes == {"WrongCode": 5, "TooManyAttempts": TOTAL - 5}
 
 
+def test_an_exhausted_challenge_stays_closed_when_more_attempts_are_allowed(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite)
+    challenge = flow.start()
+    code = flow.code(challenge)
+    for _ in range(5):
+        assert outcome(lambda: flow.check(challenge, flow.wrong(challenge))) == "WrongCode"
+    flow = make_flow(sqlite, **NINE_ATTEMPTS)
+    with pytest.raises(TooManyAttempts):
+        flow.check(challenge, code)
+
+
 @pytest.mark.race
 def test_of_50_parallel_right_codes_exactly_one_succeeds(
     make_flow: MakeFlow, database: str
