@@ -605,6 +605,15 @@ def test_proved_sends_of_an_address_weigh_a_tenth(make_flow: MakeFlow, sqlite: s
     assert outcomes == ["ok"] * 60 + ["RateLimited"] * 10
 
 
+def test_a_proof_lightens_the_sends_of_no_earlier_challenge(flow: Flow) -> None:
+    earlier = flow.start(ip="192.0.2.1")
+    flow.clock.advance(700)
+    challenge = flow.start(ip="192.0.2.1")
+    assert challenge.id != earlier.id
+    flow.check(challenge, flow.code(challenge))
+    assert flow.used("ip", "192.0.2.1") == 1
+
+
 def test_sends_with_evidence_weigh_a_tenth_against_their_address(
     make_flow: MakeFlow, sqlite: str
 ) -> None:

@@ -56,6 +56,17 @@ def test_a_send_that_certainly_failed_is_refunded(
     assert (again.resend_at - flow.clock.now).total_seconds() == 30
 
 
+def test_a_refunded_send_frees_its_unit_of_the_site_if_others_have_left_the_window(
+    flow: Flow,
+) -> None:
+    flow.start()
+    flow.clock.advance(86_400)
+    flow.memory.fail_with(Unavailable("memory", "no"))
+    with pytest.raises(SendFailed):
+        flow.start()
+    assert flow.used("site") == 0
+
+
 def test_a_send_to_a_foreign_mobile_that_failed_is_refunded(
     make_flow: Callable[..., Flow], sqlite: str
 ) -> None:
