@@ -11,7 +11,7 @@ from flask import Flask
 
 from . import request_cache
 from .app_context import host_context
-from .log_events import log_foreign_error
+from .log_events import log_external_error
 from .messaging.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class SignalEmitter:
                 except Exception as error:
                     if self._app.testing:
                         raise
-                    log_foreign_error(
+                    log_external_error(
                         log,
                         "a receiver of the signal %s failed",
                         signal.name,

@@ -13,7 +13,7 @@ def log_event(name: str) -> Mapping[str, object]:
     return {"event": f"smsverify.{name}"}
 
 
-def log_foreign_error(
+def log_external_error(
     log: logging.Logger, text: str, *values: object, error: BaseException, event: str
 ) -> None:
     """Log an exception of the host's or a gateway's code: its class and traceback.

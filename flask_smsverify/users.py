@@ -52,7 +52,7 @@ from .errors import (
     SMSVerifyError,
     StoreUnavailable,
 )
-from .log_events import log_foreign_error
+from .log_events import log_external_error
 from .mobile_column import (
     check_mobile_attribute,
     check_unique,
@@ -443,7 +443,7 @@ class HostUsers:
         if isinstance(error, DBAPIError):
             hide_values(error)  # the host logs it
         if is_written and not isinstance(error, DBAPIError):
-            log_foreign_error(log, "%s was not set", name, error=error, event="mobile_not_set")
+            log_external_error(log, "%s was not set", name, error=error, event="mobile_not_set")
             return ConfigurationError(
                 f"{name} cannot be set to a number in E.164: it raised {type(error).__name__}. "
                 "Change the model, or register @smsverify.mobile_setter"

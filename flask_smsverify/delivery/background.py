@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
-from ..log_events import log_event, log_foreign_error
+from ..log_events import log_event, log_external_error
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,9 @@ class BackgroundWorkers:
         except SMSVerifyError as error:
             log.warning("background work failed: %s", error, extra=log_event("background_failed"))
         except Exception as error:  # noqa: BLE001 -- the last frame of the thread: no caller could handle it
-            log_foreign_error(log, "background work failed", error=error, event="background_failed")
+            log_external_error(
+                log, "background work failed", error=error, event="background_failed"
+            )
             if self._keeps_errors():
                 self._errors.append(error)
 

@@ -19,7 +19,7 @@ from ..errors import (
     Unavailable,
     Unknown,
 )
-from ..log_events import log_event, log_foreign_error
+from ..log_events import log_event, log_external_error
 from ..senders.base import DeliveryReport, DeliveryState, Receipt, ReceivedText, Sender, Text
 from .breaker import Breakers
 
@@ -158,7 +158,7 @@ def _translate_errors(sender: Sender, call: Callable[[], _T]) -> _T:
     except SMSVerifyError:
         raise
     except Exception as error:  # noqa: BLE001 -- see the docstring
-        log_foreign_error(
+        log_external_error(
             log, "the code of %s failed", sender.name, error=error, event="sender_code_failed"
         )
         failure = sender.make_error(Unknown, f"its code raised {type(error).__name__}")

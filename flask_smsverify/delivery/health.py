@@ -17,7 +17,7 @@ from typing import Literal
 
 from ..errors import Misconfigured, SenderError, Unavailable
 from ..forks import after_fork
-from ..log_events import log_foreign_error
+from ..log_events import log_external_error
 from ..senders.base import Capability, Credit, Sender
 from ..senders.deadline import deadline
 
@@ -91,7 +91,7 @@ def check(sender: Sender, seconds: float, *, low_credit: Decimal = Decimal(0)) -
             _state_of(error), reason=error.reason, code=error.code, advice=error.advice or ""
         )
     except Exception as error:  # noqa: BLE001 -- a sender of the host's own may raise anything
-        log_foreign_error(
+        log_external_error(
             log, "the credit of %s is unknown", sender.name, error=error, event="credit_unknown"
         )
         return Health("broken", reason=type(error).__name__)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
-from ..log_events import log_foreign_error
+from ..log_events import log_external_error
 from ..senders.base import Sender
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class CallSlots:
         try:
             return self._own_sender(sender)
         except Exception as error:
-            log_foreign_error(
+            log_external_error(
                 log,
                 "no further connection of %s could be opened",
                 sender.name,

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
 from ..db.models import Batch, Message
-from ..log_events import log_event, log_foreign_error
+from ..log_events import log_event, log_external_error
 from .opt_out import OptOuts
 from .outbox import Draft, new_rows
 from .recipients import LIST, Recipient, Recipients
@@ -161,7 +161,7 @@ class Expansion:
                 with self._host_context():
                     self.run(batch, self._recipients.read(batch.source))
             except Exception as error:  # noqa: BLE001 -- the host's code; others must go on
-                log_foreign_error(
+                log_external_error(
                     log,
                     "the recipients of batch %s were not read to the end",
                     batch.id,

@@ -17,7 +17,7 @@ from ..db.ledger import Ledger
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import ChannelUnavailable, LimitError, SendFailed, StoreUnavailable
-from ..log_events import log_event, log_foreign_error
+from ..log_events import log_event, log_external_error
 from ..senders.base import Text
 from .event_texts import ComposedText, EventTexts
 
@@ -105,7 +105,7 @@ class Notifier:
         try:
             return self._locale()
         except Exception as error:  # noqa: BLE001 -- the host's locale_getter may raise anything
-            log_foreign_error(
+            log_external_error(
                 log,
                 "the language of a notice is unknown; using %r",
                 self._fallback_locale,

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ..errors import SMSVerifyError
 from ..forks import after_fork
-from ..log_events import log_event, log_foreign_error
+from ..log_events import log_event, log_external_error
 
 log = logging.getLogger(__name__)
 
@@ -305,7 +305,7 @@ def _log_failure(queue: Queue, error: Exception) -> None:
     if isinstance(error, SMSVerifyError):
         log.error("the %s worker failed: %s", queue.name, error, extra=log_event("worker_failed"))
     else:
-        log_foreign_error(
+        log_external_error(
             log, "the %s worker failed", queue.name, error=error, event="worker_failed"
         )
 

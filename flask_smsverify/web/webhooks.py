@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from ..delivery.calls import read_push
 from ..errors import SenderError, StoreUnavailable
-from ..log_events import log_event, log_foreign_error
+from ..log_events import log_event, log_external_error
 from ..senders.base import Sender
 from ..state import get_state
 from .hosts import HostBlueprint
@@ -124,7 +124,7 @@ def webhook(sender: Sender) -> ResponseReturnValue:
         )
         return "", 503
     except Exception as error:  # noqa: BLE001 -- a gateway must get an answer
-        log_foreign_error(
+        log_external_error(
             log, "the webhook of %s failed", sender.name, error=error, event="webhook_failed"
         )
         return "", 500

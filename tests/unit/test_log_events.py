@@ -31,12 +31,12 @@ def log_calls(path: Path) -> list[ast.Call]:
     ]
 
 
-def foreign_errors(path: Path) -> set[str]:
+def external_errors(path: Path) -> set[str]:
     """Return the events of the exceptions of foreign code that a module logs."""
     return {
         ast.literal_eval(keyword.value)
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "log_foreign_error"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "log_external_error"
         for keyword in node.keywords
         if keyword.arg == "event"
     }
@@ -52,7 +52,7 @@ def test_every_log_call_names_an_event_and_the_docs_list_them() -> None:
             assert ast.unparse(extra.func) == "log_event", path
             assert isinstance(extra.args[0], ast.Constant), path
             named.add(extra.args[0].value)
-        named |= foreign_errors(path)
+        named |= external_errors(path)
     assert named == documented
 
 
