@@ -56,12 +56,14 @@ def decide(user: object, *, area: str | None = None, within: timedelta | None = 
     :param area: the area of the view; a view without one is always guarded.
     :param within: the maximal age of the proof.
     """
-    return _decide(get_state(), user, area, within)
+    state = get_state()
+    if not state.policy.is_on(area):
+        return Decision("off", area, within)
+    return _decide(state, user, area, within)
 
 
 def _decide(state: AppState, user: object, area: str | None, within: timedelta | None) -> Decision:
-    if not state.policy.is_on(area):
-        return Decision("off", area, within)
+    """Return the decision about a user in an area that is on."""
     if state.users.is_exempt(user):
         return Decision("exempt", area, within, Status("exempt", exempt=True))
     now = state.clock()
@@ -72,7 +74,7 @@ def _decide(state: AppState, user: object, area: str | None, within: timedelta |
         decision = state.policy.decide(stamped, now, area=area, within=within)
         if decision.allowed:
             return decision  # a refusal is looked up: the user may have proved since the stamp
-    row = _look_up(state, user_id, mobile, now)
+    row = _look_up(state, _ROW, user_id, mobile, now)
     status = state.policy.status(row, mobile, now)
     decision = state.policy.decide(status, now, area=area, within=within)
     if not decision.allowed:
@@ -83,8 +85,9 @@ def _decide(state: AppState, user: object, area: str | None, within: timedelta |
         decision = state.policy.decide(status, now, area=area, within=within)
     if state.settings.recheck_seconds and status.state == "verified":
         _write_stamp(state, user_id, status, now)
-    with_challenge = _with_challenge(status, row)
-    return decision if with_challenge is status else replace(decision, status=with_challenge)
+    if row is not None and row.has_open_challenge:
+        return replace(decision, status=status.with_open_challenge())
+    return decision
 
 
 def current_status(user: object) -> Status:
@@ -96,19 +99,20 @@ def current_status(user: object) -> Status:
     if state.users.is_exempt(user):
         return Status("exempt", state.users.mobile_of(user), exempt=True)
     now = state.clock()
-    mobile = state.users.mobile_of(user)
-    row = _look_up(state, state.users.id_of(user), mobile, now)
-    return _with_challenge(state.policy.status(row, mobile, now), row)
-
-
-def _with_challenge(status: Status, row: _Row | None) -> Status:
-    """Return the status as `Verifier.status` does, from a row that was looked up."""
-    return status.with_open_challenge() if row is not None and row.has_open_challenge else status
+    user_id, mobile = state.users.id_of(user), state.users.mobile_of(user)
+    row = _look_up(state, _ROW_WITH_CHALLENGE, user_id, mobile, now)
+    status = state.policy.status(row, mobile, now)
+    if row is None or not row.has_open_challenge:
+        return status
+    return status.with_open_challenge()
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """The columns of a user's verification that a guard reads."""
+    """The columns of a user's verification that guards and widgets read.
+
+    :param has_open_challenge: None if it was not read.
+    """
 
     mobile: str | None = field(repr=False)
     verified_at: datetime | None
@@ -116,10 +120,22 @@ class _Row:
     settled_at: datetime | None
     failures: int
     locked_at: datetime | None
-    has_open_challenge: bool
+    has_open_challenge: bool | None = None
 
 
-def _lookup_query() -> Select[Any]:
+def _row_query() -> Select[Any]:
+    verification = Verification.__table__.c
+    return select(
+        verification.mobile,
+        verification.verified_at,
+        verification.revoked_at,
+        verification.settled_at,
+        verification.failures,
+        verification.locked_at,
+    ).where(verification.user_id == bindparam("user_id"))
+
+
+def _query_with_challenge() -> Select[Any]:
     verification, challenge = Verification.__table__.c, Challenge.__table__.c
     # `verification.challenges.is_open` in SQL.
     open_challenge = exists().where(
@@ -133,18 +149,12 @@ def _lookup_query() -> Select[Any]:
             func.coalesce(challenge.user_mobile, "") == bindparam("mobile"),
         ),
     )
-    return select(
-        verification.mobile,
-        verification.verified_at,
-        verification.revoked_at,
-        verification.settled_at,
-        verification.failures,
-        verification.locked_at,
-        open_challenge.label("has_open_challenge"),
-    ).where(verification.user_id == bindparam("user_id"))
+    return _row_query().add_columns(open_challenge.label("has_open_challenge"))
 
 
-_LOOKUP = PreparedSelect(_lookup_query())
+#: Enough for a user who is verified, which nearly every user on a guarded page is.
+_ROW = PreparedSelect(_row_query())
+_ROW_WITH_CHALLENGE = PreparedSelect(_query_with_challenge())
 
 
 def _parameters(user_id: str, mobile: str | None, now: datetime) -> dict[str, Any]:
@@ -156,8 +166,13 @@ def _parameters(user_id: str, mobile: str | None, now: datetime) -> dict[str, An
     }
 
 
-def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -> _Row | None:
-    """Return the user's row, from this request's cache if it is there."""
+def _look_up(
+    state: AppState, query: PreparedSelect, user_id: str, mobile: str | None, now: datetime
+) -> _Row | None:
+    """Return the user's row, from this request's cache if it is there.
+
+    The cached row may lack the challenge: a guard that let the view run has seen a valid proof.
+    """
     lookups = request_cache.lookups()
     rows: dict[tuple[str, str | None], _Row | None] = lookups.rows
     if (user_id, mobile) in rows:
@@ -168,9 +183,9 @@ def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -
     state.ledger.find_identity()  # the rows may be another app's
     with own_statements:
         # The session's connection, not the session, so that the host's changes are not flushed.
-        connection = state.db.session.connection({"clause": _LOOKUP.statement})
+        connection = state.db.session.connection({"clause": query.statement})
         parameters = _parameters(user_id, mobile, now)
-        row = _only_row(_LOOKUP.rows(connection, parameters, schema=state.ledger.schema))
+        row = _only_row(query.rows(connection, parameters, schema=state.ledger.schema))
     rows[user_id, mobile] = row
     return row
 
@@ -178,7 +193,7 @@ def _look_up(state: AppState, user_id: str, mobile: str | None, now: datetime) -
 def _read_again(state: AppState, user_id: str, mobile: str | None, now: datetime) -> _Row | None:
     """Return the user's row from the ledger, which sees every committed row."""
     parameters = _parameters(user_id, mobile, now)
-    row = _only_row(state.ledger.read(lambda session: _LOOKUP.all(session, parameters)))
+    row = _only_row(state.ledger.read(lambda session: _ROW_WITH_CHALLENGE.all(session, parameters)))
     request_cache.lookups().rows[user_id, mobile] = row
     return row
 

@@ -125,19 +125,19 @@ class Policy:
         """Return whether a row is a valid proof, whatever mobile its user has today."""
         if row.verified_at is None or row.revoked_at is not None:
             return False
-        expiry = self.expiry(row.verified_at)
-        return row.verified_at <= now + CLOCK_SKEW and (expiry is None or now < expiry)
+        return _is_valid(row.verified_at, self.expiry(row.verified_at), now)
 
     def status(self, row: VerificationColumns | None, mobile: str | None, now: datetime) -> Status:
         """Return a user's status from their row and the mobile that the host has today."""
         locked = row is not None and self._rules.is_locked(row)
         if row is None or row.verified_at is None or row.revoked_at or row.mobile != mobile:
             return Status("unverified", mobile, locked=locked)
+        expires_at = self.expiry(row.verified_at)
         return Status(
-            "verified" if self.is_proof(row, now) else "expired",
+            "verified" if _is_valid(row.verified_at, expires_at, now) else "expired",
             mobile,
             row.verified_at,
-            self.expiry(row.verified_at),
+            expires_at,
             locked=locked,
             settled_at=row.settled_at,
         )
@@ -185,3 +185,7 @@ class Policy:
         if within is None:
             return True
         return not self.is_unsettled(status, now) and now - status.verified_at <= within
+
+
+def _is_valid(verified_at: datetime, expires_at: datetime | None, now: datetime) -> bool:
+    return verified_at <= now + CLOCK_SKEW and (expires_at is None or now < expires_at)

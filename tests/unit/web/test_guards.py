@@ -593,6 +593,34 @@ def test_guards_and_widgets_of_a_request_share_one_select(make_app: MakeApp, sql
         assert seen[0].startswith("SELECT")
 
 
+def test_a_guard_reads_no_challenge_of_a_verified_user(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite)
+    client = browser(app)
+    prove(app, client)
+    with statements(app) as seen:
+        assert client.get("/guarded").status_code == 200
+    (select,) = seen
+    assert "smsverify_verification" in select
+    assert "smsverify_challenge" not in select
+
+
+def test_a_guards_decision_shows_that_a_code_is_open(make_app: MakeApp, database: str) -> None:
+    app = make_app(database)
+    states: list[str] = []
+
+    def refuse(decision: Decision) -> tuple[str, int]:
+        assert decision.status is not None
+        states.append(decision.status.state)
+        return "", 403
+
+    smsverify_of(app).unverified_handler(refuse)
+    client = browser(app)
+    client.get("/guarded")
+    client.post(SEND)
+    client.get("/guarded")
+    assert states == ["unverified", "pending"]
+
+
 def test_a_refused_request_makes_two_selects_and_an_exempt_one_none(
     make_app: MakeApp, sqlite: str
 ) -> None:
