@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterator
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from ..db.ids import new_id
 from ..db.models import Audit
 from ..errors import RateLimited, SMSVerifyError
 from ..state import get_state
@@ -28,7 +28,7 @@ def record(action: str, subject: str, **detail: object) -> str:
     """
     state = get_state()
     row = Audit(
-        id=secrets.token_hex(16),
+        id=new_id(),
         who=staff_id(),
         action=action,
         subject=subject[:_MAX_SUBJECT],

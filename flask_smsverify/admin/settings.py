@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
+from ..db.ids import new_id
 from ..db.models import Audit
 from ..errors import ConfigurationError, InvalidValues
 from ..i18n.catalogue import available_locales
@@ -94,7 +94,7 @@ def _record(
     before = current[name] if stored is None else stored
     session.add(
         Audit(
-            id=secrets.token_hex(16),
+            id=new_id(),
             who=staff_id(),
             action="settings",
             subject=name,

@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.schema import SchemaConst
 
 from ..phone import mask
+from .ids import shorten
 from .types import ExactDecimal, UtcDateTime, ascii_text, exact_text, long_text, plain_type
 
 #: A key that the database numbers. SQLite numbers an INTEGER key only.
@@ -97,7 +98,7 @@ class Challenge(Base):
     PENDING, VERIFIED, EXPIRED = "pending", "verified", "expired"
     EXHAUSTED, SUPERSEDED, CANCELLED = "exhausted", "superseded", "cancelled"
 
-    #: 128 random bits in hexadecimal. Not a secret.
+    #: From `new_id`. Not a secret.
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
     #: None if the mobile is proved before an account exists.
     user_id: Mapped[str | None] = mapped_column(UserId)
@@ -136,7 +137,7 @@ class Challenge(Base):
         self.state, self.open_key = state, self.id
 
     def __repr__(self) -> str:
-        return f"<Challenge {self.id[:8]}… {self.state}>"
+        return f"<Challenge {shorten(self.id)} {self.state}>"
 
 
 class MobileChange(Base):
@@ -152,7 +153,7 @@ class MobileChange(Base):
     CONFIRMING, DELAYED = "confirming", "delayed"
     APPLIED, CANCELLED, UNDONE = "applied", "cancelled", "undone"
 
-    #: 128 random bits in hexadecimal. Not a secret: links to undo a change are signed.
+    #: From `new_id`. Not a secret: links to undo a change are signed.
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
     user_id: Mapped[str] = mapped_column(UserId)
     old_mobile: Mapped[str] = mapped_column(ascii_text(16))
@@ -174,7 +175,7 @@ class MobileChange(Base):
         return self.state in (self.CONFIRMING, self.DELAYED)
 
     def __repr__(self) -> str:
-        return f"<MobileChange {self.id[:8]}… {self.state}>"
+        return f"<MobileChange {shorten(self.id)} {self.state}>"
 
 
 class Message(Base):
@@ -242,7 +243,7 @@ class Message(Base):
     updated_at: Mapped[datetime]
 
     def __repr__(self) -> str:
-        return f"<Message {self.id[:8]}… {self.kind}: {self.state}>"
+        return f"<Message {shorten(self.id)} {self.kind}: {self.state}>"
 
 
 class Attempt(Base):
@@ -281,7 +282,7 @@ class Attempt(Base):
     updated_at: Mapped[datetime]
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.id[:8]}… by {self.sender}: {self.state}>"
+        return f"<Attempt {shorten(self.id)} by {self.sender}: {self.state}>"
 
 
 class Incoming(Base):
@@ -307,7 +308,7 @@ class Incoming(Base):
     read_at: Mapped[datetime | None]
 
     def __repr__(self) -> str:
-        return f"<Incoming {self.id[:8]}… by {self.sender}>"
+        return f"<Incoming {shorten(self.id)} by {self.sender}>"
 
 
 class Template(Base):
@@ -348,7 +349,7 @@ class Batch(Base):
     #: The recipients ended in an error, and the batch has those before it.
     INCOMPLETE = "incomplete"
 
-    #: 128 random bits in hexadecimal. Not a secret.
+    #: From `new_id`. Not a secret.
     id: Mapped[str] = mapped_column(ascii_text(32), primary_key=True)
     name: Mapped[str | None] = mapped_column(exact_text(191))
     text: Mapped[str] = mapped_column(long_text())
@@ -395,7 +396,7 @@ class Batch(Base):
             self.state = phase
 
     def __repr__(self) -> str:
-        return f"<Batch {self.id[:8]}… {self.state}>"
+        return f"<Batch {shorten(self.id)} {self.state}>"
 
 
 class OptOut(Base):

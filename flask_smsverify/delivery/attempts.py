@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
@@ -14,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import signals
+from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.models import ATTEMPTS, MESSAGES, Attempt, Message
 from ..db.prepared import PreparedSelect
@@ -65,7 +65,7 @@ class Attempts:
     def new(self, message_id: str, sender: Sender, *, native: bool = False) -> Attempt:
         """Return a new attempt in the state `sending`, not stored yet."""
         now = self._ledger.clock()
-        attempt_id = secrets.token_hex(16)
+        attempt_id = new_id()
         return new_row(
             Attempt,
             id=attempt_id,

@@ -10,7 +10,6 @@ between.
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from sqlalchemy.orm import Session
 
+from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Message
 from ..errors import (
@@ -353,7 +353,7 @@ class _TextJob:
         return sender.name in self._patterns or Capability.TEXT in sender.capabilities
 
     def open_attempt(self, session: Session, sender: Sender) -> Attempt:
-        message_id = self._message.id if self._message else secrets.token_hex(16)
+        message_id = self._message.id if self._message else new_id()
         attempt = self._attempts.new(message_id, sender)
         if self._message is None:
             self._message = Message(

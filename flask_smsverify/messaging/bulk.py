@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Protocol
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from ..db.ids import new_id
 from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
 from ..db.models import Batch, Message
@@ -164,7 +164,7 @@ class BulkSends:
         now = self._ledger.clock()
         key = None if dedupe_key is None else digest("batch", dedupe_key)
         row: dict[str, object] = {
-            "id": secrets.token_hex(16),
+            "id": new_id(),
             "name": batch,
             "text": finished.text,
             "parts": finished.parts,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from .. import signals
 from ..db.group_commit import GroupCommit
+from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.models import ATTEMPTS, MESSAGES, Attempt, Batch, Message
 from ..db.rows import insert_all
@@ -520,7 +520,7 @@ class BulkDispatcher:
         batches = {message.batch_id for call in calls for message in call.messages}
         active = set(session.connection().scalars(_ACTIVE_BATCHES, {"ids": list(batches)}))
         for call in calls:
-            reference = secrets.token_hex(16)
+            reference = new_id()
             pairs = []
             for message in call.messages:
                 now = locked.get(message.id)

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from ..db.ids import new_id
 from ..db.inserts import insert_absent
 from ..db.ledger import Ledger
 from ..db.models import MESSAGES, Attempt, Batch, Message, OptOut
@@ -150,7 +151,7 @@ class Outbox:
         now = self._ledger.clock()
         # In the order of the unique keys, so that two transactions do not wait for each other.
         order = sorted(range(len(drafts)), key=lambda index: drafts[index].dedupe_key or "")
-        rows = {secrets.token_hex(16): index for index in order}
+        rows = {new_id(): index for index in order}
         new = self._ledger.run_in(
             connection,
             lambda session: insert_absent(
@@ -556,7 +557,7 @@ def _count_closed(session: Session, messages: Iterable[Message], now: datetime) 
 def new_rows(drafts: Iterable[Draft], now: datetime) -> list[Mapping[str, object]]:
     """Return the rows of new messages, in the order of their unique keys."""
     ordered = sorted(drafts, key=lambda draft: draft.dedupe_key or "")
-    return [_row(secrets.token_hex(16), draft, now) for draft in ordered]
+    return [_row(new_id(), draft, now) for draft in ordered]
 
 
 def _row(message_id: str, draft: Draft, now: datetime) -> Mapping[str, object]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import ScalarSelect, select
 from sqlalchemy.orm import Session
 
+from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Challenge, Message
 from ..db.rows import new_row
@@ -75,7 +75,7 @@ class Challenges:
 
     def new(self, subject: Subject, channel: str, now: datetime) -> Challenge:
         """Return a new pending challenge that is not stored yet."""
-        challenge_id = secrets.token_hex(16)
+        challenge_id = new_id()
         is_unique = subject.user_id is not None
         return new_row(
             Challenge,

@@ -13,7 +13,6 @@ takes the old number does not wait for them.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import signals
+from ..db.ids import new_id, shorten
 from ..db.ledger import Ledger
 from ..db.models import Challenge, MobileChange, Verification
 from ..errors import (
@@ -156,7 +156,7 @@ class MobileChanges:
             if path is None:
                 raise NoChallenge("the challenge was erased meanwhile")
             change = MobileChange(
-                id=secrets.token_hex(16),
+                id=new_id(),
                 user_id=user_id,
                 old_mobile=verification.mobile,
                 new_mobile=proof.mobile,
@@ -287,8 +287,8 @@ class MobileChanges:
             self._apply(user, change, is_confirmed=False)
         except ProblemError as error:
             log.warning(
-                "the change %s… was not applied: %s",
-                change.id[:8],
+                "the change %s was not applied: %s",
+                shorten(change.id),
                 error,
                 extra=log_event("mobile_change_not_applied"),
             )

@@ -6,6 +6,7 @@ import logging
 
 from sqlalchemy.orm import Session
 
+from ..db.ids import shorten
 from ..db.models import Attempt, Challenge, Message
 from ..delivery.attempts import Attempts
 from ..errors import StoreUnavailable
@@ -49,7 +50,7 @@ class CodeJob:
         self._copy: Send | None = None
 
     def __repr__(self) -> str:
-        return f"<CodeJob for challenge {self._challenge.id[:8]}…>"
+        return f"<CodeJob for challenge {shorten(self._challenge.id)}>"
 
     @property
     def kind(self) -> str:

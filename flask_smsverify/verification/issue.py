@@ -9,7 +9,6 @@ is refunded.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from sqlalchemy import bindparam, false, select
 from sqlalchemy.orm import Session
 
 from .. import signals
+from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
@@ -385,7 +385,7 @@ class CodeIssuer:
 def _new_message(challenge: Challenge, now: datetime) -> Message:
     return new_row(
         Message,
-        id=secrets.token_hex(16),
+        id=new_id(),
         kind=Message.CODE,
         challenge_id=challenge.id,
         user_id=challenge.user_id,
