@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Insert, Select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, Select, literal_column
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement
@@ -113,6 +113,15 @@ class PreparedNumberedInsert:
             row_id = self._plain.execute(connection, parameters).row_id
         assert row_id is not None  # noqa: S101 -- for the type checker; a number was given
         return row_id
+
+
+def inline(number: int) -> ColumnElement[int]:
+    """Return a constant that is part of the statement's text, such as that of a LIMIT.
+
+    For a LIMIT in a parameter, PostgreSQL's plan for all values assumes a tenth of the rows. If the
+    table is large, PostgreSQL then keeps no such plan, and plans a prepared statement each time.
+    """
+    return literal_column(str(int(number)), BigInteger)
 
 
 def _schema_of(connection: Connection) -> str | None:

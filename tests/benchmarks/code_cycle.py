@@ -46,11 +46,21 @@ from flask_smsverify.delivery import Routes
 from flask_smsverify.senders.base import CodeMessage, DeliveryState, Receipt
 from flask_smsverify.senders.memory import Memory
 
-#: Old rows, from two days ago on, so that none counts against a limit any more.
+#: Old rows, from two days ago on, so that none counts against a limit any more. The oldest is added
+#: first. Ids begin with the time, and mobiles and keys are spread, as in the rows of an app.
 AT = "now() - interval '2 days' - n * interval '1 second'"
 AT_MS = f"(extract(epoch FROM {AT}) * 1000)::bigint"
-ROWS = "FROM generate_series(1, CAST(:rows AS int)) n"
-MOBILE = "'+98935' || lpad(n::text, 7, '0')"
+ROWS = "FROM generate_series(CAST(:rows AS int), 1, -1) n"
+#: Odd, whereas those of the visitors are even.
+MOBILE = "'+98912' || lpad((n::bigint * 7919003 % 5000000 * 2 + 1)::text, 7, '0')"
+ID = f"lpad(to_hex({AT_MS}), 12, '0') || substr(md5(n::text), 1, 20)"
+
+
+def _key(of: str) -> str:
+    """Return the SQL of a key of the usage log, which is a digest of 64 bits."""
+    return f"('x' || substr(md5({of}), 1, 16))::bit(64)::bigint"
+
+
 FILL = (
     f"""
     INSERT INTO smsverify_verification (user_id, mobile, verified_at, failures, created_at)
@@ -60,28 +70,31 @@ FILL = (
     INSERT INTO smsverify_challenge
         (id, user_id, mobile, purpose, key_id, code_length, generation, own_sent, channel, attempts,
          sends, state, created_at, expires_at, resend_at, open_key, native_key)
-    SELECT md5(n::text), 'old' || n, {MOBILE}, 'verify', 'k', 6, 0, true, 'sms', 1, 1, 'verified',
-           {AT}, {AT}, {AT}, md5(n::text), md5(n::text) {ROWS}
+    SELECT {ID}, 'old' || n, {MOBILE}, 'verify', 'k', 6, 0, true, 'sms', 1, 1, 'verified',
+           {AT}, {AT}, {AT}, {ID}, {ID} {ROWS}
     """,
     f"""
     INSERT INTO smsverify_message
         (id, kind, challenge_id, recipient, channel, state, tries, created_at, updated_at)
-    SELECT md5(n::text), 'code', md5(n::text), {MOBILE}, 'sms', 'sent', 1, {AT}, {AT} {ROWS}
+    SELECT {ID}, 'code', {ID}, {MOBILE}, 'sms', 'sent', 1, {AT}, {AT} {ROWS}
     """,
     f"""
     INSERT INTO smsverify_attempt
         (id, message_id, sender, native, state, checks, created_at, updated_at)
-    SELECT md5(n::text), md5(n::text), 'memory', false, 'sent', 0, {AT}, {AT} {ROWS}
+    SELECT {ID}, {ID}, 'memory', false, 'sent', 0, {AT}, {AT} {ROWS}
     """,
     f"""
     INSERT INTO smsverify_usage_send
-        (at, site_at, site_count, open_count, mobile, by_owner, account, ip, network, challenge_id)
-    SELECT {AT_MS}, {AT_MS}, (:rows - n) * 10, n, n, false, n, n % 1000, n % 100, md5(n::text)
-    FROM generate_series(CAST(:rows AS int), 1, -1) n
-    """,  # noqa: S608 -- constants of this module
+        (at, site_at, site_count, open_count, mobile, by_owner, account, account_mobile, cooldown,
+         ip, network, wide, challenge_id)
+    SELECT {AT_MS}, {AT_MS}, (:rows - n) * 10, n, {_key("'m' || n")}, false, {_key("'a' || n")},
+           {_key("'am' || n")}, {_key("'c' || n")}, {_key("'i' || n % 100000")},
+           {_key("'n' || n % 10000")}, {_key("'w' || n % 1000")}, {ID}
+    {ROWS}
+    """,
     f"""
     INSERT INTO smsverify_usage_guess (at, site_at, subject, ip)
-    SELECT {AT_MS}, {AT_MS}, n, n % 1000 {ROWS}
+    SELECT {AT_MS}, {AT_MS}, {_key("'a' || n")}, {_key("'i' || n % 100000")} {ROWS}
     """,
 )
 
@@ -125,7 +138,7 @@ class Site:
             db.create_all()
             db.session.execute(
                 sqlalchemy.insert(User),
-                [{"id": key, "mobile": f"+98912{key:07}"} for key in range(1, users + 1)],
+                [{"id": key, "mobile": _mobile(key)} for key in range(1, users + 1)],
             )
             db.session.commit()
         self._keys = itertools.count(1)
@@ -133,7 +146,7 @@ class Site:
     def visitor(self) -> Visitor:
         """Return a user who has asked for nothing yet."""
         key = next(self._keys)
-        return Visitor(browser(self.app, key), f"+98912{key:07}")
+        return Visitor(browser(self.app, key), _mobile(key))
 
     def cycle(self, visitor: Visitor) -> None:
         """Send a code to a user and check it."""
@@ -147,6 +160,10 @@ class Site:
         self.app.extensions["smsverify"].close()
         with self.app.app_context():
             db.engine.dispose()
+
+
+def _mobile(key: int) -> str:
+    return f"+98912{key * 7919003 % 5_000_000 * 2:07}"
 
 
 def _add_plain_views(app: Flask) -> None:

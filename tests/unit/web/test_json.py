@@ -560,6 +560,19 @@ def test_a_request_reads_once_before_its_write_and_at_most_once_after_it(
     assert counted(lambda: api(client, SEND)) == (1, 1)  # nothing is left to send
 
 
+def test_the_limits_of_frequent_selects_are_no_parameters(app: Flask, client: FlaskClient) -> None:
+    """PostgreSQL would plan such a SELECT each time once its table is large."""
+    prove(app, client)
+    forget_limits(app)
+    with statements(app) as seen:
+        api(client, MOBILE, mobile=OTHER, send=True)
+        api(client, CHECK, code=wrong(last_code(app)))
+        client.get(STATUS)
+    limited = [statement for statement in seen if "LIMIT" in statement]
+    assert len(limited) >= 4
+    assert [statement for statement in limited if re.search(r"LIMIT\W+[?%:$]", statement)] == []
+
+
 def test_a_browsers_post_reads_nothing_after_its_write(app: Flask, client: FlaskClient) -> None:
     app.extensions["smsverify"].ledger.identify()
     with transactions(app) as ended:
