@@ -74,7 +74,7 @@ def _decide(state: AppState, user: object, area: str | None, within: timedelta |
         decision = state.policy.decide(stamped, now, area=area, within=within)
         if decision.allowed:
             return decision  # a refusal is looked up: the user may have proved since the stamp
-    row = _look_up(state, _ROW, user_id, mobile, now)
+    row = _look_up(state, _SELECT, user_id, mobile, now)
     status = state.policy.status(row, mobile, now)
     decision = state.policy.decide(status, now, area=area, within=within)
     if not decision.allowed:
@@ -100,11 +100,14 @@ def current_status(user: object) -> Status:
         return Status("exempt", state.users.mobile_of(user), exempt=True)
     now = state.clock()
     user_id, mobile = state.users.id_of(user), state.users.mobile_of(user)
-    row = _look_up(state, _ROW_WITH_CHALLENGE, user_id, mobile, now)
+    row = _look_up(state, _SELECT_WITH_CHALLENGE, user_id, mobile, now)
     status = state.policy.status(row, mobile, now)
-    if row is None or not row.has_open_challenge:
-        return status
-    return status.with_open_challenge()
+    if row is not None and row.has_open_challenge is None and status.state != "verified":
+        # A guard has seen a proof that has ended since, or it could not read the ledger.
+        row = _read(state, _SELECT_WITH_CHALLENGE, user_id, mobile, now)
+    if row is not None and row.has_open_challenge:
+        return status.with_open_challenge()
+    return status
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +156,8 @@ def _query_with_challenge() -> Select[Any]:
 
 
 #: Enough for a user who is verified, which nearly every user on a guarded page is.
-_ROW = PreparedSelect(_row_query())
-_ROW_WITH_CHALLENGE = PreparedSelect(_query_with_challenge())
+_SELECT = PreparedSelect(_row_query())
+_SELECT_WITH_CHALLENGE = PreparedSelect(_query_with_challenge())
 
 
 def _parameters(user_id: str, mobile: str | None, now: datetime) -> dict[str, Any]:
@@ -171,7 +174,7 @@ def _look_up(
 ) -> _Row | None:
     """Return the user's row, from this request's cache if it is there.
 
-    The cached row may lack the challenge: a guard that let the view run has seen a valid proof.
+    The cached row may lack the challenge.
     """
     lookups = request_cache.lookups()
     rows: dict[tuple[str, str | None], _Row | None] = lookups.rows
@@ -180,20 +183,28 @@ def _look_up(
     if lookups.has_changed:
         # The snapshot of the host's transaction may be older than the change.
         return _read_again(state, user_id, mobile, now)
+    row = rows[user_id, mobile] = _read(state, query, user_id, mobile, now)
+    return row
+
+
+def _read(
+    state: AppState, query: PreparedSelect, user_id: str, mobile: str | None, now: datetime
+) -> _Row | None:
+    """Return the user's row as the host's transaction sees it."""
     state.ledger.find_identity()  # the rows may be another app's
     with own_statements:
         # The session's connection, not the session, so that the host's changes are not flushed.
         connection = state.db.session.connection({"clause": query.statement})
         parameters = _parameters(user_id, mobile, now)
-        row = _only_row(query.rows(connection, parameters, schema=state.ledger.schema))
-    rows[user_id, mobile] = row
-    return row
+        return _only_row(query.rows(connection, parameters, schema=state.ledger.schema))
 
 
 def _read_again(state: AppState, user_id: str, mobile: str | None, now: datetime) -> _Row | None:
     """Return the user's row from the ledger, which sees every committed row."""
     parameters = _parameters(user_id, mobile, now)
-    row = _only_row(state.ledger.read(lambda session: _ROW_WITH_CHALLENGE.all(session, parameters)))
+    row = _only_row(
+        state.ledger.read(lambda session: _SELECT_WITH_CHALLENGE.all(session, parameters))
+    )
     request_cache.lookups().rows[user_id, mobile] = row
     return row
 

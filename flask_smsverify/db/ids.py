@@ -1,4 +1,4 @@
-"""The ids of rows whose key the database does not number."""
+"""The ids of challenges, messages and other rows that the database does not number."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import time
 def new_id() -> str:
     """Return a new id: 12 hexadecimal digits of Unix time in milliseconds, and 20 random ones.
 
-    The time comes first, as in a UUID of version 7 (RFC 9562), so that the newest rows are
-    neighbours in each index. With random ids, each insert into a table that is larger than the
-    database's cache reads and writes other pages. The clock of the host decides nothing here: a
-    wrong one costs speed only.
+    Ids are sorted by time, like a UUID of version 7 (RFC 9562), so that new rows are neighbours in
+    the indexes of ids. With random ids, nearly every insert into a large table touches a different
+    page of each. The clock of the host decides nothing here: a wrong one costs speed only.
     """
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 

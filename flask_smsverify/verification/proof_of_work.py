@@ -101,7 +101,8 @@ class ProofOfWork:
         """Check a solution and use it up, or count a send without one.
 
         :param seed: the seed of the visitor's session.
-        :param subject: what the code is for: the number as it was entered.
+        :param subject: what the code is for: the number as it was entered, or the challenge of a
+            resend.
         :param solution: the nonces, with commas between them; None or empty: there is none.
         :param ip: the address of the request.
         :raises SendRefused: the solution is wrong, too old, or was used before, or it is missing

@@ -32,7 +32,7 @@ def log_calls(path: Path) -> list[ast.Call]:
 
 
 def external_errors(path: Path) -> set[str]:
-    """Return the events of the exceptions of foreign code that a module logs."""
+    """Return the events of the exceptions of external code that a module logs."""
     return {
         ast.literal_eval(keyword.value)
         for node in ast.walk(ast.parse(path.read_text("utf-8")))

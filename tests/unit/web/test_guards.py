@@ -37,8 +37,8 @@ from visiting import (
 from werkzeug.test import TestResponse, create_environ
 
 from flask_smsverify import Decision, request_cache, require_verified_mobile
-from flask_smsverify.errors import ConfigurationError
-from flask_smsverify.guard import decide
+from flask_smsverify.errors import ConfigurationError, StoreUnavailable
+from flask_smsverify.guard import current_status, decide
 from flask_smsverify.web.demands import dump_demand
 
 JSON = {"Accept": "application/json"}
@@ -619,6 +619,42 @@ def test_a_guards_decision_shows_that_a_code_is_open(make_app: MakeApp, database
     client.post(SEND)
     client.get("/guarded")
     assert states == ["unverified", "pending"]
+
+
+def test_a_widget_shows_the_open_code_after_a_guard_could_not_read_the_ledger(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.register_error_handler(StoreUnavailable, lambda _error: _state())
+    client = browser(app)
+    client.post(SEND)
+
+    def read(_work: object) -> None:
+        raise StoreUnavailable("the pool is exhausted")
+
+    monkeypatch.setattr(app.extensions["smsverify"].ledger, "read", read)
+    assert client.get("/guarded").text == "pending"
+
+
+def test_a_widget_shows_the_open_code_if_the_proof_ends_after_the_guard(app: Flask) -> None:
+    def view() -> str:
+        before = _state()
+        app.extensions["smsverify"].live.update(revalidation_days=1)
+        return f"{before}, {_state()}"
+
+    add(app, "/ending", require_verified_mobile(view))
+    client = browser(app)
+    prove(app, client)
+    age(app, timedelta(days=2))
+    forget_limits(app)
+    with app.app_context():
+        app.extensions["smsverify"].verifier.start(db.session.get(User, 1))
+    assert client.get("/ending").text == "verified, pending"
+
+
+def _state() -> str:
+    from flask_login import current_user
+
+    return current_status(current_user).state
 
 
 def test_a_refused_request_makes_two_selects_and_an_exempt_one_none(
