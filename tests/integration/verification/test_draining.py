@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import database_params
 from flows import MEMORY, NO_LIMITS, Flow, Native
-from parallel import TOTAL, Processes, outcome, race, send_to
+from parallel import TOTAL, Processes, is_waiting, outcome, race, send_to, wait_until
+from sqlalchemy import select, update
 
 from flask_smsverify import signals
-from flask_smsverify.db.models import Challenge, UsageSend, Verification
+from flask_smsverify.db.models import Challenge, Message, UsageSend, Verification
 from flask_smsverify.errors import (
     AccountLocked,
     InvalidMobile,
@@ -414,6 +417,15 @@ def test_cooldowns_grow_across_challenges_and_reset_after_a_proof(
     assert (flow.start().resend_at - flow.clock.now).total_seconds() == 30
 
 
+def test_a_proof_ends_no_cooldown_of_another_account(flow: Flow) -> None:
+    challenge = flow.start(1)
+    flow.start(2, mobile="09121112222")
+    flow.check(challenge, flow.code(challenge))
+    with pytest.raises(TooSoon) as caught:
+        flow.start(2, mobile="09121112222")
+    assert caught.value.retry_after == 30
+
+
 @pytest.mark.parametrize(("left", "wait"), [(0.001, 90), (0, 30)])
 def test_the_cooldown_is_the_shortest_again_after_an_hour_without_a_send(
     make_flow: MakeFlow, sqlite: str, left: float, wait: int
@@ -660,3 +672,48 @@ def test_a_day_of_requests_by_others_leaves_the_owner_half_of_a_mobiles_limit(
         challenge = flow.start(1)
     assert flow.check(challenge, flow.code(challenge)).verified_at
     assert outcome(lambda: flow.start(1)) == "RateLimited"
+
+
+@pytest.mark.parametrize(
+    ("model", "state"), [(Challenge, Challenge.VERIFIED), (Message, "delivered")]
+)
+@pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
+def test_a_refund_waits_for_a_parallel_change_of_its_challenge_or_message(
+    make_flow: MakeFlow,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    model: type[Challenge | Message],
+    state: str,
+) -> None:
+    """Else it would overwrite a state that it has not seen."""
+    flow = make_flow(database)
+    engine, issuer = flow.state.ledger.engine, flow.verifier._issuer
+    refund, is_written, is_over = issuer._refund, threading.Event(), threading.Event()
+
+    def write() -> None:
+        with engine.begin() as connection:
+            connection.execute(update(model).values(state=state))
+            is_written.set()
+            wait_until(lambda: is_over.is_set() or is_waiting(engine))
+
+    rival = threading.Thread(target=write)
+
+    def refund_beside_rival(*arguments: Any, **options: Any) -> None:
+        rival.start()
+        assert is_written.wait(60)
+        refund(*arguments, **options)
+
+    def down(*_: object) -> None:
+        raise StoreUnavailable("down")
+
+    first = Memory(name="first")
+    flow.route(first, Memory(name="second"))
+    first.fail_with(Unavailable("first", "down", written=False))
+    monkeypatch.setattr(issuer, "_refund", refund_beside_rival)
+    monkeypatch.setattr(flow.state.delivery, "_open_attempt", down)  # the message stays open
+    with pytest.raises(StoreUnavailable):
+        flow.start()
+    is_over.set()
+    rival.join(60)
+    with engine.connect() as connection:
+        assert connection.scalars(select(model.state)).all() == [state]

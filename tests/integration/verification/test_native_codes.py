@@ -362,6 +362,18 @@ def test_a_check_without_an_answer_costs_an_attempt(native_flow: tuple[Flow, Nat
     assert flow.verification().failures == 1
 
 
+def test_a_right_native_code_takes_back_only_its_own_guess(
+    native_flow: tuple[Flow, Native],
+) -> None:
+    flow, native = native_flow
+    other = flow.start(2)
+    with pytest.raises(WrongCode):
+        flow.verifier.check(other, "9999")
+    challenge = flow.start(1)
+    flow.check(challenge, native.sent[-1][1])
+    assert (flow.used("failures", "user 1"), flow.used("failures", "user 2")) == (0, 1)
+
+
 def test_an_unreachable_native_gateway_gives_no_free_guesses_at_the_own_code(
     native_flow: tuple[Flow, Native], monkeypatch: pytest.MonkeyPatch
 ) -> None:
