@@ -671,6 +671,20 @@ def test_a_part_of_the_sites_limit_is_reserved_for_requests_with_evidence(
     assert outcome(lambda: flow.start(2)) == "RateLimited", "an account without a proof"
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_refund_frees_a_unit_of_the_open_part_only_if_its_send_was_open(
+    make_flow: MakeFlow, sqlite: str, number: int
+) -> None:
+    """User 1 has evidence, and user 2 has none."""
+    flow = make_flow(sqlite, users=2, SMSVERIFY_LIMITS={"site": "10/day"})
+    flow.prove(1)
+    flow.clock.advance(121)
+    flow.memory.fail_with(Unavailable("memory", "down"))
+    assert outcome(lambda: flow.start(number)) == "SendFailed"
+    outcomes = [outcome(lambda n=n: flow.sign_up(f"0912000{n:04}")) for n in range(7)]
+    assert outcomes == ["ok"] * 5 + ["RateLimited"] * 2, "the first send of user 1 was open too"
+
+
 def test_the_waits_for_the_sites_limit_and_its_open_part_end_with_their_oldest_sends(
     make_flow: MakeFlow, sqlite: str
 ) -> None:
