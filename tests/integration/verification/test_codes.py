@@ -358,3 +358,14 @@ def test_a_code_is_right_after_the_clock_was_ahead_for_a_moment(flow: Flow) -> N
     challenge = flow.start()
     assert flow.verifier.status(flow.user()).state == "pending"
     assert flow.verifier.check(flow.user(), flow.code(challenge)).verified_at
+
+
+def test_a_challenge_that_was_closed_as_expired_stays_closed_if_the_clock_is_set_back(
+    flow: Flow,
+) -> None:
+    expired = flow.start()
+    flow.clock.advance(600)
+    assert flow.start().id != expired.id
+    flow.clock.advance(-60)
+    with pytest.raises(CodeExpired):
+        flow.check(expired, flow.code(expired))
