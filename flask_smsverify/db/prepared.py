@@ -115,7 +115,7 @@ class PreparedNumberedInsert:
         return row_id
 
 
-def inline(number: int) -> ColumnElement[int]:
+def constant(number: int) -> ColumnElement[int]:
     """Return a constant that is part of the statement's text, such as that of a LIMIT.
 
     For a LIMIT in a parameter, PostgreSQL's plan for all values assumes a tenth of the rows. If the

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, FromClause, bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from ..db.models import UsageGuess
-from ..db.prepared import PreparedSelect, PreparedWrite, RowValues, inline
+from ..db.prepared import PreparedSelect, PreparedWrite, RowValues, constant
 from ..db.rows import numbered_insert
 from ..settings import Limit
 from .usage_log import (
@@ -88,7 +88,7 @@ class GuessLog(Log):
             select(UsageGuess.id)
             .where(UsageGuess.site_at > ago(limit.seconds))
             .order_by(UsageGuess.site_at.desc())
-            .limit(inline(limit.amount))
+            .limit(constant(limit.amount))
             .subquery(f"site_rows_{limit.seconds}")
         )
         return select(func.count(rows.c.id).label(f"site_failures_{limit.seconds}")).subquery()

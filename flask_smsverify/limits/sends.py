@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from ..db.models import UsageGuess, UsageSend
-from ..db.prepared import PreparedSelect, PreparedWrite, RowValues, inline
+from ..db.prepared import PreparedSelect, PreparedWrite, RowValues, constant
 from ..db.rows import numbered_insert
 from ..settings import Limit
 from .cooldown import cooldown_left, delay_after
@@ -281,7 +281,7 @@ class SendLog(Log):
         last = (
             select(UsageSend.site_count, UsageSend.open_count, UsageSend.site_at)
             .order_by(UsageSend.id.desc())
-            .limit(inline(1))
+            .limit(constant(1))
             .subquery("last_send")
         )
         columns: list[Any] = [last.c.site_count, last.c.open_count, last.c.site_at]
@@ -291,7 +291,7 @@ class SendLog(Log):
                 select(UsageSend.site_count, UsageSend.open_count)
                 .where(UsageSend.site_at <= ago(limit.seconds))
                 .order_by(UsageSend.site_at.desc(), UsageSend.id.desc())
-                .limit(inline(1))
+                .limit(constant(1))
                 .subquery(f"edge_{limit.seconds}")
             )
             joined = joined.outerjoin(edge, true())

@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from ..db.prepared import PreparedSelect, inline
+from ..db.prepared import PreparedSelect, constant
 from ..settings import Limit
 
 Limits = Mapping[str, tuple[Limit, ...]]
@@ -178,7 +178,7 @@ def ago(seconds: int) -> ColumnElement[int]:
     The constants of a SELECT with many counts are part of its text. Drivers process each parameter,
     and psycopg parses a statement with more than 50 each time.
     """
-    return NOW - inline(seconds * 1000)
+    return NOW - constant(seconds * 1000)
 
 
 def wait_for(session: Session, window: Window, key: object, now_ms: int) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.models import Attempt, Challenge, Message
-from ..db.prepared import inline
+from ..db.prepared import constant
 from ..db.rows import new_row
 from ..errors import NoChallenge
 from ..keyring import Keyring
@@ -162,7 +162,7 @@ def last_carrier() -> ScalarSelect[str]:
         .join(Message, Message.id == Attempt.message_id)
         .where(Message.challenge_id == Challenge.id, Attempt.state != Attempt.FAILED)
         .order_by(Attempt.created_at.desc())
-        .limit(inline(1))
+        .limit(constant(1))
         .correlate(Challenge)
         .scalar_subquery()
     )

@@ -22,7 +22,7 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.locks import SITE_GUESSES, Held, Locks, claim_id, claimed
 from ..db.models import Challenge, Streak, Verification
-from ..db.prepared import PreparedSelect, RowValues, inline
+from ..db.prepared import PreparedSelect, RowValues, constant
 from ..db.rows import from_row, labelled, write
 from ..db.types import to_ms
 from ..delivery.failover import Delivery
@@ -578,7 +578,7 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
             .where(Challenge.purpose == bindparam("purpose"))
             .where(Challenge.created_at <= bindparam("created_before"))
             .order_by(Challenge.created_at.desc())
-            .limit(inline(1))
+            .limit(constant(1))
             .scalar_subquery()
         )
         is_challenge = Challenge.id == latest

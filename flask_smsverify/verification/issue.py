@@ -22,7 +22,7 @@ from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
-from ..db.prepared import PreparedSelect, RowValues, inline
+from ..db.prepared import PreparedSelect, RowValues, constant
 from ..db.rows import from_row, labelled, new_row, write
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
@@ -407,7 +407,7 @@ def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
         .where(Verification.mobile == bindparam("holder_mobile"))
         .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
         .order_by(Verification.verified_at.desc())
-        .limit(inline(1))
+        .limit(constant(1))
         .scalar_subquery()
     )
     is_challenge = false() if by is None else getattr(Challenge, by) == bindparam("challenge")

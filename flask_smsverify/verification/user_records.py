@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ..db.ledger import Ledger
 from ..db.models import Challenge, Message, MobileChange, Verification
-from ..db.prepared import PreparedSelect, RowValues, inline
+from ..db.prepared import PreparedSelect, RowValues, constant
 from ..db.rows import from_row, labelled
 from ..db.types import to_ms
 from ..keyring import Keyring
@@ -255,7 +255,7 @@ def _latest_id(purpose: str) -> ScalarSelect[str]:
         .where(Challenge.user_id == bindparam("user_id"), Challenge.purpose == purpose)
         .where(Challenge.created_at <= bindparam("created_before"))
         .order_by(Challenge.created_at.desc())
-        .limit(inline(1))
+        .limit(constant(1))
         .scalar_subquery()
     )
 
@@ -266,6 +266,6 @@ def _last_delivery(challenge: type[Challenge]) -> ScalarSelect[str]:
         select(Message.state)
         .where(Message.challenge_id == challenge.id)
         .order_by(Message.created_at.desc())
-        .limit(inline(1))
+        .limit(constant(1))
         .scalar_subquery()
     )
