@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 class Clock:
     """A fixed time of day.
 
-    :param start: the time at first; by default the current time.
+    :param start: the time at first; by default the current time in whole milliseconds. The usage
+        log rounds to them, so with half a millisecond two times would be one nearer or further.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
-        self.start = self.now = start or datetime.now(UTC)
+        now = datetime.now(UTC)
+        whole = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        self.start = self.now = start or whole
 
     def __call__(self) -> datetime:
         return self.now
