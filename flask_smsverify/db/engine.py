@@ -488,18 +488,15 @@ def _begin_for_savepoints(connection: Connection) -> None:
 def _set_up_transactions(dialect: Any, lock_seconds: float) -> Callable[[Any, object], None]:
     """Return a listener that sets the isolation level and how long a statement waits for a lock."""
     if dialect.name == "postgresql":
-        # The joins of a decision have one row each. To compare every order of them takes PostgreSQL
-        # several times as long as to execute the SELECT, and drivers may not keep the plan.
-        statements = [f"SET lock_timeout = '{lock_seconds:.0f}s'", "SET join_collapse_limit = 1"]
+        statement = f"SET lock_timeout = '{lock_seconds:.0f}s'"
     else:
-        statements = [f"SET SESSION innodb_lock_wait_timeout = {lock_seconds:.0f}"]
+        statement = f"SET SESSION innodb_lock_wait_timeout = {lock_seconds:.0f}"
 
     def on_connect(connection: Any, _record: object) -> None:
         connection.commit()  # the level cannot be set in a transaction that a listener left open
         dialect.set_isolation_level(connection, "READ COMMITTED")
         with contextlib.closing(connection.cursor()) as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+            cursor.execute(statement)
         connection.commit()
 
     return on_connect

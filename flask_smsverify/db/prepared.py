@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, Select, literal_column
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Insert,
+    Integer,
+    Select,
+    literal_column,
+    select,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement
@@ -113,6 +123,11 @@ class PreparedNumberedInsert:
             row_id = self._plain.execute(connection, parameters).row_id
         assert row_id is not None  # noqa: S101 -- for the type checker; a number was given
         return row_id
+
+
+def one_row() -> FromClause:
+    """Return a table of one row, for a SELECT whose other tables may have no row each."""
+    return select(literal_column("1", Integer).label("one")).subquery("one_row")
 
 
 def constant(number: int) -> ColumnElement[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, FromClause, bindparam, delete, func, select
+from sqlalchemy import BigInteger, ColumnElement, bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from ..db.models import UsageGuess
@@ -17,7 +17,6 @@ from ..db.rows import numbered_insert
 from ..settings import Limit
 from .usage_log import (
     MAX_SHARED,
-    ONE,
     Counts,
     LimitItems,
     Limits,
@@ -28,7 +27,6 @@ from .usage_log import (
     Window,
     ago,
     counts_of,
-    join,
     seconds_left,
     tightest,
     wait_for,
@@ -63,35 +61,21 @@ class GuessLog(Log):
     @cached_property
     def counts(self) -> Counts:
         """Every count that a decision on a guess needs."""
-        tables: list[FromClause] = [select(ONE.label("one")).subquery("one")]
-        if self.windows:
-            tables.append(counts_of(UsageGuess.subject, "guesses", self.windows))
-        return join(tables + self._site_tables)
+        return [*counts_of(self.windows), *self._site_counts]
 
     @cached_property
-    def _site_tables(self) -> list[FromClause]:
-        return [self._site_table(limit) for limit in self._limits["site_failures"]]
+    def _site_counts(self) -> Counts:
+        return [_count_site(limit) for limit in self._limits["site_failures"]]
 
     @cached_property
     def _site_statement(self) -> PreparedSelect:
-        columns, source = join(self._site_tables)
-        return PreparedSelect(select(*columns).select_from(source))
+        return PreparedSelect(select(*self._site_counts))
 
     def read_site(self, session: Session, now_ms: int) -> Any:
         """Return the counts of the whole site; None without such a limit."""
-        if not self._site_tables:
+        if not self._site_counts:
             return None
         return self._site_statement.one(session, {"now": now_ms})
-
-    def _site_table(self, limit: Limit) -> FromClause:
-        rows = (
-            select(UsageGuess.id)
-            .where(UsageGuess.site_at > ago(limit.seconds))
-            .order_by(UsageGuess.site_at.desc())
-            .limit(constant(limit.amount))
-            .subquery(f"site_rows_{limit.seconds}")
-        )
-        return select(func.count(rows.c.id).label(f"site_failures_{limit.seconds}")).subquery()
 
     def overruns(
         self, session: Session, row: RowValues, guesses: int, now_ms: int, *, is_first: bool
@@ -163,6 +147,19 @@ class GuessLog(Log):
     def refund(self, session: Session, recorded: Recorded) -> None:
         """Remove a guess from the log: because it was right or revealed nothing."""
         _DELETE_GUESS.run(session, {"guess_id": recorded.id})
+
+
+def _count_site(limit: Limit) -> ColumnElement[int]:
+    """Return an SQL expression: the guesses of the whole site, counted up to the limit."""
+    rows = (
+        select(UsageGuess.id)
+        .where(UsageGuess.site_at > ago(limit.seconds))
+        .order_by(UsageGuess.site_at.desc())
+        .limit(constant(limit.amount))
+        .subquery(f"site_rows_{limit.seconds}")
+    )
+    count = select(func.count(rows.c.id)).scalar_subquery()
+    return count.label(f"site_failures_{limit.seconds}")
 
 
 @lru_cache(maxsize=MAX_SHARED)

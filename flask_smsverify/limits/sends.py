@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from ..db.models import UsageGuess, UsageSend
-from ..db.prepared import PreparedSelect, PreparedWrite, RowValues, constant
+from ..db.prepared import PreparedSelect, PreparedWrite, RowValues, constant, one_row
 from ..db.rows import numbered_insert
 from ..settings import Limit
 from .cooldown import cooldown_left, delay_after
@@ -41,7 +41,6 @@ from .usage_log import (
     CLOCK_SKEW,
     MAX_SHARED,
     NOW,
-    ONE,
     Column,
     Counts,
     LimitItems,
@@ -53,7 +52,6 @@ from .usage_log import (
     Window,
     ago,
     counts_of,
-    join,
     seconds_left,
     tightest,
     wait_for,
@@ -127,7 +125,11 @@ class SendLog(Log):
 
     def counts(self, *, has_account: bool, has_address: bool) -> Counts:
         """Return every count that a decision on a send needs."""
-        return join(list(self._tables(has_account=has_account, has_address=has_address)))
+        windows = self.windows(has_account=has_account, has_address=has_address)
+        if has_address:
+            windows = windows + self._share_windows
+        of_mobiles = self._counts_of_mobiles() if has_account else ()
+        return [*self._counts_of_cooldown(), *counts_of(windows), *of_mobiles]
 
     def _windows(self, *, has_account: bool, has_address: bool) -> list[Window]:
         """Return every limit that refuses a send, except those of the whole site."""
@@ -163,8 +165,8 @@ class SendLog(Log):
 
     @cached_property
     def _share_windows(self) -> list[Window]:
-        """What a network has of each limit of the site."""
-        return [Window("share", limit, UsageSend.wide, "wide") for limit in self._limits["site"]]
+        """The sends of a network in the windows of the whole site, of which it may take a part."""
+        return [Window("wide", limit, UsageSend.wide, "wide") for limit in self._limits["site"]]
 
     @cached_property
     def _open_windows(self) -> list[Window]:
@@ -182,45 +184,34 @@ class SendLog(Log):
             if limit.amount > 1  # half of one, rounded down, is nothing to reserve
         ]
 
-    def _tables(self, *, has_account: bool, has_address: bool) -> Iterator[FromClause]:
-        yield self._cooldown_table()
-        windows = self.windows(has_account=has_account, has_address=has_address)
-        yield from _tables_of(windows + (self._share_windows if has_address else []))
-        if has_account and self._limits["mobiles_per_user"]:
-            yield self._account_mobiles_table()
-
-    def _cooldown_table(self) -> FromClause:
+    def _counts_of_cooldown(self) -> Iterator[ColumnElement[Any]]:
         memory = max(COOLDOWN_MEMORY, *self._delays)
-        return (
-            select(
-                func.count(UsageSend.id).label("cooldown_sends"),
-                func.coalesce(func.max(UsageSend.at), 0).label("cooldown_last"),
-            )
-            .where(UsageSend.cooldown == bindparam("cooldown", type_=BigInteger))
-            .where(UsageSend.at > ago(memory), UsageSend.at <= NOW + CLOCK_SKEW * 1000)
-            .subquery()
+        is_recent = (
+            UsageSend.cooldown == bindparam("cooldown", type_=BigInteger),
+            UsageSend.at > ago(memory),
+            UsageSend.at <= NOW + CLOCK_SKEW * 1000,
         )
+        sends = select(func.count()).select_from(UsageSend).where(*is_recent)
+        last = select(func.coalesce(func.max(UsageSend.at), constant(0))).where(*is_recent)
+        yield sends.scalar_subquery().label("cooldown_sends")
+        yield last.scalar_subquery().label("cooldown_last")
 
-    def _account_mobiles_table(self) -> FromClause:
+    def _counts_of_mobiles(self) -> Iterator[ColumnElement[Any]]:
         """Count the other mobiles of an account, and the sends to this one."""
         mobile: ColumnElement[int] = bindparam("account_mobile", type_=BigInteger)
-        limits = self._limits["mobiles_per_user"]
-        counts: list[ColumnElement[Any]] = []
-        for limit in limits:
-            recent = UsageSend.at > ago(limit.seconds)
-            other = case(
-                (and_(recent, UsageSend.account_mobile != mobile), UsageSend.account_mobile)
+        for limit in self._limits["mobiles_per_user"]:
+            is_recent = (
+                UsageSend.account == bindparam("account", type_=BigInteger),
+                UsageSend.at > ago(limit.seconds),
             )
-            same = case((and_(recent, UsageSend.account_mobile == mobile), ONE))
-            counts.append(func.count(distinct(other)).label(f"other_mobiles_{limit.seconds}"))
-            counts.append(func.count(same).label(f"same_mobile_{limit.seconds}"))
-        longest = max(limit.seconds for limit in limits)
-        return (
-            select(*counts)
-            .where(UsageSend.account == bindparam("account", type_=BigInteger))
-            .where(UsageSend.at > ago(longest))
-            .subquery()
-        )
+            others = select(func.count(distinct(UsageSend.account_mobile))).where(
+                *is_recent, UsageSend.account_mobile != mobile
+            )
+            same = select(func.count(UsageSend.account_mobile)).where(
+                *is_recent, UsageSend.account_mobile == mobile
+            )
+            yield others.scalar_subquery().label(f"other_mobiles_{limit.seconds}")
+            yield same.scalar_subquery().label(f"same_mobile_{limit.seconds}")
 
     # --- decide -----------------------------------------------------------------------------------
 
@@ -284,8 +275,9 @@ class SendLog(Log):
             .limit(constant(1))
             .subquery("last_send")
         )
-        columns: list[Any] = [last.c.site_count, last.c.open_count, last.c.site_at]
-        joined: FromClause = select(ONE.label("one")).subquery("one").outerjoin(last, true())
+        windows = self._network_windows + self._share_windows if has_network else []
+        columns = [*counts_of(windows), last.c.site_count, last.c.open_count, last.c.site_at]
+        joined: FromClause = one_row().outerjoin(last, true())
         for limit in self._limits["site"]:
             edge = (
                 select(UsageSend.site_count, UsageSend.open_count)
@@ -299,10 +291,6 @@ class SendLog(Log):
                 edge.c.site_count.label(f"count_{limit.seconds}"),
                 edge.c.open_count.label(f"open_{limit.seconds}"),
             ]
-        if has_network:
-            for table in _tables_of(self._network_windows + self._share_windows):
-                joined = joined.join(table, true())
-                columns += table.c
         return PreparedSelect(select(*columns).select_from(joined))
 
     def record(
@@ -403,7 +391,7 @@ class SendLog(Log):
                 )
             if row is None or keys.wide is None:
                 continue
-            own = row[f"share_{limit.seconds}"]
+            own = row[f"wide_{limit.seconds}"]
             free = open_amount - used_open
             if own and own >= _share_of(free + own, self._network_share):
                 window = Window("network_share", Limit(own, limit.seconds), UsageSend.wide, "wide")
@@ -499,15 +487,6 @@ def _weigh_proved() -> PreparedWrite:
 
 
 _WEIGH_PROVED = _weigh_proved()
-
-
-def _tables_of(windows: Iterable[Window]) -> Iterator[FromClause]:
-    """Yield a table of counts for each key."""
-    groups: dict[tuple[Column, str], list[Window]] = {}
-    for window in windows:
-        groups.setdefault((window.column, window.key), []).append(window)
-    for (column, key), members in groups.items():
-        yield counts_of(column, key, members)
 
 
 def _wait(session: Session, window: Window, keys: SendKeys, now_ms: int) -> int:

@@ -15,21 +15,15 @@ needs. Everything here runs in a transaction of the caller that holds the locks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    FromClause,
-    Integer,
-    and_,
     bindparam,
-    case,
     func,
-    literal_column,
     select,
-    true,
     update,
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -40,6 +34,8 @@ from ..settings import Limit
 Limits = Mapping[str, tuple[Limit, ...]]
 LimitItems = tuple[tuple[str, tuple[Limit, ...]], ...]
 Column = InstrumentedAttribute[Any]
+#: Labelled columns of a SELECT.
+Counts = Sequence[ColumnElement[Any]]
 
 #: Seconds by which the clocks of two processes may differ. A send dated further ahead was written
 #: by a wrong clock and starts no cooldown. The limits still count it.
@@ -49,7 +45,6 @@ CLOCK_SKEW = 60
 MAX_SHARED = 64
 
 NOW: ColumnElement[int] = bindparam("now", type_=BigInteger)
-ONE: ColumnElement[int] = literal_column("1", Integer)
 
 
 class Window(NamedTuple):
@@ -73,17 +68,6 @@ class Window(NamedTuple):
         """The label of the count in a row of the SELECT."""
         name = f"{self.scope}_open" if self.is_open else self.scope
         return f"{name}_{self.limit.seconds}"
-
-
-class Counts(NamedTuple):
-    """Counts to select, as a table of one row.
-
-    :param columns: the labelled counts.
-    :param source: what they are selected from.
-    """
-
-    columns: Sequence[ColumnElement[Any]]
-    source: FromClause
 
 
 class Overrun(NamedTuple):
@@ -144,32 +128,25 @@ def tightest(limits: Limits) -> Limits:
     }
 
 
-def join(tables: Sequence[FromClause]) -> Counts:
-    """Return the counts of several tables of one row."""
-    source = tables[0]
-    for table in tables[1:]:
-        source = source.join(table, true())
-    return Counts([column for table in tables for column in table.c], source)
+def counts_of(windows: Iterable[Window]) -> Counts:
+    """Return how much of each limit its key has used. Windows with the same label count the same.
+
+    Each count is a scalar subquery. In one SELECT with joins, SQLite would store each joined table
+    first, and PostgreSQL would compare every order of the joins: both take longer than the counts.
+    """
+    return [_count_of(window) for window in {window.label: window for window in windows}.values()]
 
 
-def counts_of(column: Column, key: str, windows: Sequence[Window]) -> FromClause:
-    """Return a table of one row: the counts of one key in several windows."""
-    at = column.class_.at
-    counts = []
-    longest = max(window.limit.seconds for window in windows)
-    for window in windows:
-        is_counted = [] if window.limit.seconds == longest else [at > ago(window.limit.seconds)]
-        if window.condition is not None:
-            is_counted.append(window.condition)
-        counted = func.count(case((and_(*is_counted), ONE))) if is_counted else func.count()
-        counts.append(counted.label(window.label))
-    return (
-        select(*counts)
-        .where(column == bindparam(key, type_=BigInteger))
-        .where(at > ago(longest))
-        .select_from(column.class_)
-        .subquery()
-    )
+def _count_of(window: Window) -> ColumnElement[int]:
+    log = window.column.class_
+    is_counted = [
+        window.column == bindparam(window.key, type_=BigInteger),
+        log.at > ago(window.limit.seconds),
+    ]
+    if window.condition is not None:
+        is_counted.append(window.condition)
+    count = select(func.count()).select_from(log).where(*is_counted)
+    return count.scalar_subquery().label(window.label)
 
 
 def ago(seconds: int) -> ColumnElement[int]:

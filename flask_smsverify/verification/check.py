@@ -22,7 +22,7 @@ from .. import signals
 from ..db.ledger import Ledger
 from ..db.locks import SITE_GUESSES, Held, Locks, claim_id, claimed
 from ..db.models import Challenge, Streak, Verification
-from ..db.prepared import PreparedSelect, RowValues, constant
+from ..db.prepared import PreparedSelect, RowValues, constant, one_row
 from ..db.rows import from_row, labelled, write
 from ..db.types import to_ms
 from ..delivery.failover import Delivery
@@ -592,7 +592,7 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
     )
     is_account = Verification.user_id == bindparam("user_id") if has_account else false()
     statement = select(
-        *counts.columns,
+        *counts,
         others.label("others"),
         last_carrier().label("carrier"),
         claimed("mobile_claim").label("mobile_claim"),
@@ -602,7 +602,8 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),
     ).select_from(
-        counts.source.outerjoin(Challenge, is_challenge)
+        one_row()
+        .outerjoin(Challenge, is_challenge)
         .outerjoin(Verification, is_account)
         .outerjoin(Streak, Streak.subject == bindparam("guesses"))
     )

@@ -22,7 +22,7 @@ from ..db.ids import new_id
 from ..db.ledger import Ledger
 from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
-from ..db.prepared import PreparedSelect, RowValues, constant
+from ..db.prepared import PreparedSelect, RowValues, constant, one_row
 from ..db.rows import from_row, labelled, new_row, write
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
@@ -412,14 +412,15 @@ def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
     )
     is_challenge = false() if by is None else getattr(Challenge, by) == bindparam("challenge")
     statement = select(
-        *counts.columns,
+        *counts,
         holder.label("holder"),
         claimed("claim_id").label("claim"),
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),
         *labelled(Challenge, "challenge_"),
     ).select_from(
-        counts.source.outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+        one_row()
+        .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
         .outerjoin(Streak, Streak.subject == bindparam("guesses"))
         .outerjoin(Challenge, is_challenge)
     )

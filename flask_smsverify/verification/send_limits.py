@@ -192,7 +192,7 @@ class SendLimits:
 
 def _copy_counts(log: SendLog) -> PreparedSelect:
     counts = log.counts(has_account=False, has_address=False)
-    return PreparedSelect(select(*counts.columns).select_from(counts.source))
+    return PreparedSelect(select(*counts))
 
 
 def _refuse_used_up(overruns: Sequence[Overrun]) -> None:

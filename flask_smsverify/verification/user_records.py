@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from ..db.ledger import Ledger
 from ..db.models import Challenge, Message, MobileChange, Verification
-from ..db.prepared import PreparedSelect, RowValues, constant
+from ..db.prepared import PreparedSelect, RowValues, constant, one_row
 from ..db.rows import from_row, labelled
 from ..db.types import to_ms
 from ..keyring import Keyring
@@ -237,14 +237,14 @@ def _select_status(guesses: GuessLog) -> Select[Any]:
     latest = aliased(Challenge, name="latest")
     counts = guesses.counts
     return select(
-        *counts.columns,
+        *counts,
         *labelled(Verification, "verification_"),
         *labelled(latest, "latest_"),
         _last_delivery(latest).label("latest_delivery"),
     ).select_from(
-        counts.source.outerjoin(
-            Verification, Verification.user_id == bindparam("user_id")
-        ).outerjoin(latest, latest.id == _latest_id("verify"))
+        one_row()
+        .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+        .outerjoin(latest, latest.id == _latest_id("verify"))
     )
 
 

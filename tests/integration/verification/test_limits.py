@@ -869,7 +869,7 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
 
         def decide(at: int, keys: Any = keys, has: bool = has_account) -> Any:
             counts = log.counts(has_account=has, has_address=keys.ip is not None)
-            statement = PreparedSelect(select(*counts.columns).select_from(counts.source))
+            statement = PreparedSelect(select(*counts))
 
             def work(session: Any) -> Any:
                 row = statement.one(session, {"now": at * 1000, **keys._asdict()})
