@@ -8,7 +8,8 @@ it prints the time of a view that needs a login, of one that also reads the veri
 written by hand, and of guarded views. The cases take turns, so that other load on the machine slows
 all of them, and only ratios count.
 
-`--threads` compares the cycles a second of so many threads with those of one. `--old-rows` fills a
+Each visitor has an address of its own. `--threads` compares the cycles a second of so many threads
+with those of one, in an app whose pool has so many connections. `--old-rows` fills a
 second database with so many old verifications, challenges, messages, attempts, sends and guesses,
 and compares it with the empty one. It needs the PostgreSQL server of `SMSTESTS_POSTGRESQL`. All
 limits are on, and so high that they refuse nothing here.
@@ -146,7 +147,9 @@ class Site:
     def visitor(self) -> Visitor:
         """Return a user who has asked for nothing yet."""
         key = next(self._keys)
-        return Visitor(browser(self.app, key), _mobile(key))
+        client = browser(self.app, key)
+        client.environ_base = {**client.environ_base, "REMOTE_ADDR": _address(key)}
+        return Visitor(client, _mobile(key))
 
     def cycle(self, visitor: Visitor) -> None:
         """Send a code to a user and check it."""
@@ -164,6 +167,10 @@ class Site:
 
 def _mobile(key: int) -> str:
     return f"+98912{key * 7919003 % 5_000_000 * 2:07}"
+
+
+def _address(key: int) -> str:
+    return f"10.{key >> 16 & 255}.{key >> 8 & 255}.{key & 255}"
 
 
 def _add_plain_views(app: Flask) -> None:
@@ -308,7 +315,9 @@ def main() -> None:
         database = options.database or f"sqlite:///{folder}/bench.sqlite"
         if options.old_rows:
             database = stack.enter_context(database_of_its_own("smsverify_benchmark_cycle"))
-        site = Site(database, users)
+        # A host that serves so many threads keeps as many connections.
+        pool = {"pool_size": max(5, options.threads)}
+        site = Site(database, users, SQLALCHEMY_ENGINE_OPTIONS=pool)
         stack.callback(site.close)
         visitor = site.visitor()
         site.cycle(visitor)
