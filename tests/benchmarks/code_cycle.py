@@ -126,12 +126,21 @@ class Visitor(NamedTuple):
 class Site:
     """An app whose users ask for one code each.
 
-    :param users: how many users there are.
+    :param users: how many users there are. Their keys begin with 1, and so do the visitors.
+    :param prepare: adds views to the app.
     """
 
-    def __init__(self, database: str, users: int, **config: object) -> None:
+    def __init__(
+        self,
+        database: str,
+        users: int,
+        *,
+        prepare: Callable[[Flask], None] | None = None,
+        **config: object,
+    ) -> None:
         limits = dict.fromkeys(("site", "network", "wide", "ip"), "100000000/day")
-        self.app = create_app(database, SMSVERIFY_LIMITS=limits, prepare=_add_plain_views, **config)
+        prepare = prepare or _add_plain_views
+        self.app = create_app(database, SMSVERIFY_LIMITS=limits, prepare=prepare, **config)
         self._phones = Codes()
         routes = Routes({"memory": self._phones}, {})
         self.app.extensions["smsverify"].delivery.use_routes(routes)
@@ -151,11 +160,21 @@ class Site:
         client.environ_base = {**client.environ_base, "REMOTE_ADDR": _address(key)}
         return Visitor(client, _mobile(key))
 
+    @property
+    def engine(self) -> sqlalchemy.Engine:
+        """The engine of the package."""
+        engine: sqlalchemy.Engine = self.app.extensions["smsverify"].ledger.engine
+        return engine
+
+    def code_of(self, visitor: Visitor) -> str:
+        """Return the last code that was sent to a user."""
+        return self._phones.of[visitor.mobile]
+
     def cycle(self, visitor: Visitor) -> None:
         """Send a code to a user and check it."""
         sent = api(visitor.client, SEND)
         assert sent.status_code == 200, sent.text
-        checked = api(visitor.client, CHECK, code=self._phones.of[visitor.mobile])
+        checked = api(visitor.client, CHECK, code=self.code_of(visitor))
         assert checked.json["state"] == "verified", checked.text
 
     def close(self) -> None:
