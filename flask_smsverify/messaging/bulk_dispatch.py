@@ -219,6 +219,7 @@ class BulkDispatcher:
             select(func.min(Message.next_try_at))
             .join(Batch, Batch.id == Message.batch_id)
             .where(Batch.state.in_((*ACTIVE, Batch.STOPPED)), Batch.finished_at.is_(None))
+            .where(Message.next_try_at.is_not(None))
         )
         due = self._ledger.read(lambda session: session.scalar(query))
         if due is None:

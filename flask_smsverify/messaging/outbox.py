@@ -419,7 +419,9 @@ class Outbox:
 
     def next_due(self, kinds: Iterable[str] = KINDS) -> datetime | None:
         """Return when the next row is due; None if nothing waits."""
-        query = select(func.min(Message.next_try_at)).where(Message.kind.in_(list(kinds)))
+        query = select(func.min(Message.next_try_at)).where(
+            Message.kind.in_(list(kinds)), Message.next_try_at.is_not(None)
+        )
         return self._ledger.read(lambda session: session.scalar(query))
 
     def count_due(self, kind: str, limit: int) -> int:
