@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import bindparam, false, func, select, true
+from sqlalchemy import bindparam, func, select, true
 from sqlalchemy.orm import Session, aliased
 
 from .. import signals
@@ -568,7 +568,10 @@ class CodeChecker:
 
 
 def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> PreparedSelect:
-    """Return the SELECT of everything that a guess depends on."""
+    """Return the SELECT of everything that a guess depends on.
+
+    Without an account `user_id` is NULL, which equals nothing, so there is no verification.
+    """
     if by_id:
         is_challenge = Challenge.id == bindparam("challenge_id")
     else:
@@ -590,7 +593,6 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
         .where(func.coalesce(other.user_id != bindparam("user_id"), true()))
         .scalar_subquery()
     )
-    is_account = Verification.user_id == bindparam("user_id") if has_account else false()
     statement = select(
         *counts,
         others.label("others"),
@@ -604,7 +606,7 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
     ).select_from(
         one_row()
         .outerjoin(Challenge, is_challenge)
-        .outerjoin(Verification, is_account)
+        .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
         .outerjoin(Streak, Streak.subject == bindparam("guesses"))
     )
     return PreparedSelect(statement)

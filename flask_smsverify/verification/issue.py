@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, false, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from .. import signals
 from ..db.ids import new_id
@@ -229,17 +229,20 @@ class CodeIssuer:
         """Return one row with everything that the decision needs."""
         keys = send.keys
         has_account, has_address = keys.account is not None, keys.ip is not None
-        by = "id" if resend_of is not None else "open_key" if has_account else None
+        by, challenge = Challenge.id, resend_of
+        if resend_of is None:
+            by = Challenge.open_key
+            challenge = self._challenges.open_key(subject) if has_account else None
         parameters: dict[str, Any] = {
             **self._limits.parameters(keys, now),
             "holder_mobile": subject.mobile,
             "user_id": subject.user_id,
             "claim_id": claim_id(keys.guesses),
-            "challenge": resend_of or self._challenges.open_key(subject),
+            "challenge": challenge,
         }
         log = self._limits.log
         statement = log.statement(
-            ("send", has_account, has_address, by),
+            ("send", has_account, has_address, by.key),
             lambda: _build_statement(
                 log.counts(has_account=has_account, has_address=has_address), by
             ),
@@ -397,10 +400,12 @@ def _new_message(challenge: Challenge, now: datetime) -> Message:
     )
 
 
-def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
+def _build_statement(counts: Counts, by: InstrumentedAttribute[str]) -> PreparedSelect:
     """Return the SELECT of everything that the decision on a send needs.
 
-    :param by: the column that selects the challenge to send again; None if there is none.
+    Without an account the parameters `user_id` and `challenge` are NULL, which equals nothing.
+
+    :param by: the column that selects the challenge to send again.
     """
     holder = (
         select(Verification.user_id)
@@ -410,7 +415,6 @@ def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
         .limit(constant(1))
         .scalar_subquery()
     )
-    is_challenge = false() if by is None else getattr(Challenge, by) == bindparam("challenge")
     statement = select(
         *counts,
         holder.label("holder"),
@@ -422,6 +426,6 @@ def _build_statement(counts: Counts, by: str | None) -> PreparedSelect:
         one_row()
         .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
         .outerjoin(Streak, Streak.subject == bindparam("guesses"))
-        .outerjoin(Challenge, is_challenge)
+        .outerjoin(Challenge, by == bindparam("challenge"))
     )
     return PreparedSelect(statement)
