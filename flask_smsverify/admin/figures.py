@@ -94,16 +94,18 @@ def _count(session: Session, begins: Sequence[datetime]) -> list[DayFigures]:
     for number, start, sent, proved in session.execute(by_prefix.group_by(day, prefix)):
         days[number].prefixes[str(start)] = Count(sent, int(proved or 0))
     proved_id = case((Challenge.state == Challenge.VERIFIED, Challenge.id))
+    # With inner joins, SQLite would begin with all attempts: it has no statistics before ANALYZE.
     by_sender = (
         select(
             day, Attempt.sender, func.count(distinct(Challenge.id)), func.count(distinct(proved_id))
         )
-        .join(Message, Message.challenge_id == Challenge.id)
-        .join(Attempt, Attempt.message_id == Message.id)
+        .outerjoin(Message, Message.challenge_id == Challenge.id)
+        .outerjoin(Attempt, Attempt.message_id == Message.id)
         .where(*is_counted)
     )
     for number, sender, sent, proved in session.execute(by_sender.group_by(day, Attempt.sender)):
-        days[number].senders[str(sender)] = Count(sent, proved)
+        if sender is not None:  # codes of test numbers are not sent
+            days[number].senders[sender] = Count(sent, proved)
     return days
 
 
