@@ -35,7 +35,7 @@ def _last_four(column: str) -> Computed:
 
 
 def _partial_index(name: str, *columns: str, where: str | None = None) -> Index:
-    """Return an index of the rows in which a column has a value. In most rows it has none.
+    """Return an index of the rows in which a column has a value.
 
     It serves queries that compare this column, or require that it is not NULL. MySQL and MariaDB
     index all rows.
