@@ -114,6 +114,16 @@ def test_codes_are_counted_by_day_sender_and_operator(ledger: Ledger, client: Fl
     assert sum(one["sent"] for one in body["operators"]) == 4
 
 
+def test_a_code_that_no_sender_sent_is_counted_for_its_operator_only(
+    ledger: Ledger, client: FlaskClient
+) -> None:
+    """The code of a test number is such a code."""
+    ledger.add(timedelta(minutes=10), proved=True)
+    body = overview(client)
+    assert body["senders"] == []
+    assert [(one["sent"], one["proved"]) for one in body["operators"]] == [(1, 1)]
+
+
 def test_a_finished_day_is_counted_again_after_an_hour_and_today_at_each_view(
     ledger: Ledger, client: FlaskClient
 ) -> None:
