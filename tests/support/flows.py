@@ -76,7 +76,7 @@ class Native(Sender):
         with self._lock:
             if self.sending:
                 raise self.sending.popleft()
-            self.sent.append((to, f"{1234 + len(self.sent)}"))
+            self.sent.append((to, f"{57310001 + len(self.sent)}"))
         return Receipt(to, DeliveryState.SENT)
 
     def check_native_code(self, to: str, code: str) -> bool:

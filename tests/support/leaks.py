@@ -21,6 +21,9 @@ from flask_smsverify.delivery.failover import Delivery
 from flask_smsverify.errors import SMSVerifyError
 from flask_smsverify.verification.code_job import CodeJob
 
+#: The settings of tests that look for codes in text with ids and digests, where a short code may
+#: occur by chance.
+LONG_CODES = {"SMSVERIFY_CODE_LENGTH": 10}
 #: Shorter codes, which some tests use, would be found in unrelated text.
 _MIN_CODE_LENGTH = 6
 _MOBILE = re.compile(r"(?<![0-9A-Za-z])(?:\+|00)?(?:98|0)?9\d{9}(?![0-9A-Za-z])")

@@ -20,6 +20,7 @@ from commands import ACCOUNT, PATIENT, run
 from conftest import MakeApp
 from flask import Flask
 from hostapp import TextUser, UuidUser, db
+from leaks import LONG_CODES
 from sqlalchemy import String
 
 import flask_smsverify
@@ -275,7 +276,10 @@ def test_verify_and_revoke_change_the_status_of_a_user(app: Flask) -> None:
     assert re.search(r"^state: +unverified$", run(app, "status", "1"), re.M)
 
 
-def test_the_status_shows_an_open_challenge_without_its_code(app: Flask) -> None:
+def test_the_status_shows_an_open_challenge_without_its_code(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, **LONG_CODES)
     with app.app_context():
         state = app.extensions["smsverify"]
         state.verifier.start(state.users.find("1"))

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy
 from flows import NO_LIMITS, Flow, Native
 from hostapp import db
+from leaks import LONG_CODES
 from parallel import outcome
 
 from flask_smsverify import signals
@@ -38,7 +39,7 @@ def test_a_stolen_database_contains_no_code_and_no_digest_of_another_key(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 15."""
-    flow = make_flow(database)
+    flow = make_flow(database, **LONG_CODES)
     native = Native()
     challenge = flow.start()
     own = flow.code(challenge)
@@ -87,7 +88,7 @@ def test_no_table_contains_a_code_or_an_unkeyed_digest_of_one(
     make_flow: MakeFlow, database: str
 ) -> None:
     """Case 15: every table, after codes of all kinds were sent and checked."""
-    flow = make_flow(database, users=3, SMSVERIFY_LIMITS=NO_LIMITS)
+    flow = make_flow(database, users=3, SMSVERIFY_LIMITS=NO_LIMITS, **LONG_CODES)
     proved = flow.start(1, ip="192.0.2.1")
     assert outcome(lambda: flow.check(proved, flow.wrong(proved))) == "WrongCode"
     flow.clock.advance(31)
@@ -194,7 +195,7 @@ def record(recorder: Recorder, act: Callable[[], object]) -> object:
 def test_logs_and_errors_contain_no_code_mobile_or_secret(
     make_flow: MakeFlow, database: str, recorder: Recorder
 ) -> None:
-    flow = make_flow(database, users=2, SMSVERIFY_LIMITS={"site": "12/day"})
+    flow = make_flow(database, users=2, SMSVERIFY_LIMITS={"site": "12/day"}, **LONG_CODES)
     challenge: Any = record(recorder, lambda: flow.start(1, ip="192.0.2.1"))
     recorder.codes |= {flow.code(challenge), flow.wrong(challenge)}
     for typed in (flow.wrong(challenge), "+12", flow.code(challenge), flow.code(challenge)):
@@ -234,16 +235,16 @@ def test_logs_and_errors_contain_no_native_code(
     native = Native()
     flow.route(native)
     challenge: Any = record(recorder, flow.start)
-    recorder.codes |= {native.sent[0][1], "4711"}
+    recorder.codes |= {native.sent[0][1], "47110815"}
     native.checking.append(Unknown("native", "no answer"))
-    for typed in ("4711", "4711", native.sent[0][1]):
+    for typed in ("47110815", "47110815", native.sent[0][1]):
         record(recorder, lambda typed=typed: flow.check(challenge, typed))
 
 
 def test_a_database_error_contains_no_code_or_mobile(
     make_flow: MakeFlow, database: str, recorder: Recorder
 ) -> None:
-    flow = make_flow(database)
+    flow = make_flow(database, **LONG_CODES)
     challenge = flow.start()
     recorder.codes.add(flow.code(challenge))
     user = flow.user()

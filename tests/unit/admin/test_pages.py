@@ -13,6 +13,7 @@ from decimal import Decimal
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from leaks import LONG_CODES
 from sqlalchemy import select
 from staff import ADMIN, JSON, audited, listed, logged_in
 from visiting import last_code, phone
@@ -186,7 +187,9 @@ def test_received_messages_are_read_and_deleted(app: Flask, client: FlaskClient)
 # --- messages ----------------------------------------------------------------------------------
 
 
-def test_messages_are_filtered_and_never_show_a_code(app: Flask, client: FlaskClient) -> None:
+def test_messages_are_filtered_and_never_show_a_code(make_staff_app: MakeStaffApp) -> None:
+    app = make_staff_app(**LONG_CODES)
+    client = logged_in(app)
     logged_in(app, 3).post("/verify-mobile/send")
     code = last_code(app)
     [item] = listed(client, "/messages")

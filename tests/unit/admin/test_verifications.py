@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import staff
 from flask import Flask
 from flask.testing import FlaskClient
+from leaks import LONG_CODES
 from staff import ADMIN, JSON, audited, listed, logged_in
 from visiting import last_code, phone, wrong
 
@@ -19,6 +21,7 @@ from flask_smsverify.admin.csv_export import safe_cell
 from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.testing import outbox
 
+MakeStaffApp = Callable[..., Flask]
 LIST = f"{ADMIN}/verifications"
 
 
@@ -170,8 +173,10 @@ def test_a_deleted_user_of_the_host_can_still_be_erased(app: Flask, client: Flas
 
 
 def test_an_open_code_finds_who_was_sent_it_until_it_is_used(
-    app: Flask, client: FlaskClient
+    make_staff_app: MakeStaffApp,
 ) -> None:
+    app = make_staff_app(**LONG_CODES)
+    client = logged_in(app)
     code = send_code(app, 3)
     found = client.post(LIST, json={"q": code})
     assert [item["user_id"] for item in found.json["items"]] == ["3"]

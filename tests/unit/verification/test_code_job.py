@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from flows import Flow, Native
+from leaks import LONG_CODES
 from sqlalchemy import delete, select
 
 from flask_smsverify.db.models import Attempt, Message
@@ -178,7 +179,10 @@ def test_only_a_test_number_needs_no_sender_for_its_channel(
     assert flow.check(flow.start(1, channel="voice"), "246810").verified_at
 
 
-def test_the_repr_of_a_job_contains_no_code_and_no_mobile(flow: Flow) -> None:
+def test_the_repr_of_a_job_contains_no_code_and_no_mobile(
+    make_flow: Callable[..., Flow], sqlite: str
+) -> None:
+    flow = make_flow(sqlite, **LONG_CODES)
     challenge = flow.start()
     message = Message(id="m" * 32, channel="sms")
     send = Send(SendKeys(mobile=1, cooldown=2, guesses=3), challenge.mobile)

@@ -9,6 +9,7 @@ from conftest import MakeApp
 from flask import Flask, redirect, request, session
 from flask_login import current_user, login_user
 from hostapp import User, db
+from leaks import LONG_CODES
 
 
 def with_gate(app: Flask) -> Flask:
@@ -40,6 +41,12 @@ def with_gate(app: Flask) -> Flask:
 
 @pytest.fixture
 def gated(make_app: MakeApp, sqlite: str) -> Flask:
-    """An app with the login gate on, and three users."""
-    app = make_app(sqlite, users=3, SMSVERIFY_LOGIN_GATE=True, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    """An app with the login gate on, three users, and long codes."""
+    app = make_app(
+        sqlite,
+        users=3,
+        SMSVERIFY_LOGIN_GATE=True,
+        SMSVERIFY_EXEMPT_GROUPS=["staff"],
+        **LONG_CODES,
+    )
     return with_gate(app)

@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import DictLoader
+from leaks import LONG_CODES
 from visiting import (
     CHECK,
     MOBILE,
@@ -466,7 +467,7 @@ def test_logs_and_responses_contain_no_code_and_no_whole_mobile(
 ) -> None:
     """Case 17 of docs/safety.md, at DEBUG."""
     caplog.set_level(logging.DEBUG)
-    app = make_app(sqlite, SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True})
+    app = make_app(sqlite, SQLALCHEMY_ENGINE_OPTIONS={"hide_parameters": True}, **LONG_CODES)
     client = browser(app)
     phone(app).fail_with(Unavailable("memory", "down"))
     seen = [client.post(SEND), client.get(PAGE), api(client, SEND)]
