@@ -23,7 +23,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flows import MEMORY, Flow, Native, flow_of
 from hostapp import User, create_app, db
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from schema import create_tables
 from sqlalchemy import event, make_url
 
@@ -37,7 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "these services must be available and are not: " + ", ".join(services.missing())
         )
-    settings.register_profile("tests", max_examples=examples(100))
+    # No test may depend on how fast the machine is.
+    settings.register_profile(
+        "tests",
+        max_examples=examples(100),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     settings.load_profile("tests")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import MakeApp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from visiting import SEND, browser, forget_limits, phone
 
@@ -71,7 +71,6 @@ def test_segments_are_counted_by_the_rules_of_3gpp_ts_23_038() -> None:
         assert count_segments(text) == count, text
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(
         [GSM_BASIC, GSM_BASIC + GSM_EXTENSION * 9, GSM_EXTENSION, "aب😀", "a😀", "ç€é", "aΔ€[`"]
@@ -90,7 +89,6 @@ def test_segments_are_those_of_a_count_of_each_character(text: str) -> None:
     assert count_segments(text) == (1 if sum(sizes) <= single else segments)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_there_are_never_fewer_segments_than_the_units_need(text: str) -> None:
     units = len(text.encode("utf-16-le", "surrogatepass")) // 2
@@ -140,7 +138,6 @@ def test_a_text_with_a_webotp_line_has_at_most_140_characters() -> None:
     assert len(fits) == WEBOTP_MAX_LENGTH
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 70),
     st.integers(0, 40),

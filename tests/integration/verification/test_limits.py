@@ -849,8 +849,7 @@ STEPS = st.lists(
 
 @settings(
     max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)
 def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: Any) -> None:
@@ -906,8 +905,7 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
 
 @settings(
     max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(

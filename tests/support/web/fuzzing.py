@@ -17,8 +17,7 @@ from flask_smsverify.web.request_limits import MAX_BODY_BYTES
 
 #: For tests in which one app serves every example.
 shared_app = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_smsverify import Reminder, due_reminders
@@ -33,7 +33,6 @@ def test_a_reminder_before_a_date_is_never_sent_after_it() -> None:
     assert (due.first, due.last) == (TODAY, TODAY + timedelta(days=1))
 
 
-@settings(deadline=None)
 @given(
     st.integers(-60, 60),
     st.integers(0, 5),

@@ -9,7 +9,7 @@ import time
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_smsverify.errors import TemplateError
@@ -196,7 +196,6 @@ def test_a_text_that_renders_to_nothing_is_an_error() -> None:
         assert refused.value.problem == "empty"
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet="{}%()[].|'\"~ \nabcdefinorsuxlt_0123456789=", max_size=60),
     st.text(max_size=20),
@@ -207,7 +206,6 @@ def test_any_source_is_rendered_or_refused_and_nothing_else(source: str, value: 
             assert isinstance(render(text, name=value), str)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([name for name in FILTERS if name not in ("default", "truncate")]), st.text()
 )

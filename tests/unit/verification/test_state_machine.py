@@ -236,7 +236,6 @@ def test_no_sequence_of_steps_breaks_an_invariant(machine: type[VerificationMach
     case.settings = settings(
         max_examples=examples(8),
         stateful_step_count=25,
-        deadline=None,
         suppress_health_check=list(HealthCheck),  # the database may be slow
     )
     case("runTest").runTest()

@@ -105,7 +105,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=examples(1500))
+@settings(max_examples=examples(1500))
 @given(st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=12))
 @example("//evil.example")
 @example("/\\evil.example")
