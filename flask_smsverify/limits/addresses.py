@@ -11,6 +11,8 @@ _BITS = 24
 #: Bits of the networks of an IPv6 address. A subscriber has a /64 or more, a site a /56 or a /48
 #: (RFC 6177).
 _BITS_V6 = (64, 56, 48)
+#: The address of an IPv4 client behind a translator (RFC 6052, 2.1) ends with the IPv4 address.
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d*)?|(?P<v4>[\d.]+):\d*")
 
 
@@ -48,10 +50,20 @@ def parse_address(raw: str | None) -> Address | None:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return _UNREADABLE
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv6Address):
+        address = _ipv4_in(address) or address
     if isinstance(address, ipaddress.IPv4Address):
         network = str(ipaddress.IPv4Network((address, _BITS), strict=False))
         return Address(str(address), network, network)
     number = int(address)  # without the zone
     return Address(*(str(ipaddress.IPv6Network((number, bits), strict=False)) for bits in _BITS_V6))
+
+
+def _ipv4_in(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address whose owner has this address; None if it is not made from one.
+
+    It is mapped, translated, or of 6to4, which gives each IPv4 address a /48 (RFC 3056).
+    """
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
