@@ -583,13 +583,13 @@ class NativeHold(Base):
 
 
 class Alert(Base):
-    """A notice to the staff that is not repeated before `until`."""
+    """A signal, or a notice to the staff, that is not repeated before `until`."""
 
     __tablename__ = "smsverify_alert"
     __table_args__ = (Index("ix_smsverify_alert_until", "until"),)
 
-    #: The names of alerts about a limit begin with this and the limit's name.
-    LIMIT = "limit "
+    #: The names of signals and of notices about a limit begin with this and the limit's name.
+    LIMIT, NOTICE = "limit ", "notice "
 
     name: Mapped[str] = mapped_column(ascii_text(64), primary_key=True)
     until: Mapped[datetime]

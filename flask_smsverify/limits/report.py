@@ -126,8 +126,9 @@ class LimitReport:
             )
             for scope in scopes if begun is None else ():
                 # So that staff are notified again if the limit is reached again.
-                reported = Alert.name.startswith(f"{Alert.LIMIT}{scope.name} ", autoescape=True)
-                session.execute(delete(Alert).where(reported))
+                for kind in (Alert.LIMIT, Alert.NOTICE):
+                    reported = Alert.name.startswith(f"{kind}{scope.name} ", autoescape=True)
+                    session.execute(delete(Alert).where(reported))
             return reset, [scope for scope in scopes if scope.reset(session, reset)]
 
         return self._locks.run([], work)  # it creates the rows of the site, if they are missing

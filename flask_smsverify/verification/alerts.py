@@ -17,6 +17,10 @@ from .host import Announcer
 
 log = logging.getLogger(__name__)
 
+#: Staff get at most one notice in this time about each part of a limit, however short its window
+#: is. Otherwise an attacker could use up their limit of notices before an attack on another limit.
+_REPEAT_NOTICE = timedelta(days=1)
+
 #: Limits that all users share. They are also reported when they are half used, and each report is
 #: made once in a window.
 SHARED_SCOPES = frozenset({"site", "foreign", "site_failures"})
@@ -35,9 +39,12 @@ class LimitAlerts:
             if scope not in SHARED_SCOPES:
                 if part != "half":
                     self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
-            elif self._is_first(scope, part, seconds):
+                continue
+            window = timedelta(seconds=seconds)
+            if self._is_first(f"{Alert.LIMIT}{scope} {part} {seconds}", window):
                 self._announcer.emit(signals.limit_reached, scope=scope, limit=part)
-                self._notify(scope, part)
+                if self._is_first(f"{Alert.NOTICE}{scope} {part}", _REPEAT_NOTICE):
+                    self._notify(scope, part)
 
     def _notify(self, scope: str, part: str) -> None:
         self._announcer.notify(
@@ -47,14 +54,13 @@ class LimitAlerts:
             percent="50" if part == "half" else "100",
         )
 
-    def _is_first(self, scope: str, part: str, seconds: int) -> bool:
-        name = f"{Alert.LIMIT}{scope} {part} {seconds}"
+    def _is_first(self, name: str, repeat_after: timedelta) -> bool:
         try:
-            return take_alert(self._ledger, name, timedelta(seconds=seconds))
+            return take_alert(self._ledger, name, repeat_after)
         except StoreUnavailable:
             log.exception(
-                "it is unknown whether the limit %r was reported before",
-                scope,
+                "it is unknown whether the limit was reported before: %s",
+                name,
                 extra=log_event("limit_alert_unclear"),
             )
             return True

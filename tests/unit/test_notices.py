@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_login import current_user
+from flows import Flow
 from hostapp import User, db
 
 from flask_smsverify import signals
-from flask_smsverify.errors import RateLimited, Rejected
+from flask_smsverify.errors import RateLimited, Rejected, WrongCode
 from flask_smsverify.testing import Outbox, outbox
 
 MakeApp = Callable[..., Flask]
@@ -134,6 +135,37 @@ def test_staff_are_told_when_the_open_part_of_the_sites_limit_is_used(
             app.extensions["smsverify"].wait()
         texts = [message.text for message in box.messages if not message.code]
     assert any("۱۰۰ درصد از سقف site/open" in text for text in texts), texts
+
+
+def test_a_limit_with_a_short_window_does_not_use_up_the_notices_to_staff(
+    make_flow: Callable[..., Flow], sqlite: str
+) -> None:
+    """Or an attacker could keep the notices about the next attack from them."""
+    limits = {"site_failures": "2/hour", "notices": "6/day", "site": "30/day"}
+    flow = make_flow(
+        sqlite,
+        SMSVERIFY_LIMITS=limits,
+        SMSVERIFY_SITE_RESERVED=0,
+        SMSVERIFY_STAFF_MOBILES=["09121110000"],
+    )
+    reached: list[str] = []
+
+    def receive(_app: Flask, scope: str, limit: str) -> None:
+        reached.append(f"{scope} {limit}")
+
+    with signals.limit_reached.connected_to(receive, flow.app):
+        for hour in range(6):
+            challenge = flow.sign_up(f"0912000{hour:04}")
+            for _ in range(2):
+                with pytest.raises(WrongCode):
+                    flow.check(challenge, flow.wrong(challenge))
+            flow.clock.advance(hours=1)
+        for n in range(24):
+            flow.sign_up(f"0913000{n:04}")
+    texts = [message.text for message in flow.memory.messages if message.code is None]
+    assert reached.count("site_failures whole") == 6
+    assert sum("سقف site_failures" in text for text in texts) == 2
+    assert sum("سقف site " in text for text in texts) == 2
 
 
 def test_a_notice_is_in_persian_if_the_locale_getter_fails(make_app: MakeApp, sqlite: str) -> None:
