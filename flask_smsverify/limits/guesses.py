@@ -27,6 +27,7 @@ from .usage_log import (
     Window,
     ago,
     counts_of,
+    half_of,
     seconds_left,
     tightest,
     wait_for,
@@ -140,13 +141,26 @@ class GuessLog(Log):
             used = site[f"site_failures_{limit.seconds}"] + 1
             if used == limit.amount:
                 reached.append(Reached("site_failures", "whole", limit.seconds))
-            elif used == -(-limit.amount // 2):
+            elif used == half_of(limit):
                 reached.append(Reached("site_failures", "half", limit.seconds))
         return Recorded(guess_id, False, tuple(reached))
 
-    def refund(self, session: Session, recorded: Recorded) -> None:
-        """Remove a guess from the log: because it was right or revealed nothing."""
+    def refund(self, session: Session, recorded: Recorded, now_ms: int) -> list[Reached]:
+        """Remove a guess from the log: because it was right or revealed nothing.
+
+        :returns: the limits of which this guess had used the half, if it is still used.
+        """
         _DELETE_GUESS.run(session, {"guess_id": recorded.id})
+        halves = {item for item in recorded.reached if item.part == "half"}
+        if not halves:
+            return []
+        site = self.read_site(session, now_ms)
+        return [
+            item
+            for limit in self._limits["site_failures"]
+            if (item := Reached("site_failures", "half", limit.seconds)) in halves
+            and site[f"site_failures_{limit.seconds}"] >= half_of(limit)
+        ]
 
 
 def _count_site(limit: Limit) -> ColumnElement[int]:

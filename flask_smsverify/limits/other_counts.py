@@ -21,7 +21,7 @@ from ..db.types import to_ms
 from ..errors import RateLimited
 from ..keyring import Keyring
 from ..settings import Limit
-from .usage_log import seconds_left
+from .usage_log import Reached, half_of, seconds_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Reservation:
 
     :param ids: of their rows.
     :param at_ms: the time of these rows.
-    :param reached: `(scope, part, seconds)` of limits that are half used or used up.
+    :param reached: limits that are half used or used up.
     """
 
     ids: tuple[int, ...] = ()
     at_ms: int = 0
-    reached: tuple[tuple[str, str, int], ...] = ()
+    reached: tuple[Reached, ...] = ()
 
 
 class Counters:
@@ -90,7 +90,7 @@ class Counters:
         """
         self._refuse(session, charges, now)
         reached = [
-            (charge.scope, part, limit.seconds)
+            Reached(charge.scope, part, limit.seconds)
             for charge in charges
             for limit in charge.limits
             if (part := _part_reached(self._count(session, charge, limit, to_ms(now)) + 1, limit))
@@ -111,6 +111,19 @@ class Counters:
         :raises RateLimited: a limit is used up.
         """
         self._ledger.read(lambda session: self._refuse(session, charges, now))
+
+    def halves_used(
+        self, session: Session, charges: Sequence[Charge], reached: Iterable[Reached], now_ms: int
+    ) -> list[Reached]:
+        """Return the limits of which a refunded unit had used the half, if it is still used."""
+        halves = {item for item in reached if item.part == "half"}
+        return [
+            item
+            for charge in charges
+            for limit in charge.limits
+            if (item := Reached(charge.scope, "half", limit.seconds)) in halves
+            and self._count(session, charge, limit, now_ms) >= half_of(limit)
+        ]
 
     def refund(self, session: Session, reservation: Reservation) -> None:
         """Refund units in the caller's transaction, unless a reset has done so."""
@@ -174,4 +187,4 @@ _INSERT = numbered_insert(UsageEvent)
 def _part_reached(used: int, limit: Limit) -> str | None:
     if used == limit.amount:
         return "whole"
-    return "half" if used == -(-limit.amount // 2) else None
+    return "half" if used == half_of(limit) else None

@@ -12,8 +12,10 @@
 from __future__ import annotations
 
 import math
+import operator
+from bisect import bisect_left
 from collections.abc import Iterator
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -52,6 +54,7 @@ from .usage_log import (
     Window,
     ago,
     counts_of,
+    half_of,
     seconds_left,
     tightest,
     wait_for,
@@ -59,11 +62,14 @@ from .usage_log import (
 
 #: A proved send, and one with evidence, count as this part of a unit against its address.
 WEIGHT = 10
-#: Seconds without a send after which the cooldown starts at the shortest again, at least.
+#: The cooldown gets longer with each send in so many seconds, or in as many as the longest delay
+#: takes if each send waits for it.
 COOLDOWN_MEMORY = 3600
 
 #: Scopes that many unrelated users have in common.
 _NETWORKS = ("network", "wide")
+#: Scopes of sends that gateways refused.
+_TRIES = ("tries", "tries_network")
 
 
 class SendKeys(NamedTuple):
@@ -93,6 +99,50 @@ class SendKeys(NamedTuple):
         """
         keys = (self.mobile, self.guesses, self.account, self.ip)
         return [key for key in keys if key is not None]
+
+
+class _Part(NamedTuple):
+    """A part of a limit of the whole site: all of it, or what needs no evidence.
+
+    :param column: the number of a send among those that count against the part.
+    :param last: the number of the last send.
+    """
+
+    column: Column
+    last: int
+    used: int
+    amount: int
+
+
+class _Units(NamedTuple):
+    """The units of a limit of the whole site that a send may use: it needs one of each part."""
+
+    limit: Limit
+    parts: tuple[_Part, ...]
+
+    @property
+    def free(self) -> int:
+        """How many units are free; negative if the limit was lowered."""
+        return min(part.amount - part.used for part in self.parts)
+
+    def wait_for(self, session: Session, units: int, now_ms: int) -> int:
+        """Return whole seconds until so many units are free; 0 if they are now."""
+        return max(self._wait_for(session, part, units, now_ms) for part in self.parts)
+
+    def _wait_for(self, session: Session, part: _Part, units: int, now_ms: int) -> int:
+        seconds = self.limit.seconds
+        if part.amount - part.used >= units:
+            return 0
+        if units > part.amount:
+            return seconds  # never, while a send of the network is in the window
+        leaving = part.last - part.amount + units
+        sent_at = (
+            select(UsageSend.site_at)
+            .where(part.column >= leaving)
+            .order_by(part.column, UsageSend.id)
+            .limit(constant(1))
+        )
+        return seconds_left(session.scalar(sent_at) or now_ms, seconds, now_ms)
 
 
 class SendLog(Log):
@@ -185,7 +235,7 @@ class SendLog(Log):
         ]
 
     def _counts_of_cooldown(self) -> Iterator[ColumnElement[Any]]:
-        memory = max(COOLDOWN_MEMORY, *self._delays)
+        memory = max(COOLDOWN_MEMORY, len(self._delays) * max(self._delays))
         is_recent = (
             UsageSend.cooldown == bindparam("cooldown", type_=BigInteger),
             UsageSend.at > ago(memory),
@@ -242,6 +292,20 @@ class SendLog(Log):
                     found.append(Overrun("mobiles_per_user", wait))
         return found
 
+    def are_tries_used_up(self, session: Session, keys: SendKeys, now_ms: int) -> bool:
+        """Return whether gateways have refused too many sends of the address of a send."""
+        windows = [
+            window
+            for window in self.windows(has_account=False, has_address=keys.ip is not None)
+            if window.scope in _TRIES
+        ]
+        if not windows:
+            return False
+        statement = self.statement("tries", lambda: PreparedSelect(select(*counts_of(windows))))
+        parameters = {"now": now_ms, "tries": keys.tries, "tries_network": keys.tries_network}
+        row = statement.one(session, parameters)
+        return any(row[window.label] >= window.limit.amount for window in windows)
+
     def cooldown(self, row: RowValues, now_ms: int) -> int:
         """Return whole seconds until the cooldown is over; 0 if a send is allowed now."""
         return cooldown_left(row["cooldown_last"], row["cooldown_sends"], self._delays, now_ms)
@@ -263,6 +327,14 @@ class SendLog(Log):
         return seconds_left(session.scalar(query) or now_ms, limit.seconds, now_ms)
 
     # --- the whole site ---------------------------------------------------------------------------
+
+    def _read_site(
+        self, session: Session, parameters: dict[str, Any], *, has_network: bool
+    ) -> RowValues:
+        statement = self.statement(
+            ("site", has_network), partial(self._site_statement, has_network=has_network)
+        )
+        return statement.one(session, parameters)
 
     def _site_statement(self, *, has_network: bool) -> PreparedSelect:
         """Select the numbers of the last send, and of the last one before each window.
@@ -296,132 +368,146 @@ class SendLog(Log):
     def record(
         self,
         session: Session,
-        row: RowValues | None,
+        row: RowValues,
         keys: SendKeys,
         now_ms: int,
         *,
-        challenge_id: str | None,
+        challenge_id: str,
         is_owner: bool,
         has_evidence: bool,
         is_alone: bool,
+        is_copy: bool = False,
     ) -> Recorded | Overrun:
         """Add a send to the log, unless a limit of the whole site or of a network refuses it.
 
         The caller holds the lock of the site's sends.
 
-        :param row: a row of `counts`; None for a second copy, which counts against the mobile and
-            the site.
+        :param row: a row of `counts`.
         :param is_alone: whether no other transaction can have added a send since the row was read.
+        :param is_copy: whether it is a second copy, which starts no cooldown.
         """
-        has_network = row is not None and keys.wide is not None and not is_alone
-        statement = self.statement(
-            ("site", has_network), partial(self._site_statement, has_network=has_network)
-        )
+        has_network = keys.wide is not None and not is_alone
         parameters = {"now": now_ms, "network": keys.network, "wide": keys.wide}
-        site = statement.one(session, parameters)
-        if row is not None:
-            row = {**row, **site}
+        row = {**row, **self._read_site(session, parameters, has_network=has_network)}
+        overruns = [*self._site_overruns(session, row, keys, now_ms, has_evidence=has_evidence)]
         if has_network:
-            overrun = self._network_overrun(session, site, keys, now_ms)
-            if overrun is not None:
-                return overrun
-        overrun = self._site_overrun(session, site, row, keys, now_ms, has_evidence=has_evidence)
-        if overrun is not None:
-            return overrun
-        site_count = (site["site_count"] or 0) + 1
+            overruns += self._network_overruns(session, row, keys, now_ms)
+        if overruns:
+            return max(overruns, key=lambda overrun: overrun.wait)
+        site_count = (row["site_count"] or 0) + 1
         values = {
             "at": now_ms,
-            "site_at": max(now_ms, site["site_at"] or 0),
+            "site_at": max(now_ms, row["site_at"] or 0),
             "site_count": site_count,
-            "open_count": (site["open_count"] or 0) + (not has_evidence),
+            "open_count": (row["open_count"] or 0) + (not has_evidence),
             "mobile": keys.mobile,
             "by_owner": is_owner,
-            "account": None,
-            "account_mobile": None,
+            "account": keys.account,
+            "account_mobile": keys.account_mobile,
             "ip": None,
             "network": None,
             "wide": None,
-            "cooldown": None,
+            "cooldown": None if is_copy else keys.cooldown,
             "challenge_id": challenge_id,
         }
-        if row is not None:
-            values |= {"account": keys.account, "account_mobile": keys.account_mobile}
-            values["cooldown"] = keys.cooldown
-            if not has_evidence or site_count % WEIGHT == 0:
-                values |= {"ip": keys.ip, "network": keys.network, "wide": keys.wide}
+        if not has_evidence or site_count % WEIGHT == 0:
+            values |= {"ip": keys.ip, "network": keys.network, "wide": keys.wide}
         send_id = _INSERT_SEND.run(session, values)
-        reached = self._reached(site, row, keys, is_owner=is_owner, has_evidence=has_evidence)
+        reached = self._reached(row, keys, is_owner=is_owner, has_evidence=has_evidence)
         return Recorded(send_id, not has_evidence, tuple(reached))
 
-    def _network_overrun(
+    def _network_overruns(
         self, session: Session, row: RowValues, keys: SendKeys, now_ms: int
-    ) -> Overrun | None:
-        """Return the limit of a network with the longest wait that is used up by now."""
-        used_up = [
-            Overrun(window.scope, _wait(session, window, keys, now_ms))
-            for window in self._network_windows
-            if row[window.label] >= window.limit.amount
-        ]
-        return max(used_up, key=lambda overrun: overrun.wait, default=None)
+    ) -> Iterator[Overrun]:
+        """Yield the limits of a network that are used up by now."""
+        for window in self._network_windows:
+            if row[window.label] >= window.limit.amount:
+                yield Overrun(window.scope, _wait(session, window, keys, now_ms))
 
-    def _site_overrun(
+    def _site_overruns(
         self,
         session: Session,
-        site: RowValues,
-        row: RowValues | None,
+        row: RowValues,
         keys: SendKeys,
         now_ms: int,
         *,
         has_evidence: bool,
-    ) -> Overrun | None:
+    ) -> Iterator[Overrun]:
+        """Yield the limits of the whole site that refuse a send, and the shares of networks."""
         for limit in self._limits["site"]:
-            used, used_open = _used_by_site(site, limit)
-            if used >= limit.amount:
-                number = site["site_count"] - limit.amount + 1
-                return Overrun(
-                    "site", _site_wait(session, UsageSend.site_count, number, limit, now_ms)
-                )
-            if has_evidence:
-                continue
-            open_amount = limit.amount - _share_of(limit.amount, self._reserved)
-            if used_open >= open_amount:
-                number = site["open_count"] - open_amount + 1
-                return Overrun(
-                    "site", _site_wait(session, UsageSend.open_count, number, limit, now_ms)
-                )
-            if row is None or keys.wide is None:
-                continue
-            own = row[f"wide_{limit.seconds}"]
-            free = open_amount - used_open
-            if own and own >= _share_of(free + own, self._network_share):
-                window = Window("network_share", Limit(own, limit.seconds), UsageSend.wide, "wide")
-                return Overrun(window.scope, _wait(session, window, keys, now_ms))
-        return None
+            units = self._units_of_site(row, limit, has_evidence=has_evidence)
+            if units.free < 1:
+                yield Overrun("site", units.wait_for(session, 1, now_ms))
+            if not has_evidence and keys.wide is not None:
+                wait = self._wait_for_share(session, units, row, keys, now_ms)
+                if wait:
+                    yield Overrun("network_share", wait)
+
+    def _units_of_site(self, row: RowValues, limit: Limit, *, has_evidence: bool) -> _Units:
+        used, used_open = _used_by_site(row, limit)
+        parts = [_Part(UsageSend.site_count, row["site_count"] or 0, used, limit.amount)]
+        if not has_evidence:
+            open_amount = self._open_amount(limit)
+            parts.append(
+                _Part(UsageSend.open_count, row["open_count"] or 0, used_open, open_amount)
+            )
+        return _Units(limit, tuple(parts))
+
+    def _open_amount(self, limit: Limit) -> int:
+        """Return the part of a limit of the whole site that needs no evidence."""
+        return limit.amount - _share_of(limit.amount, self._reserved)
+
+    def _wait_for_share(
+        self, session: Session, units: _Units, row: RowValues, keys: SendKeys, now_ms: int
+    ) -> int:
+        """Return whole seconds until the network's share of a limit has a unit; 0 if now.
+
+        The share grows when units of the site become free, and its use falls when sends of the
+        network leave the window. The first send of a network is always within its share.
+        """
+        limit = units.limit
+        own = row[f"wide_{limit.seconds}"]
+        if not own or own < _share_of(max(0, units.free) + own, self._network_share):
+            return 0
+        sent_at = session.scalars(
+            select(UsageSend.at)
+            .where(UsageSend.wide == keys.wide, UsageSend.at > now_ms - limit.seconds * 1000)
+            .order_by(UsageSend.at)
+        ).all()
+
+        @cache
+        def wait_until(left: int) -> tuple[int, int]:
+            """Return the waits until so many have left the window, and until one more fits."""
+            leaving = seconds_left(sent_at[left - 1], limit.seconds, now_ms) if left else 0
+            remaining = len(sent_at) - left
+            if not remaining:
+                return leaving, 0
+            if not self._network_share:
+                return leaving, limit.seconds
+            total = math.ceil(round((remaining + 1) / self._network_share, 6))
+            return leaving, units.wait_for(session, total - remaining, now_ms)
+
+        # The first wait grows with `left`, and the second shrinks.
+        enough = bisect_left(
+            range(len(sent_at)), True, key=lambda left: operator.ge(*wait_until(left))
+        )
+        return min(max(wait_until(left)) for left in {max(0, enough - 1), enough})
 
     def _reached(
-        self,
-        site: RowValues,
-        row: RowValues | None,
-        keys: SendKeys,
-        *,
-        is_owner: bool,
-        has_evidence: bool,
+        self, row: RowValues, keys: SendKeys, *, is_owner: bool, has_evidence: bool
     ) -> Iterator[Reached]:
         for limit in self._limits["site"]:
-            used, used_open = _used_by_site(site, limit)
-            open_amount = limit.amount - _share_of(limit.amount, self._reserved)
+            used, used_open = _used_by_site(row, limit)
             if used + 1 == limit.amount:
                 yield Reached("site", "whole", limit.seconds)
-            elif used + 1 == -(-limit.amount // 2):
+            elif used + 1 == half_of(limit):
                 yield Reached("site", "half", limit.seconds)
-            if not has_evidence and used_open + 1 == open_amount < limit.amount:
+            if not has_evidence and used_open + 1 == self._open_amount(limit) < limit.amount:
                 yield Reached("site", "open", limit.seconds)
-        if row is None:
-            return
         for window in self.windows(
             has_account=keys.account is not None, has_address=keys.ip is not None
         ):
-            if window.column.class_ is UsageGuess or window.scope.startswith("tries"):
+            if window.column.class_ is UsageGuess or window.scope in _TRIES:
                 continue
             if window.is_open and is_owner:
                 continue
@@ -432,12 +518,20 @@ class SendLog(Log):
     # --- refund and weigh -------------------------------------------------------------------------
 
     def refund(
-        self, session: Session, recorded: Recorded, keys: SendKeys, *, is_refused: bool
-    ) -> None:
+        self,
+        session: Session,
+        recorded: Recorded,
+        keys: SendKeys,
+        now_ms: int,
+        *,
+        is_refused: bool,
+    ) -> list[Reached]:
         """Stop counting a send. The caller holds the lock of the site's sends.
 
         :param is_refused: a gateway refused the number or its operator. The send counts against
             `tries`, and its cooldown stays, to prevent unlimited gateway calls.
+        :returns: the limits of the site of which this send had used the half, if others have used
+            it meanwhile.
         """
         values: dict[str, Any] = dict.fromkeys(
             ("mobile", "account", "account_mobile", "ip", "network", "wide", "challenge_id")
@@ -452,6 +546,16 @@ class SendLog(Log):
         if recorded.is_open:
             later["open_count"] = UsageSend.open_count - 1
         connection.execute(update(UsageSend).where(UsageSend.id >= recorded.id).values(later))
+        halves = {item for item in recorded.reached if item.part == "half"}
+        if not halves:
+            return []
+        site = self._read_site(session, {"now": now_ms}, has_network=False)
+        return [
+            item
+            for limit in self._limits["site"]
+            if (item := Reached("site", "half", limit.seconds)) in halves
+            and _used_by_site(site, limit)[0] >= half_of(limit)
+        ]
 
     def weigh_proved(self, session: Session, challenge_id: str, cooldown: int) -> None:
         """Count the sends of a proved challenge as a tenth, and end the subject's cooldown."""
@@ -498,15 +602,7 @@ def _share_of(total: int, part: float) -> int:
     return math.floor(round(total * part, 6))
 
 
-def _used_by_site(site: RowValues, limit: Limit) -> tuple[int, int]:
+def _used_by_site(row: RowValues, limit: Limit) -> tuple[int, int]:
     """Return how many sends a window of the site holds, and how many without evidence."""
-    row = site
-    used = (site["site_count"] or 0) - (row[f"count_{limit.seconds}"] or 0)
-    return used, (site["open_count"] or 0) - (row[f"open_{limit.seconds}"] or 0)
-
-
-def _site_wait(session: Session, column: Column, number: int, limit: Limit, now_ms: int) -> int:
-    query = (
-        select(UsageSend.site_at).where(column >= number).order_by(column, UsageSend.id).limit(1)
-    )
-    return seconds_left(session.scalar(query) or now_ms, limit.seconds, now_ms)
+    used = (row["site_count"] or 0) - (row[f"count_{limit.seconds}"] or 0)
+    return used, (row["open_count"] or 0) - (row[f"open_{limit.seconds}"] or 0)

@@ -149,6 +149,11 @@ def _count_of(window: Window) -> ColumnElement[int]:
     return count.scalar_subquery().label(window.label)
 
 
+def half_of(limit: Limit) -> int:
+    """Return half of a limit, rounded up."""
+    return -(-limit.amount // 2)
+
+
 def ago(seconds: int) -> ColumnElement[int]:
     """Return an SQL expression: the time so many seconds ago, in milliseconds.
 

@@ -40,7 +40,7 @@ from ..limits.addresses import parse_address
 from ..limits.guesses import GuessLog
 from ..limits.keys import UsageKeys
 from ..limits.sends import SendLog
-from ..limits.usage_log import Counts, Overrun, Recorded
+from ..limits.usage_log import Counts, Overrun, Reached, Recorded
 from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts
@@ -344,8 +344,12 @@ class CodeChecker:
             raise AccountLocked
         exhausted = challenge.attempts >= self._rules.max_attempts
         if exhausted or challenge.state == Challenge.EXHAUSTED:
-            left = (challenge.resend_at - now).total_seconds()
-            raise TooManyAttempts(max(1, math.ceil(left)))
+            # Until the next code can be sent.
+            waits = [1, math.ceil((challenge.resend_at - now).total_seconds())]
+            overruns = self._guesses.overruns(
+                guess.session, guess.row, guess.key, to_ms(now), is_first=True
+            )
+            raise TooManyAttempts(max(*waits, *(overrun.wait for overrun in overruns)))
         if challenge.state == Challenge.EXPIRED or is_expired(challenge, now):
             raise CodeExpired
         if not self._challenges.has_key(challenge):
@@ -485,7 +489,10 @@ class CodeChecker:
             self._without_verdict(asked, error)
             raise CheckFailed(error) from error
 
+        reached: list[Reached] = []
+
         def write(guess: Guess) -> Wrong | Proved:
+            nonlocal reached
             if not is_right:
                 self._close_exhausted(guess)
                 return Wrong(guess.challenge, asked.recorded)
@@ -496,7 +503,7 @@ class CodeChecker:
                 raise NoChallenge("the challenge is no longer open")
             if challenge.purpose == NEW_NUMBER:  # the streak stays, without this guess
                 guess.uncount_failure()
-            self._guesses.refund(guess.session, asked.recorded)
+            reached = self._refund(guess.session, asked)
             return self._accept(guess, is_native=True)
 
         try:
@@ -504,8 +511,14 @@ class CodeChecker:
         except NoChallenge:
             # A concurrent request with the same right code was faster, which is not a failure.
             if is_right:
-                self._ledger.run(lambda session: self._guesses.refund(session, asked.recorded))
+                reached = self._ledger.run(lambda session: self._refund(session, asked))
             raise
+        finally:
+            self._alerts.report(reached)
+
+    def _refund(self, session: Session, asked: Asked) -> list[Reached]:
+        """Stop counting a guess against the limits, and return what must be reported."""
+        return self._guesses.refund(session, asked.recorded, to_ms(self._ledger.clock()))
 
     def _without_verdict(self, asked: Asked, error: SenderError) -> None:
         """Refund the guess if it revealed nothing.
@@ -517,12 +530,13 @@ class CodeChecker:
             self._alerts.report(asked.recorded.reached)
             return
 
-        def refund(guess: Guess) -> None:
+        def refund(guess: Guess) -> list[Reached]:
             guess.challenge.attempts -= 1
             guess.uncount_failure()
-            self._guesses.refund(guess.session, asked.recorded)
+            return self._refund(guess.session, asked)
 
-        self._in_transaction(asked.subject, asked.typed, refund, is_counted=True)
+        reached = self._in_transaction(asked.subject, asked.typed, refund, is_counted=True)
+        self._alerts.report(reached)
 
     # --- 4: announce the result -------------------------------------------------------------------
 

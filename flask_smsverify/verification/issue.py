@@ -35,7 +35,7 @@ from ..errors import (
 )
 from ..limits.addresses import Address, parse_address
 from ..limits.keys import UsageKeys
-from ..limits.usage_log import Counts
+from ..limits.usage_log import Counts, Reached
 from ..log_events import log_event
 from ..phone import mask
 from ..senders.base import Channel
@@ -144,8 +144,8 @@ class CodeIssuer:
         if opened.job is None:
             return Sent(opened.challenge, None)
         if subject.user_id is None:
-            lane = address.network if address else ""
-            self._workers.submit(self._deliver, opened, opened.job, lane=lane)
+            lane = address.wide if address else ""
+            self._workers.submit(self._deliver_later, opened, opened.job, lane=lane)
             return Sent(opened.challenge, Attempt.SENDING)
         return self._deliver(opened, opened.job)
 
@@ -309,12 +309,20 @@ class CodeIssuer:
 
     # --- 2: deliver the code -------------------------------------------------------------------
 
+    def _deliver_later(self, opened: Opened, job: CodeJob) -> None:
+        """Deliver a code in the background, unless it waited too long or `tries` is used up now.
+
+        The limit would not stop sends that were all accepted before a gateway refused the first.
+        """
+        is_late = self._ledger.clock() >= opened.challenge.expires_at
+        if is_late or self._limits.are_tries_used_up(opened.send):
+            self._refund(opened, job)
+            raise SendFailed([])
+        self._deliver(opened, job)
+
     def _deliver(self, opened: Opened, job: CodeJob) -> Sent:
         """Deliver the code."""
         challenge = opened.challenge
-        if self._ledger.clock() >= challenge.expires_at:  # it waited too long in the background
-            self._refund(opened, job)
-            raise SendFailed([])
         try:
             delivered = self._delivery.deliver(job, opened.attempt)
         except SendFailed as error:
@@ -323,7 +331,7 @@ class CodeIssuer:
         except StoreUnavailable:
             self._refund(opened, job)
             raise
-        self._limits.report(opened.send)
+        self._limits.report_send(opened.send)
         self._announcer.emit(
             signals.code_sent,
             challenge_id=challenge.id,
@@ -354,21 +362,23 @@ class CodeIssuer:
             prevent unlimited gateway calls.
         """
 
-        def work(session: Session, _held: Held) -> None:
+        def work(session: Session, _held: Held) -> list[Reached]:
             row = session.get(Challenge, opened.challenge.id, with_for_update=True)
             message = session.get(Message, job.message.id, with_for_update=True)
             if message is not None and message.state == Attempt.SENDING:
                 message.state = Attempt.FAILED
             if row is not None and row.state == Challenge.PENDING:
                 self._restore(row, opened, refused=refused)
-            self._limits.refund(session, opened.send, is_refused=refused)
+            return self._limits.refund(session, opened.send, is_refused=refused)
 
         try:
-            self._locks.run([opened.send.keys.guesses], work)
+            reached = self._locks.run([opened.send.keys.guesses], work)
         except StoreUnavailable:
             log.exception(
                 "a send that failed could not be refunded", extra=log_event("refund_failed")
             )
+        else:
+            self._limits.report(reached)
 
     def _restore(self, row: Challenge, opened: Opened, *, refused: bool) -> None:
         """Restore a pending challenge to its state before the send."""

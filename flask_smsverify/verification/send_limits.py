@@ -90,18 +90,32 @@ class SendLimits:
     def refuse(self, session: Session, row: RowValues, send: Send, now: datetime) -> None:
         """Raise the error that refuses a send, except a limit of the whole site.
 
+        If there are several, the one with the longest wait is raised.
+
         :param row: a row of `counts`.
         :raises TooManyAttempts: no guess is left for the code.
-        :raises RateLimited: a limit is used up. It names the one with the longest wait.
+        :raises RateLimited: a limit is used up.
         :raises TooSoon: the cooldown is not over.
         """
         overruns = self._overruns(session, row, send, now)
-        waits = [overrun.wait for overrun in overruns if overrun.scope == "failures"]
-        if waits:
-            raise TooManyAttempts(max(waits))
-        _refuse_used_up(overruns)
-        if cooldown := self.log.cooldown(row, to_ms(now)):
-            raise TooSoon(cooldown)
+        cooldown = self.log.cooldown(row, to_ms(now))
+        longest = max(
+            overruns, key=lambda item: (item.wait, item.scope == "failures"), default=None
+        )
+        if longest is None or longest.wait < cooldown:
+            if cooldown:
+                raise TooSoon(cooldown)
+        elif longest.scope == "failures":
+            raise TooManyAttempts(longest.wait)
+        else:
+            raise RateLimited(longest.wait, longest.scope)
+
+    def are_tries_used_up(self, send: Send) -> bool:
+        """Return whether gateways refused too many sends of the address after this was counted."""
+        now_ms = to_ms(self._ledger.clock())
+        return self._ledger.read(
+            lambda session: self.log.are_tries_used_up(session, send.keys, now_ms)
+        )
 
     def resend_at(self, row: RowValues, now: datetime) -> datetime:
         """Return when the cooldown that this send starts will be over.
@@ -111,11 +125,19 @@ class SendLimits:
         return now + timedelta(seconds=self.log.next_delay(row))
 
     def record(
-        self, session: Session, row: RowValues | None, send: Send, now: datetime, challenge_id: str
+        self,
+        session: Session,
+        row: RowValues,
+        send: Send,
+        now: datetime,
+        challenge_id: str,
+        *,
+        is_copy: bool = False,
     ) -> Send:
         """Count a send, unless a limit of the whole site refuses it.
 
-        :param row: a row of `counts`; None for a second copy.
+        :param row: a row of `counts`.
+        :param is_copy: whether it is a second copy, which starts no cooldown.
         :raises RateLimited: a limit of the site is used up, or by now one of a network.
         """
         foreign = self._counters.reserve_locked(session, self._charges(send), now)
@@ -129,23 +151,37 @@ class SendLimits:
             is_owner=send.is_owner,
             has_evidence=send.has_evidence,
             is_alone=not self._locks.is_needed,
+            is_copy=is_copy,
         )
         if isinstance(recorded, Overrun):
             raise RateLimited(recorded.wait, recorded.scope)
         return replace(send, recorded=recorded, foreign=foreign)
 
-    def refund(self, session: Session, send: Send, *, is_refused: bool = False) -> None:
-        """Stop counting a send, in the caller's transaction."""
-        if send.recorded is not None:
-            self._counters.refund(session, send.foreign)
-            self._locks.lock_site(session, SITE_SENDS)
-            self.log.refund(session, send.recorded, send.keys, is_refused=is_refused)
+    def refund(self, session: Session, send: Send, *, is_refused: bool = False) -> list[Reached]:
+        """Stop counting a send, in the caller's transaction.
 
-    def report(self, send: Send) -> None:
+        :returns: what the caller has to `report`: limits of which the send had used the half, if
+            others have used it meanwhile.
+        """
+        if send.recorded is None:
+            return []
+        now_ms = to_ms(self._ledger.clock())
+        self._counters.refund(session, send.foreign)
+        foreign = self._counters.halves_used(
+            session, self._charges(send), send.foreign.reached, now_ms
+        )
+        self._locks.lock_site(session, SITE_SENDS)
+        site = self.log.refund(session, send.recorded, send.keys, now_ms, is_refused=is_refused)
+        return [*site, *foreign]
+
+    def report_send(self, send: Send) -> None:
         """Report limits that a send has half used or used up."""
         if send.recorded is not None:
-            foreign = [Reached(*reached) for reached in send.foreign.reached]
-            self._alerts.report([*send.recorded.reached, *foreign])
+            self.report([*send.recorded.reached, *send.foreign.reached])
+
+    def report(self, reached: Sequence[Reached]) -> None:
+        """Report limits that are half used or used up."""
+        self._alerts.report(reached)
 
     # --- second copies ----------------------------------------------------------------------------
 
@@ -162,23 +198,25 @@ class SendLimits:
             statement = self.log.statement("second copy", lambda: _copy_counts(self.log))
             row = statement.one(session, self.parameters(keys, now))
             _refuse_used_up(self._overruns(session, row, copy, now))
-            return self.record(session, None, copy, now, "")
+            return self.record(session, row, copy, now, "", is_copy=True)
 
         try:
             counted = self._locks.run(self.lock_keys(copy), work)
         except (RateLimited, StoreUnavailable):
             return None
-        self.report(counted)
+        self.report_send(counted)
         return counted
 
     def refund_second_copy(self, copy: Send) -> None:
         """Refund a second copy that was not sent."""
         try:
-            self._ledger.run(lambda session: self.refund(session, copy))
+            reached = self._ledger.run(lambda session: self.refund(session, copy))
         except StoreUnavailable:
             log.exception(
                 "a second copy that failed could not be refunded", extra=log_event("refund_failed")
             )
+        else:
+            self.report(reached)
 
     def _overruns(
         self, session: Session, row: RowValues, send: Send, now: datetime
@@ -193,6 +231,11 @@ class SendLimits:
 def _copy_counts(log: SendLog) -> PreparedSelect:
     counts = log.counts(has_account=False, has_address=False)
     return PreparedSelect(select(*counts))
+
+
+def _by_wait(overrun: Overrun) -> tuple[int, bool]:
+    """Sort by the wait. Of equal waits, guesses count more: no code helps before."""
+    return overrun.wait, overrun.scope == "failures"
 
 
 def _refuse_used_up(overruns: Sequence[Overrun]) -> None:

@@ -23,7 +23,7 @@ Url = Annotated[str, Keywords(examples=["/orders/new"])]
 
 _NEXT = "Where to go afterwards."
 _CSRF_TOKEN = "The token for the CSRF header of the next POST; empty if none is needed."  # noqa: S105 -- a description
-_RESEND_AT = "When the next send is allowed; null if now."
+_RESEND_AT = "When the cooldown of the last send is over; null if it is."
 _ATTEMPTS_LEFT = "How many guesses the open code takes; null without one."
 
 

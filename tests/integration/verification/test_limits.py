@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import math
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
 from examples import examples
+from flask import Flask
 from flows import NO_LIMITS, Flow, Native
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parallel import guess, outcome, race, send_to
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import delete, event, insert, select, text
 
 from flask_smsverify import keyring, signals
 from flask_smsverify.db.models import Streak, UsageSend
@@ -32,10 +35,14 @@ from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.keys import UsageKeys
 from flask_smsverify.limits.sends import SendLog
 from flask_smsverify.limits.usage_log import Overrun, Recorded, last_id, reset_site
+from flask_smsverify.senders.base import CodeMessage, Receipt
 from flask_smsverify.senders.memory import Memory
+from flask_smsverify.settings import Limit
 from flask_smsverify.settings.limits_notation import parse_limits
 
 MakeFlow = Callable[..., Flow]
+#: How many threads send codes in the background.
+_THREADS = 4
 
 
 def test_an_account_can_request_codes_for_three_mobiles_a_day(
@@ -793,17 +800,178 @@ def test_refused_numbers_stop_an_address_and_an_outage_stops_nobody(
     assert flow.used("site") == 0
 
 
+class Waiting(Memory):
+    """A gateway that lets one mobile wait, and then fails."""
+
+    def __init__(self, mobile: str) -> None:
+        super().__init__(name="memory")
+        self._mobile = mobile
+        self.is_called, self.may_answer = threading.Event(), threading.Event()
+
+    def send_code(self, message: CodeMessage) -> Receipt:
+        if message.to == self._mobile:
+            self.is_called.set()
+            assert self.may_answer.wait(60)
+            raise Unavailable(self.name, "down")
+        return super().send_code(message)
+
+
+@pytest.fixture
+def reached() -> Iterator[list[str]]:
+    """The limits and parts that signals report."""
+    parts: list[str] = []
+
+    def receive(_app: Flask, scope: str, limit: str) -> None:
+        parts.append(f"{scope} {limit}")
+
+    with signals.limit_reached.connected_to(receive):
+        yield parts
+
+
+@pytest.mark.parametrize(("scope", "prefix"), [("site", "+98912000"), ("foreign", "+97150123")])
+def test_half_of_a_limit_is_reported_if_the_send_that_used_it_fails_after_the_next(
+    make_flow: MakeFlow, sqlite: str, reached: list[str], scope: str, prefix: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        SMSVERIFY_ALLOWED_REGIONS=("IR", "AE"),
+        SMSVERIFY_LIMITS=NO_LIMITS | {scope: "10/day"},
+        SMSVERIFY_SITE_RESERVED=0,
+    )
+    mobiles = [f"{prefix}{n:04}" for n in range(11)]
+    flow.route(sender := Waiting(mobiles[5]))
+    for mobile in mobiles[1:5]:
+        flow.sign_up(mobile)
+    flow.sign_up(mobiles[5], wait=False)
+    assert sender.is_called.wait(60)
+    flow.sign_up(mobiles[6], wait=False)
+    assert reached == []
+    sender.may_answer.set()
+    flow.state.workers.wait()
+    assert reached == [f"{scope} half"]
+    for mobile in mobiles[7:]:
+        flow.sign_up(mobile)
+    assert reached == [f"{scope} half"]
+
+
+def test_half_of_the_sites_failures_is_reported_if_the_guess_that_used_it_is_right(
+    make_flow: MakeFlow, sqlite: str, reached: list[str]
+) -> None:
+    limits = NO_LIMITS | {"site_failures": "4/hour"}
+    flow = make_flow(sqlite, users=4, SMSVERIFY_LIMITS=limits, SMSVERIFY_ACCOUNTS_PER_MOBILE=0)
+    native = Native()
+    flow.route(native)
+    challenges = [flow.start(user) for user in range(1, 5)]
+    right = native.sent[1][1]
+    is_called, may_answer = threading.Event(), threading.Event()
+    compare = native.check_native_code
+
+    def check_native_code(to: str, code: str) -> bool:
+        if code == right:
+            is_called.set()
+            assert may_answer.wait(60)
+        return compare(to, code)
+
+    native.check_native_code = check_native_code  # type: ignore[method-assign]  # it waits
+
+    def check_right() -> None:
+        with flow.app.app_context():
+            flow.check(challenges[1], right)
+
+    def check_wrong(number: int) -> None:
+        with pytest.raises(WrongCode):
+            flow.check(challenges[number], "99999999")
+
+    check_wrong(0)
+    thread = threading.Thread(target=check_right)
+    thread.start()
+    assert is_called.wait(60)
+    check_wrong(2)
+    assert reached == []
+    may_answer.set()
+    thread.join(60)
+    assert reached == ["site_failures half"]
+    check_wrong(3)
+    assert reached == ["site_failures half"]
+
+
+def test_one_network_gets_a_tenth_of_what_known_users_have_left(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """Case 76, after a day on which known users needed more than their reserved part."""
+    flow = make_flow(sqlite, users=75, SMSVERIFY_LIMITS={"site": "100/day"})
+    for user in range(1, 76):
+        flow.prove(user, ip=f"10.{user}.0.1")
+        flow.clock.advance(hours=1)
+    flow.clock.advance(days=1)
+    for user in range(1, 75):
+        flow.start(user, ip=f"10.{user}.0.1")
+    for n in range(2):
+        flow.sign_up(f"0913000{n:04}", ip="203.0.113.1")
+    with pytest.raises(RateLimited) as caught:
+        flow.sign_up("09130000009", ip="203.0.113.2")
+    assert caught.value.scope == "network_share"
+    flow.sign_up("09130000009", ip="198.51.100.1")
+    flow.start(75, ip="203.0.113.1")
+
+
+def test_sends_from_one_48_wait_in_one_queue(make_flow: MakeFlow, sqlite: str) -> None:
+    """Case 82."""
+    may_answer = threading.Event()
+
+    class Slow(Memory):
+        def send_code(self, message: CodeMessage) -> Receipt:
+            assert may_answer.wait(60)
+            return super().send_code(message)
+
+    flow = make_flow(sqlite)
+    flow.route(sender := Slow(name="memory"))
+    for n in range(60):
+        flow.sign_up(f"0912000{n:04}", ip=f"2001:db8:5:{n:x}00::1", wait=False)
+    flow.sign_up("09139999999", ip="203.0.113.1", wait=False)
+    may_answer.set()
+    flow.state.workers.wait()
+    mobiles = [message.to for message in sender.messages]
+    assert len(mobiles) == 61
+    assert mobiles.index("+989139999999") < 3 * _THREADS
+
+
+def test_sends_that_wait_in_the_queue_end_with_the_tries(make_flow: MakeFlow, sqlite: str) -> None:
+    """Case 65. When they were accepted, no gateway had refused any of them."""
+    answers = threading.Event()
+
+    class Refusing(Memory):
+        calls = 0
+
+        def send_code(self, message: CodeMessage) -> Receipt:
+            answers.wait(60)
+            Refusing.calls += 1
+            raise NotCarried(self.name, "not this operator")
+
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"tries": "8/hour"})
+    flow.route(Refusing(name="memory"))
+    for n in range(40):
+        flow.sign_up(f"0936000{n:04}", ip="192.0.2.1", wait=False)
+    answers.set()
+    flow.state.workers.wait()
+    assert 8 <= Refusing.calls < 8 + _THREADS
+    assert flow.used("site") == 0
+
+
 @pytest.mark.parametrize("raw", ["", None, "unix:", "@"])
 def test_requests_without_an_address_share_no_limit(flow: Flow, raw: str | None) -> None:
     assert parse_address(raw) is None
 
 
-def test_an_address_is_read_with_a_port_brackets_and_a_zone() -> None:
+def test_an_address_is_read_in_every_form() -> None:
     for raw, ip, network, wide in [
         ("192.0.2.7:443", "192.0.2.7", "192.0.2.0/24", "192.0.2.0/24"),
         ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.0/24", "192.0.2.0/24"),
         ("[2001:db8:1:2ff::7]:80", "2001:db8:1:2ff::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"),
         ("fe80::1%eth0", "fe80::/64", "fe80::/56", "fe80::/48"),
+        # An IPv4 address behind a translator, and the /48 of 6to4 that its owner has.
+        ("64:ff9b::192.0.2.7", "192.0.2.7", "192.0.2.0/24", "192.0.2.0/24"),
+        ("2002:c000:207::1", "192.0.2.7", "192.0.2.0/24", "192.0.2.0/24"),
     ]:
         assert parse_address(raw) == (ip, network, wide), raw
 
@@ -897,10 +1065,92 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
             continue
         if is_refunded:
             flow.state.ledger.run(
-                lambda session, r=decided, k=keys: log.refund(session, r, k, is_refused=False)
+                lambda session, r=decided, k=keys, at=now: log.refund(
+                    session, r, k, at * 1000, is_refused=False
+                )
             )
         else:
             model.sends.append({"at": now, **named})
+
+
+class SiteModel:
+    """The site's limit by brute force, with its reserved part and the shares of networks."""
+
+    LIMITS = parse_limits("9/hour;14/2 hours")
+    RESERVED, SHARE = 0.3, 0.4
+
+    def __init__(self) -> None:
+        #: The time of each send, its network if it counts against one, and whether it is open.
+        self.sends: list[tuple[int, int | None, bool]] = []
+
+    def allows(self, now: int, network: int, *, has_evidence: bool) -> bool:
+        return all(
+            self._allows(limit, now, network, has_evidence=has_evidence) for limit in self.LIMITS
+        )
+
+    def _allows(self, limit: Limit, now: int, network: int, *, has_evidence: bool) -> bool:
+        recent = [send for send in self.sends if send[0] > now - limit.seconds]
+        if len(recent) >= limit.amount:
+            return False
+        if has_evidence:
+            return True
+        open_amount = limit.amount - int(limit.amount * self.RESERVED)
+        free_open = open_amount - sum(is_open for _, _, is_open in recent)
+        free = min(free_open, limit.amount - len(recent))
+        own = sum(counted == network for _, counted, _ in recent)
+        return free > 0 and (not own or own < math.floor(self.SHARE * (free + own) + 1e-6))
+
+    def add(self, now: int, network: int, *, has_evidence: bool) -> None:
+        is_weighed = has_evidence and (len(self.sends) + 1) % 10
+        self.sends.append((now, None if is_weighed else network, not has_evidence))
+
+
+@settings(
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 1500), st.integers(1, 3), st.sampled_from([False, False, True])),
+        max_size=40,
+    )
+)
+def test_the_log_shares_the_sites_limit_as_a_model_that_counts_every_send(
+    flow: Flow, steps: Any
+) -> None:
+    """The wait of a refusal is exact: after it the send is allowed, and a second before it not."""
+    flow.state.ledger.run(lambda session: session.execute(delete(UsageSend)))
+    parsed = {**dict.fromkeys(NO_LIMITS, ()), "site": SiteModel.LIMITS}
+    log = SendLog(parsed, delays=(0,), reserved=SiteModel.RESERVED, network_share=SiteModel.SHARE)
+    model, keys_of, now = SiteModel(), UsageKeys(flow.state.keyring), 1_000_000
+    statement = PreparedSelect(select(*log.counts(has_account=False, has_address=True)))
+    for seconds, network, has_evidence in steps:
+        now += seconds
+        address = parse_address(f"10.0.{network}.1")
+        keys = keys_of.for_send("mobile", None, address, purpose="verify")
+
+        def decide(session: Any, keys: Any = keys, at: int = now, has: bool = has_evidence) -> Any:
+            row = statement.one(session, {"now": at * 1000, **keys._asdict()})
+            return log.record(
+                session,
+                row,
+                keys,
+                at * 1000,
+                challenge_id="c",
+                is_owner=True,
+                has_evidence=has,
+                is_alone=True,
+            )
+
+        decided = flow.state.ledger.run(decide)
+        if model.allows(now, network, has_evidence=has_evidence):
+            assert isinstance(decided, Recorded), (now, network, has_evidence, decided)
+            model.add(now, network, has_evidence=has_evidence)
+        else:
+            assert isinstance(decided, Overrun), (now, network, has_evidence, decided)
+            at = now + decided.wait
+            assert model.allows(at, network, has_evidence=has_evidence), "the wait is too short"
+            assert not model.allows(at - 1, network, has_evidence=has_evidence), "it is too long"
 
 
 @settings(
@@ -935,14 +1185,18 @@ def test_a_reset_of_the_site_is_exact_amid_sends_and_late_refunds(flow: Flow, st
             counted = []
         elif action == "refund" and sent:
             at, recorded = sent.pop(0)
-            run(lambda session, r=recorded: log.refund(session, r, keys, is_refused=False))
+            run(
+                lambda session, r=recorded, at=now: log.refund(
+                    session, r, keys, at * 1000, is_refused=False
+                )
+            )
             if at in counted:
                 counted.remove(at)
         elif action == "send":
             decided = run(
                 lambda session, at=now: log.record(
                     session,
-                    None,
+                    {},
                     keys,
                     at * 1000,
                     challenge_id="c",

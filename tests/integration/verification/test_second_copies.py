@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flows import Flow, Native
+from flask import Flask
+from flows import NO_LIMITS, Flow, Native
 
+from flask_smsverify import signals
 from flask_smsverify.db.models import Attempt, Challenge, Message
 from flask_smsverify.errors import (
     RateLimited,
@@ -56,6 +58,21 @@ def test_a_second_copy_that_was_not_sent_is_not_counted(flow: Flow) -> None:
     assert flow.used("site") == 1
 
 
+def test_a_second_copy_that_uses_a_limit_up_is_reported(make_flow: MakeFlow, sqlite: str) -> None:
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=NO_LIMITS | {"mobile": "2/hour"})
+    first, second = Memory(name="first"), Memory(name="second")
+    flow.route(first, second)
+    first.fail_with(Unknown("first", "no answer"), arrives=True)
+    reached: list[str] = []
+
+    def receive(_app: Flask, scope: str, limit: str) -> None:
+        reached.append(f"{scope} {limit}")
+
+    with signals.limit_reached.connected_to(receive):
+        flow.start()
+    assert reached == ["mobile whole"]
+
+
 def test_two_copies_are_counted_as_two(flow: Flow) -> None:
     senders = [Memory(name=name) for name in ("first", "second", "third")]
     flow.route(*senders)
@@ -97,10 +114,10 @@ def test_a_database_failure_after_the_first_copy_does_not_fail_the_send(
     limits = flow.verifier._issuer._limits
     record = limits.record
 
-    def record_once(*arguments: Any) -> Any:
+    def record_once(*arguments: Any, **options: Any) -> Any:
         if first.messages:
             raise StoreUnavailable("down")
-        return record(*arguments)
+        return record(*arguments, **options)
 
     monkeypatch.setattr(limits, "record", record_once)
     challenge = flow.start()
