@@ -127,6 +127,7 @@ class CodeIssuer:
         ip: str | None,
         *,
         resend_of: str | None = None,
+        may_replace: bool = True,
         device: str | None = None,
     ) -> Sent:
         """Send a code: of a new challenge, or of the open one again.
@@ -135,12 +136,15 @@ class CodeIssuer:
         reveal whether an account exists.
 
         :param resend_of: the id of the challenge that must still be open.
+        :param may_replace: whether a new challenge may replace the open one.
         :param device: the device token of the request.
         """
         self._refuse_channel(subject, channel)
         address = parse_address(ip)
         locale = self._locale()
-        opened = self._open(subject, channel, address, resend_of, device, locale)
+        opened = self._open(
+            subject, channel, address, resend_of, device, locale, may_replace=may_replace
+        )
         if opened.job is None:
             return Sent(opened.challenge, None)
         if subject.user_id is None:
@@ -166,6 +170,8 @@ class CodeIssuer:
         resend_of: str | None,
         device: str | None,
         locale: str,
+        *,
+        may_replace: bool,
     ) -> Opened:
         """Decide on the send and write it, in one transaction."""
         keys = self._keys.for_send(
@@ -194,7 +200,9 @@ class CodeIssuer:
             written: list[Base] = []
             if subject.user_id is not None and verification is None and row["claim"] is None:
                 written.append(new_verification(subject.user_id, streak, now))
-            challenge = self._challenge_for(session, current, subject, channel, now)
+            challenge = self._challenge_for(
+                session, current, subject, channel, now, may_replace=may_replace
+            )
             channel_before = challenge.channel
             challenge.channel = channel
             challenge.sends += 1
@@ -286,6 +294,8 @@ class CodeIssuer:
         subject: Subject,
         channel: Channel,
         now: datetime,
+        *,
+        may_replace: bool,
     ) -> Challenge:
         """Return the challenge to send again, or a new one that replaces it."""
         if current is not None and self._is_usable(current, subject, now):
@@ -293,6 +303,8 @@ class CodeIssuer:
                 current.generation += 1
             return current
         if current is not None:
+            if not may_replace:
+                raise NoChallenge("the challenge must be replaced by a new one")
             current.close(Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED)
             write(session, current)  # frees the unique key before the new challenge takes it
         return self._challenges.new(subject, channel, now)

@@ -116,9 +116,14 @@ class SignIn:
     # --- the code -------------------------------------------------------------------------------
 
     def start(
-        self, mobile: str, *, channel: Channel, ip: str | None, device: str | None
+        self,
+        mobile: str,
+        *,
+        channel: Channel,
+        ip: str | None,
+        device: str | None,
     ) -> Challenge:
-        """Send a code to a mobile. `Verifier.start_for` documents parameters and errors."""
+        """Send a new code to a mobile. `Verifier.start_for` documents parameters and errors."""
         return self._verifier.start_for(
             mobile, purpose=SIGN_IN, channel=channel, ip=ip, device=device
         )
@@ -126,10 +131,14 @@ class SignIn:
     def resend(
         self, challenge: Challenge, *, channel: Channel, ip: str | None, device: str | None
     ) -> Challenge:
-        """Send the code again. A challenge that is no longer open is replaced by a new one."""
-        if challenge.state == Challenge.PENDING and self._ledger.clock() < challenge.expires_at:
-            return self._verifier.resend(challenge, channel=channel, ip=ip, device=device)
-        return self.start(challenge.mobile, channel=channel, ip=ip, device=device)
+        """Send the code of an open challenge again.
+
+        :raises NoChallenge: it cannot be sent again, so a new code must be sent by `start`.
+        :raises: what `start` raises, except `SendRefused`.
+        """
+        return self._verifier.resend(
+            challenge, channel=channel, ip=ip, device=device, may_replace=False
+        )
 
     def check(self, challenge: Challenge, code: object, *, ip: str | None) -> Proof:
         """Check a code. `Verifier.check` documents the errors."""

@@ -180,12 +180,15 @@ class Verifier:
         channel: Channel | None = None,
         ip: str | None = None,
         device: str | None = None,
+        may_replace: bool = True,
     ) -> Challenge:
         """Send the code of an open challenge again.
 
-        A challenge with less than a minute of lifetime left is replaced by a new one.
+        A challenge with less than a minute of lifetime left, or without guesses left, is replaced
+        by a new one.
 
         :param channel: another channel; by default the same.
+        :param may_replace: False raises `NoChallenge` instead of replacing the challenge.
         :param device: the device token of the request, for a challenge without an account.
         :raises NoChallenge: it is closed, or the user's mobile changed after it began.
         :raises: what `start` raises.
@@ -202,6 +205,7 @@ class Verifier:
             channel or cast(Channel, challenge.channel),
             ip,
             resend_of=challenge.id,
+            may_replace=may_replace,
             device=device,
         ).challenge
 

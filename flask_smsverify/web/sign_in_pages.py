@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
@@ -30,10 +31,12 @@ from ..errors import (
     TooSoon,
 )
 from ..login_gate import log_in
+from ..senders.base import Channel
 from ..settings import Settings
 from ..state import get_state
 from ..users import current_user, is_logged_in
 from ..verification.check import Proof
+from ..verification.issue import MIN_LIFETIME_LEFT
 from ..verification.proof_of_work import BITS, PUZZLES
 from ..verification.sign_in import SIGN_IN
 from .blueprint import serve
@@ -74,6 +77,7 @@ from .request_limits import is_rejected
 from .responses import csrf_problem, json_response, refuse
 from .security_headers import render_own_template
 from .sign_in_view import is_open, sign_in_json, sign_in_view
+from .times import seconds_left
 from .view_models import is_on_its_way
 from .visitor import client_address
 
@@ -83,6 +87,8 @@ _SIGN_IN = "_smsverify_sign_in"
 _SEED = "_smsverify_seed"
 #: The session key of a proof token for the host's own sign-up page. Documented.
 PROOF_TOKEN = "smsverify_proof_token"  # noqa: S105 -- the name of a key
+#: How long before a solution is needed the page solves a puzzle, because the page may load slowly.
+_EARLY = timedelta(seconds=15)
 #: The owner of problems and notices: no user is known yet.
 _VISITOR = "sign-in"
 
@@ -183,7 +189,7 @@ def sign_in() -> ResponseReturnValue:
         "sign_in.html",
         ("sign_in_form.html", "sign_in_below.html"),
         sv_sign_in=view,
-        sv_puzzle=_puzzle(current.challenge if view.state == "closed" else None),
+        sv_puzzle=_puzzle(current.challenge if view.state != "number" else None),
         sv_typed=typed.get("mobile", ui.number(view.mobile)),
         sv_typed_code=typed.get("code", ""),
         sv_error=problem_view(problem, ui) if problem else None,
@@ -219,20 +225,31 @@ def _send() -> ResponseReturnValue:
 def _start(typed: Any, form: Mapping[str, Any]) -> Challenge:
     channel = read_channel(form.get("channel", "sms"))
     get_state().parse_mobile(read_mobile(form))  # an invalid number costs no work
-    _check_work(form, typed)
-    return get_state().sign_in.start(
-        typed, channel=channel, ip=client_address(), device=device_token()
-    )
+    return _send_new_code(typed, channel, form, subject=typed)
 
 
 def _resend(challenge: Challenge | None, form: Mapping[str, Any]) -> Challenge:
     if challenge is None:
         raise MobileRequired
     channel = read_channel(form.get("channel", challenge.channel))
-    if not is_open(challenge):  # a new one is sent to the same number
-        _check_work(form, challenge.id)
-    return get_state().sign_in.resend(
-        challenge, channel=channel, ip=client_address(), device=device_token()
+    try:
+        return get_state().sign_in.resend(
+            challenge, channel=channel, ip=client_address(), device=device_token()
+        )
+    except NoChallenge:
+        return _send_new_code(challenge.mobile, channel, form, subject=challenge.id)
+
+
+def _send_new_code(
+    mobile: str, channel: Channel, form: Mapping[str, Any], *, subject: str
+) -> Challenge:
+    """Send a new code, if the proof of work allows it.
+
+    :param subject: what the solution is for.
+    """
+    _check_work(form, subject)
+    return get_state().sign_in.start(
+        mobile, channel=channel, ip=client_address(), device=device_token()
     )
 
 
@@ -259,6 +276,7 @@ class _Puzzle:
 
     :param subject: what the solution is for; None for the number that is entered.
     :param is_optional: whether some codes are sent without a solution.
+    :param due_in: for how many seconds the open code is sent again without a solution.
     """
 
     seed: str
@@ -266,20 +284,26 @@ class _Puzzle:
     bits: int
     subject: str | None
     is_optional: bool
+    due_in: int
 
 
 def _puzzle(challenge: Challenge | None) -> _Puzzle | None:
     """Return what must be solved before the next new code; None if nothing must.
 
-    :param challenge: the challenge that is to be replaced.
+    :param challenge: the challenge of the code that is sent again or replaced.
     """
     work = get_state().proof_of_work
     if not work.is_required():
         return None
     if not work.is_seed(session.get(_SEED)):
         session[_SEED] = work.new_seed()
-    subject = challenge.id if challenge is not None else None
-    return _Puzzle(session[_SEED], PUZZLES, BITS, subject, work.is_optional)
+    subject, due_in = None, 0
+    if challenge is not None:
+        subject = challenge.id
+        if is_open(challenge):
+            due_at = challenge.expires_at - MIN_LIFETIME_LEFT - _EARLY
+            due_in = seconds_left(due_at, get_state().clock())
+    return _Puzzle(session[_SEED], PUZZLES, BITS, subject, work.is_optional, due_in)
 
 
 def _puzzle_member() -> SendRefusedMembers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,29 @@ def test_the_browser_solves_the_proof_of_work(visit, open_shop, challenge):
     visitor.code_field.fill(newest_code(shop))
     visitor.page.get_by_role("button", name="ورود", exact=True).click()
     expect(visitor.page).to_have_url(f"{shop.url}/profile")
+
+
+def test_the_browser_solves_the_puzzle_of_a_new_code_in_the_last_minute_of_another(
+    visit, open_shop
+):
+    shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE="always", SMSVERIFY_RESEND_DELAYS=(1,))
+    visitor = visit(shop)
+    page = visitor.page
+    page.clock.install()
+    visitor.go("/verify-mobile/sign-in?next=/profile")
+    visitor.give_mobile(NUMBER)
+    expect(visitor.code_field).to_be_focused(timeout=SOLVING)
+    first = newest_code(shop)
+    seconds = 565
+    now = shop.app.extensions["smsverify"].clock.source
+    shop.app.extensions["smsverify"].clock.source = lambda: now() + timedelta(seconds=seconds)
+    page.clock.fast_forward(seconds * 1000)
+    subject = page.locator("[data-sv-subject]").first.get_attribute("data-sv-subject")
+    page.get_by_role("button", name="ارسال مجدد کد").click()
+    expect(page.locator(f"[data-sv-subject='{subject}']")).to_have_count(0, timeout=SOLVING)
+    expect(visitor.code_field).to_be_focused()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert newest_code(shop) != first
 
 
 def test_without_javascript_the_page_says_what_the_proof_of_work_needs(visit, open_shop):

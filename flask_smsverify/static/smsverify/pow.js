@@ -11,6 +11,7 @@
     var pending = null;
     var submitter = null;
     var worker = null;
+    var dueAt = Date.now() + get("due-in") * 1000; /* until then the same code is sent again */
     var subject = function () { return field ? field.value : get("subject"); };
 
     function submit() {
@@ -44,9 +45,9 @@
       worker.postMessage({ seed: get("seed"), subject: wanted, puzzles: +get("puzzles"), bits: +get("bits") });
     }
 
-    if (field) field.addEventListener("change", start); else start();
+    if (field) field.addEventListener("change", start); else setTimeout(start, dueAt - Date.now());
     form.addEventListener("submit", function (event) {
-      if (!subject() || subject() === solved) return;
+      if (Date.now() < dueAt || !subject() || subject() === solved) return;
       event.preventDefault();
       event.stopPropagation();
       submitter = event.submitter || buttons[0];

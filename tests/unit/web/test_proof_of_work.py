@@ -14,7 +14,7 @@ from clocks import Stopwatch
 from conftest import MakeApp
 from flask import Flask
 from flask.testing import FlaskClient
-from flows import NO_LIMITS, Flow
+from flows import NO_LIMITS, Flow, flow_of
 from visiting import OTHER, OWN, api, error_of, expire_codes, forget_limits, phone
 
 from flask_smsverify.db.models import UsedToken
@@ -129,6 +129,84 @@ def test_an_expired_code_is_replaced_only_for_new_work(site: Flask) -> None:
     assert sent_to(site) == [OWN] * 3
 
 
+@pytest.fixture
+def timed_site(site: Flask) -> tuple[Flask, Flow]:
+    """A site whose clock the test sets."""
+    with site.app_context():
+        return site, flow_of(site)
+
+
+def pass_time(flow: Flow, seconds: float) -> None:
+    """Advance the clock once the background threads have sent every code."""
+    flow.state.workers.wait()
+    flow.clock.advance(seconds)
+
+
+def test_a_code_in_its_last_minute_is_replaced_only_for_new_work(
+    timed_site: tuple[Flask, Flow],
+) -> None:
+    site, flow = timed_site
+    client = site.test_client()
+    api(client, SIGN_IN, mobile=OWN, proof_of_work=solve(seed_of(client), OWN))
+    pass_time(flow, 540)
+    assert api(client, SIGN_IN).status_code == 200, "the same code, without work"
+    forget_limits(site)
+    pass_time(flow, 1)
+    assert refusal(api(client, SIGN_IN)) == REFUSED
+    assert len(sent_to(site)) == 2
+    [seed, _] = _attributes(page := client.get(SIGN_IN, headers=ENGLISH).text, "seed")
+    [subject, _] = _attributes(page, "subject")
+    client.post(SIGN_IN, data={"channel": "sms", "proof_of_work": solve(seed, subject)})
+    assert len(sent_to(site)) == 3
+    first, second, third = (message.code for message in phone(site).messages)
+    assert first == second != third
+
+
+def test_a_program_sends_the_number_again_for_a_code_in_the_last_minute_of_another(
+    timed_site: tuple[Flask, Flow],
+) -> None:
+    site, flow = timed_site
+    client = site.test_client()
+    api(client, SIGN_IN, mobile=OWN, proof_of_work=solve(seed_of(client), OWN))
+    pass_time(flow, 541)
+    refused = api(client, SIGN_IN)
+    assert refusal(refused) == REFUSED
+    solution = solve(json.loads(refused.text)["proof_of_work"]["seed"], OWN)
+    assert api(client, SIGN_IN, mobile=OWN, proof_of_work=solution).status_code == 200
+    assert sent_to(site) == [OWN] * 2
+
+
+def test_a_resend_that_is_too_soon_uses_no_solution_up(timed_site: tuple[Flask, Flow]) -> None:
+    site, flow = timed_site
+    client = site.test_client()
+    api(client, SIGN_IN, mobile=OWN, proof_of_work=solve(seed_of(client), OWN))
+    pass_time(flow, 540)
+    api(client, SIGN_IN)
+    pass_time(flow, 1)
+    page = client.get(SIGN_IN, headers=ENGLISH).text
+    solution = solve(_attributes(page, "seed")[0], _attributes(page, "subject")[0])
+    assert refusal(api(client, SIGN_IN, proof_of_work=solution))[:2] == (429, "too_soon")
+    forget_limits(site)
+    assert api(client, SIGN_IN, proof_of_work=solution).status_code == 200
+
+
+def test_the_page_of_an_open_code_solves_the_puzzle_before_the_last_minute(
+    timed_site: tuple[Flask, Flow],
+) -> None:
+    site, flow = timed_site
+    client = site.test_client()
+    solution = solve(seed_of(client), OWN)
+    client.post(SIGN_IN, data={"mobile": OWN, "channel": "sms", "proof_of_work": solution})
+    seconds = []
+    for wait in (0, 500, 24, 1, 60):
+        pass_time(flow, wait)
+        page = client.get(SIGN_IN, headers=ENGLISH).text
+        seconds += _attributes(page, "due-in")
+        assert "pow.js" in page
+        assert "Turn on JavaScript" not in page, "the open code is sent again without it"
+    assert seconds == ["525", "525", "25", "25", "1", "1", "0", "0", "0", "0"]
+
+
 def _attributes(page: str, name: str) -> list[str]:
     return re.findall(rf'data-sv-{name}="([^"]*)"', page)
 
@@ -185,6 +263,19 @@ def test_a_host_may_allow_some_codes_without_javascript(open_site: Flask) -> Non
 
 def test_a_wrong_solution_is_refused_also_where_none_is_needed(open_site: Flask) -> None:
     assert request_code(open_site, 1, "192.0.2.1", proof_of_work="1,2,3,4,5,6,7,8") == 0
+
+
+def test_a_new_code_in_the_last_minute_counts_as_one_without_a_solution(open_site: Flask) -> None:
+    with open_site.app_context():
+        flow = flow_of(open_site)
+    client = open_site.test_client()
+    form = {"channel": "sms", "proof_of_work": ""}
+    client.post(SIGN_IN, data={"mobile": OWN, **form})
+    for seconds, used in [(540, 1), (61, 2)]:
+        pass_time(flow, seconds)
+        client.post(SIGN_IN, data=form)
+        assert flow.used("unsolved") == used
+    assert sent_to(open_site) == [OWN] * 3
 
 
 def test_codes_without_a_solution_do_not_prolong_the_pressure(

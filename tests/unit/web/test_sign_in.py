@@ -13,6 +13,7 @@ import pytest
 from conftest import MakeApp
 from flask import Flask, session
 from flask.sessions import SecureCookieSessionInterface
+from flask.testing import FlaskClient
 from flask_login import current_user
 from flows import flow_of
 from hostapp import User, create_app, db
@@ -32,7 +33,14 @@ from visiting import (
 from werkzeug.test import TestResponse
 
 from flask_smsverify.db.models import Challenge, Verification
-from flask_smsverify.errors import ConfigurationError, MobileError, NoAccount, SendRefused
+from flask_smsverify.errors import (
+    ConfigurationError,
+    MobileError,
+    NoAccount,
+    NoChallenge,
+    SendRefused,
+    WrongCode,
+)
 from flask_smsverify.signals import signed_in
 from flask_smsverify.testing import outbox
 
@@ -736,19 +744,50 @@ def test_the_host_may_refuse_a_send(make_site: MakeSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "is_asked"), [(timedelta(milliseconds=1), False), (timedelta(0), True)]
+    ("left", "is_replaced"),
+    [
+        (timedelta(minutes=1), False),
+        (timedelta(minutes=1, milliseconds=-1), True),
+        (timedelta(0), True),
+    ],
 )
-def test_the_host_is_asked_before_an_expired_code_is_replaced(
-    make_site: MakeSite, left: timedelta, is_asked: bool
+def test_the_host_is_asked_before_a_code_is_replaced(
+    make_site: MakeSite, left: timedelta, is_replaced: bool
 ) -> None:
     app = make_site()
     asked: list[str] = []
     app.extensions["test_smsverify"].before_anonymous_send(lambda mobile, _: asked.append(mobile))
     with app.app_context():
         flow = flow_of(app)
-        challenge = flow.state.sign_in.start(OWN, channel="sms", ip=None, device=None)
-        flow.clock.now = challenge.expires_at - left
-        again = flow.state.sign_in.resend(challenge, channel="sms", ip=None, device=None)
-        assert again.id != challenge.id
-        assert asked == ([OWN, OWN] if is_asked else [OWN])
+    client = browser(app, None)
+    api(client, SIGN_IN, mobile=OWN_TYPED)
+    first = challenge_of(client)
+    flow.state.workers.wait()
+    with app.app_context():
+        flow.clock.now = flow.verifier.load(first).expires_at - left
+    assert api(client, SIGN_IN).status_code == 200
+    assert (challenge_of(client) != first) is is_replaced
+    assert asked == ([OWN, OWN] if is_replaced else [OWN])
+
+
+def challenge_of(client: FlaskClient) -> str:
+    """Return the id of the challenge of a client's session."""
+    with client.session_transaction() as kept:
+        found: str = kept["_smsverify_sign_in"]["challenge"]
+    return found
+
+
+def test_a_resend_replaces_no_challenge_whose_last_guess_was_used_meanwhile(
+    make_site: MakeSite,
+) -> None:
+    """A parallel guess must not lead to a new code that the host was not asked about."""
+    app = make_site(SMSVERIFY_RESEND_DELAYS=(0,))
+    with app.app_context():
+        flow = flow_of(app)
+        read_before = flow.state.sign_in.start(OWN, channel="sms", ip=None, device=None)
+        for _ in range(5):
+            with pytest.raises(WrongCode):
+                flow.check(read_before, flow.wrong(read_before))
+        with pytest.raises(NoChallenge):
+            flow.state.sign_in.resend(read_before, channel="sms", ip=None, device=None)
         flow.state.workers.wait()
