@@ -33,8 +33,9 @@ from ..errors import (
     SendFailed,
     StoreUnavailable,
 )
-from ..limits.addresses import Address, parse_address
+from ..limits.addresses import parse_address
 from ..limits.keys import UsageKeys
+from ..limits.other_counts import Charge
 from ..limits.usage_log import Counts, Reached
 from ..log_events import log_event
 from ..phone import mask
@@ -129,6 +130,7 @@ class CodeIssuer:
         resend_of: str | None = None,
         may_replace: bool = True,
         device: str | None = None,
+        charges: tuple[Charge, ...] = (),
     ) -> Sent:
         """Send a code: of a new challenge, or of the open one again.
 
@@ -138,12 +140,21 @@ class CodeIssuer:
         :param resend_of: the id of the challenge that must still be open.
         :param may_replace: whether a new challenge may replace the open one.
         :param device: the device token of the request.
+        :param charges: units of other limits that the send takes.
         """
         self._refuse_channel(subject, channel)
         address = parse_address(ip)
         locale = self._locale()
+        keys = self._keys.for_send(
+            subject.mobile,
+            subject.user_id,
+            address,
+            purpose=subject.purpose,
+            counts_mobile=subject.purpose != OLD_NUMBER,
+        )
+        send = Send(keys, subject.mobile, charges=charges)
         opened = self._open(
-            subject, channel, address, resend_of, device, locale, may_replace=may_replace
+            subject, channel, send, resend_of, device, locale, may_replace=may_replace
         )
         if opened.job is None:
             return Sent(opened.challenge, None)
@@ -166,7 +177,7 @@ class CodeIssuer:
         self,
         subject: Subject,
         channel: Channel,
-        address: Address | None,
+        send: Send,
         resend_of: str | None,
         device: str | None,
         locale: str,
@@ -174,14 +185,6 @@ class CodeIssuer:
         may_replace: bool,
     ) -> Opened:
         """Decide on the send and write it, in one transaction."""
-        keys = self._keys.for_send(
-            subject.mobile,
-            subject.user_id,
-            address,
-            purpose=subject.purpose,
-            counts_mobile=subject.purpose != OLD_NUMBER,
-        )
-        send = Send(keys, subject.mobile)
         sender = self._delivery.first_sender(channel)
         settings = self._live.current  # within the transaction it may be an old one
 

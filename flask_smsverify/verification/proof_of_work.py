@@ -40,6 +40,8 @@ PUZZLES = 8
 BITS = 16
 #: How long a seed is valid.
 LIFETIME = timedelta(minutes=10)
+#: The limit of sends without a solution.
+UNSOLVED = "unsolved"
 #: How many networks it takes to use up the sends that are allowed without a solution.
 _UNSOLVED_NETWORKS = 10
 _SALT = "flask_smsverify.proof_of_work"
@@ -97,8 +99,13 @@ class ProofOfWork:
             return False
         return True
 
-    def check(self, seed: object, subject: str, solution: object, *, ip: str | None) -> None:
-        """Check a solution and use it up, or count a send without one.
+    def check(
+        self, seed: object, subject: str, solution: object, *, ip: str | None
+    ) -> tuple[Charge, ...]:
+        """Check a solution and use it up; return what a send without one must take.
+
+        The send takes these units itself, so that a send that is refused takes none. It raises
+        `RateLimited` with the scope `UNSOLVED` if parallel sends have used the limit up since.
 
         :param seed: the seed of the visitor's session.
         :param subject: what the code is for: the number as it was entered, or the challenge of a
@@ -109,8 +116,7 @@ class ProofOfWork:
             and no more sends are allowed without one.
         """
         if solution in (None, "") and self._unsolved:
-            self._count_unsolved(ip)
-            return
+            return self._unsolved_charges(ip)
         if not isinstance(seed, str) or not self.is_seed(seed):
             raise SendRefused(SendRefused.PROOF_OF_WORK)
         if not is_solution(seed, subject, solution):
@@ -123,20 +129,22 @@ class ProofOfWork:
             lambda session: self._ledger.insert_if_absent(session, UsedToken, values)
         ):
             raise SendRefused(SendRefused.PROOF_OF_WORK)
+        return ()
 
-    def _count_unsolved(self, ip: str | None) -> None:
-        charges = [Charge("unsolved", "", self._unsolved)]
+    def _unsolved_charges(self, ip: str | None) -> tuple[Charge, ...]:
+        charges = [Charge(UNSOLVED, "", self._unsolved)]
         address = parse_address(ip)
         if address is not None:
             part = tuple(
                 Limit(max(1, limit.amount // _UNSOLVED_NETWORKS), limit.seconds)
                 for limit in self._unsolved
             )
-            charges.append(Charge("unsolved", address.network, part))
+            charges.append(Charge(UNSOLVED, address.network, part))
         try:
-            self._counters.reserve(charges, self._ledger.clock())
+            self._counters.check(charges, self._ledger.clock())
         except RateLimited:
             raise SendRefused(SendRefused.PROOF_OF_WORK) from None
+        return tuple(charges)
 
 
 def is_solution(seed: str, subject: str, solution: object) -> bool:

@@ -36,16 +36,18 @@ class Send:
     :param keys: what it counts against.
     :param is_owner: whether the whole limit of the mobile may be used.
     :param has_evidence: whether the reserved part of the site's limit may be used.
+    :param charges: units of other limits that it takes.
     :param recorded: its row in the log, once it was counted.
-    :param foreign: its unit of the limit `foreign`.
+    :param reservation: its units of `foreign` and of `charges`.
     """
 
     keys: SendKeys
     mobile: str
     is_owner: bool = False
     has_evidence: bool = False
+    charges: tuple[Charge, ...] = ()
     recorded: Recorded | None = None
-    foreign: Reservation = field(default_factory=Reservation)
+    reservation: Reservation = field(default_factory=Reservation)
 
     def __repr__(self) -> str:
         return "<Send>"  # it holds a mobile
@@ -140,7 +142,7 @@ class SendLimits:
         :param is_copy: whether it is a second copy, which starts no cooldown.
         :raises RateLimited: a limit of the site is used up, or by now one of a network.
         """
-        foreign = self._counters.reserve_locked(session, self._charges(send), now)
+        reservation = self._counters.reserve_locked(session, self._charges(send), now)
         self._locks.lock_site(session, SITE_SENDS)
         recorded = self.log.record(
             session,
@@ -155,7 +157,7 @@ class SendLimits:
         )
         if isinstance(recorded, Overrun):
             raise RateLimited(recorded.wait, recorded.scope)
-        return replace(send, recorded=recorded, foreign=foreign)
+        return replace(send, recorded=recorded, reservation=reservation)
 
     def refund(self, session: Session, send: Send, *, is_refused: bool = False) -> list[Reached]:
         """Stop counting a send, in the caller's transaction.
@@ -166,10 +168,8 @@ class SendLimits:
         if send.recorded is None:
             return []
         now_ms = to_ms(self._ledger.clock())
-        self._counters.refund(session, send.foreign)
-        foreign = self._counters.halves_used(
-            session, self._charges(send), send.foreign.reached, now_ms
-        )
+        self._counters.refund(session, send.reservation)
+        foreign = self._counters.halves_used(session, self._charges(send), _foreign(send), now_ms)
         self._locks.lock_site(session, SITE_SENDS)
         site = self.log.refund(session, send.recorded, send.keys, now_ms, is_refused=is_refused)
         return [*site, *foreign]
@@ -177,7 +177,7 @@ class SendLimits:
     def report_send(self, send: Send) -> None:
         """Report limits that a send has half used or used up."""
         if send.recorded is not None:
-            self.report([*send.recorded.reached, *send.foreign.reached])
+            self.report([*send.recorded.reached, *_foreign(send)])
 
     def report(self, reached: Sequence[Reached]) -> None:
         """Report limits that are half used or used up."""
@@ -225,12 +225,18 @@ class SendLimits:
 
     def _charges(self, send: Send) -> list[Charge]:
         is_foreign = region_of(send.mobile) != self._default_region
-        return [self._foreign] if is_foreign and self._foreign is not None else []
+        foreign = [self._foreign] if is_foreign and self._foreign is not None else []
+        return [*foreign, *send.charges]
 
 
 def _copy_counts(log: SendLog) -> PreparedSelect:
     counts = log.counts(has_account=False, has_address=False)
     return PreparedSelect(select(*counts))
+
+
+def _foreign(send: Send) -> list[Reached]:
+    """Return what a send has used of the limit `foreign`. The other units are not reported."""
+    return [reached for reached in send.reservation.reached if reached.scope == "foreign"]
 
 
 def _by_wait(overrun: Overrun) -> tuple[int, bool]:

@@ -20,6 +20,7 @@ from ..db.ledger import Ledger
 from ..db.locks import Locks
 from ..db.models import Challenge, Verification
 from ..errors import NoAccount, StoreUnavailable
+from ..limits.other_counts import Charge
 from ..phone import mask
 from ..senders.base import Channel
 from .check import Proof
@@ -122,10 +123,11 @@ class SignIn:
         channel: Channel,
         ip: str | None,
         device: str | None,
+        charges: tuple[Charge, ...] = (),
     ) -> Challenge:
         """Send a new code to a mobile. `Verifier.start_for` documents parameters and errors."""
         return self._verifier.start_for(
-            mobile, purpose=SIGN_IN, channel=channel, ip=ip, device=device
+            mobile, purpose=SIGN_IN, channel=channel, ip=ip, device=device, charges=charges
         )
 
     def resend(

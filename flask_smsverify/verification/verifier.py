@@ -22,6 +22,7 @@ from sqlalchemy import select
 from ..db.ledger import Ledger
 from ..db.models import Challenge, Message, Verification
 from ..errors import InvalidToken, MobileRequired, NoChallenge
+from ..limits.other_counts import Charge
 from ..senders.base import Channel
 from .accounts import Accounts, check_line
 from .challenges import Challenges, Subject, is_void
@@ -156,6 +157,7 @@ class Verifier:
         channel: Channel = "sms",
         ip: str | None = None,
         device: str | None = None,
+        charges: tuple[Charge, ...] = (),
     ) -> Challenge:
         """Send a code to a mobile before there is an account. Each call starts a new challenge.
 
@@ -165,13 +167,14 @@ class Verifier:
         :param ip: the address of the request, for the limits of addresses; None skips them.
         :param device: the device token of the request (cookie `smsverify_device`), which opens the
             half of the mobile's limit that is reserved for its owner.
+        :param charges: units of other limits that the send takes, for the sign-in pages.
         :raises SendRefused: the host's `before_anonymous_send` refused it.
         :raises: what `start` raises, except `SendFailed`.
         """
         check_line("purpose", purpose, _MAX_PURPOSE)
         subject = Subject(None, None, self._parse_mobile(mobile), purpose)
         self._before_anonymous_send(subject.mobile, channel)
-        return self._issuer.issue(subject, channel, ip, device=device).challenge
+        return self._issuer.issue(subject, channel, ip, device=device, charges=charges).challenge
 
     def resend(
         self,

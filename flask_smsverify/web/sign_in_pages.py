@@ -25,11 +25,13 @@ from ..errors import (
     MobileRequired,
     NoAccount,
     NoChallenge,
+    RateLimited,
     SendRefused,
     SMSVerifyError,
     StoreUnavailable,
     TooSoon,
 )
+from ..limits.other_counts import Charge
 from ..login_gate import log_in
 from ..senders.base import Channel
 from ..settings import Settings
@@ -37,7 +39,7 @@ from ..state import get_state
 from ..users import current_user, is_logged_in
 from ..verification.check import Proof
 from ..verification.issue import MIN_LIFETIME_LEFT
-from ..verification.proof_of_work import BITS, PUZZLES
+from ..verification.proof_of_work import BITS, PUZZLES, UNSOLVED
 from ..verification.sign_in import SIGN_IN
 from .blueprint import serve
 from .bodies import (
@@ -247,10 +249,15 @@ def _send_new_code(
 
     :param subject: what the solution is for.
     """
-    _check_work(form, subject)
-    return get_state().sign_in.start(
-        mobile, channel=channel, ip=client_address(), device=device_token()
-    )
+    charges = _check_work(form, subject)
+    try:
+        return get_state().sign_in.start(
+            mobile, channel=channel, ip=client_address(), device=device_token(), charges=charges
+        )
+    except RateLimited as error:
+        if error.scope == UNSOLVED:
+            raise SendRefused(SendRefused.PROOF_OF_WORK) from None
+        raise
 
 
 def _resend_notice(challenge: Challenge) -> str:
@@ -315,12 +322,16 @@ def _puzzle_member() -> SendRefusedMembers:
     return {"proof_of_work": shown}
 
 
-def _check_work(form: Mapping[str, Any], subject: str) -> None:
-    """Check the visitor's solution, if one is required now. A seed is good for one request."""
+def _check_work(form: Mapping[str, Any], subject: str) -> tuple[Charge, ...]:
+    """Check the visitor's solution, if one is required now. A seed is good for one request.
+
+    :returns: what a send without a solution takes.
+    """
     work = get_state().proof_of_work
-    if work.is_required():
-        solution = form.get("proof_of_work")
-        work.check(session.pop(_SEED, None), subject, solution, ip=client_address())
+    if not work.is_required():
+        return ()
+    solution = form.get("proof_of_work")
+    return work.check(session.pop(_SEED, None), subject, solution, ip=client_address())
 
 
 # --- the code ----------------------------------------------------------------------------------

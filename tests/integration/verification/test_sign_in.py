@@ -48,6 +48,40 @@ def waiting_clients(app: Flask, mobile: str, count: int) -> list[tuple[FlaskClie
 
 
 @pytest.mark.race
+def test_parallel_requests_without_a_solution_use_their_limit_up_exactly(
+    make_app: MakeApp, database: str
+) -> None:
+    """Requests that the cooldown refuses take no unit from the others, not even for a moment."""
+    app = make_app(
+        database,
+        SMSVERIFY_SIGN_IN=True,
+        SMSVERIFY_SENDERS=MEMORY,
+        SMSVERIFY_ANONYMOUS_CHALLENGE="always",
+        SMSVERIFY_LIMITS=NO_LIMITS | {"unsolved": "12/hour"},
+    )
+
+    def post(mobile: str, network: int) -> int:
+        answer = app.test_client().post(
+            SIGN_IN, json={"mobile": mobile}, environ_base={"REMOTE_ADDR": f"198.51.{network}.1"}
+        )
+        return answer.status_code
+
+    assert [post(NEW, 100), post(NEW, 101)] == [200, 429]
+    found: Counter[int] = Counter()
+
+    def request(number: int) -> None:
+        mobile = NEW if number % 2 else f"09120000{number:03}"
+        found[post(mobile, number)] += 1
+
+    assert race(2 * 20, request) == {"ok": 40}
+    app.extensions["smsverify"].workers.wait()
+    sent = app.extensions["smsverify"].delivery.routes.senders["memory"].messages
+    assert len(sent) == 12
+    assert found[200] == 11
+    assert found[403] >= 9
+
+
+@pytest.mark.race
 @pytest.mark.parametrize("kind", ["one account", "transfer", "several accounts"])
 def test_concurrent_first_sign_ups_of_one_number_create_one_account(
     make_app: MakeApp, database: str, kind: str

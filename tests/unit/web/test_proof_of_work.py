@@ -19,6 +19,8 @@ from visiting import OTHER, OWN, api, error_of, expire_codes, forget_limits, pho
 
 from flask_smsverify.db.models import UsedToken
 from flask_smsverify.db.purge import purge
+from flask_smsverify.errors import Rejected, SendRefused, Unavailable
+from flask_smsverify.signals import limit_reached
 from flask_smsverify.verification import pressure, proof_of_work
 from flask_smsverify.verification.proof_of_work import is_solution, solve
 from flask_smsverify.web import sign_in_pages
@@ -278,6 +280,55 @@ def test_a_new_code_in_the_last_minute_counts_as_one_without_a_solution(open_sit
     assert sent_to(open_site) == [OWN] * 3
 
 
+@pytest.mark.parametrize("refused_by", ["cooldown", "rate limit", "host"])
+def test_a_send_that_is_refused_is_not_counted_as_one_without_a_solution(
+    make_app: MakeApp, sqlite: str, refused_by: str
+) -> None:
+    app = make_app(
+        sqlite,
+        SMSVERIFY_SIGN_IN=True,
+        SMSVERIFY_ANONYMOUS_CHALLENGE="always",
+        SMSVERIFY_LIMITS={"unsolved": "20/hour", "mobile": "1/day"},
+    )
+    flow = flow_of(app)
+    assert request_code(app, 1, "192.0.2.1") == 1
+    if refused_by != "cooldown":
+        pass_time(flow, 31)
+    if refused_by == "host":
+        forget_limits(app)
+
+    @app.extensions["test_smsverify"].before_anonymous_send
+    def refuse(_mobile: str, _channel: str) -> None:
+        if refused_by == "host":
+            raise SendRefused("Solve the captcha.")
+
+    before = flow.used("unsolved")
+    assert request_code(app, 1, "198.51.100.1") == 0
+    assert flow.used("unsolved") == before
+
+
+@pytest.mark.parametrize("error", [Unavailable, Rejected])
+def test_a_send_that_failed_is_not_counted_as_one_without_a_solution(
+    open_site: Flask, error: type[Unavailable | Rejected]
+) -> None:
+    phone(open_site).fail_with(error("memory", "no"))
+    assert request_code(open_site, 1, "192.0.2.1") == 0
+    assert [request_code(open_site, number, "192.0.2.1") for number in (2, 3, 4)] == [1, 1, 0]
+
+
+def test_a_used_up_limit_of_codes_without_a_solution_is_not_signalled(open_site: Flask) -> None:
+    scopes: list[str] = []
+
+    def receive(_app: Flask, *, scope: str, limit: str) -> None:
+        scopes.append(scope)
+
+    with limit_reached.connected_to(receive):
+        for number in range(20):
+            request_code(open_site, number, f"198.51.{number}.1")
+    assert request_code(open_site, 20, "192.0.2.1") == 0
+    assert "unsolved" not in scopes
+
+
 def test_codes_without_a_solution_do_not_prolong_the_pressure(
     make_app: MakeApp, sqlite: str
 ) -> None:
@@ -287,10 +338,13 @@ def test_codes_without_a_solution_do_not_prolong_the_pressure(
         SMSVERIFY_ANONYMOUS_CHALLENGE="auto",
         SMSVERIFY_LIMITS={"unsolved": "2/hour"},
     )
-    work = app.extensions["smsverify"].proof_of_work
+    state = app.extensions["smsverify"]
     with app.app_context():
-        work.check(None, OWN, None, ip="192.0.2.1")
-        assert not work.is_required()
+        charges = state.proof_of_work.check(None, OWN, None, ip="192.0.2.1")
+        state.sign_in.start(OWN, channel="sms", ip="192.0.2.1", device=None, charges=charges)
+        state.workers.wait()
+        assert flow_of(app).used("unsolved") == 1
+        assert not state.proof_of_work.is_required()
 
 
 # --- when it is asked for -----------------------------------------------------------------------
