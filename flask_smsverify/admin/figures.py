@@ -18,6 +18,9 @@ from ..verification.rules import CLOCK_SKEW
 
 #: How long the figures of a finished day are kept.
 _KEPT = timedelta(hours=1)
+# Labels to group by. With pg8000, an expression that occurs twice has other parameters each time,
+# and PostgreSQL then treats it as two expressions.
+_DAY, _PREFIX = "day_number", "mobile_prefix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +90,11 @@ def _count(session: Session, begins: Sequence[datetime]) -> list[DayFigures]:
     # The databases have no common function for the day of a moment in a time zone.
     day: ColumnElement[int] = case(
         *((Challenge.created_at >= begin, number) for number, begin in _newest_first(begins))
-    )
-    prefix = func.substr(Challenge.mobile, 1, 6)
+    ).label(_DAY)
+    prefix = func.substr(Challenge.mobile, 1, 6).label(_PREFIX)
     is_proved = func.sum(case((Challenge.state == Challenge.VERIFIED, 1), else_=0))
     by_prefix = select(day, prefix, func.count(), is_proved).where(*is_counted)
-    for number, start, sent, proved in session.execute(by_prefix.group_by(day, prefix)):
+    for number, start, sent, proved in session.execute(by_prefix.group_by(_DAY, _PREFIX)):
         days[number].prefixes[str(start)] = Count(sent, int(proved or 0))
     proved_id = case((Challenge.state == Challenge.VERIFIED, Challenge.id))
     # With inner joins, SQLite would begin with all attempts: it has no statistics before ANALYZE.
@@ -103,7 +106,7 @@ def _count(session: Session, begins: Sequence[datetime]) -> list[DayFigures]:
         .outerjoin(Attempt, Attempt.message_id == Message.id)
         .where(*is_counted)
     )
-    for number, sender, sent, proved in session.execute(by_sender.group_by(day, Attempt.sender)):
+    for number, sender, sent, proved in session.execute(by_sender.group_by(_DAY, Attempt.sender)):
         if sender is not None:  # codes of test numbers are not sent
             days[number].senders[sender] = Count(sent, proved)
     return days

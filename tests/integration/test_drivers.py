@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+import staff
 from conftest import MakeApp, needs
 from flask import Flask
+from flask.testing import FlaskClient
 from flows import NO_LIMITS, flow_of
 from hostapp import User, db
 from parallel import race
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
+from staff import ADMIN, JSON, logged_in
 from visiting import CHECK, PAGE, SEND, browser, last_code
 
 from flask_smsverify.db import errors
@@ -73,6 +76,21 @@ def test_a_code_opens_a_guarded_view(app: Flask) -> None:
     client.post(CHECK, data={"code": "000000"})
     client.post(CHECK, data={"code": last_code(app)})
     assert client.get("/guarded").text == "guarded"
+
+
+@pytest.fixture
+def staff_client(url: str) -> Iterator[FlaskClient]:
+    """Return a browser of a member of staff."""
+    app = staff.staff_app(url)
+    yield logged_in(app)
+    staff.release(app)
+
+
+def test_the_overview_counts_the_codes_of_each_day(staff_client: FlaskClient) -> None:
+    staff_client.post(SEND)
+    figures = staff_client.get(f"{ADMIN}/", headers=JSON)
+    assert figures.status_code == 200
+    assert figures.json["days"][-1]["sent"] == 1
 
 
 @pytest.mark.race
