@@ -18,14 +18,7 @@ from flask import current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Column, Connection, Engine, event, select
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import (
-    DataError,
-    DBAPIError,
-    IntegrityError,
-    InterfaceError,
-    InvalidRequestError,
-    OperationalError,
-)
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Mapper, Session, object_session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from werkzeug.local import LocalProxy
@@ -38,8 +31,11 @@ from .db.errors import (
     Refusal,
     hidden_parameters,
     hide_values,
+    is_invalid_value,
+    is_operational,
     is_raised_by_trigger,
     is_refusal,
+    is_violation,
     read_refusal,
 )
 from .db.models import Verification
@@ -436,7 +432,7 @@ class HostUsers:
                 f"the database refused the user's row because of {refusal}, which is not about "
                 f"{name}. flask_smsverify commits the host's session when it stores a mobile"
             )
-        if isinstance(error, OperationalError | InterfaceError):
+        if is_operational(error):
             return StoreUnavailable("the host's database did not take the mobile")
         if isinstance(error, InvalidRequestError) and not is_written:
             return CodeExpired("the user's row no longer exists")
@@ -454,8 +450,8 @@ class HostUsers:
         """Return whether a refusal names the mobile's column, or cannot be about another one."""
         column = column_of(self._mapper, self._settings.mobile_field)
         if self._callbacks.mobile_setter is not None or column is None:
-            return refusal.is_unique or isinstance(error, DataError)  # the setter wrote little else
-        if not refusal.names and (isinstance(error, DataError) or is_raised_by_trigger(error)):
+            return refusal.is_unique or is_invalid_value(error)  # the setter wrote little else
+        if not refusal.names and (is_invalid_value(error) or is_raised_by_trigger(error)):
             return True
         names = {column.name, f"{column.table}.{column.name}"} | constraint_names(column)
         if refusal.constraint is not None and not refusal.columns:
@@ -559,7 +555,9 @@ class HostUsers:
         self.write_mobile(user, mobile)
         try:
             self.flush()
-        except IntegrityError as error:
+        except DBAPIError as error:
+            if not is_violation(error):
+                raise
             # A new user has other unique columns: the error must name this one.
             refusal = read_refusal(error)
             if refusal.is_unique and self._is_about_mobile(refusal, error):
@@ -647,7 +645,7 @@ class HostUsers:
                 if refusal.is_unique and self._is_about_mobile(refusal, error):
                     raise MobileTaken("another user has this mobile") from None
                 raise
-            if isinstance(error, OperationalError | InterfaceError):
+            if is_operational(error):
                 raise StoreUnavailable("the host's database did not take the write") from error
             raise
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Select, UniqueConstraint, and_, func, inspect, or_, select
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import ColumnProperty
 
-from ..db.errors import hidden_parameters
+from ..db.errors import hidden_parameters, is_invalid_value
 from ..state import AppState, get_state
 from .keyset import Key, Page, cut
 
@@ -33,7 +33,9 @@ def find(user_id: str) -> Any | None:
     state = get_state()
     try:
         user = state.users.find(user_id)
-    except (OverflowError, DataError):  # a number that the key's column cannot hold
+    except (OverflowError, DBAPIError) as error:
+        if not is_invalid_value(error):  # a number that the key's column cannot hold
+            raise
         state.db.session.rollback()
         return None
     # `int` also reads other spellings of a number, which are not the id.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 from sqlalchemy import inspect, select
-from sqlalchemy.exc import DataError, MultipleResultsFound
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound
 
+from ..db.errors import is_invalid_value
 from ..errors import MobileError
 from ..phone import mask
 from ..state import AppState, get_state
@@ -25,7 +26,9 @@ def find_user(key: str) -> object:
     state = get_state()
     try:
         user = state.users.find(key) or _find_by_email(state, key)
-    except (OverflowError, DataError):  # a number that the key's column cannot hold
+    except (OverflowError, DBAPIError) as error:
+        if not is_invalid_value(error):  # a number that the key's column cannot hold
+            raise
         user = None
     except MultipleResultsFound:
         raise click.ClickException(

@@ -16,7 +16,9 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
+    InterfaceError,
     NotSupportedError,
+    OperationalError,
     ProgrammingError,
     StatementError,
 )
@@ -29,8 +31,13 @@ _POSTGRESQL_RETRYABLE = {"40P01", "40001"}
 _MARIADB_RETRYABLE = {1213, 1020}
 # PostgreSQL: classes of codes for data exceptions and violated constraints; and, with these, for
 # what is wrong with a statement: not supported, syntax and access rules.
-_POSTGRESQL_REFUSALS = {"22", "23"}
-_POSTGRESQL_BAD_STATEMENTS = {"22", "23", "0A", "42"}
+_POSTGRESQL_INVALID_VALUE = "22"
+_POSTGRESQL_VIOLATION = "23"
+_POSTGRESQL_BAD_STATEMENTS = {_POSTGRESQL_INVALID_VALUE, _POSTGRESQL_VIOLATION, "0A", "42"}
+# PostgreSQL: classes of codes for failures of the server: connection, authorization, rollback,
+# resources, program limit, object state such as a lock, intervention of an operator, system. The
+# other drivers raise these as OperationalErrors.
+_POSTGRESQL_OPERATIONAL = {"08", "28", "40", "53", "54", "55", "57", "58"}
 # PostgreSQL: unique_violation. MariaDB: ER_DUP_ENTRY.
 _POSTGRESQL_UNIQUE = "23505"
 _MARIADB_DUPLICATE = 1062
@@ -66,7 +73,7 @@ _TABLES_MISSING = (
 
 def is_retryable(error: Exception) -> bool:
     """Return whether the same transaction may succeed when it is run again."""
-    if isinstance(error, IntegrityError):
+    if is_violation(error):
         return True  # another transaction inserted the same key; the next run finds that row
     return _sqlstate(error) in _POSTGRESQL_RETRYABLE or _error_number(error) in _MARIADB_RETRYABLE
 
@@ -96,6 +103,33 @@ def is_unavailable(error: Exception) -> bool:
     """Return whether the database failed, as opposed to a statement that no database would run."""
     is_bad_statement = isinstance(error, DataError | ProgrammingError | NotSupportedError)
     return not is_bad_statement or is_disconnect(error) or _is_other_failure_of_pg8000(error)
+
+
+def is_operational(error: BaseException) -> bool:
+    """Return whether the database failed to run a statement that it can run at other times.
+
+    Unlike `is_unavailable`, this is for the host's statements, whose other errors the host sees.
+    """
+    return (
+        isinstance(error, OperationalError | InterfaceError)
+        or _pg8000_code(error)[:2] in _POSTGRESQL_OPERATIONAL
+    )
+
+
+def is_invalid_value(error: BaseException) -> bool:
+    """Return whether a value cannot be stored in a column or compared with it.
+
+    The driver of SQLite raises an OverflowError for a number of more than 64 bits.
+    """
+    return (
+        isinstance(error, DataError | OverflowError)
+        or _pg8000_code(error)[:2] == _POSTGRESQL_INVALID_VALUE
+    )
+
+
+def is_violation(error: BaseException) -> bool:
+    """Return whether a row violated a constraint."""
+    return isinstance(error, IntegrityError) or _pg8000_code(error)[:2] == _POSTGRESQL_VIOLATION
 
 
 def hide_values(error: StatementError) -> None:
@@ -183,8 +217,8 @@ class Refusal:
 def is_refusal(error: BaseException) -> bool:
     """Return whether a database refused the values of a row."""
     return (
-        isinstance(error, IntegrityError | DataError)
-        or _pg8000_code(error)[:2] in _POSTGRESQL_REFUSALS
+        is_violation(error)
+        or is_invalid_value(error)
         or _error_number(error) in _MARIADB_REFUSALS
         or is_raised_by_trigger(error)
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .. import signals
+from ..db.errors import is_violation
 from ..db.ledger import Ledger
 from ..db.locks import Locks
 from ..db.models import UsedToken, Verification
@@ -119,7 +120,9 @@ class TokenClaim:
         self._users.write_mobile(user, mobile)
         try:
             self._users.flush()
-        except IntegrityError:
+        except DBAPIError as error:
+            if not is_violation(error):
+                raise
             raise MobileTaken("another user has this mobile") from None
 
     def _announce(self, granted: Granted, user_id: str, purpose: str) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask import current_app, g, request, session
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from .. import credentials, fresh_login
+from ..db.errors import is_operational
 from ..db.models import Verification
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
@@ -134,7 +135,9 @@ def _host_database(state: AppState) -> Iterator[None]:
     """Raise `StoreUnavailable` if the host's database does not respond."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
+        if not is_operational(error):
+            raise
         _treat_as_anonymous(state)
         raise StoreUnavailable("the host's database did not respond") from error
 

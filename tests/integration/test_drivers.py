@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import commands
 import pytest
 import sqlalchemy
 import staff
@@ -16,10 +17,10 @@ from flask.testing import FlaskClient
 from flows import NO_LIMITS, flow_of
 from hostapp import User, db
 from parallel import race
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 from staff import ADMIN, JSON, logged_in
-from visiting import CHECK, PAGE, SEND, browser, last_code
+from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code
 
 from flask_smsverify.db import errors
 from flask_smsverify.db.models import OptOut
@@ -210,3 +211,46 @@ def test_a_refusal_by_a_trigger_is_recognized(connections: Callable[[], Connecti
     error = error_of(one, "DO $$ BEGIN RAISE EXCEPTION 'no'; END $$")
     assert errors.is_raised_by_trigger(error)
     assert not errors.is_raised_by_trigger(error_of(one, "SELECT nothing"))
+
+
+def test_a_value_that_a_column_cannot_hold_is_recognized(
+    connections: Callable[[], Connection],
+) -> None:
+    one = connections()
+    assert errors.is_invalid_value(error_of(one, "SELECT CAST('1234567890123' AS int)"))
+    assert not errors.is_invalid_value(error_of(one, "SELECT nothing"))
+
+
+# --- the host's table -----------------------------------------------------------------------------
+
+
+def test_a_number_that_the_key_cannot_hold_is_no_user(staff_client: FlaskClient) -> None:
+    number = "9" * 23
+    assert staff.listed(staff_client, "/verifications", q=number) == []
+    output = commands.run(staff_client.application, "status", number, ends=1)
+    assert f"there is no user {number}" in output
+
+
+def test_the_page_answers_503_while_the_users_are_locked(app: Flask, url: str) -> None:
+    client = browser(app, 1)
+    with app.app_context():
+        event.listen(
+            db.engine,
+            "begin",
+            lambda connection: connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'"),
+        )
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as other:
+        other.execute(text("LOCK TABLE host_user"))
+        assert client.get(PAGE).status_code == 503
+    engine.dispose()
+
+
+def test_a_column_that_is_shorter_in_the_database_is_named(app: Flask) -> None:
+    client = browser(app, 1)
+    with app.app_context():
+        db.session.execute(text("UPDATE host_user SET mobile = NULL"))
+        db.session.execute(text("ALTER TABLE host_user ALTER mobile TYPE varchar(5)"))
+        db.session.commit()
+    with pytest.raises(ConfigurationError, match=r"a number in E\.164 in User\.mobile"):
+        client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
