@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..db.models import Challenge, Message, Verification
+from ..db.types import by_bytes
 from ..errors import InvalidRequest, MobileError, NotFound
 from ..phone import ascii_digits
 from ..state import AppState, get_state
@@ -113,17 +114,18 @@ def _by_mobile_end(end: str, mobile: str | None, own: Sequence[str] = ()) -> Sou
         def work(session: Session) -> set[str]:
             found: set[str] = set()
             for model in (Verification, Challenge):
+                user_id = by_bytes(model.user_id, session)
                 rows: Select[Any] = (
-                    select(model.user_id)
+                    select(user_id)
                     .where(model.mobile_end == end, model.user_id.is_not(None))
                     .distinct()
-                    .order_by(model.user_id)
+                    .order_by(user_id)
                     .limit(limit + 1)
                 )
                 if mobile is not None:
                     rows = rows.where(model.mobile == mobile)
                 if after is not None:
-                    rows = rows.where(model.user_id > after[0])
+                    rows = rows.where(user_id > after[0])
                 found.update(session.scalars(rows))
             return found
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import DateTime, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeDecorator
 
 
@@ -103,6 +104,16 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)
+
+
+def by_bytes(column: Any, session: Session) -> Any:
+    """Return a column of `ExactText` that is ordered as Python orders its values in UTF-8.
+
+    SQLite and MariaDB order it so. PostgreSQL has the collation of the database, and no index of
+    that collation serves this order.
+    """
+    is_postgresql = session.connection().dialect.name == "postgresql"
+    return column.collate("C") if is_postgresql else column
 
 
 def exact_text(length: int) -> ExactText:

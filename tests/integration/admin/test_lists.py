@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 import staff
-from conftest import database_params
+from conftest import database_params, needs
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, insert
@@ -92,6 +93,38 @@ def test_the_last_four_digits_find_proofs_and_pending_users(
     assert pages(client, "/verifications", q="۰۰۴۲") == [["42", "90"]]
     assert pages(client, "/verifications", q="0042", limit=1) == [["42"], ["90"]]
     assert pages(client, "/verifications", q="09351110042") == [["90"]]
+
+
+@pytest.fixture
+def icu_database(server_databases: dict[str, str]) -> Iterator[str]:
+    """Return the URL of a database that orders text as English does, with a before B."""
+    url = sqlalchemy.make_url(server_databases["postgresql"])
+    server = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    name = f"{url.database}_icu"
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' "
+            "LOCALE 'C.UTF-8'"
+        )
+        yield url.set(database=name).render_as_string(False)
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
+
+
+@needs("postgresql")
+def test_the_last_four_digits_find_each_user_once_in_any_collation(icu_database: str) -> None:
+    app = staff.staff_app(icu_database, users=1)
+    state = app.extensions["smsverify"]
+    ids = ["a1", "B2", "c3", "D4", "e5", "F6", "é7", "_8"]
+    rows = [
+        {"user_id": key, "mobile": "+989123450042", "created_at": state.clock(), "failures": 0}
+        for key in ids
+    ]
+    state.ledger.run(lambda session: session.execute(insert(Verification), rows))
+    found = pages(logged_in(app), "/verifications", q="0042", limit=2)
+    staff.release(app)
+    assert [key for page in found for key in page] == sorted(ids)
 
 
 def test_a_number_in_an_indexed_column_of_the_host_is_found_before_any_code(
