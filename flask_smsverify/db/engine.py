@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from ..errors import ConfigurationError
 from .driver import execute, has_listeners
+from .errors import is_stale_plan
 from .shared_connection import SharedConnection
 
 #: Returns the host's engine, or the connection with which a test has replaced it.
@@ -192,6 +193,7 @@ class LedgerDatabase:
         derived = self._derive()
         with (
             derived.engine.connect() as connection,
+            _closing_stale_plans(connection),
             connection.begin(),
             LedgerSession(connection) as session,
         ):
@@ -320,6 +322,22 @@ def _autocommit(connection: Connection) -> Iterator[None]:
             raw.isolation_level = level
         except Exception:  # noqa: BLE001 -- it is closed, or was interrupted within a statement
             connection.invalidate()
+
+
+@contextlib.contextmanager
+def _closing_stale_plans(connection: Connection) -> Iterator[None]:
+    """Treat a connection whose prepared statements are stale as one that the server has closed.
+
+    Then the whole pool connects again, as its other connections have the same statements.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if is_stale_plan(error) and not connection.invalidated:
+            connection.engine.pool._invalidate(connection.connection, error)
+            connection.invalidate(error)
+            error.connection_invalidated = True
+        raise
 
 
 @contextlib.contextmanager

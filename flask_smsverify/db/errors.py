@@ -54,6 +54,10 @@ _MARIADB_LOCKED = 1205
 # PostgreSQL: undefined_table. MariaDB: ER_NO_SUCH_TABLE.
 _POSTGRESQL_NO_TABLE = "42P01"
 _MARIADB_NO_TABLE = 1146
+# PostgreSQL: feature_not_supported, and the function in its source that raises this for a prepared
+# statement. The message is in the language of the server.
+_POSTGRESQL_NOT_SUPPORTED = "0A000"
+_POSTGRESQL_PLAN_CHECK = "RevalidateCachedQuery"
 
 # What PostgreSQL's detail of a refusal begins with.
 _DETAIL_COLUMNS = r"Key \((.*?)\)="
@@ -97,6 +101,19 @@ def is_missing_table(error: Exception) -> bool:
 def is_disconnect(error: Exception) -> bool:
     """Return whether the server has closed the connection."""
     return bool(getattr(error, "connection_invalidated", False))
+
+
+def is_stale_plan(error: BaseException) -> bool:
+    """Return whether a prepared statement has columns that have another type by now.
+
+    psycopg prepares frequent statements. It prepares them again after a rollback. Without a
+    transaction there is none, and the statement fails until the connection is closed.
+    """
+    diagnosis = getattr(getattr(error, "orig", None), "diag", None)
+    return (
+        _sqlstate(error) == _POSTGRESQL_NOT_SUPPORTED
+        and getattr(diagnosis, "source_function", None) == _POSTGRESQL_PLAN_CHECK
+    )
 
 
 def is_unavailable(error: Exception) -> bool:

@@ -215,6 +215,39 @@ def test_after_a_restart_of_the_server_no_request_fails(make_app: MakeApp, datab
     assert count == 6
 
 
+@pytest.mark.parametrize("database", database_params("postgresql"), indirect=True)
+@pytest.mark.parametrize("kind", ["read", "run"])
+def test_after_a_column_has_another_type_no_request_fails(
+    make_app: MakeApp, database: str, kind: str
+) -> None:
+    """psycopg prepares a statement that a connection has executed five times."""
+    app = make_app(database)
+    ledger = app.extensions["smsverify"].ledger
+    together = threading.Barrier(2)
+
+    def query(session: Session) -> Any:
+        return session.execute(text("SELECT sender FROM smsverify_verification")).all()
+
+    def prepare(_number: int) -> None:
+        ledger.read(lambda session: ([query(session) for _ in range(6)], together.wait(60)))
+
+    assert race(2, prepare) == {"ok": 2}  # two connections are in the pool
+    with app.app_context():
+        table = "ALTER TABLE smsverify_verification ALTER sender TYPE"
+        for length in (192, 193):
+            db.session.execute(text(f"{table} varchar({length})"))
+            db.session.commit()
+            runs = []
+
+            def work(session: Session) -> Any:
+                runs.append(session)  # noqa: B023 -- runs at once
+                return query(session)
+
+            for _ in range(12):
+                assert getattr(ledger, kind)(work) == []
+            assert len(runs) == 13
+
+
 @pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)
 def test_a_transaction_whose_commit_may_have_arrived_is_not_run_again(
     make_app: MakeApp, database: str
