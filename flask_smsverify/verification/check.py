@@ -442,7 +442,7 @@ class CodeChecker:
         claimant = guess.subject.claimant
         is_step = challenge.user_id is None or challenge.purpose in (NEW_NUMBER, OLD_NUMBER)
         others: list[Verification] = []
-        if not is_step and guess.row["others"]:
+        if not is_step and guess.row["other_holders"]:
             if claimant is None:
                 raise _HoldersUnknown
             others = self._ownership.other_proofs(session, claimant, now)
@@ -609,7 +609,7 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
     )
     statement = select(
         *counts,
-        others.label("others"),
+        others.label("other_holders"),
         last_carrier().label("carrier"),
         claimed("mobile_claim").label("mobile_claim"),
         claimed("account_claim").label("account_claim"),

@@ -23,7 +23,7 @@ from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code, mobil
 
 from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.models import UsedToken
-from flask_smsverify.errors import ConfigurationError, UncommittedWrites
+from flask_smsverify.errors import ConfigurationError, UncommittedWrites, WrongCode
 from flask_smsverify.testing import outbox
 
 TABLES = ("smsverify_verification", "smsverify_challenge", "smsverify_message")
@@ -187,6 +187,19 @@ def test_the_ledger_keeps_its_isolation_level_beside_the_hosts(
     refuse_partial_writes(app)
     if ledger_of(app).dialect != "sqlite":
         assert isolation_of(app) == "read committed"
+
+
+@pytest.mark.parametrize("database", database_params("mariadb"), indirect=True)
+def test_a_code_is_checked_where_mariadb_reserves_the_words_of_oracle(
+    make_app: MakeApp, database: str
+) -> None:
+    options = {"connect_args": {"init_command": "SET sql_mode = 'ORACLE'"}}
+    app = make_app(database, SQLALCHEMY_ENGINE_OPTIONS=options)
+    with app.app_context():
+        verifier = app.extensions["smsverify"].verifier
+        challenge = verifier.start(db.session.get(User, 1))
+        with pytest.raises(WrongCode):
+            verifier.check(challenge, "000000")
 
 
 @pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)

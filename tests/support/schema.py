@@ -39,7 +39,8 @@ class _Key:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         is_mariadb = isinstance(dialect, MySQLDialect) and dialect.is_mariadb
-        self._name = (dialect.name, dialect.driver, is_mariadb)
+        quote = dialect.identifier_preparer.initial_quote  # another one in some modes of MariaDB
+        self._name = (dialect.name, dialect.driver, is_mariadb, quote)
         self.is_sqlite = dialect.name == "sqlite"
 
     def __eq__(self, other: object) -> bool:
