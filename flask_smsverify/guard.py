@@ -105,6 +105,8 @@ def current_status(user: object) -> Status:
     if row is not None and row.has_open_challenge is None and status.state != "verified":
         # A guard has seen a proof that has ended since, or it could not read the ledger.
         row = _read(state, _SELECT_WITH_CHALLENGE, user_id, mobile, now)
+        request_cache.lookups().rows[user_id, mobile] = row
+        status = state.policy.status(row, mobile, now)
     if row is not None and row.has_open_challenge:
         return status.with_open_challenge()
     return status

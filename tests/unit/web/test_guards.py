@@ -651,6 +651,20 @@ def test_a_widget_shows_the_open_code_if_the_proof_ends_after_the_guard(app: Fla
     assert client.get("/ending").text == "verified, pending"
 
 
+def test_the_widgets_after_a_proof_that_ended_share_one_more_select(app: Flask) -> None:
+    def view() -> str:
+        app.extensions["smsverify"].live.update(revalidation_days=1)
+        return ", ".join(_state() for _ in range(3))
+
+    add(app, "/ending", require_verified_mobile(view))
+    client = browser(app)
+    prove(app, client)
+    age(app, timedelta(days=2))
+    with statements(app) as seen:
+        assert client.get("/ending").text == "expired, expired, expired"
+    assert len([statement for statement in seen if "smsverify_verification" in statement]) == 2
+
+
 def _state() -> str:
     from flask_login import current_user
 
