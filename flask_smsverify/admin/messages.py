@@ -34,7 +34,7 @@ from .lists import (
 
 #: The states of messages that staff should look at, as one choice of the filter.
 _UNRESOLVED = ("failed", "unknown", "rejected", "undelivered")
-_KINDS = (Message.CODE, Message.NOTICE, Message.EVENT, Message.BULK)
+KINDS = (Message.CODE, Message.NOTICE, Message.EVENT, Message.BULK)
 _CSV = (
     "at",
     "kind",
@@ -81,7 +81,7 @@ def _parts(query: Query) -> list[list[ColumnElement[bool]]]:
     query for each kind and state that may match: a few short queries, however rare a match is.
     """
     kind, batch = request.args.get("kind", ""), request.args.get("batch", "")
-    if kind and kind not in _KINDS:
+    if kind and kind not in KINDS:
         raise InvalidValues({"kind": current_ui().t("Choose one of the listed kinds.")})
     states: Sequence[str] = _UNRESOLVED if query.state == "unresolved" else (query.state,)
     if query.search:  # the messages to one mobile are few
@@ -100,7 +100,7 @@ def _parts(query: Query) -> list[list[ColumnElement[bool]]]:
     if batch:
         of_batch = [Message.batch_id == batch] + ([Message.kind == kind] if kind else [])
         return [[*of_batch, Message.state == state] for state in states]
-    kinds = (kind,) if kind else _KINDS
+    kinds = (kind,) if kind else KINDS
     return [[Message.kind == kind, Message.state == state] for kind in kinds for state in states]
 
 
@@ -166,13 +166,14 @@ def _cost(attempts: Iterable[Attempt]) -> Decimal | None:
 
 def _what(row: Message) -> str:
     """Return what a message is about: its text, or its kind if the text is not stored."""
-    kinds = _kinds(current_ui())
+    kinds = kind_labels(current_ui())
     if row.kind == Message.CODE:
         return kinds[row.kind]
     return "\n".join(filter(None, (row.event or kinds[row.kind], row.text)))
 
 
-def _kinds(ui: Interface) -> dict[str, str]:
+def kind_labels(ui: Interface) -> dict[str, str]:
+    """Return the kind of a message → its name on the page."""
     t = ui.t
     return {
         Message.CODE: t("Code"),
@@ -214,7 +215,7 @@ def _view(ui: Interface) -> ListView:
         filters=(
             Filter("q", t("Recipient's number"), "search"),
             Filter("state", t("State"), "choice", labels),
-            Filter("kind", t("Kind"), "choice", _kinds(ui)),
+            Filter("kind", t("Kind"), "choice", kind_labels(ui)),
             Filter("from", t("From"), "date"),
             Filter("to", t("To"), "date"),
             Filter("batch", "", "hidden"),

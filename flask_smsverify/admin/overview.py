@@ -6,23 +6,26 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from flask import current_app, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from ..db.models import Alert, Attempt, Incoming, Message, Verification
+from ..senders.base import DeliveryState
 from ..state import AppState, get_state
 from ..web.interface import Interface, current_ui
 from ..web.negotiation import wants_json
 from .blueprint import blueprint
 from .figures import Count, FigureCache, merge
+from .messages import KINDS, kind_labels
 from .operators import operator_of
 from .rendering import render
 
 _DAYS = 14
-#: An attempt without an answer after so long will not get one.
+#: A code without an answer of its gateway after so long will not get one.
 _UNANSWERED = timedelta(minutes=15)
 #: Rows of attention are counted up to here; then "99+".
 _MAX_COUNT = 100
@@ -79,7 +82,7 @@ def overview() -> ResponseReturnValue:
     state, ui = get_state(), current_ui()
     bounds = _day_bounds(state.clock(), ui)
     figures = state.ledger.read(lambda session: _figures(session, bounds, ui))
-    attention = _attention(state, ui)
+    attention = _attention(state, ui, bounds)
     if wants_json():
         return current_app.json.response(
             {
@@ -198,31 +201,117 @@ def _senders_attention(state: AppState, ui: Interface) -> list[Attention]:
     return found
 
 
-def _attention(state: AppState, ui: Interface) -> list[Attention]:
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Messages that staff should look at, as one filter of the list of messages.
+
+    :param since: the day on which the list begins.
+    :param begin: the first moment of that day.
+    :param end: the moment after the last; None for no end.
+    """
+
+    state: str
+    kind: str | None
+    since: date
+    begin: datetime
+    end: datetime | None = None
+
+    @property
+    def rows(self) -> Select[Any]:
+        """The ids of the rows that the list shows. An index has this order of conditions."""
+        kinds = KINDS if self.kind is None else (self.kind,)
+        found = select(Message.id).where(
+            Message.kind.in_(kinds), Message.state == self.state, Message.created_at >= self.begin
+        )
+        return found if self.end is None else found.where(Message.created_at < self.end)
+
+    def url(self, ui: Interface) -> str:
+        """Return the URL of the list."""
+        query: dict[str, Any] = {"from": ui.short_date(self.since)}  # a keyword of Python
+        if self.end is not None:
+            local = self.end.astimezone(ui.timezone).replace(tzinfo=None)
+            query["to"] = local.isoformat(timespec="minutes")
+        return url_for("smsverify_admin.messages", state=self.state, kind=self.kind, **query)
+
+
+def findings(now: datetime, bounds: Sequence[tuple[date, datetime]]) -> dict[str, Finding]:
+    """Return the messages that staff should look at, by what is wrong with them.
+
+    A code is of no use after some minutes, so codes are counted since yesterday.
+
+    :param bounds: the last days and when each begins, oldest first.
+    """
+    yesterday, week = bounds[-2], bounds[-7]
+    unanswered_until = (now - _UNANSWERED).replace(second=0, microsecond=0)
+    return {
+        "code": Finding(Attempt.FAILED, Message.CODE, *yesterday),
+        "event": Finding(Attempt.FAILED, Message.EVENT, *week),
+        "bulk": Finding(Attempt.FAILED, Message.BULK, *week),
+        "notice": Finding(Attempt.FAILED, Message.NOTICE, *week),
+        "unanswered": Finding(Attempt.SENDING, Message.CODE, *yesterday, unanswered_until),
+        "unknown": Finding(str(DeliveryState.UNKNOWN), None, *yesterday),
+    }
+
+
+def _messages_attention(
+    found: Mapping[str, Finding], counts: Mapping[str, int], ui: Interface
+) -> list[Attention]:
+    n, kinds = functools.partial(_counted, ui), kind_labels(ui)
+    attention = []
+    for name, finding in found.items():
+        count = counts[name]
+        if not count:
+            continue
+        if name == "code":
+            text = n(
+                "%(count)s code could not be sent since yesterday.",
+                "%(count)s codes could not be sent since yesterday.",
+                count,
+            )
+        elif name == "unanswered":
+            text = n(
+                "The gateway did not answer for %(count)s code since yesterday.",
+                "The gateway did not answer for %(count)s codes since yesterday.",
+                count,
+            )
+        elif name == "unknown":
+            text = n(
+                "It is unknown whether %(count)s message was sent since yesterday.",
+                "It is unknown whether %(count)s messages were sent since yesterday.",
+                count,
+            )
+        else:
+            text = n(
+                "%(kind)s: %(count)s message of the last 7 days could not be sent.",
+                "%(kind)s: %(count)s messages of the last 7 days could not be sent.",
+                count,
+                kind=kinds[name],
+            )
+        attention.append(Attention(text, finding.url(ui)))
+    return attention
+
+
+def _attention(
+    state: AppState, ui: Interface, bounds: Sequence[tuple[date, datetime]]
+) -> list[Attention]:
     now = state.clock()
     t, n = ui.t, functools.partial(_counted, ui)
     found = _senders_attention(state, ui)
+    messages = findings(now, bounds)
 
-    def work(session: Session) -> tuple[list[str], list[int]]:
+    def work(session: Session) -> tuple[list[str], dict[str, int]]:
         alerts = select(Alert.name).where(Alert.until > now, Alert.name.startswith(Alert.LIMIT))
-        unanswered = select(Attempt.id).where(
-            Attempt.state.in_((Attempt.SENDING, "unknown")),
-            Attempt.created_at.between(now - timedelta(days=1), now - _UNANSWERED),
-        )
         locked = select(Verification.user_id).where(Verification.locked_at.is_not(None))
         unread = select(Incoming.id).where(Incoming.read_at.is_(None))
-        failed = select(Message.id).where(
-            Message.state == Attempt.FAILED,
-            Message.kind.in_((Message.EVENT, Message.BULK)),
-            Message.created_at > now - timedelta(days=7),
-        )
-        counts = [
-            len(session.scalars(rows.limit(_MAX_COUNT)).all())
-            for rows in (unanswered, failed, locked, unread)
-        ]
+        rows = {name: finding.rows for name, finding in messages.items()}
+        rows |= {"locked": locked, "unread": unread}
+        counts = {
+            name: len(session.scalars(wanted.limit(_MAX_COUNT)).all())
+            for name, wanted in rows.items()
+        }
         return list(session.scalars(alerts)), counts
 
-    alerts, (unanswered, failed, locked, unread) = state.ledger.read(work)
+    alerts, counts = state.ledger.read(work)
     for name in alerts:
         scope, part, _seconds = name.removeprefix(Alert.LIMIT).split(" ")
         percent = ui.percent(50 if part == "half" else 100)
@@ -235,20 +324,8 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
         else:
             text = t("%(percent)s of the limit “%(scope)s” is used.", percent=percent, scope=scope)
         found.append(Attention(text, url_for("smsverify_admin.overview")))
-    if unanswered:
-        text = n(
-            "It is unknown whether %(count)s message of the last 24 hours was sent.",
-            "It is unknown whether %(count)s messages of the last 24 hours were sent.",
-            unanswered,
-        )
-        found.append(Attention(text, url_for("smsverify_admin.messages", state="unknown")))
-    if failed:
-        text = n(
-            "%(count)s message could not be sent and needs a decision.",
-            "%(count)s messages could not be sent and need a decision.",
-            failed,
-        )
-        found.append(Attention(text, url_for("smsverify_admin.messages", state="unresolved")))
+    found += _messages_attention(messages, counts, ui)
+    locked, unread = counts["locked"], counts["unread"]
     if locked:
         text = n("%(count)s user is locked.", "%(count)s users are locked.", locked)
         found.append(Attention(text, url_for("smsverify_admin.verifications", state="locked")))
@@ -258,9 +335,9 @@ def _attention(state: AppState, ui: Interface) -> list[Attention]:
     return found
 
 
-def _counted(ui: Interface, one: str, many: str, count: int) -> str:
+def _counted(ui: Interface, one: str, many: str, count: int, **values: object) -> str:
     """Return a text with a count, or with "99+" if no more rows were counted."""
     if count < _MAX_COUNT:
-        return ui.n(one, many, count)
+        return ui.n(one, many, count, **values)
     most = _MAX_COUNT - 1
-    return ui.n(one, many, most).replace(ui.number(most), f"{ui.number(most)}+")
+    return ui.n(one, many, most, **values).replace(ui.number(most), f"{ui.number(most)}+")

@@ -16,6 +16,7 @@ from outbox_app import run_due, smsverify_of, without_inline_workers
 from sqlalchemy import Connection, Engine, event
 
 from flask_smsverify.admin.figures import FigureCache
+from flask_smsverify.admin.overview import findings
 from flask_smsverify.db.models import Base
 from flask_smsverify.errors import RateLimited, WrongCode
 from flask_smsverify.senders.base import Capability, DeliveryReport, DeliveryState
@@ -113,10 +114,14 @@ def use_texts(flow: Flow, app: Flask) -> None:
 
 
 def count_codes(flow: Flow) -> None:
-    """Count the codes of today, for the first of the staff pages."""
+    """Count the codes of today and the messages of a week, for the first of the staff pages."""
     now = flow.clock()
     figures = FigureCache(timedelta(minutes=5))
     flow.state.ledger.read(lambda session: figures.count(session, [now - timedelta(hours=9)], now))
+    days = [now - timedelta(days=back) for back in reversed(range(7))]
+    for finding in findings(now, [(day.date(), day) for day in days]).values():
+        rows = finding.rows.limit(100)
+        flow.state.ledger.read(lambda session, rows=rows: session.scalars(rows).all())
 
 
 #: Those of lists of the staff pages. Their tests look at the plans of the lists.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +17,8 @@ from sqlalchemy import delete
 from staff import ADMIN, JSON, logged_in
 
 from flask_smsverify.db.models import Attempt, Challenge, Incoming, Message
+from flask_smsverify.errors import Rejected
+from flask_smsverify.senders.memory import Memory
 
 #: Half an hour after midnight in Tehran.
 NOW = datetime(2026, 3, 10, 21, 0, tzinfo=UTC)
@@ -174,3 +178,79 @@ def test_more_rows_than_are_counted_are_not_given_a_number(
     ]
     state.ledger.run(lambda session: session.add_all(rows))
     assert overview(client)["attention"][-1:] == [shown]
+
+
+def add_messages(app: Flask, *rows: tuple[str, str, timedelta]) -> None:
+    """Add messages with a kind, a state and an age."""
+    state: Any = app.extensions["smsverify"]
+    now = state.clock()
+    messages = [
+        Message(
+            id=f"{number:032}",
+            kind=kind,
+            recipient="+989123456789",
+            channel="sms",
+            state=condition,
+            created_at=now - age,
+            updated_at=now,
+        )
+        for number, (kind, condition, age) in enumerate(rows)
+    ]
+    state.ledger.run(lambda session: session.add_all(messages))
+
+
+def linked_rows(client: FlaskClient) -> dict[str, list[str]]:
+    """Return the text of each item that needs attention, and the ids of the rows that it links."""
+    page = client.get(f"{ADMIN}/").text
+    found = re.findall('sv-alert-bad"><a href="([^"]*)">([^<]*)<', page)
+    lists = {text: client.get(html.unescape(url), headers=JSON) for url, text in found}
+    return {text: [int(row["id"]) for row in one.json["items"]] for text, one in lists.items()}
+
+
+def test_the_overview_counts_what_the_lists_that_it_links_show(
+    app: Flask, client: FlaskClient, ledger: Ledger
+) -> None:
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    add_messages(
+        app,
+        ("code", "failed", hour),
+        ("code", "failed", day),
+        ("code", "failed", 3 * day),
+        ("event", "failed", 3 * day),
+        ("event", "failed", 8 * day),
+        ("bulk", "failed", hour),
+        ("notice", "failed", hour),
+        ("event", "unknown", timedelta(minutes=1)),
+        ("code", "unknown", hour),
+        ("code", "unknown", 3 * day),
+        ("code", "sending", timedelta(minutes=1)),
+        ("code", "sending", hour),
+        ("code", "sent", hour),
+    )
+    assert linked_rows(client) == {
+        "2 codes could not be sent since yesterday.": [0, 1],
+        "Event: 1 message of the last 7 days could not be sent.": [3],
+        "Bulk send: 1 message of the last 7 days could not be sent.": [5],
+        "Notice: 1 message of the last 7 days could not be sent.": [6],
+        "The gateway did not answer for 1 code since yesterday.": [11],
+        "It is unknown whether 2 messages were sent since yesterday.": [7, 8],
+    }
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    shown = linked_rows(client)
+    assert shown["از دیروز تاکنون ارسال ۲ کد ناموفق بوده است."] == [0, 1]
+    assert [len(rows) for rows in shown.values()] == [2, 1, 1, 1, 1, 2]
+
+
+def test_the_overview_reports_codes_that_every_sender_refuses(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(sender: Memory, *_: object, **__: object) -> None:
+        raise sender.make_error(Rejected, "no credit")
+
+    assert "Everything works." in client.get(f"{ADMIN}/").text
+    monkeypatch.setattr(Memory, "send_code", refuse)
+    logged_in(app, 3).post("/verify-mobile/send")
+    app.extensions["smsverify"].wait()
+    page = client.get(f"{ADMIN}/").text
+    assert "Everything works." not in page
+    assert "1 code could not be sent since yesterday." in page
