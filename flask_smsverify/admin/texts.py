@@ -92,14 +92,17 @@ def texts_save(audience: str, event: str) -> ResponseReturnValue:
     found = _find(audience, event)
     fields = read_fields()
     changes = dict(fields) if request.is_json else _read_form(found, audience)
-    if request.form.get("do") == "preview":
-        return _page(_current(found, audience) | changes)
+    is_preview = request.form.get("do") == "preview"
     try:
-        _save(found, audience, changes)
+        edited = _check(found, audience, changes)
+        if not is_preview:
+            _save(found, audience, changes, edited)
     except InvalidValues as error:
         if wants_json():
             return problem_json(problem_from_error(error), current_ui())
         return _page(_current(found, audience) | changes, error.errors), error.status
+    if is_preview:
+        return _page(_current(found, audience) | changes)
     if wants_json():
         return current_app.json.response(_current(found, audience))
     flash(current_ui().t("The text is saved and in use."))
@@ -117,7 +120,9 @@ def texts_preview(audience: str, event: str) -> ResponseReturnValue:
     locale = fields.get("locale")
     if locale not in get_state().event_texts.locales(found.name, audience):
         raise InvalidValues({"locale": current_ui().t("There are no texts in this language.")})
-    text = str(fields.get("text") or "") or found.default_text(audience, str(locale))
+    text = str(fields.get("text") or "")
+    if not text.strip():
+        text = found.default_text(audience, str(locale))
     shown = get_state().event_texts.preview(found.name, audience, text, str(locale))
     parts = current_ui().n("%(count)s part", "%(count)s parts", shown.parts)
     return current_app.json.response(
@@ -166,10 +171,10 @@ def _read_form(event: Event, audience: str) -> dict[str, Any]:
     return changes
 
 
-def _save(event: Event, audience: str, changes: Mapping[str, Any]) -> None:
-    """Check and write changes, and record them.
+def _check(event: Event, audience: str, changes: Mapping[str, Any]) -> dict[str, str | None]:
+    """Check changes, and return the edited texts, None for the default.
 
-    :raises InvalidValues: with a text for each wrong value. Nothing was written.
+    :raises InvalidValues: with a text for each wrong value.
     """
     t = current_ui().t
     store = get_state().event_texts
@@ -191,15 +196,26 @@ def _save(event: Event, audience: str, changes: Mapping[str, Any]) -> None:
         errors["patterns"] = "patterns must map the names of senders to patterns"
     if errors:
         raise InvalidValues(errors)
+    return edited
+
+
+def _save(
+    event: Event, audience: str, changes: Mapping[str, Any], edited: Mapping[str, str | None]
+) -> None:
+    """Write checked changes and record them.
+
+    :param edited: locale → edited text, None for the default.
+    :raises InvalidValues: the patterns are wrong. Nothing was written.
+    """
     with audit_log.recorded("texts", f"{audience}/{event.name}", **changes):
         try:
-            store.save(
+            get_state().event_texts.save(
                 event.name,
                 audience,
-                enabled=enabled,
+                enabled=changes.get("enabled"),
                 texts=edited,
-                recipients=recipients,
-                patterns=patterns,
+                recipients=changes.get("recipients"),
+                patterns=changes.get("patterns"),
             )
         except ConfigurationError as error:
             raise InvalidValues({"patterns": str(error)}) from None
@@ -227,9 +243,13 @@ def _check_texts(
             if not is_default:
                 store.preview(event.name, audience, str(text), locale)
         except TemplateError as error:
-            values = {name: getattr(error, name) for name in error.values}
-            errors[f"text.{locale}"] = problem_text(type(error), values, ui.translator).detail
+            errors[f"text.{locale}"] = _explain(error)
     return edited
+
+
+def _explain(error: TemplateError) -> str:
+    values = {name: getattr(error, name) for name in error.values}
+    return problem_text(type(error), values, current_ui().translator).detail
 
 
 def _are_mobiles(recipients: object) -> bool:
@@ -251,18 +271,21 @@ def _page(values: Mapping[str, Any], errors: Mapping[str, str] | None = None) ->
     event, audience = values["event"], values["audience"]
     order = reader_first(tuple(values["texts"]), current_ui().translator.locale)
     values = {**values, "texts": {locale: values["texts"][locale] for locale in order}}
+    shown_errors = dict(errors or {})
     previews: dict[str, ComposedText | None] = {}
     for locale, text in values["texts"].items():
         try:
-            previews[locale] = store.preview(event, audience, text, locale)
-        except TemplateError:
+            shown = text if str(text or "").strip() else values["defaults"][locale]
+            previews[locale] = store.preview(event, audience, str(shown), locale)
+        except TemplateError as error:
             previews[locale] = None
+            shown_errors.setdefault(f"text.{locale}", _explain(error))
     wrong = InvalidValues(errors) if errors else None
     return render(
         "text.html",
         problem=problem_from_error(wrong) if wrong is not None else None,
         sv_text=values,
-        sv_errors=errors or {},
+        sv_errors=shown_errors,
         sv_previews=previews,
         sv_language=_language,
         sv_direction=direction,

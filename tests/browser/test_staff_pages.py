@@ -544,6 +544,29 @@ def test_staff_see_a_text_as_they_type(visit: Visit, filled_shop: Shop) -> None:
     expect(page.get_by_role("status")).to_be_visible()
 
 
+def test_an_error_in_a_text_stays_until_the_text_is_corrected(
+    visit: Visit, filled_shop: Shop
+) -> None:
+    visitor = staff(visit, filled_shop)
+    page = visitor.page
+    visitor.go(f"{ADMIN}/texts/user/order.accepted")
+    editor = page.locator("#sv-text-fa")
+    persian = page.locator("[data-sv-editor]").filter(has=editor)
+    errors = persian.locator(".sv-field-error:visible")
+    editor.fill("{{ site }}: {{ nope }}")
+    expect(errors).to_have_count(1)
+    page.get_by_role("button", name="پیش‌نمایش").click()
+    expect(persian.locator("#sv-text-fa-error")).to_be_visible()
+    expect(errors).to_have_count(1)
+    editor.fill("{{ site }}: {{ other }}")
+    expect(errors).to_contain_text("other")
+    expect(errors).to_have_count(1)
+    editor.fill("{{ site }}")
+    expect(errors).to_have_count(0)
+    expect(editor).not_to_have_attribute("aria-invalid", "true")
+    visitor.complaints.clear()  # the browser reports the refused previews
+
+
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
 def test_staff_send_a_text_after_a_preview(visit: Visit, filled_shop: Shop, script: bool) -> None:
     visitor = staff(visit, filled_shop, java_script_enabled=script)

@@ -46,6 +46,10 @@
         const answer = await fetch(form.dataset.svPreviewUrl, options).catch(() => null);
         if (!answer || number !== latest) return;
         const result = await answer.json();
+        const earlier = document.getElementById(`${area.id}-error`); // of the text before
+        if (earlier) earlier.remove();
+        if (answer.ok) area.removeAttribute("aria-invalid");
+        else area.setAttribute("aria-invalid", "true");
         problem.hidden = answer.ok;
         problem.textContent = answer.ok ? "" : result.detail || result.title;
         if (!answer.ok) return;

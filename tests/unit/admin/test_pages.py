@@ -14,11 +14,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from leaks import LONG_CODES
-from sqlalchemy import select
+from sqlalchemy import select, update
 from staff import ADMIN, JSON, audited, listed, logged_in
 from visiting import last_code, phone
 
-from flask_smsverify.db.models import Attempt, Incoming, Message
+from flask_smsverify.db.models import Attempt, Incoming, Message, Template
 from flask_smsverify.errors import Unavailable
 from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.senders.base import Capability, Credit
@@ -428,6 +428,35 @@ def test_a_text_is_previewed_with_its_parts(client: FlaskClient) -> None:
     page = client.post(TEXT, data={"text.en": "Hi {{ site }}", "do": "preview", "enabled": "1"})
     assert "Hi host" in page.text
     assert client.get(f"{ADMIN}/texts/user/nothing", headers=JSON).status_code == 404
+
+
+def test_a_preview_of_a_wrong_text_shows_the_error_that_saving_it_shows(
+    app: Flask, client: FlaskClient
+) -> None:
+    wrong = {"text.en": "{{ site }}: {{ nope }}", "text.fa": " ", "enabled": "1"}
+    saved = client.post(TEXT, data=wrong)
+    shown = client.post(TEXT, data=wrong | {"do": "preview"})
+    error = re.compile('<p class="sv-field-error" id="([^"]*)">([^<]*)<')
+    assert (saved.status_code, shown.status_code) == (422, 422)
+    assert error.findall(shown.text) == error.findall(saved.text)
+    assert error.findall(shown.text) == [
+        ("sv-text-en-error", "There is no value nope for this text.")
+    ]
+    assert "{{ site }}: {{ nope }}</textarea>" in shown.text
+    assert audited(app) == []
+
+
+def test_a_stored_text_that_can_no_longer_be_used_is_shown_with_the_reason(
+    app: Flask, client: FlaskClient
+) -> None:
+    client.post(TEXT, json={"texts": {"en": "Hello {{ site }}"}})
+    state = app.extensions["smsverify"]
+    stored = update(Template).where(Template.locale == "en").values(text="Hello {{ nope }}")
+    state.ledger.run(lambda session: session.execute(stored))
+    state.event_texts._store._rereading.now()
+    page = client.get(TEXT)
+    assert page.status_code == 200
+    assert "There is no value nope for this text." in page.text
 
 
 def test_staff_texts_have_recipients(client: FlaskClient) -> None:
