@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flask import current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from flask.views import View
 from sqlalchemy.orm import Session
 
 from ..db.ids import new_id
@@ -128,13 +129,19 @@ def _one_text(texts: Mapping[str, str]) -> str | dict[str, str]:
 
 
 def _known_areas() -> list[str]:
-    """Return the areas of the configuration, and those that decorators and guards name."""
-    checks: list[Callable[..., Any]] = [*current_app.view_functions.values()]
+    """Return the areas of the configuration, and those that decorators and guards name.
+
+    A stored area that neither names is left out: it is of an earlier version of the app.
+    """
+    checks: list[Any] = [*current_app.view_functions.values()]
+    for view in current_app.view_functions.values():
+        for part in getattr(view, "view_class", View).__mro__:
+            checks += vars(part).values()
     for functions in current_app.before_request_funcs.values():
         checks += functions
     named = {getattr(check, "smsverify_area", None) for check in checks}
-    areas = {*get_state().settings.areas, *get_state().live.current.areas, *named}
-    return sorted(area for area in areas if area is not None)
+    areas = {*get_state().settings.areas, *named}
+    return sorted(area for area in areas if isinstance(area, str))
 
 
 def _read_form(form: Any) -> dict[str, Any]:
@@ -207,6 +214,10 @@ def _check(changes: Mapping[str, object]) -> None:
                 get_state().live.check(name, value)
         except ConfigurationError:
             errors[name] = texts[name]
+            continue
+        unknown = set(value).difference(_known_areas()) if isinstance(value, Mapping) else set()
+        if name == "areas" and unknown:
+            errors[name] = t("There is no area %(name)s.", name=min(unknown))
     if errors:
         raise InvalidValues(errors)
 
@@ -226,6 +237,10 @@ def _check_areas(value: object) -> None:
 
 def _page(values: Mapping[str, Any], errors: Mapping[str, str] | None = None) -> str:
     problem = InvalidValues(errors) if errors else None
+    if isinstance(values["areas"], Mapping):
+        known = _known_areas()
+        shown = {name: on for name, on in values["areas"].items() if name in known}
+        values = {**values, "areas": shown}
     return render(
         "settings.html",
         problem=problem_from_error(problem) if problem is not None else None,

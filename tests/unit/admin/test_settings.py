@@ -9,20 +9,27 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from flask.testing import FlaskClient
+from flask.views import MethodView
 from staff import ADMIN, JSON, audited, listed, logged_in
 
+from flask_smsverify import SMSVerify, require_verified_mobile
 from flask_smsverify.db.models import Setting
 
 URL = f"{ADMIN}/settings"
 MakeStaffApp = Callable[..., Flask]
 
 
+@pytest.fixture
+def app(make_staff_app: MakeStaffApp) -> Flask:
+    return make_staff_app(SMSVERIFY_AREAS={"orders": True, "billing": True})
+
+
 def test_a_change_is_in_force_and_recorded(app: Flask, client: FlaskClient) -> None:
     live = app.extensions["smsverify"].live
     changes = {
-        "areas": {"orders": False},
+        "areas": {"orders": False, "billing": True},
         "revalidation_days": 30,
         "exempt_groups": ["resellers"],
         "signature": "Chenar",
@@ -112,6 +119,64 @@ def test_an_area_that_is_switched_on_again_has_its_patterns(make_staff_app: Make
     client.post(URL, json={"areas": {"shop": True}})
     assert live.current.areas["shop"] == ("open_view",)
     assert visitor.get("/open").status_code == 302
+
+
+def test_an_area_that_the_app_does_not_name_is_refused(app: Flask, client: FlaskClient) -> None:
+    before = client.get(URL, headers=JSON).json["areas"]
+    for areas in ({"nope": True}, {"orders": False, "nope": False}):
+        answer = client.post(URL, json={"areas": areas})
+        assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
+        assert answer.json["errors"] == {"areas": "There is no area nope."}
+    form = client.post(URL, data={"areas_shown": ["orders", "nope"], "areas_on": ["nope"]})
+    assert form.status_code == 422
+    assert "There is no area nope." in form.text
+    assert 'value="nope"' not in form.text
+    assert client.get(URL, headers=JSON).json["areas"] == before
+    assert audited(app) == []
+
+
+class Refunds(MethodView):
+    @require_verified_mobile(area="refunds")
+    def post(self) -> str:
+        return "refunded"
+
+
+def test_areas_that_only_guards_and_decorators_name_are_switched(
+    make_staff_app: MakeStaffApp,
+) -> None:
+    app = make_staff_app(SMSVERIFY_AREAS={"shop": True})
+    smsverify: SMSVerify = app.extensions["test_smsverify"]
+    billing = Blueprint("billing", __name__)
+    smsverify.guard(billing, area="billing")
+    app.register_blueprint(billing)
+    app.add_url_rule("/refunds", view_func=Refunds.as_view("refunds"))
+    app.add_url_rule(
+        "/export", "export", require_verified_mobile(area="export")(lambda: "exported")
+    )
+    client = logged_in(app)
+    shown = client.get(URL, headers=JSON).json["areas"]
+    assert {"shop", "billing", "refunds", "export"} <= shown.keys()
+    changes = dict.fromkeys(("shop", "billing", "refunds", "export"), False)
+    answer = client.post(URL, json={"areas": changes})
+    assert (answer.status_code, answer.json["areas"]) == (200, shown | changes)
+
+
+def test_a_stored_area_that_the_app_no_longer_names_is_not_shown(
+    app: Flask, client: FlaskClient
+) -> None:
+    state = app.extensions["smsverify"]
+    stored = Setting(
+        key="areas",
+        value=json.dumps({"nope": False, "orders": False}),
+        updated_at=state.clock(),
+    )
+    state.ledger.run(lambda session: session.add(stored))
+    state.setting_store._rereading.now()
+    areas = client.get(URL, headers=JSON).json["areas"]
+    assert areas["orders"] is False
+    assert "nope" not in areas
+    assert 'value="nope"' not in client.get(URL).text
+    assert client.post(URL, json={"areas": {"orders": True}}).json["areas"]["orders"] is True
 
 
 def test_null_restores_the_configuration(make_staff_app: MakeStaffApp) -> None:
