@@ -17,8 +17,6 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Select, and_, or_
 from sqlalchemy.orm import Session
 
-from ..errors import InvalidValues
-
 T = TypeVar("T")
 
 #: How many rows a page has by default, and the most that a request may ask for.
@@ -55,14 +53,14 @@ def load_key(text: str, types: Sequence[type]) -> Key:
     """Return the key of a URL.
 
     :param types: of the values.
-    :raises InvalidValues: it is not a key of this list.
+    :raises ValueError: it is not a key of this list.
     """
     try:
         padded = text + "=" * (-len(text) % 4)
         values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         return tuple(_load_value(*pair) for pair in zip(values, types, strict=True))
     except (binascii.Error, TypeError, ValueError, RecursionError):
-        raise InvalidValues({"after": "not the key of a row of this list"}) from None
+        raise ValueError(text) from None
 
 
 def _load_value(value: object, kind: type) -> object:

@@ -130,7 +130,7 @@ class Column:
 
     :param kind: how the macro of lists shows the value: `text`, `mobile`, `time`, `state`, `code`
         (machine text, left to right), `number`, `cost`, `body`, `outcome` (the state, and the
-        item's `cause` if there is one) or `details` (pairs of a label and a value).
+        item's `_cause` if there is one) or `details` (pairs of a label and a value).
     """
 
     key: str
@@ -237,7 +237,11 @@ def respond(
         pages = (to_items(rows) for rows in all_rows(source))
         return csv_response(view.endpoint.rpartition(".")[2], csv_columns, pages)
     after = request.args.get("after", "")
-    key: Key | None = load_key(after, key_types) if after else None
+    try:
+        key: Key | None = load_key(after, key_types) if after else None
+    except ValueError:
+        wrong = current_ui().t("This is not the key of a row of this list.")
+        raise InvalidValues({"after": wrong}) from None
     page: Page[T] = source(key, query.limit)
     items = to_items(page.rows)
     next_key = dump_key(page.next) if page.next is not None else None

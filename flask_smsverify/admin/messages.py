@@ -18,6 +18,7 @@ from ..web.interface import Interface, current_ui
 from . import audit_log, host_users
 from .actions import act_on_many, act_on_one, selected_ids
 from .blueprint import blueprint
+from .causes import explain_cause
 from .keyset import Key, Page, Source, merged, newest_first
 from .lists import (
     Action,
@@ -129,6 +130,7 @@ def _items(rows: Sequence[Message]) -> list[Item]:
 
 def _item(row: Message, attempts: Sequence[Attempt]) -> Item:
     last = attempts[-1] if attempts else None
+    cause = row.cause or (last.cause if last is not None else None)
     return {
         "id": row.id,
         "at": row.created_at,
@@ -142,10 +144,11 @@ def _item(row: Message, attempts: Sequence[Attempt]) -> Item:
         "state": row.state,
         "parts": row.parts,
         "cost": _cost(attempts),
-        "cause": row.cause or (last.cause if last is not None else None),
+        "cause": cause,
         "text": row.text if row.kind != Message.CODE else None,
         "batch": row.batch_id,
         "_what": _what(row),
+        "_cause": explain_cause(cause, current_ui()) if cause else "",
     }
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from ..db.models import Batch
 from ..errors import ConfigurationError, InvalidValues, MobileError, NotFound, SenderError
 from ..messaging.bulk import ACTIVE, Preview
-from ..messaging.recipients import is_source
+from ..messaging.recipients import CLUB, GROUP, is_source
 from ..state import AppState, get_state
 from ..web.fields import read_fields
 from ..web.interface import Interface, current_ui
@@ -24,6 +24,7 @@ from ..web.negotiation import wants_json
 from . import audit_log
 from .actions import answer
 from .blueprint import blueprint, is_read_only, staff_id
+from .causes import explain_cause
 from .keyset import Key, Page, newest_first
 from .lists import Column, Item, ListView, as_json, json_number, read_query, respond
 from .rendering import render
@@ -149,15 +150,19 @@ def _is_mobile(text: str) -> bool:
 
 
 def _preview(text: object, to: str | Sequence[str]) -> Preview:
-    t = current_ui().t
+    ui, t = current_ui(), current_ui().t
     if not isinstance(text, str) or not text.strip():
         raise InvalidValues({"text": t("Enter a text.")})
+    if to == CLUB and not _has_club(get_state()):
+        raise InvalidValues({"to": t("No sender has a customer club.")})
+    if isinstance(to, str) and to == GROUP:
+        raise InvalidValues({"to": t("Enter the name of the group after the colon.")})
     try:
         return get_state().batches.preview(text, to)
     except ConfigurationError as error:
         raise InvalidValues({"to": str(error)}) from None
     except SenderError as error:
-        raise InvalidValues({"to": error.reason}) from None
+        raise InvalidValues({"to": explain_cause(error.reason, ui)}) from None
 
 
 def _preview_json(preview: Preview) -> dict[str, Any]:
@@ -227,6 +232,7 @@ def _form_page(
         sv_typed={"text": text or "", "to": to or ""},
         sv_errors=errors or {},
         sv_preview=preview,
+        sv_are_users=isinstance(to, str) and is_source(to.strip()) and to.strip() != CLUB,
         sv_token=secrets.token_hex(16),
         sv_has_club=_has_club(get_state()),
     )

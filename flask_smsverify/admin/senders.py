@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -30,6 +31,7 @@ from ..web.negotiation import wants_json
 from . import audit_log
 from .actions import answer
 from .blueprint import blueprint, is_read_only
+from .causes import explain_cause, translate_cause
 from .rendering import render
 
 #: The text whose price is asked for: one part.
@@ -61,6 +63,7 @@ def senders() -> ResponseReturnValue:
         sv_features=_features(ui),
         sv_routes=_route_labels(ui),
         sv_amount=lambda amount: format_amount(Decimal(amount), ui.translator),
+        sv_cause=functools.partial(explain_cause, ui=ui),
         sv_read_only=is_read_only(),
     )
 
@@ -88,15 +91,16 @@ def senders_test(name: str) -> ResponseReturnValue:
         try:
             state.delivery.send_text(Text(mobile, text), event=_TEST_EVENT, sender=sender)
         except SendFailed as error:
-            raise InvalidValues({"mobile": _cause(error, t)}) from None
+            raise InvalidValues({"mobile": _cause(error, ui)}) from None
     return answer([name], t("%(sender)s accepted the test message.", sender=name))
 
 
-def _cause(error: SendFailed, t: Any) -> str:
+def _cause(error: SendFailed, ui: Interface) -> str:
     cause = error.causes[-1] if error.causes else None
     if not isinstance(cause, SenderError):
-        return str(t("The message was not sent."))
-    return str(t("The gateway did not accept the message: %(reason)s", reason=cause.reason))
+        return ui.t("The message was not sent.")
+    reason = translate_cause(cause.reason, ui) or cause.reason
+    return ui.t("The gateway did not accept the message: %(reason)s", reason=reason)
 
 
 # --- what is shown -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from ..errors import ConfigurationError, MobileError
 
 ALL = "all"
 CLUB = "club"
-_GROUP = "group:"
+GROUP = "group:"
 #: Recipients that cannot be read again after an interruption.
 LIST = "list"
 _MAX_SOURCE = 191
@@ -70,7 +70,7 @@ class Recipients:
         """
         if not isinstance(to, str) or not is_source(to):
             return LIST
-        if to.startswith(_GROUP) and not 0 < len(to) - len(_GROUP) <= _MAX_SOURCE - len(_GROUP):
+        if to.startswith(GROUP) and not 0 < len(to) - len(GROUP) <= _MAX_SOURCE - len(GROUP):
             raise ConfigurationError("name the group, such as 'group:customers'")
         return to
 
@@ -83,8 +83,8 @@ class Recipients:
             yield from self._read_items(self._host.recipients(None))
         elif isinstance(to, str) and to == CLUB:
             yield from self._read_items(self._contacts())
-        elif isinstance(to, str) and to.startswith(_GROUP):
-            yield from self._read_items(self._host.recipients(to.removeprefix(_GROUP)))
+        elif isinstance(to, str) and to.startswith(GROUP):
+            yield from self._read_items(self._host.recipients(to.removeprefix(GROUP)))
         else:
             yield from self._read_item(to)
 
@@ -112,4 +112,4 @@ class Recipients:
 
 def is_source(to: str) -> bool:
     """Return whether a text names recipients that can be read again."""
-    return to in (ALL, CLUB) or to.startswith(_GROUP)
+    return to in (ALL, CLUB) or to.startswith(GROUP)

@@ -9,15 +9,18 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from leaks import LONG_CODES
 from sqlalchemy import select, update
-from staff import ADMIN, JSON, audited, listed, logged_in
+from staff import ADMIN, JSON, StaffUser, audited, db, listed, logged_in
 from visiting import last_code, phone
 
+import flask_smsverify
+from flask_smsverify.admin.causes import _PHRASES
 from flask_smsverify.db.models import Attempt, Incoming, Message, Template
 from flask_smsverify.errors import Unavailable
 from flask_smsverify.i18n.catalogue import available_locales
@@ -557,3 +560,81 @@ def test_a_stopped_send_cannot_be_paused_or_continued(app: Flask, client: FlaskC
         assert "The send was" not in page
     client.post(f"{ADMIN}/send/{batch.id}/stop")
     assert "The send was stopped." in client.get(f"{ADMIN}/send/{batch.id}").text
+
+
+# --- what staff read about failures ------------------------------------------------------------
+
+
+def test_recipients_that_cannot_be_read_are_explained_in_the_readers_language(
+    client: FlaskClient,
+) -> None:
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    for to, error in (
+        ("club", "هیچ درگاهی باشگاه مشتریان ندارد."),
+        ("group:", "نام گروه را بعد از دونقطه وارد کنید."),
+    ):
+        answer = client.post(f"{ADMIN}/send", data={"text": "سلام", "to": to})
+        assert answer.status_code == 422
+        assert f'id="sv-to-error">{error}<' in answer.text
+
+
+def test_users_without_a_number_are_named_as_users_in_the_preview_of_a_send(
+    app: Flask, client: FlaskClient
+) -> None:
+    with app.app_context():
+        for number, mobile in ((2, None), (4, "")):
+            db.session.get(StaffUser, number).mobile = mobile
+        db.session.commit()
+    page = client.post(f"{ADMIN}/send", data={"text": "Hello", "to": "all"}).text
+    facts = re.sub("<[^>]*>", "", page.partition("Users without a valid number")[2])
+    assert facts.startswith("2: 2, 4")
+    assert "Invalid numbers" not in page
+    page = client.post(f"{ADMIN}/send", data={"text": "Hello", "to": "12, 09123456789"}).text
+    assert "Invalid numbers" in page
+
+
+def test_a_wrong_page_key_is_explained_in_the_readers_language(client: FlaskClient) -> None:
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    answer = client.get(f"{ADMIN}/messages?after=zz")
+    assert answer.status_code == 422
+    assert "این مقدار به ردیفی از این فهرست اشاره نمی‌کند." in answer.text
+
+
+@pytest.mark.parametrize(
+    ("cause", "persian"),
+    [
+        ("no credit", "اعتبار تمام شده است"),
+        ("the gateway refuses receiver", "درگاه شمارهٔ گیرنده را نمی‌پذیرد"),
+        ("no complete answer (ReadError)", "پاسخ کاملی از درگاه دریافت نشد"),
+        ("no connection (ConnectError)", "اتصال به درگاه برقرار نشد"),
+        (
+            "main: no credit; second: the service failed",
+            "main: اعتبار تمام شده است؛ second: سرویس درگاه با خطا روبه‌رو شد",
+        ),
+        ("main: no credit; second: busy", "علت: main: no credit; second: busy"),
+        ("شماره اشتباه است", "علت: شماره اشتباه است"),
+    ],
+)
+def test_the_cause_of_a_failure_is_shown_in_the_readers_language(
+    app: Flask, client: FlaskClient, cause: str, persian: str
+) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    state = app.extensions["smsverify"]
+    failed = update(Message).values(state="failed", cause=cause)
+    state.ledger.run(lambda session: session.execute(failed))
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    page = client.get(f"{ADMIN}/messages").text
+    [shown] = re.findall('<span class="sv-cause">([^<]*)</span>', page)
+    assert re.sub("[\u2068\u2069]", "", shown) == persian
+    assert [item["cause"] for item in listed(client, "/messages")] == [cause]
+
+
+def test_every_translated_cause_is_a_phrase_of_the_package() -> None:
+    package = Path(flask_smsverify.__file__).parent
+    modules = [
+        path.read_text("utf-8")
+        for part in ("senders", "delivery", "messaging")
+        for path in (package / part).rglob("*.py")
+    ]
+    for phrase in _PHRASES:
+        assert any(f'"{phrase}"' in module for module in modules), phrase
