@@ -717,16 +717,17 @@ class TemplateError(ProblemError):
     """A text of an event contains something that is not allowed, or cannot be rendered.
 
     :param problem: `"syntax"`, `"unknown_value"`, `"missing_value"`,
-        `"required_value"`, `"unknown_filter"`, `"not_allowed"`, `"empty"`, `"too_long"` or
-        `"too_deep"`.
+        `"required_value"`, `"unknown_filter"`, `"not_allowed"`, `"empty"`, `"too_long"`,
+        `"too_many_parts"` or `"too_deep"`.
     :param name: the value, the filter or the syntax that the problem is about; empty for none.
     :param line: the line of the text; None if the problem is not in one line.
+    :param limit: the most characters or parts of a text that has more; otherwise None.
     """
 
     code = "invalid_template"
     status = 422
     form_field = "text"
-    values = ("problem", "name", "line")
+    values = ("problem", "name", "line", "limit")
     title = _("This text cannot be used")
     detail = (_("Check the text and try again."),)
 
@@ -738,21 +739,26 @@ class TemplateError(ProblemError):
         "unknown_filter": _("There is no filter %(name)s."),
         "not_allowed": _("A text can contain only values, conditions and filters."),
         "empty": _("The text is empty."),
-        "too_long": _("The text is too long."),
+        "too_long": _("The text has more than %(limit)s characters."),
+        "too_many_parts": _("The text has more than %(limit)s parts."),
         "too_deep": _("The text has too many filters or conditions in one another."),
     }
 
-    def __init__(self, problem: str, *, name: str = "", line: int | None = None) -> None:
+    def __init__(
+        self, problem: str, *, name: str = "", line: int | None = None, limit: int | None = None
+    ) -> None:
         shown = problem.replace("_", " ") + (f" {_one_line(name)[:60]!r}" if name else "")
         super().__init__(f"{shown} in line {line}" if line else shown)
         self.problem = problem
         self.name = _one_line(name)[:60]
         self.line = line
+        self.limit = limit
 
     @classmethod
     def describe(cls, values: Mapping[str, object]) -> Description:
-        detail = cls._BY_PROBLEM.get(str(values.get("problem")))
-        if detail is None or ("%(name)s" in detail and not values.get("name")):
+        detail = cls._BY_PROBLEM.get(str(values.get("problem")), "")
+        is_complete = all(values.get(name) for name in ("name", "limit") if f"%({name})s" in detail)
+        if not detail or not is_complete:
             return super().describe(values)
         return Description(cls.title, (detail,))
 

@@ -96,9 +96,10 @@ def action_labels(ui: Interface) -> dict[str, str]:
     t = ui.t
     return {
         "verifications": t("Searched by code"),
+        "send_code": t("Sent a code"),
         "resend": t("Sent again"),
         "verify": t("Marked as confirmed"),
-        "revoke": t("Revoked"),
+        "revoke": t("Revoked a verification"),
         "unlock": t("Unlocked"),
         "delete": t("Deleted"),
         "read": t("Marked as read"),

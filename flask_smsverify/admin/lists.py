@@ -167,7 +167,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListView:
-    """The data for the macro of lists.
+    """The data for the macro of lists. An item's `_without` names actions that it does not have.
 
     :param endpoint: the endpoint of the page.
     :param key: the item's key that is its id in paths.

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 
 from ..db.models import Attempt, Message
 from ..errors import InvalidValues, MobileError, NoChallenge, NotFound
+from ..messaging.outbox import KINDS as OUTBOX_KINDS
+from ..messaging.outbox import RESENDABLE
 from ..state import get_state
 from ..web.interface import Interface, current_ui
 from . import audit_log, host_users
@@ -148,8 +150,16 @@ def _item(row: Message, attempts: Sequence[Attempt]) -> Item:
         "text": row.text if row.kind != Message.CODE else None,
         "batch": row.batch_id,
         "_what": _what(row),
+        "_without": () if _may_be_sent_again(row) else ("resend",),
         "_cause": explain_cause(cause, current_ui()) if cause else "",
     }
+
+
+def _may_be_sent_again(row: Message) -> bool:
+    """Return whether "Send again" is offered. The texts of a stopped send are refused later."""
+    if row.kind == Message.CODE:
+        return True
+    return row.kind in OUTBOX_KINDS and row.next_try_at is None and row.state in RESENDABLE
 
 
 def _cost(attempts: Iterable[Attempt]) -> Decimal | None:
@@ -270,7 +280,10 @@ def _act(action: str, key: str) -> None:
         elif message.kind == Message.CODE:
             _resend_code(message)
         elif not get_state().outbox.resend([key]):
-            raise InvalidValues({"id": current_ui().t("This message cannot be sent again.")})
+            wrong = current_ui().t(
+                "Only a message that failed, of a send that was not stopped, can be sent again."
+            )
+            raise InvalidValues({"id": wrong})
 
 
 def _delete(session: Session, key: str) -> None:

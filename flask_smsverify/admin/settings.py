@@ -18,6 +18,7 @@ from ..db.models import Audit
 from ..errors import ConfigurationError, InvalidValues
 from ..i18n.catalogue import available_locales
 from ..phone import ascii_digits
+from ..settings.schema import MAX_REVALIDATION_DAYS
 from ..state import get_state
 from ..web.fields import read_fields
 from ..web.interface import current_ui
@@ -197,7 +198,10 @@ def _check(changes: Mapping[str, object]) -> None:
     texts = {
         "areas": t("An area can only be switched on or off."),
         "exempt_groups": t("Enter group names, one per line."),
-        "revalidation_days": t("Enter a whole number of days. 0 means no limit."),
+        "revalidation_days": t(
+            "Enter a whole number of days from 0 to %(count)s. 0 means no limit.",
+            count=MAX_REVALIDATION_DAYS,
+        ),
         "signature": t("Enter a text without control characters."),
         "staff_mobiles": t("Enter mobile numbers, one per line."),
         "quiet_hours": t("Enter two times, such as 22:00-07:00."),

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ..db.models import Challenge, Message, Verification
 from ..db.types import by_bytes
-from ..errors import InvalidRequest, MobileError, NotFound
+from ..errors import InvalidCode, InvalidRequest, InvalidValues, MobileError, NotFound
 from ..phone import ascii_digits
 from ..state import AppState, get_state
 from ..verification.challenges import is_open
@@ -47,6 +47,8 @@ _RECENT = timedelta(days=30)
 _STATES = ("verified", "unverified", "expired", "pending", "exempt", "locked", "revoked")
 #: The values of the filter `state`. Only the host can tell whether a user is exempt.
 _FILTERED = ("verified", "unverified", "expired", "pending", "locked", "revoked")
+#: User, or None if there was no account, and recipient → the last code message.
+_LastCodes = Mapping[tuple[str | None, str], Message]
 _CSV = (
     "user_id",
     "email",
@@ -212,7 +214,7 @@ def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
 
     def work(
         session: Session,
-    ) -> tuple[dict[str, Verification], dict[str, Challenge], dict[str, Message]]:
+    ) -> tuple[dict[str, Verification], dict[str, Challenge], _LastCodes]:
         found = select(Verification).where(Verification.user_id.in_(user_ids))
         rows = {row.user_id: row for row in session.scalars(found)}
         pending = (
@@ -229,7 +231,7 @@ def _items(user_ids: Sequence[str], query: Query | None = None) -> list[Item]:
             .where(Message.kind == Message.CODE)
             .order_by(Message.created_at)
         )
-        last = {message.recipient: message for message in session.scalars(sent)}
+        last = {(message.user_id, message.recipient): message for message in session.scalars(sent)}
         return rows, {str(found.user_id): found for found in session.scalars(pending)}, last
 
     rows, pending, last = state.ledger.read(work)
@@ -285,13 +287,13 @@ def _item(
     now: datetime,
     *,
     challenge: Challenge | None,
-    last: Mapping[str, Message],
+    last: _LastCodes,
 ) -> Item:
     """Return the item of one user.
 
     :param user: None if the host has deleted the user.
     :param challenge: the user's pending challenge for `verify`.
-    :param last: the last code message by recipient.
+    :param last: the last code messages. A code without an account is of the user with the number.
     """
     own = state.users.mobile_of(user) if user is not None else None
     mobile = own or (row.mobile if row is not None else None)
@@ -301,7 +303,8 @@ def _item(
         shown = "exempt"
     elif challenge is not None and is_open(challenge, own, now):
         shown = status.with_open_challenge().state
-    message = last.get(mobile or "")
+    codes = [last.get((sent_to, mobile or "")) for sent_to in (user_id, None)]
+    message = max(filter(None, codes), key=lambda code: code.created_at, default=None)
     return {
         "user_id": user_id,
         "email": host_users.email_of(user),
@@ -392,13 +395,20 @@ def verifications_by_code() -> ResponseReturnValue:
     if not isinstance(typed, str):
         raise InvalidRequest
     audit_log.record_limited("verifications", "", limit=_CODE_SEARCHES, window=_CODE_WINDOW)
-    challenges = get_state().verifier.find_by_code(typed)
+    ui = current_ui()
+    try:
+        challenges = get_state().verifier.find_by_code(typed)
+    except InvalidCode as error:
+        wrong = {"q": ui.t(error.describe({"problem": error.problem}).title) + "."}
+        if wants_json():
+            raise InvalidValues(wrong) from None
+        page = render_list(_view(ui), (), sv_code_error=wrong["q"], sv_is_code_search=True)
+        return page, error.status
     user_ids = list(dict.fromkeys(row.user_id for row in challenges if row.user_id is not None))
     anonymous = {row.mobile: row for row in challenges if row.user_id is None}
     items = _items(user_ids) + [_anonymous_item(row) for row in anonymous.values()]
     if wants_json():
         return current_app.json.response({"items": as_json(items), "next": None})
-    ui = current_ui()
     return render_list(_view(ui), items, sv_is_code_search=True)
 
 
@@ -467,7 +477,7 @@ def _act(action: str, user_id: str) -> None:
         "unlock": lambda: verifier.unlock(user),
         "delete": lambda: verifier.forget_id(user_id),
     }
-    with audit_log.recorded(action, user_id):
+    with audit_log.recorded("send_code" if action == "resend" else action, user_id):
         acts[action]()
 
 

@@ -280,7 +280,7 @@ class EventTexts:
                 raise TemplateError("required_value", name=name)
         composed = self._compose(event, source, values, translator)
         if composed.parts > MAX_PARTS:
-            raise TemplateError("too_long")
+            raise TemplateError("too_many_parts", limit=MAX_PARTS)
         return composed
 
     def _compose(

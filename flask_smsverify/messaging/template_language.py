@@ -108,7 +108,7 @@ class TextTemplate:
 
     def __init__(self, source: str, names: Collection[str]) -> None:
         if len(source) > MAX_SOURCE_LENGTH:
-            raise TemplateError("too_long")
+            raise TemplateError("too_long", limit=MAX_SOURCE_LENGTH)
         self._names = frozenset(names)
         try:
             tree = _environment.parse(source)
@@ -257,7 +257,7 @@ class _Rendering:
                 _refuse(node)
         self._room -= len(text)
         if self._room < 0:
-            raise TemplateError("too_long")
+            raise TemplateError("too_long", limit=_MAX_OUTPUT)
         return text
 
     def _condition(self, node: nodes.Node) -> bool:

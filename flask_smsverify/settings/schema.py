@@ -59,6 +59,7 @@ from .limits_notation import Limit
 from .quiet_hours import QuietHours, check_quiet_hours
 
 PREFIX = "SMSVERIFY_"
+MAX_REVALIDATION_DAYS = 36_500
 
 #: Scope → limits. `docs/configuration.md` explains each scope.
 DEFAULT_LIMITS: Mapping[str, str | None] = {
@@ -103,7 +104,7 @@ class Settings:
     max_attempts: int = _key(check_integer(1, 100), 5)
     resend: Literal["same", "new"] = _key(check_one_of("same", "new"), "same")
     resend_delays: tuple[int, ...] = _key(check_delays, (30, 60, 90, 120))
-    revalidation_days: int = _key(check_integer(0, 36_500), 90)
+    revalidation_days: int = _key(check_integer(0, MAX_REVALIDATION_DAYS), 90)
     exempt_groups: tuple[str, ...] = _key(check_names, ())
     areas: Mapping[str, bool | tuple[str, ...]] = _key(check_areas, {})
     #: Used by `guard.py`.

@@ -161,6 +161,20 @@ MISPLACED_STOPS = """[...document.querySelectorAll('.sv-body')].map(e => e.first
   })).map(([stop, letter]) => stop > letter)"""
 
 
+#: Where the lines of texts with several begin: their right edges on a page from right to left.
+STARTS_OF_LINES = """is_rtl => [...document.querySelectorAll('.sv-body')].map(e => e.firstChild)
+  .filter(text => text.data.includes('\\n')).map(text => {
+    const range = document.createRange();
+    return [[0, text.data.indexOf('\\n')], [text.data.indexOf('\\n') + 1, text.length]]
+      .map(([from, to]) => {
+        range.setStart(text, from);
+        range.setEnd(text, to);
+        const box = range.getBoundingClientRect();
+        return is_rtl ? box.right : box.left;
+      });
+  })"""
+
+
 @pytest.mark.parametrize("language", ["fa", "en"])
 def test_messages_have_whole_names_of_senders_and_persian_texts_from_right_to_left(
     visit: Visit, filled_shop: Shop, language: str
@@ -190,6 +204,9 @@ def test_messages_have_whole_names_of_senders_and_persian_texts_from_right_to_le
         "all => all.map(one => one.getBoundingClientRect().width)"
     )
     assert min(widths) >= 160  # a text is no column of single words
+    starts = visitor.page.evaluate(STARTS_OF_LINES, language == "fa")
+    assert starts
+    assert all(max(lines) - min(lines) < 2 for lines in starts)
     misplaced = visitor.page.evaluate(MISPLACED_STOPS)
     assert misplaced
     assert not any(misplaced)
@@ -513,7 +530,7 @@ def test_staff_find_a_user_and_act_on_the_verification(
     expect(page.get_by_role("status")).to_have_text("تأیید شماره لغو شد.")
     expect(row).to_contain_text("تأیید نشده")
     visitor.go(f"{ADMIN}/audit")
-    expect(page.get_by_role("row").nth(1)).to_contain_text("لغو شده")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("لغو تأیید")
 
 
 def test_tab_reaches_every_control_of_every_page(visit: Visit, filled_shop: Shop) -> None:

@@ -24,6 +24,7 @@ from flask_smsverify.admin.causes import _PHRASES
 from flask_smsverify.db.models import Attempt, Incoming, Message, Template
 from flask_smsverify.errors import Unavailable
 from flask_smsverify.i18n.catalogue import available_locales
+from flask_smsverify.messaging.template_language import MAX_SOURCE_LENGTH
 from flask_smsverify.senders.base import Capability, Credit
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.simulator import Simulator
@@ -364,6 +365,33 @@ def test_a_code_is_sent_again_and_a_message_deleted(app: Flask, client: FlaskCli
     assert audited(app) == [("1", "delete", item["id"])]
 
 
+@pytest.mark.parametrize(
+    ("kind", "state", "is_offered"),
+    [
+        ("event", "failed", True),
+        ("event", "queued", False),
+        ("event", "waiting", False),
+        ("bulk", "unknown", True),
+        ("notice", "failed", False),
+        ("code", "sent", True),
+    ],
+)
+def test_send_again_is_offered_only_where_it_is_possible(
+    app: Flask, client: FlaskClient, kind: str, state: str, is_offered: bool
+) -> None:
+    logged_in(app, 3).post("/verify-mobile/send")
+    values = update(Message).values(kind=kind, state=state)
+    app.extensions["smsverify"].ledger.run(lambda session: session.execute(values))
+    [item] = listed(client, "/messages")
+    page = client.get(f"{ADMIN}/messages").text
+    assert (f"/messages/{item['id']}/resend" in page) is is_offered
+    assert f"/messages/{item['id']}/delete" in page
+    if not is_offered:
+        answer = client.post(f"{ADMIN}/messages/{item['id']}/resend", json={})
+        assert answer.status_code == 422
+        assert "Only a message that failed" in answer.json["errors"]["id"]
+
+
 # --- texts -------------------------------------------------------------------------------------
 
 TEXT = f"{ADMIN}/texts/user/invoice.created"
@@ -460,6 +488,22 @@ def test_a_stored_text_that_can_no_longer_be_used_is_shown_with_the_reason(
     page = client.get(TEXT)
     assert page.status_code == 200
     assert "There is no value nope for this text." in page.text
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a" * (MAX_SOURCE_LENGTH + 1), f"The text has more than {MAX_SOURCE_LENGTH} characters."),
+        ("b" * 1900, "The text has more than 10 parts."),
+    ],
+)
+def test_a_text_that_is_too_long_is_refused_with_the_limit(
+    client: FlaskClient, text: str, error: str
+) -> None:
+    answer = client.post(TEXT, json={"texts": {"en": text}})
+    assert answer.json["errors"] == {"text.en": error}
+    shown = client.post(f"{TEXT}/preview", json={"text": text, "locale": "en"})
+    assert shown.json["detail"] == error
 
 
 def test_staff_texts_have_recipients(client: FlaskClient) -> None:

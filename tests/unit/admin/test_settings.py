@@ -121,6 +121,13 @@ def test_an_area_that_is_switched_on_again_has_its_patterns(make_staff_app: Make
     assert visitor.get("/open").status_code == 302
 
 
+def test_too_many_days_are_refused_with_the_range(client: FlaskClient) -> None:
+    answer = client.post(URL, json={"revalidation_days": 999_999_999})
+    assert answer.json["errors"] == {
+        "revalidation_days": "Enter a whole number of days from 0 to 36500. 0 means no limit."
+    }
+
+
 def test_an_area_that_the_app_does_not_name_is_refused(app: Flask, client: FlaskClient) -> None:
     before = client.get(URL, headers=JSON).json["areas"]
     for areas in ({"nope": True}, {"orders": False, "nope": False}):

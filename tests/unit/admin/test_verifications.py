@@ -77,10 +77,16 @@ def test_the_lifecycle_of_a_user_is_one_audit_row_for_each_change(
     assert act(client, "delete", 3).status_code == 200
     assert listed(client, "/verifications") == []
     assert audited(app) == [
-        ("1", action, "3") for action in ("verify", "revoke", "resend", "unlock", "delete")
+        ("1", action, "3") for action in ("verify", "revoke", "send_code", "unlock", "delete")
     ]
     items = listed(client, "/audit")
-    assert [item["action"] for item in items] == ["delete", "unlock", "resend", "revoke", "verify"]
+    assert [item["action"] for item in items] == [
+        "delete",
+        "unlock",
+        "send_code",
+        "revoke",
+        "verify",
+    ]
     assert (items[0]["who"], items[0]["subject"]) == ("1", "3")
 
 
@@ -133,7 +139,7 @@ def test_a_refused_action_changes_nothing_and_is_not_in_the_audit(
     assert act(client, "resend", 3).status_code == 200
     answer = act(client, "resend", 3)
     assert (answer.status_code, answer.json["code"]) == (429, "too_soon")
-    assert audited(app) == [("1", "resend", "3")]
+    assert audited(app) == [("1", "send_code", "3")]
 
 
 def test_an_action_on_many_users_lists_which_failed(app: Flask, client: FlaskClient) -> None:
@@ -211,6 +217,53 @@ def test_codes_are_searched_at_most_thirty_times_an_hour_by_one_person(
         assert len(audited(app)) == 30
         box.advance(timedelta(hours=1, seconds=1))
         assert client.post(LIST, json={"q": "000000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("typed", "error"),
+    [
+        ("12", "The code is too short."),
+        ("x", "The code must contain only digits."),
+        ("", "Enter the code."),
+    ],
+)
+def test_a_search_for_what_is_no_code_is_explained_without_attempts(
+    client: FlaskClient, typed: str, error: str
+) -> None:
+    page = client.post(LIST, data={"q": typed})
+    assert page.status_code == 422
+    assert f'id="sv-code-search-error">{error}<' in page.text
+    assert "attempt" not in page.text
+    answer = client.post(LIST, json={"q": typed})
+    assert (answer.status_code, answer.json["errors"]) == (422, {"q": error})
+
+
+def test_the_last_code_of_a_user_is_not_one_that_another_user_was_sent(
+    app: Flask, client: FlaskClient
+) -> None:
+    state = app.extensions["smsverify"]
+    with app.app_context():
+        user = staff.db.session.get(staff.StaffUser, 3)
+        state.verifier.start(user, mobile="09123450004")
+    state.workers.wait()
+    assert act(client, "verify", 3).status_code == 200
+    assert act(client, "verify", 4).status_code == 200
+    [other] = listed(client, "/verifications", q="user4@")
+    assert (other["mobile"], other["last_sent_at"]) == ("+989123450004", None)
+    state.limit_report.reset_all()
+    assert act(client, "resend", 4).status_code == 200
+    [other] = listed(client, "/verifications", q="user4@")
+    assert other["last_sent_at"] is not None
+
+
+def test_the_activity_names_a_code_and_a_revoked_verification(
+    app: Flask, client: FlaskClient
+) -> None:
+    for action in ("resend", "verify", "revoke"):
+        act(client, action, 3)
+    page = client.get(f"{ADMIN}/audit").text
+    assert [label in page for label in ("Sent a code", "Revoked a verification")] == [True] * 2
+    assert "Sent again" not in page
 
 
 def test_read_only_staff_cannot_search_by_code(app: Flask) -> None:
