@@ -266,6 +266,14 @@ class SMSVerify:
         """
         return login_gate.login_user(user, remember=remember)
 
+    def is_login_fresh(self) -> bool:
+        """Return whether the user signed in at most `SMSVERIFY_FRESH_LOGIN` seconds ago.
+
+        A `refresh_view` must show its form while this is false. Flask-Login's `login_fresh` does
+        not suffice, because it stays true however old the login is.
+        """
+        return fresh_login.is_fresh()
+
     def sign_in_url(self, next: str | None = None) -> str:  # noqa: A002 -- the URL's own name
         """Return the URL of the sign-in page.
 

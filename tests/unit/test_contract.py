@@ -221,6 +221,7 @@ def test_public_calls_have_their_promised_parameters() -> None:
         (SMSVerify.init_app, ["self", "app", "db", "user_model"]),
         (SMSVerify.guard, ["self", "blueprint_or_app", "area", "except_"]),
         (SMSVerify.login_user, ["self", "user", "remember"]),
+        (SMSVerify.is_login_fresh, ["self"]),
         (SMSVerify.register_gateway, ["self", "name", "cls"]),
         (SMSVerify.close, ["self"]),
         (Verifier.start, ["self", "user", "channel", "mobile", "purpose", "ip"]),

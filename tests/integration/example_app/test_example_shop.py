@@ -162,6 +162,23 @@ def test_login_continues_to_the_requested_page(visitor):
     assert response.location == "/profile"
 
 
+def test_an_old_login_must_be_renewed_before_a_confirmed_number_changes(shop):
+    client = log_in(shop, "sara")
+    verify(shop, client)
+    with client.session_transaction() as session:
+        user_id, at = session["smsverify_login_at"]
+        session["smsverify_login_at"] = [user_id, at - 600]
+    page = client.get("/verify-mobile/mobile").text
+    link = re.search(r'class="sv-button" href="([^"]+)"', page)[1]
+    form = client.get(link)
+    assert form.status_code == 200
+    assert 'name="password"' in form.text
+    answer = client.post(link, data={"username": "sara", "password": "sara-demo"})
+    assert answer.location == "/verify-mobile/mobile"
+    assert 'name="mobile"' in client.get(answer.location).text
+    assert client.get(link).location == "/verify-mobile/mobile"
+
+
 def test_login_never_redirects_to_another_site(shop):
     targets = (
         "https://evil.example/", "//evil.example/", "/\\evil.example", "/\t/evil.example", "evil",

@@ -728,6 +728,20 @@ def test_a_confirmed_login_is_fresh_again(app: Flask, client: FlaskClient) -> No
     assert api(client, MOBILE, mobile=OTHER).status_code == 200
 
 
+def test_the_refresh_view_can_ask_whether_a_login_is_fresh(make_app: MakeApp, sqlite: str) -> None:
+    app = build(make_app, sqlite)
+    smsverify = app.extensions["test_smsverify"]
+    app.add_url_rule("/fresh", "fresh", lambda: str(smsverify.is_login_fresh()))
+    client = browser(app)
+    clock_of(app).advance(599)
+    assert client.get("/fresh").text == "True"
+    clock_of(app).advance(1)
+    assert client.get("/fresh").text == "False"
+    login_again(client)
+    assert client.get("/fresh").text == "True"
+    assert browser(app, None).get("/fresh").text == "False"
+
+
 # --- a number that was proved meanwhile ---------------------------------------------------------
 
 
