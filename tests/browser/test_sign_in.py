@@ -170,6 +170,25 @@ def test_a_code_from_a_call_signs_in(visit, open_shop):
     expect(visitor.page).to_have_url(f"{shop.url}/")
 
 
+def test_a_code_that_no_gateway_sends_leads_to_the_page_for_a_new_code(visitor, shop):
+    axe.load_into(visitor.context)
+    visitor.page.set_viewport_size(NARROW)
+    visitor.speaks("en")
+    for gateway in ("raygan", "wikipayam"):
+        shop.simulator.fault(gateway, "refuse")
+    visitor.go("/verify-mobile/sign-in")
+    page = visitor.page
+    page.get_by_label("Mobile number").fill(NUMBER)
+    page.get_by_role("button", name="Continue", exact=True).click()
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Get a new code", timeout=60_000)
+    expect(page.get_by_text("The text message could not be sent")).to_be_visible()
+    expect(page.get_by_label("Code", exact=True)).to_have_count(0)
+    fits(page, "en-unsent")
+    button = page.get_by_role("button", name="Send the code by text message")
+    expect(button).to_be_visible()
+
+
 def test_the_browser_reads_the_code_from_the_text_message(visitor, shop):
     """WebOTP, with the browser's part replaced: the code is filled in and submitted."""
     visitor.page.add_init_script(

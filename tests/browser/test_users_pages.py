@@ -314,6 +314,35 @@ def test_the_delivery_state_is_updated_and_a_proof_in_another_tab_redirects(
         app.config["STATUS"] = {"state": "pending", "delivery": "sent"}
 
 
+@pytest.mark.parametrize("state", ["unverified", "signed_out"])
+def test_the_page_is_reloaded_once_no_code_can_be_entered(
+    site: tuple[Flask, str], tab: Any, state: str
+) -> None:
+    app, url = site
+    tab.clock.install()
+    app.config["STATUS"] = {"state": state, "delivery": "rejected"}
+    try:
+        tab.goto(f"{url}?name=pending&lang=en")
+        with tab.expect_navigation():
+            tab.clock.run_for(3_100)
+    finally:
+        app.config["STATUS"] = {"state": "pending", "delivery": "sent"}
+
+
+def test_polling_stops_without_a_reload_once_the_visitor_is_signed_out(
+    site: tuple[Flask, str], tab: Any
+) -> None:
+    loads: list[str] = []
+    tab.on("request", lambda one: one.is_navigation_request() and loads.append(one.url))
+    tab.clock.install()
+    tab.route("**/status", lambda route: route.fulfill(status=401, json={"code": "login_required"}))
+    tab.goto(f"{site[1]}?name=pending&lang=en")
+    with tab.expect_response("**/status"):
+        tab.clock.run_for(3_100)
+    tab.clock.run_for(60_000)
+    assert len(loads) == 1
+
+
 def test_an_expired_code_is_announced_and_polling_stops(site: tuple[Flask, str], tab: Any) -> None:
     polls: list[str] = []
     tab.on("request", lambda one: one.url.endswith("/status") and polls.append(one.url))

@@ -86,10 +86,10 @@
       if (!otp || !otp.code || submitted) return;
       input.value = otp.code;
       if (input.form.requestSubmit) input.form.requestSubmit(); else find("[data-sv-check] button").click();
-    }, function () { /* declined or aborted: the visitor types the code */ });
+    }, function () { /* declined or aborted */ });
   }
 
-  /* Poll the delivery state at growing intervals, and not in a hidden tab. */
+  /* Poll the state at growing intervals, not in a hidden tab. */
   var url = panel.getAttribute("data-sv-status-url");
   var line = find("[data-sv-delivery]");
   if (url && window.fetch) {
@@ -104,11 +104,14 @@
       fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin", cache: "no-store" })
         .then(function (response) {
           if (response.status >= 500) throw response;
-          return response.ok ? response.json() : {}; /* for example signed out: stop polling */
+          return response.ok ? response.json() : {}; /* signed out */
         })
         .then(function (body) {
-          if (body.state === "verified") {
-            if (!submitted) location.assign(panel.getAttribute("data-sv-next"));
+          var state = body.state;
+          if (state && state !== "pending") {
+            if (submitted) return;
+            if (state !== "verified") location.reload();
+            else location.assign(panel.getAttribute("data-sv-next"));
             return;
           }
           var text = body.delivery && line && line.getAttribute("data-sv-" + body.delivery);
@@ -118,7 +121,7 @@
             var title = find("[data-sv-uncertain]");
             if (/^un|^rej/.test(body.delivery)) title.textContent = title.getAttribute("data-sv-uncertain");
           }
-          if (body.state === "pending") schedule();
+          if (state) schedule();
         }, schedule);
     };
     schedule();
