@@ -31,7 +31,7 @@
         ├── NoAccount                 a right code of a mobile without an account
         ├── SendRefused               reason: the host or the proof of work refused the send
         ├── InvalidToken              forged, expired or used proof token
-        │   └── InvalidLink           a link to undo a change that is forged or void
+        │   └── InvalidLink           is_signed: a link to undo a change, damaged or void
         ├── SendFailed                causes, maybe_sent
         │   └── NoticeFailed          no sender accepted the notice that a change needs
         ├── CheckFailed               cause: the gateway gave no verdict
@@ -476,12 +476,32 @@ class InvalidToken(ProblemError):
 
 
 class InvalidLink(InvalidToken):
-    """A link to undo a change of mobile that is forged, or whose change is closed."""
+    """A link to undo a change of mobile that is forged or cut off, or whose change is closed.
+
+    :param is_signed: whether the link is one that this app sent, so that it was valid once.
+    """
 
     status = 404
+    values = ("is_signed",)
     message = "this link is not valid"
     title = _("This link no longer works")
     detail = (_("The change has already been made or stopped."),)
+
+    def __init__(self, *, is_signed: bool = True) -> None:
+        super().__init__(None if is_signed else "the signature of this link is wrong")
+        self.is_signed = is_signed
+
+    @classmethod
+    def describe(cls, values: Mapping[str, object]) -> Description:
+        if not values.get("is_signed", True):
+            return Description(
+                _("This link is not valid"),
+                (
+                    _("The link may be incomplete."),
+                    _("Open the whole link from the text message."),
+                ),
+            )
+        return super().describe(values)
 
 
 class NoAccount(ProblemError):

@@ -379,7 +379,7 @@ class MobileChanges:
     def find(self, token: object) -> MobileChange:
         """Return the change that a link belongs to: open, or undone by this link.
 
-        :raises InvalidLink: forged, or the change was applied or cancelled.
+        :raises InvalidLink: forged or cut off, or the change was applied or cancelled.
         """
         change_id = self._tokens.load(token)
         change = self._ledger.read(lambda session: session.get(MobileChange, change_id))
@@ -390,7 +390,7 @@ class MobileChanges:
     def undo(self, token: object) -> None:
         """Stop the open change that a link belongs to.
 
-        :raises InvalidLink: forged, or the change is closed.
+        :raises InvalidLink: forged or cut off, or the change is closed.
         """
         found = self.find(token)
 

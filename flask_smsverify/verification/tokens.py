@@ -90,11 +90,11 @@ class UndoTokens:
     def load(self, token: object) -> str:
         """Return the id of the change.
 
-        :raises InvalidLink: forged.
+        :raises InvalidLink: forged or cut off.
         """
         if not isinstance(token, str) or len(token) > _MAX_LENGTH:
-            raise InvalidLink
+            raise InvalidLink(is_signed=False)
         try:
             return self._signing.unsign(token, _UNDO_SALT)
         except (BadSignature, UnicodeError):
-            raise InvalidLink from None
+            raise InvalidLink(is_signed=False) from None

@@ -595,18 +595,28 @@ def test_a_program_undoes_the_change(app: Flask, client: FlaskClient) -> None:
     assert api(owner, path).json == {"state": "undone"}
 
 
-def test_a_void_and_a_forged_link_look_the_same(app: Flask, client: FlaskClient) -> None:
+def test_a_damaged_link_is_to_be_opened_whole_and_a_void_one_no_longer_works(
+    app: Flask, client: FlaskClient
+) -> None:
     prove_new(app, client)
     path = start_delay(app, client)
     owner = browser(app, None)
-    forged = owner.get(f"{path[:-2]}{'AA' if path[-2:] != 'AA' else 'BA'}")
+    other = "AA" if path[-2:] != "AA" else "BA"
+    for damaged_path in (path[:-2] + other, path[:-3], path[:-30]):
+        damaged = owner.get(damaged_path)
+        assert damaged.status_code == 404
+        assert "The link may be incomplete" in damaged.text
+        assert "Open the whole link from the text message." in damaged.text
+        assert "already been made or stopped" not in damaged.text
+        refused = api(owner, damaged_path).get_json(force=True)
+        assert (refused["code"], refused["title"]) == ("invalid_token", "This link is not valid")
+    assert client.get(STATUS).json["change"]["state"] == "delayed"
     client.post(CANCEL)
     void = owner.get(path)
-    assert (forged.status_code, void.status_code) == (404, 404)
+    assert void.status_code == 404
     assert error_of(void) is None
-    assert void.text.count("This link no longer works") == forged.text.count(
-        "This link no longer works"
-    )
+    assert "This link no longer works" in void.text
+    assert "The change has already been made or stopped." in void.text
     assert owner.get("/verify-mobile/mobile/undo/").status_code == 404
 
 
