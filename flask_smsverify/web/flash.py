@@ -84,6 +84,7 @@ def notice_text(key: str, ui: Interface) -> str:
         "number_saved": t(
             "Your new number is saved. You can get a code when the time below is up."
         ),
+        "own_number": t("This is already your confirmed number. To change it, enter another one."),
         "email_sent": t("We sent a link to your email. Open it in this browser within 30 minutes."),
         "change_cancelled": t("The change was cancelled. Your number stays the same."),
     }

@@ -40,6 +40,7 @@ from .device import remember_device
 from .fields import is_set, read_body, read_channel, read_mobile, read_query
 from .flash import (
     MAX_SHOWN_INPUT,
+    flash_notice,
     flash_problem,
     flash_success,
     incomplete_code,
@@ -388,6 +389,9 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
         visitor = visitor.with_new_mobile(None if entered == visitor.status.mobile else entered)
         if is_set(form.get("send")) and not is_complete(visitor, target):
             visitor = visitor.after_send(_send_code(visitor))
+        elif _is_proved_already(visitor, target, entered) and not wants_json():
+            flash_notice("own_number", visitor.id)
+            return to_page(target, "mobile")
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         shown_again = typed[:MAX_SHOWN_INPUT] if isinstance(typed, str) else ""
@@ -402,6 +406,13 @@ def _enter_mobile(visitor: Visitor) -> ResponseReturnValue:
             return fail(visitor, problem, target)
         return fail(visitor, problem, target, page="mobile", mobile=shown_again)
     return succeed(visitor, target, is_done=False)
+
+
+def _is_proved_already(visitor: Visitor, target: Target, entered: str) -> bool:
+    """Return whether the visitor entered the number that is the visitor's own and proved."""
+    status = visitor.status
+    is_own = entered == status.mobile and status.state == "verified"
+    return is_own and is_complete(visitor, target)
 
 
 def _is_without_code(visitor: Visitor) -> bool:

@@ -88,6 +88,21 @@ def test_mobile_setter_writes_the_mobile(app: Flask, client: FlaskClient) -> Non
     assert mobile_in_host(app) == OTHER
 
 
+def test_entering_the_own_confirmed_mobile_says_so_and_sends_nothing(
+    app: Flask, client: FlaskClient
+) -> None:
+    prove(app, client)
+    sent = len(phone(app).messages)
+    answer = client.post(MOBILE, data={"mobile": "0912 345 0001", "send": "1", "next": "/guarded"})
+    assert answer.location == f"{MOBILE}?next=/guarded"
+    form = client.get(answer.location, headers=ENGLISH)
+    assert error_of(form) is None
+    assert "This is already your confirmed number. To change it, enter another one." in form.text
+    assert 'name="mobile"' in form.text
+    assert len(phone(app).messages) == sent
+    assert api(client, MOBILE, mobile=OWN, send=True).json["state"] == "verified"
+
+
 def test_proving_the_same_mobile_does_not_rewrite_it(app: Flask, client: FlaskClient) -> None:
     client.post(MOBILE, data={"mobile": OWN, "send": "1"})
     client.post(CHECK, data={"code": last_code(app)})
