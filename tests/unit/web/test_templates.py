@@ -374,6 +374,13 @@ def test_the_heading_is_uncertain_if_the_delivery_is(render: Rendered) -> None:
             assert render(Verify(delivery=state, channel=channel)).one("h1").text == uncertain
 
 
+def test_a_page_of_a_delayed_change_says_only_when_the_number_changes(show: Show) -> None:
+    text = show("mobile, delayed change").source
+    assert "Your number will change on" in text
+    assert "will not change until" not in text
+    assert "will not change until" in show("mobile").source
+
+
 def test_the_attempts_left_have_a_plural_form(render: Rendered) -> None:
     for left, text in {1: "1 attempt left", 2: "2 attempts left"}.items():
         small, *_ = render(Verify(attempts_left=left)).all("p", class_="sv-small")
