@@ -103,6 +103,7 @@ WITHOUT_CODE = replace(
     resend_at=None,
     resend_in=0,
 )
+DELAYED_WITH_CODE = replace(CONFIRMING, state="delayed", applies_at=NOW + timedelta(days=1))
 DELAYED = replace(WITHOUT_CODE, state="delayed", applies_at=NOW + timedelta(days=1))
 UNDO = {
     "sv_is_undone": False,
@@ -221,6 +222,11 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "change without a code": ("change", {"verify": VERIFIED, "sv_change": WITHOUT_CODE}),
     "delayed change": ("change", {"verify": VERIFIED, "sv_change": DELAYED}),
+    "delayed change with a code": ("change", {"verify": VERIFIED, "sv_change": DELAYED_WITH_CODE}),
+    "delayed change with a call": (
+        "change",
+        {"verify": VERIFIED, "sv_change": replace(DELAYED_WITH_CODE, channel="voice")},
+    ),
     "verified, open change": ("page", {"verify": VERIFIED, "sv_change": CONFIRMING}),
     "mobile, delayed change": ("mobile", {"verify": VERIFIED, "sv_change": DELAYED}),
     "fresh login": ("mobile", {"verify": VERIFIED, "sv_needs_fresh_login": True}),

@@ -381,6 +381,24 @@ def test_a_page_of_a_delayed_change_says_only_when_the_number_changes(show: Show
     assert "will not change until" in show("mobile").source
 
 
+@pytest.mark.parametrize(
+    ("name", "instruction"),
+    [
+        ("delayed change", "Get a code on your current number"),
+        ("delayed change with a code", "Enter the code that we sent to your current number"),
+        ("delayed change with a call", "Enter the code from the phone call to your current number"),
+    ],
+)
+def test_the_page_of_a_delayed_change_says_which_code_changes_the_number_now(
+    show: Show, name: str, instruction: str
+) -> None:
+    page = show(name)
+    assert f"{instruction} to change your number now." in page.one("p", id="sv-now").text
+    for field in page.all("input", name="code"):
+        assert "sv-now" in field.get("aria-describedby").split()
+        assert "autofocus" not in field
+
+
 def test_the_attempts_left_have_a_plural_form(render: Rendered) -> None:
     for left, text in {1: "1 attempt left", 2: "2 attempts left"}.items():
         small, *_ = render(Verify(attempts_left=left)).all("p", class_="sv-small")
