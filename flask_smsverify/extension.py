@@ -229,16 +229,17 @@ class SMSVerify:
         """
         guard.guard_endpoints(blueprint_or_app, area, except_, answer)
 
-    def problem(self, error: SMSVerifyError) -> ResponseReturnValue:
+    def problem(self, error: SMSVerifyError, *, back_url: str | None = None) -> ResponseReturnValue:
         """Return the response to an error, as the extension's own pages would give it.
 
         That is problem JSON for programs and a page for browsers.
 
+        :param back_url: where the link of the page leads; by default to the form that was sent.
         :raises ConfigurationError: it is the error, because it is not for visitors; or `init_app`
             was not called.
         """
         get_state()
-        return web.respond_to(error)
+        return web.respond_to(error, back_url)
 
     def handle_errors(self, blueprint_or_app: Blueprint | Flask) -> None:
         """Respond with `problem` to errors that views of a blueprint or an app raise.

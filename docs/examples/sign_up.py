@@ -2,8 +2,17 @@ from app import User, db, smsverify
 from flask import Blueprint, redirect, render_template, request, session, url_for
 from flask_login import login_user
 
+from flask_smsverify.errors import CodeExpired, InvalidToken, NoChallenge
+
 sign_up = Blueprint("sign_up", __name__, url_prefix="/sign-up")
 smsverify.handle_errors(sign_up)  # a wrong code is a page or problem JSON, and not a 500
+
+
+@sign_up.errorhandler(CodeExpired)
+@sign_up.errorhandler(NoChallenge)
+@sign_up.errorhandler(InvalidToken)  # the proof has expired or was used
+def start_again(error):
+    return smsverify.problem(error, back_url=url_for("sign_up.enter_mobile"))
 
 
 @sign_up.route("/", methods=["GET", "POST"])

@@ -42,13 +42,16 @@ def refuse(problem: Problem) -> ResponseReturnValue:
     return problem_page(problem, current_ui(), back_url)
 
 
-def respond_to(error: SMSVerifyError) -> Response:
-    """Respond to an error in a view of the host, as a page of this package does."""
+def respond_to(error: SMSVerifyError, back_url: str | None = None) -> Response:
+    """Respond to an error in a view of the host, as a page of this package does.
+
+    :param back_url: where the link of the page leads; by default to the form.
+    """
     problem = problem_from_error(error)
     if wants_json():
         response = problem_json(problem, current_ui())
     else:
-        response = problem_page(problem, current_ui(), form_url())
+        response = problem_page(problem, current_ui(), back_url or form_url())
     return add_headers(no_store(response))
 
 

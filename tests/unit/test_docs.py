@@ -247,7 +247,9 @@ def test_the_sign_up_example_creates_a_verified_account(
         for path in ("/sign-up/", "/sign-up/code", "/sign-up/account"):
             assert client.get(path).text == "form"
         assert "valid mobile" in client.post("/sign-up/", data={"mobile": "12"}).text
-        assert client.post("/sign-up/code", data={"code": "123456"}).status_code == 404
+        without_code = client.post("/sign-up/code", data={"code": "123456"})
+        assert without_code.status_code == 404
+        assert 'href="/sign-up/">Back<' in without_code.text
         sent = client.post("/sign-up/", data={"mobile": "0912 345 6789"})
         assert sent.location == "/sign-up/code"
         code = box.last.code
@@ -256,7 +258,10 @@ def test_the_sign_up_example_creates_a_verified_account(
         refused = client.post("/sign-up/code", data={"code": wrong})
         assert "code is wrong" in refused.text
         assert refused.status_code == 422
-        assert client.post("/sign-up/account").status_code == 422
+        assert 'href="/sign-up/code">Back<' in refused.text
+        without_proof = client.post("/sign-up/account")
+        assert without_proof.status_code == 422
+        assert 'href="/sign-up/">Back<' in without_proof.text
         checked = client.post("/sign-up/code", data={"code": code})
         assert checked.location == "/sign-up/account"
         assert client.post("/sign-up/account").location == "/"
