@@ -251,6 +251,14 @@ def test_an_exception_can_be_a_full_endpoint_name(app: Flask) -> None:
     assert stopped(client.get("/shop/list"))
 
 
+def test_an_area_guards_what_another_guard_leaves_open(make_app: MakeApp, sqlite: str) -> None:
+    app = make_app(sqlite, SMSVERIFY_AREAS={"shop": ["shop.*"]})
+    shop = _shop()
+    smsverify_of(app).guard(shop, except_=["index"])
+    app.register_blueprint(shop, url_prefix="/shop")
+    assert stopped(browser(app).get("/shop/index"))
+
+
 def test_guarding_a_registered_blueprint_is_a_configuration_error(app: Flask) -> None:
     shop = _shop()
     app.register_blueprint(shop, url_prefix="/shop")
