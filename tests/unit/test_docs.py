@@ -27,6 +27,7 @@ from flask_smsverify.db import models
 from flask_smsverify.messaging.event_catalogue import BUILT_IN
 from flask_smsverify.settings import Settings
 from flask_smsverify.settings.schema import DEFAULT_LIMITS
+from flask_smsverify.simulator import running
 from flask_smsverify.testing import outbox
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,17 @@ def table(page: str, *columns: str) -> list[list[str]]:
     assert found, f"{page} has no table with the columns {columns}"
     rows = [row for part in found for row in part.split("\n\n")[0].splitlines()]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def settings_in(source: str) -> dict[str, Any]:
+    """Return the settings that an example assigns."""
+    return {
+        target.id: ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.startswith("SMSVERIFY_")
+    }
 
 
 # --- completeness -------------------------------------------------------------------------------
@@ -182,13 +194,7 @@ def test_settings_in_examples_are_valid() -> None:
     found: set[str] = set()
     for page in PAGES:
         for source in PYTHON.findall(page.read_text("utf-8")):
-            config = {
-                target.id: ast.literal_eval(node.value)
-                for node in ast.parse(source).body
-                if isinstance(node, ast.Assign)
-                for target in node.targets
-                if isinstance(target, ast.Name) and target.id.startswith("SMSVERIFY_")
-            }
+            config = settings_in(source)
             Settings.read(config, development=True)
             found |= set(config)
     assert "SMSVERIFY_SENDERS" in found
@@ -231,6 +237,33 @@ def test_the_example_tests_of_the_quickstart_pass(quickstart_app: Flask) -> None
             example.db.session.commit()
         client.get("/")
         test(quickstart_app, client)
+
+
+def test_the_settings_of_the_simulator_page_send_to_the_simulator(
+    quickstart: Any, tmp_path: Path
+) -> None:
+    [source] = [one for one in PYTHON.findall(read("simulator.md")) if "SENDERS" in one]
+    config = settings_in(source)
+    assert config["SMSVERIFY_SIMULATOR_URL"] == "http://127.0.0.1:8025"
+    with running() as simulator:
+        app = quickstart.create_app(
+            config
+            | {
+                "SMSVERIFY_SIMULATOR_URL": simulator.url,
+                "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'test.sqlite'}",
+                "TESTING": True,
+                "WTF_CSRF_ENABLED": False,
+            }
+        )
+        client = app.test_client()
+        client.get("/")
+        client.post("/verify-mobile/mobile", data={"mobile": "0912 345 6789", "send": "1"})
+        [message] = simulator.messages(to="+989123456789")
+        client.post("/verify-mobile/check", data={"code": message["code"]})
+        assert client.get("/orders/new").status_code == 200
+        with app.app_context():
+            quickstart.smsverify.close()
+            quickstart.db.engine.dispose()
 
 
 def test_the_sign_up_example_creates_a_verified_account(
