@@ -18,6 +18,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from ..errors import TemplateError
 from ..i18n.catalogue import Translator
 from ..i18n.formats import format_date
+from ..i18n.numbers import group_digits
 
 #: The most characters in the source of a text.
 MAX_SOURCE_LENGTH = 2000
@@ -71,7 +72,7 @@ def _group_digits(text: str, translator: Translator) -> str:
     if number is None:
         return text
     sign, whole, fraction = number.groups(default="")
-    return translator.digits(f"{sign}{int(whole):,}{fraction}")
+    return sign + group_digits(whole, fraction.removeprefix("."), translator)
 
 
 def _title(text: str) -> str:

@@ -60,7 +60,10 @@ def test_a_text_shows_values_with_conditions_and_filters(source: str, text: str)
 
 def test_filters_write_dates_and_numbers_as_the_language_does() -> None:
     assert render("{{ day|date }}", "fa") == "۶ آذر ۱۴۰۵"
-    assert render("{{ order_number|digits }} {{ '25000'|number }}", "fa") == "۱۰۴۲ ۲۵,۰۰۰"
+    assert render("{{ order_number|digits }} {{ '25000'|number }}", "fa") == "۱۰۴۲ ۲۵٬۰۰۰"
+    assert render("{{ '-1250000.50'|number }}", "fa") == "-۱٬۲۵۰٬۰۰۰٫۵۰"
+    assert render("{{ '-1250000.50'|number }}", "ar") == "-1,250,000.50"
+    assert render("{{ '-1250000.50'|number }}", "en") == "-1,250,000.50"
 
 
 @pytest.mark.parametrize(
