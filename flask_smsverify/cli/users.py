@@ -16,6 +16,8 @@ from .output import format_time, print_lines
 _user = click.argument("user", metavar="USER")
 #: Who acts, in signals and in `Verification.sender`.
 _ACTOR = "command line"
+#: How a mobile begins that `unlock` takes. A key of digits alone may look like a mobile otherwise.
+_MOBILE_STARTS = ("+", "0")
 
 
 def find_user(key: str) -> object:
@@ -97,7 +99,12 @@ def unlock(user: str) -> None:
         verifier.unlock(mobile)
         click.echo(f"unlocked {mask(mobile)}")
         return
-    found = find_user(user)
+    try:
+        found = find_user(user)
+    except click.ClickException:
+        if user.startswith(_MOBILE_STARTS):
+            raise click.ClickException(f"{user} is neither a mobile number nor a user") from None
+        raise
     verifier.unlock(found)
     click.echo(f"unlocked for {_describe(found)}")
 
@@ -107,7 +114,7 @@ def _as_mobile(text: str) -> str | None:
 
     A key of digits alone is no mobile unless it begins with 0.
     """
-    if not text.startswith(("+", "0")):
+    if not text.startswith(_MOBILE_STARTS):
         return None
     try:
         return get_state().parse_mobile(text)

@@ -305,6 +305,12 @@ def test_a_locked_user_can_be_unlocked(make_app: MakeApp, sqlite: str) -> None:
     assert "locked" not in run(app, "status", "1")
 
 
+@pytest.mark.parametrize("text", ["0912", "+98912"])
+def test_unlock_says_that_a_part_of_a_number_is_no_number(app: Flask, text: str) -> None:
+    output = run(app, "unlock", text, ends=1)
+    assert output.strip() == f"Error: {text} is neither a mobile number nor a user"
+
+
 def test_an_unknown_user_is_an_error(app: Flask) -> None:
     keys = ("2", "nobody", "", "1.5", "9" * 30, "-1", "nobody@example.com", "1; DROP TABLE")
     for command in ("status", "verify", "revoke", "unlock"):
