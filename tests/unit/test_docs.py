@@ -239,6 +239,18 @@ def test_the_example_tests_of_the_quickstart_pass(quickstart_app: Flask) -> None
         test(quickstart_app, client)
 
 
+def test_the_names_of_the_site_come_from_the_environment_as_documented(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [(name, value)] = re.findall(
+        r"^(FLASK_SMSVERIFY_SITE_NAME)='(.+)'$", read("configuration.md"), re.M
+    )
+    monkeypatch.setenv(name, value)
+    app = request.getfixturevalue("quickstart_app")
+    names = app.extensions["smsverify"].live.current.site_name
+    assert (names["fa"], names["en"]) == ("چنار", "Chenar")
+
+
 def test_the_settings_of_the_simulator_page_send_to_the_simulator(
     quickstart: Any, tmp_path: Path
 ) -> None:
