@@ -188,7 +188,11 @@ def test_a_demand_for_a_recent_proof_is_passed_to_the_page_and_met_there(app: Fl
     forget_limits(app)
     form = {"next": "/pay", "demand": demand}
     sent = client.post(SEND, data=form)
-    assert client.get(sent.location).status_code == 200
+    page = client.get(sent.location)
+    assert page.status_code == 200
+    # Without the demand the page would leave by itself, because the earlier proof is still valid.
+    polled = html.unescape(page.text.split('data-sv-status-url="')[1].split('"')[0])
+    assert client.get(polled).json["state"] == "pending"
     assert client.post(CHECK, data=form | {"code": last_code(app)}).location == "/pay"
     assert client.get("/pay").text == "ok"
 
