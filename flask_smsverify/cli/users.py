@@ -102,7 +102,7 @@ def unlock(user: str) -> None:
     try:
         found = find_user(user)
     except click.ClickException:
-        if user.startswith(_MOBILE_STARTS):
+        if user.startswith(_MOBILE_STARTS) and "@" not in user:
             raise click.ClickException(f"{user} is neither a mobile number nor a user") from None
         raise
     verifier.unlock(found)

@@ -329,8 +329,9 @@ class SendLog(Log):
     # --- the whole site ---------------------------------------------------------------------------
 
     def _read_site(
-        self, session: Session, parameters: dict[str, Any], *, has_network: bool
+        self, session: Session, keys: SendKeys, now_ms: int, *, has_network: bool
     ) -> RowValues:
+        parameters = {"now": now_ms, "network": keys.network, "wide": keys.wide}
         statement = self.statement(
             ("site", has_network), partial(self._site_statement, has_network=has_network)
         )
@@ -377,23 +378,24 @@ class SendLog(Log):
         has_evidence: bool,
         is_alone: bool,
         is_copy: bool = False,
-    ) -> Recorded | Overrun:
+    ) -> Recorded | None:
         """Add a send to the log, unless a limit of the whole site or of a network refuses it.
 
-        The caller holds the lock of the site's sends.
+        The caller holds the lock of the site's sends. After a refusal, `site_overruns` returns the
+        waits. It executes more statements, and the other sends must not wait for them.
 
         :param row: a row of `counts`.
         :param is_alone: whether no other transaction can have added a send since the row was read.
         :param is_copy: whether it is a second copy, which starts no cooldown.
         """
         has_network = keys.wide is not None and not is_alone
-        parameters = {"now": now_ms, "network": keys.network, "wide": keys.wide}
-        row = {**row, **self._read_site(session, parameters, has_network=has_network)}
-        overruns = [*self._site_overruns(session, row, keys, now_ms, has_evidence=has_evidence)]
-        if has_network:
-            overruns += self._network_overruns(session, row, keys, now_ms)
-        if overruns:
-            return max(overruns, key=lambda overrun: overrun.wait)
+        row = {**row, **self._read_site(session, keys, now_ms, has_network=has_network)}
+        if has_network and self._used_up_networks(row):
+            return None
+        for limit in self._limits["site"]:
+            units = self._units_of_site(row, limit, has_evidence=has_evidence)
+            if units.free < 1 or self._exceeds_share(units, row, keys, has_evidence=has_evidence):
+                return None
         site_count = (row["site_count"] or 0) + 1
         values = {
             "at": now_ms,
@@ -416,32 +418,25 @@ class SendLog(Log):
         reached = self._reached(row, keys, is_owner=is_owner, has_evidence=has_evidence)
         return Recorded(send_id, not has_evidence, tuple(reached))
 
-    def _network_overruns(
-        self, session: Session, row: RowValues, keys: SendKeys, now_ms: int
+    def site_overruns(
+        self, session: Session, keys: SendKeys, now_ms: int, *, has_evidence: bool
     ) -> Iterator[Overrun]:
-        """Yield the limits of a network that are used up by now."""
-        for window in self._network_windows:
-            if row[window.label] >= window.limit.amount:
-                yield Overrun(window.scope, _wait(session, window, keys, now_ms))
-
-    def _site_overruns(
-        self,
-        session: Session,
-        row: RowValues,
-        keys: SendKeys,
-        now_ms: int,
-        *,
-        has_evidence: bool,
-    ) -> Iterator[Overrun]:
-        """Yield the limits of the whole site that refuse a send, and the shares of networks."""
+        """Yield the limits of the whole site and of networks that refuse a send now."""
+        has_network = keys.wide is not None
+        row = self._read_site(session, keys, now_ms, has_network=has_network)
         for limit in self._limits["site"]:
             units = self._units_of_site(row, limit, has_evidence=has_evidence)
             if units.free < 1:
                 yield Overrun("site", units.wait_for(session, 1, now_ms))
-            if not has_evidence and keys.wide is not None:
-                wait = self._wait_for_share(session, units, row, keys, now_ms)
-                if wait:
-                    yield Overrun("network_share", wait)
+            if self._exceeds_share(units, row, keys, has_evidence=has_evidence):
+                yield Overrun("network_share", self._wait_for_share(session, units, keys, now_ms))
+        for window in self._used_up_networks(row) if has_network else ():
+            yield Overrun(window.scope, _wait(session, window, keys, now_ms))
+
+    def _used_up_networks(self, row: RowValues) -> list[Window]:
+        return [
+            window for window in self._network_windows if row[window.label] >= window.limit.amount
+        ]
 
     def _units_of_site(self, row: RowValues, limit: Limit, *, has_evidence: bool) -> _Units:
         used, used_open = _used_by_site(row, limit)
@@ -457,18 +452,22 @@ class SendLog(Log):
         """Return the part of a limit of the whole site that needs no evidence."""
         return limit.amount - _share_of(limit.amount, self._reserved)
 
-    def _wait_for_share(
-        self, session: Session, units: _Units, row: RowValues, keys: SendKeys, now_ms: int
-    ) -> int:
-        """Return whole seconds until the network's share of a limit has a unit; 0 if now.
+    def _exceeds_share(
+        self, units: _Units, row: RowValues, keys: SendKeys, *, has_evidence: bool
+    ) -> bool:
+        """Return whether a send exceeds its network's share. The first one never does."""
+        if has_evidence or keys.wide is None:
+            return False
+        own: int = row[f"wide_{units.limit.seconds}"]
+        return own > 0 and own >= _share_of(max(0, units.free) + own, self._network_share)
+
+    def _wait_for_share(self, session: Session, units: _Units, keys: SendKeys, now_ms: int) -> int:
+        """Return whole seconds until the network's share of a limit has a unit.
 
         The share grows when units of the site become free, and its use falls when sends of the
-        network leave the window. The first send of a network is always within its share.
+        network leave the window.
         """
         limit = units.limit
-        own = row[f"wide_{limit.seconds}"]
-        if not own or own < _share_of(max(0, units.free) + own, self._network_share):
-            return 0
         sent_at = session.scalars(
             select(UsageSend.at)
             .where(UsageSend.wide == keys.wide, UsageSend.at > now_ms - limit.seconds * 1000)
@@ -549,7 +548,7 @@ class SendLog(Log):
         halves = {item for item in recorded.reached if item.part == "half"}
         if not halves:
             return []
-        site = self._read_site(session, {"now": now_ms}, has_network=False)
+        site = self._read_site(session, keys, now_ms, has_network=False)
         return [
             item
             for limit in self._limits["site"]

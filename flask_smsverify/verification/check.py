@@ -503,8 +503,10 @@ class CodeChecker:
                 raise NoChallenge("the challenge is no longer open")
             if challenge.purpose == NEW_NUMBER:  # the streak stays, without this guess
                 guess.uncount_failure()
+            proved = self._accept(guess, is_native=True)
+            guess.write()
             reached = self._refund(guess.session, asked)
-            return self._accept(guess, is_native=True)
+            return proved
 
         try:
             return self._in_transaction(asked.subject, asked.typed, write, is_counted=True)
@@ -517,7 +519,12 @@ class CodeChecker:
             self._alerts.report(reached)
 
     def _refund(self, session: Session, asked: Asked) -> list[Reached]:
-        """Stop counting a guess against the limits, and return what must be reported."""
+        """Stop counting a guess against the limits, and return what must be reported.
+
+        It may lock the row that all guesses share, so the rows of the user must be written before.
+        """
+        if asked.recorded.reached:
+            self._locks.lock_site(session, SITE_GUESSES)
         return self._guesses.refund(session, asked.recorded, to_ms(self._ledger.clock()))
 
     def _without_verdict(self, asked: Asked, error: SenderError) -> None:
@@ -533,6 +540,7 @@ class CodeChecker:
         def refund(guess: Guess) -> list[Reached]:
             guess.challenge.attempts -= 1
             guess.uncount_failure()
+            guess.write()
             return self._refund(guess.session, asked)
 
         reached = self._in_transaction(asked.subject, asked.typed, refund, is_counted=True)

@@ -46,7 +46,7 @@ from .code_job import CodeJob, CodeJobs
 from .devices import DeviceTokens
 from .host import Announcer
 from .rules import OLD_NUMBER, Rules
-from .send_limits import Send, SendLimits
+from .send_limits import RefusedBySite, Send, SendLimits
 from .streaks import new_verification
 
 log = logging.getLogger(__name__)
@@ -227,7 +227,10 @@ class CodeIssuer:
             counted = self._limits.record(session, row, decided, now, challenge.id)
             return Opened(challenge, counted, job, attempt, channel_before)
 
-        return self._locks.run(self._limits.lock_keys(send), work)
+        try:
+            return self._locks.run(self._limits.lock_keys(send), work)
+        except RefusedBySite as refused:
+            raise self._limits.refusal_by_site(refused) from None
 
     def _read(
         self,
@@ -387,7 +390,7 @@ class CodeIssuer:
             return self._limits.refund(session, opened.send, is_refused=refused)
 
         try:
-            reached = self._locks.run([opened.send.keys.guesses], work)
+            reached = self._locks.run(self._limits.refund_keys(opened.send), work)
         except StoreUnavailable:
             log.exception(
                 "a send that failed could not be refunded", extra=log_event("refund_failed")

@@ -53,6 +53,17 @@ class Send:
         return "<Send>"  # it holds a mobile
 
 
+class RefusedBySite(Exception):
+    """Rolls back a send that a limit of the whole site or of a network refuses.
+
+    Its wait is read afterwards, without the lock of the site.
+    """
+
+    def __init__(self, send: Send) -> None:
+        super().__init__("a limit of the site refuses the send")
+        self.send = send
+
+
 class SendLimits:
     """The rate limits and cooldowns of sends.
 
@@ -101,9 +112,7 @@ class SendLimits:
         """
         overruns = self._overruns(session, row, send, now)
         cooldown = self.log.cooldown(row, to_ms(now))
-        longest = max(
-            overruns, key=lambda item: (item.wait, item.scope == "failures"), default=None
-        )
+        longest = max(overruns, key=_by_wait, default=None)
         if longest is None or longest.wait < cooldown:
             if cooldown:
                 raise TooSoon(cooldown)
@@ -113,11 +122,25 @@ class SendLimits:
             raise RateLimited(longest.wait, longest.scope)
 
     def are_tries_used_up(self, send: Send) -> bool:
-        """Return whether gateways refused too many sends of the address after this was counted."""
+        """Return whether gateways refused too many sends of the address after this was counted.
+
+        If the database does not answer, the send is not stopped.
+        """
         now_ms = to_ms(self._ledger.clock())
-        return self._ledger.read(
-            lambda session: self.log.are_tries_used_up(session, send.keys, now_ms)
-        )
+        try:
+            return self._ledger.read(
+                lambda session: self.log.are_tries_used_up(session, send.keys, now_ms)
+            )
+        except StoreUnavailable:
+            log.exception(
+                "it is unknown whether a code that waited may still be sent",
+                extra=log_event("tries_unclear"),
+            )
+            return False
+
+    def refund_keys(self, send: Send) -> list[int]:
+        """Return the keys to lock before a refund."""
+        return [send.keys.guesses, *self._counters.keys_of(self._charges(send))]
 
     def resend_at(self, row: RowValues, now: datetime) -> datetime:
         """Return when the cooldown that this send starts will be over.
@@ -140,7 +163,8 @@ class SendLimits:
 
         :param row: a row of `counts`.
         :param is_copy: whether it is a second copy, which starts no cooldown.
-        :raises RateLimited: a limit of the site is used up, or by now one of a network.
+        :raises RateLimited: the limit `foreign`, or one of the send's own, is used up.
+        :raises RefusedBySite: a limit of the site is used up, or by now one of a network.
         """
         reservation = self._counters.reserve_locked(session, self._charges(send), now)
         self._locks.lock_site(session, SITE_SENDS)
@@ -155,9 +179,21 @@ class SendLimits:
             is_alone=not self._locks.is_needed,
             is_copy=is_copy,
         )
-        if isinstance(recorded, Overrun):
-            raise RateLimited(recorded.wait, recorded.scope)
+        if recorded is None:
+            raise RefusedBySite(send)
         return replace(send, recorded=recorded, reservation=reservation)
+
+    def refusal_by_site(self, refused: RefusedBySite) -> RateLimited:
+        """Return the error that tells how long the site refuses a send, after the transaction."""
+        send, now_ms = refused.send, to_ms(self._ledger.clock())
+        overruns = self._ledger.read(
+            lambda session: list(
+                self.log.site_overruns(session, send.keys, now_ms, has_evidence=send.has_evidence)
+            )
+        )
+        # A unit may be free again by now.
+        longest = max(overruns, key=_by_wait, default=Overrun("site", 1))
+        return RateLimited(max(1, longest.wait), longest.scope)
 
     def refund(self, session: Session, send: Send, *, is_refused: bool = False) -> list[Reached]:
         """Stop counting a send, in the caller's transaction.
@@ -202,7 +238,7 @@ class SendLimits:
 
         try:
             counted = self._locks.run(self.lock_keys(copy), work)
-        except (RateLimited, StoreUnavailable):
+        except (RateLimited, RefusedBySite, StoreUnavailable):
             return None
         self.report_send(counted)
         return counted
@@ -210,7 +246,9 @@ class SendLimits:
     def refund_second_copy(self, copy: Send) -> None:
         """Refund a second copy that was not sent."""
         try:
-            reached = self._ledger.run(lambda session: self.refund(session, copy))
+            reached = self._locks.run(
+                self.refund_keys(copy), lambda session, _held: self.refund(session, copy)
+            )
         except StoreUnavailable:
             log.exception(
                 "a second copy that failed could not be refunded", extra=log_event("refund_failed")

@@ -19,7 +19,7 @@ from conftest import MakeApp, database_params
 from flask import Flask
 from hostapp import User, create_app, db
 from sqlalchemy import event, make_url, text
-from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code, mobile_in_host
+from visiting import CHECK, MOBILE, OTHER, PAGE, SEND, browser, last_code, mobile_in_host, wrong
 
 from flask_smsverify import SMSVerify, guard
 from flask_smsverify.db.models import UsedToken
@@ -199,7 +199,7 @@ def test_a_code_is_checked_where_mariadb_reserves_the_words_of_oracle(
         verifier = app.extensions["smsverify"].verifier
         challenge = verifier.start(db.session.get(User, 1))
         with pytest.raises(WrongCode):
-            verifier.check(challenge, "000000")
+            verifier.check(challenge, wrong(last_code(app)))
 
 
 @pytest.mark.parametrize("database", database_params("postgresql", "mariadb"), indirect=True)

@@ -26,6 +26,7 @@ from flask_smsverify.errors import (
     NotCarried,
     RateLimited,
     Rejected,
+    StoreUnavailable,
     TooManyAttempts,
     TooSoon,
     Unavailable,
@@ -34,7 +35,7 @@ from flask_smsverify.errors import (
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.keys import UsageKeys
 from flask_smsverify.limits.sends import SendLog
-from flask_smsverify.limits.usage_log import Overrun, Recorded, last_id, reset_site
+from flask_smsverify.limits.usage_log import Recorded, last_id, reset_site
 from flask_smsverify.senders.base import CodeMessage, Receipt
 from flask_smsverify.senders.memory import Memory
 from flask_smsverify.settings import Limit
@@ -915,6 +916,44 @@ def test_one_network_gets_a_tenth_of_what_known_users_have_left(
     flow.start(75, ip="203.0.113.1")
 
 
+def test_the_wait_of_a_refusal_by_the_site_is_read_after_the_transaction(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """It takes a dozen statements, and all other sends wait for the lock of the site."""
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS={"site": "10/day"})
+    flow.sign_up("09130000001", ip="203.0.113.1")
+    steps: list[str] = []
+    engine = flow.state.ledger.engine
+
+    def collect(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        steps.append("wait" if "ORDER BY smsverify_usage_send.at" in statement else "other")
+
+    def roll_back(_connection: Any) -> None:
+        steps.append("rollback")
+
+    event.listen(engine, "before_cursor_execute", collect)
+    event.listen(engine, "rollback", roll_back)
+    try:
+        with pytest.raises(RateLimited) as caught:
+            flow.sign_up("09130000002", ip="203.0.113.1")
+    finally:
+        event.remove(engine, "before_cursor_execute", collect)
+        event.remove(engine, "rollback", roll_back)
+    assert caught.value.scope == "network_share"
+    assert steps.index("rollback") < steps.index("wait")
+
+
+def test_a_code_that_waited_is_sent_if_the_tries_cannot_be_counted(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bool:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(flow.verifier._issuer._limits.log, "are_tries_used_up", fail)
+    challenge = flow.sign_up("09130000001", ip="203.0.113.1")
+    assert flow.check(challenge, flow.memory.last.code).mobile == "+989130000001"
+
+
 def test_sends_from_one_48_wait_in_one_queue(make_flow: MakeFlow, sqlite: str) -> None:
     """Case 82."""
     may_answer = threading.Event()
@@ -1027,6 +1066,7 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
     flow.state.limit_report.reset_all()
     log = SendLog(parsed, delays=(0,), reserved=0, network_share=1)
     model, keys_of, now = Model(), UsageKeys(flow.state.keyring), 1_000_000
+    open_send = {"has_evidence": False}
     for seconds, mobile, ip, has_account, is_refunded in steps:
         now += seconds
         address = parse_address(f"192.0.2.{ip}") if ip else None
@@ -1050,10 +1090,13 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
                     at * 1000,
                     challenge_id="c",
                     is_owner=True,
-                    has_evidence=False,
                     is_alone=False,
+                    **open_send,
                 )
-                return recorded.wait if isinstance(recorded, Overrun) else recorded
+                if recorded is None:
+                    overruns = log.site_overruns(session, keys, at * 1000, **open_send)
+                    return max(overrun.wait for overrun in overruns)
+                return recorded
 
             return flow.state.ledger.run(work)
 
@@ -1131,7 +1174,7 @@ def test_the_log_shares_the_sites_limit_as_a_model_that_counts_every_send(
 
         def decide(session: Any, keys: Any = keys, at: int = now, has: bool = has_evidence) -> Any:
             row = statement.one(session, {"now": at * 1000, **keys._asdict()})
-            return log.record(
+            recorded = log.record(
                 session,
                 row,
                 keys,
@@ -1141,14 +1184,18 @@ def test_the_log_shares_the_sites_limit_as_a_model_that_counts_every_send(
                 has_evidence=has,
                 is_alone=True,
             )
+            if recorded is None:
+                overruns = log.site_overruns(session, keys, at * 1000, has_evidence=has)
+                return max(overrun.wait for overrun in overruns)
+            return recorded
 
         decided = flow.state.ledger.run(decide)
         if model.allows(now, network, has_evidence=has_evidence):
             assert isinstance(decided, Recorded), (now, network, has_evidence, decided)
             model.add(now, network, has_evidence=has_evidence)
         else:
-            assert isinstance(decided, Overrun), (now, network, has_evidence, decided)
-            at = now + decided.wait
+            assert isinstance(decided, int), (now, network, has_evidence, decided)
+            at = now + decided
             assert model.allows(at, network, has_evidence=has_evidence), "the wait is too short"
             assert not model.allows(at - 1, network, has_evidence=has_evidence), "it is too long"
 
