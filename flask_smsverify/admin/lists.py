@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -30,8 +30,12 @@ Item = dict[str, Any]
 _MAX_SEARCH_LENGTH = 254
 #: The day in examples of how a date is typed.
 _EXAMPLE_DAY = date(2026, 1, 31)
-#: A day without a time. Python reads a wrong day of the Persian calendar as one of the Middle Ages.
-_DAY = re.compile(r"[0-9]{4}[/-][0-9]{1,2}[/-][0-9]{1,2}")
+#: A day, or a day and a time of day, as in the lists. Python would read a day of the Persian
+#: calendar as one of the Middle Ages.
+_SHORT = re.compile(
+    r"(?P<day>[0-9]{4}[/-][0-9]{1,2}[/-][0-9]{1,2})"
+    r"(?: (?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?P<utc> UTC)?)?"
+)
 
 
 # --- the parameters of a request ---------------------------------------------------------------
@@ -102,23 +106,28 @@ def read_query(states: Iterable[str] = ()) -> Query:
 
 
 def _read_moment(typed: str, *, is_end: bool) -> datetime | None:
-    """Return the moment of a day or of a time in ISO 8601.
+    """Return the moment of a day, of a day and a time as in the lists, or of a time in ISO 8601.
 
     :raises PersianCalendarMissing: a day of the Persian calendar, which needs an extra.
-    :raises ValueError: it is neither.
+    :raises ValueError: it is none of these.
     :raises OverflowError: it is at the end of the calendar.
     """
     text = ascii_digits(typed).strip()
     if not text:
         return None
     zone = current_ui().timezone
-    if not _DAY.fullmatch(text):
+    found = _SHORT.fullmatch(text)
+    if found is None:
         moment = datetime.fromisoformat(text)
         if moment.year < FIRST_GREGORIAN_YEAR:
             raise ValueError(typed)
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
-    day = parse_short_date(text) + (timedelta(days=1) if is_end else timedelta())
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+    day = parse_short_date(found["day"])
+    if found["hour"]:
+        at = time(int(found["hour"]), int(found["minute"]))
+        return datetime.combine(day, at, UTC if found["utc"] else zone).astimezone(UTC)
+    day += timedelta(days=1) if is_end else timedelta()
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 # --- how a list looks --------------------------------------------------------------------------

@@ -229,8 +229,7 @@ class Finding:
         """Return the URL of the list."""
         query: dict[str, Any] = {"from": ui.short_date(self.since)}  # a keyword of Python
         if self.end is not None:
-            local = self.end.astimezone(ui.timezone).replace(tzinfo=None)
-            query["to"] = local.isoformat(timespec="minutes")
+            query["to"] = ui.short(self.end)
         return url_for("smsverify_admin.messages", state=self.state, kind=self.kind, **query)
 
 

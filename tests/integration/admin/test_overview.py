@@ -241,6 +241,19 @@ def test_the_overview_counts_what_the_lists_that_it_links_show(
     assert [len(rows) for rows in shown.values()] == [2, 1, 1, 1, 1, 2]
 
 
+def test_the_list_of_codes_without_an_answer_has_dates_of_the_readers_calendar(
+    app: Flask, client: FlaskClient, ledger: Ledger
+) -> None:
+    add_messages(app, ("code", "sending", timedelta(hours=1)))
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    [url] = re.findall('sv-alert-bad"><a href="([^"]*)">', client.get(f"{ADMIN}/").text)
+    page = client.get(html.unescape(url)).text
+    assert re.findall('id="sv-f-(?:from|to)"[^>]* value="([^"]*)"', page) == [
+        "۱۴۰۴/۱۲/۱۹",
+        "۱۴۰۴/۱۲/۲۰ ۰۰:۱۵",
+    ]
+
+
 def test_the_overview_reports_codes_that_every_sender_refuses(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

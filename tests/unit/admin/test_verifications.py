@@ -20,6 +20,7 @@ from visiting import last_code, phone, wrong
 from flask_smsverify.admin.csv_export import safe_cell
 from flask_smsverify.i18n.catalogue import available_locales
 from flask_smsverify.testing import outbox
+from flask_smsverify.web.interface import current_ui
 
 MakeStaffApp = Callable[..., Flask]
 LIST = f"{ADMIN}/verifications"
@@ -308,6 +309,8 @@ def test_wrong_parameters_of_a_list_are_problems(client: FlaskClient) -> None:
         {"to": "2026-13-01"},
         {"from": "1404-12-30"},  # no day of that year; as a Gregorian one it would match every row
         {"from": "1404-01-01T10:00"},
+        {"from": "1404/01/01 24:00"},
+        {"to": "9999-12-31 23:59 PST"},
         {"to": "9999-12-31"},
         {"to": "9999-12-31T23:59-12:00"},
         {"from": "99999999999999999999-1-1"},
@@ -351,6 +354,18 @@ def test_days_are_read_in_both_calendars_and_in_the_readers_time_zone(
     assert len(listed(client, "/verifications", to=tehran.isoformat())) == 1
     after = (tehran + timedelta(days=1)).isoformat()
     assert listed(client, "/verifications", **{"from": after}) == []
+
+
+def test_a_time_is_read_as_the_lists_show_it(app: Flask, client: FlaskClient) -> None:
+    act(client, "verify", 3)
+    now = app.extensions["smsverify"].clock()
+    for language in available_locales():
+        client.environ_base["HTTP_ACCEPT_LANGUAGE"] = language
+        for minutes, rows in ((-1, 0), (1, 1)):
+            with app.test_request_context(headers={"Accept-Language": language}):
+                shown = current_ui().short(now + timedelta(minutes=minutes))
+            assert len(listed(client, "/verifications", to=shown)) == rows, shown
+            assert len(listed(client, "/verifications", **{"from": shown})) == 1 - rows, shown
 
 
 def test_a_parameter_that_is_no_filter_does_not_reach_the_links(client: FlaskClient) -> None:
