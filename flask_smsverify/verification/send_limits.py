@@ -184,7 +184,7 @@ class SendLimits:
         return replace(send, recorded=recorded, reservation=reservation)
 
     def refusal_by_site(self, refused: RefusedBySite) -> RateLimited:
-        """Return the error that tells how long the site refuses a send, after the transaction."""
+        """Return the error for a send that the site refuses, after the transaction."""
         send, now_ms = refused.send, to_ms(self._ledger.clock())
         overruns = self._ledger.read(
             lambda session: list(

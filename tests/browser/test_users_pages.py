@@ -335,7 +335,9 @@ def test_polling_stops_without_a_reload_once_the_visitor_is_signed_out(
     loads: list[str] = []
     tab.on("request", lambda one: one.is_navigation_request() and loads.append(one.url))
     tab.clock.install()
-    tab.route("**/status*", lambda route: route.fulfill(status=401, json={"code": "login_required"}))
+    tab.route(
+        "**/status*", lambda route: route.fulfill(status=401, json={"code": "login_required"})
+    )
     tab.goto(f"{site[1]}?name=pending&lang=en")
     with tab.expect_response("**/status*"):
         tab.clock.run_for(3_100)
