@@ -91,6 +91,7 @@ from .verification.rules import Rules
 from .verification.send_limits import SendLimits
 from .verification.sign_in import SignIn
 from .verification.tokens import ProofTokens, UndoTokens
+from .verification.user_codes import UserCodes
 from .verification.user_records import UserRecords
 from .verification.verifier import Procedures, Verifier
 
@@ -328,6 +329,7 @@ def build_state(
                 users=users,
                 announcer=announcer,
             ),
+            user_codes=UserCodes(issuer, checker, records, policy=policy, users=users),
         ),
         challenges=challenges,
         tokens=tokens,

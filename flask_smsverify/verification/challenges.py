@@ -16,6 +16,7 @@ from ..db.prepared import constant
 from ..db.rows import new_row
 from ..errors import NoChallenge
 from ..keyring import Keyring
+from .open_changes import open_change_key
 from .rules import CLOCK_SKEW, Rules
 
 _CHALLENGE_ID = re.compile(r"[0-9a-f]{32}")
@@ -103,6 +104,10 @@ class Challenges:
     def open_key(self, subject: Subject) -> str:
         """Return the key that is unique among open challenges: one for each user and purpose."""
         return self._keyring.digest("open", subject.user_id or "", subject.purpose)
+
+    def open_change_key(self, user_id: str) -> str:
+        """Return the key that is unique among open changes of numbers: one for each user."""
+        return open_change_key(self._keyring, user_id)
 
     def own_code(self, challenge: Challenge) -> str:
         """Return the current own code of a challenge.

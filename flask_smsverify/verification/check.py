@@ -47,8 +47,10 @@ from .alerts import LimitAlerts
 from .challenges import Challenges, is_expired, is_void, last_carrier
 from .host import Announcer, Users
 from .native import NativeCodes
+from .open_changes import has_changed_number
 from .ownership import Claimant, Granted, Origin, Ownership, ReadAccount, forgotten_until
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules
+from .seen import Look, Seen
 from .streaks import new_verification
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ class GuessSubject:
     :param mobile: the expected mobile of the challenge, which is locked.
     :param ip: the address of the request.
     :param claimant: the host's data about other accounts with the mobile; None if it was not read.
+    :param look: sees what was read about the account.
     """
 
     challenge_id: str | None
@@ -88,6 +91,7 @@ class GuessSubject:
     purpose: str
     ip: str | None = None
     claimant: Claimant | None = field(default=None, repr=False)
+    look: Look | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -210,9 +214,13 @@ class CodeChecker:
         ip: str | None,
         purpose: str,
         store: Callable[[Verification], None] | None,
+        look: Look | None = None,
     ) -> Verification | Proof:
-        """Check a code. `Verifier.check` documents the parameters and errors."""
-        subject = self._subject(challenge_or_user, purpose, ip)
+        """Check a code. `Verifier.check` documents the parameters and errors.
+
+        :param look: sees what was read about the account before the code is compared.
+        """
+        subject = replace(self._subject(challenge_or_user, purpose, ip), look=look)
         outcome = self._in_transaction(subject, code, self._compare)
         if isinstance(outcome, Asked):
             outcome = self._ask_gateway(outcome)
@@ -290,9 +298,15 @@ class CodeChecker:
         """Read everything that the guess depends on."""
         now = self._ledger.clock()
         has_account, by_id = subject.user_id is not None, subject.challenge_id is not None
+        is_looked_at = subject.look is not None
         statement = self._guesses.statement(
-            ("guess", has_account, by_id),
-            lambda: _build_statement(self._guesses.counts, has_account=has_account, by_id=by_id),
+            ("guess", has_account, by_id, is_looked_at),
+            lambda: _build_statement(
+                self._guesses.counts,
+                has_account=has_account,
+                by_id=by_id,
+                is_looked_at=is_looked_at,
+            ),
         )
         parameters = {
             "now": to_ms(now),
@@ -307,6 +321,8 @@ class CodeChecker:
         }
         if subject.user_id is not None:
             parameters["forgotten"] = self._ownership.forgotten_digest(subject.user_id)
+            if is_looked_at:
+                parameters["open_change"] = self._challenges.open_change_key(subject.user_id)
         row = statement.one(session, parameters)
         held.require(row["mobile_claim"], row["account_claim"])
         challenge = from_row(Challenge, row, "challenge_")
@@ -314,6 +330,9 @@ class CodeChecker:
             raise NoChallenge("no code was sent")
         if challenge.mobile != subject.mobile:
             raise _OtherMobile(challenge.mobile)
+        verification = from_row(Verification, row, "verification_")
+        if subject.look is not None:
+            subject.look(Seen(verification, challenge, row["has_changed_number"], now))
         typed = codes.parse_code(code, self._lengths(challenge))
         return Guess(
             session,
@@ -322,7 +341,7 @@ class CodeChecker:
             typed,
             now,
             guesses_key,
-            from_row(Verification, row, "verification_"),
+            verification,
             from_row(Streak, row, "streak_"),
             row,
         )
@@ -381,7 +400,7 @@ class CodeChecker:
         )
         recorded = self._count(guess)
         if is_asked:
-            subject = replace(guess.subject, challenge_id=challenge.id, claimant=None)
+            subject = replace(guess.subject, challenge_id=challenge.id, claimant=None, look=None)
             return Asked(challenge, guess.typed, subject, recorded)
         self._close_exhausted(guess)
         return Wrong(challenge, recorded)
@@ -589,10 +608,14 @@ class CodeChecker:
             raise
 
 
-def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> PreparedSelect:
+def _build_statement(
+    counts: Counts, *, has_account: bool, by_id: bool, is_looked_at: bool
+) -> PreparedSelect:
     """Return the SELECT of everything that a guess depends on.
 
     Without an account `user_id` is NULL, which equals nothing, so there is no verification.
+
+    :param is_looked_at: whether it selects what `Seen` needs as well.
     """
     if by_id:
         is_challenge = Challenge.id == bindparam("challenge_id")
@@ -622,6 +645,7 @@ def _build_statement(counts: Counts, *, has_account: bool, by_id: bool) -> Prepa
         claimed("mobile_claim").label("mobile_claim"),
         claimed("account_claim").label("account_claim"),
         *([forgotten_until("forgotten").label("forgotten_until")] if has_account else []),
+        *([has_changed_number().label("has_changed_number")] if is_looked_at else []),
         *labelled(Challenge, "challenge_"),
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),

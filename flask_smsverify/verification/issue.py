@@ -45,7 +45,9 @@ from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob, CodeJobs
 from .devices import DeviceTokens
 from .host import Announcer
+from .open_changes import has_changed_number
 from .rules import OLD_NUMBER, Rules
+from .seen import Look, Seen
 from .send_limits import RefusedBySite, Send, SendLimits
 from .streaks import new_verification
 
@@ -78,10 +80,13 @@ class Sent:
     :param delivery: the delivery state from the gateway's answer: `queued`, `sent` or `delivered`,
         or `unknown` if it may have sent the code; `sending` while the send runs in the background,
         and None for a test number.
+    :param channel_before: the channel of the challenge's send before this one; that of this one if
+        it is the first.
     """
 
     challenge: Challenge
     delivery: str | None
+    channel_before: str
 
 
 class CodeIssuer:
@@ -131,6 +136,7 @@ class CodeIssuer:
         may_replace: bool = True,
         device: str | None = None,
         charges: tuple[Charge, ...] = (),
+        look: Look | None = None,
     ) -> Sent:
         """Send a code: of a new challenge, or of the open one again.
 
@@ -141,6 +147,7 @@ class CodeIssuer:
         :param may_replace: whether a new challenge may replace the open one.
         :param device: the device token of the request.
         :param charges: units of other limits that the send takes.
+        :param look: sees what was read about the account before anything else is decided.
         """
         self._refuse_channel(subject, channel)
         address = parse_address(ip)
@@ -154,14 +161,14 @@ class CodeIssuer:
         )
         send = Send(keys, subject.mobile, charges=charges)
         opened = self._open(
-            subject, channel, send, resend_of, device, locale, may_replace=may_replace
+            subject, channel, send, resend_of, device, locale, look, may_replace=may_replace
         )
         if opened.job is None:
-            return Sent(opened.challenge, None)
+            return Sent(opened.challenge, None, opened.channel_before)
         if subject.user_id is None:
             lane = address.wide if address else ""
             self._workers.submit(self._deliver_later, opened, opened.job, lane=lane)
-            return Sent(opened.challenge, Attempt.SENDING)
+            return Sent(opened.challenge, Attempt.SENDING, opened.channel_before)
         return self._deliver(opened, opened.job)
 
     def _refuse_channel(self, subject: Subject, channel: object) -> None:
@@ -181,6 +188,7 @@ class CodeIssuer:
         resend_of: str | None,
         device: str | None,
         locale: str,
+        look: Look | None,
         *,
         may_replace: bool,
     ) -> Opened:
@@ -190,12 +198,14 @@ class CodeIssuer:
 
         def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
-            row = self._read(session, subject, send, resend_of, now)
+            row = self._read(session, subject, send, resend_of, now, is_looked_at=look is not None)
             verification = from_row(Verification, row, "verification_")
             streak = from_row(Streak, row, "streak_")
+            current = from_row(Challenge, row, "challenge_")
+            if look is not None:
+                look(Seen(verification, current, row["has_changed_number"], now))
             decided = self._with_evidence(send, subject, row, verification, device)
             self._refuse_locked(verification, streak)
-            current = from_row(Challenge, row, "challenge_")
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
             # A code is not sent if no guess is left for it, so the limit of guesses refuses it too.
@@ -239,6 +249,8 @@ class CodeIssuer:
         send: Send,
         resend_of: str | None,
         now: datetime,
+        *,
+        is_looked_at: bool,
     ) -> Any:
         """Return one row with everything that the decision needs."""
         keys = send.keys
@@ -254,11 +266,15 @@ class CodeIssuer:
             "claim_id": claim_id(keys.guesses),
             "challenge": challenge,
         }
+        if subject.user_id is not None and is_looked_at:
+            parameters["open_change"] = self._challenges.open_change_key(subject.user_id)
         log = self._limits.log
         statement = log.statement(
-            ("send", has_account, has_address, by.key),
+            ("send", has_account, has_address, by.key, is_looked_at),
             lambda: _build_statement(
-                log.counts(has_account=has_account, has_address=has_address), by
+                log.counts(has_account=has_account, has_address=has_address),
+                by,
+                is_looked_at=is_looked_at,
             ),
         )
         return statement.one(session, parameters)
@@ -360,7 +376,7 @@ class CodeIssuer:
         )
         if opened.attempt is None or delivered.sender != opened.attempt.sender:
             challenge = self._reload(challenge)
-        return Sent(challenge, str(delivered.state))
+        return Sent(challenge, str(delivered.state), opened.channel_before)
 
     def _reload(self, challenge: Challenge) -> Challenge:
         """Return a challenge after a failover, which may have changed whose code is accepted."""
@@ -428,12 +444,15 @@ def _new_message(challenge: Challenge, now: datetime) -> Message:
     )
 
 
-def _build_statement(counts: Counts, by: InstrumentedAttribute[str]) -> PreparedSelect:
+def _build_statement(
+    counts: Counts, by: InstrumentedAttribute[str], *, is_looked_at: bool
+) -> PreparedSelect:
     """Return the SELECT of everything that the decision on a send needs.
 
     Without an account the parameters `user_id` and `challenge` are NULL, which equals nothing.
 
     :param by: the column that selects the challenge to send again.
+    :param is_looked_at: whether it selects what `Seen` needs as well.
     """
     holder = (
         select(Verification.user_id)
@@ -447,6 +466,7 @@ def _build_statement(counts: Counts, by: InstrumentedAttribute[str]) -> Prepared
         *counts,
         holder.label("holder"),
         claimed("claim_id").label("claim"),
+        *([has_changed_number().label("has_changed_number")] if is_looked_at else []),
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),
         *labelled(Challenge, "challenge_"),

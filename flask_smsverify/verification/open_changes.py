@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from ..db.models import MobileChange, Verification
+from sqlalchemy import ColumnElement, bindparam, exists, or_
+
+from ..db.models import Challenge, MobileChange, Verification
 from ..keyring import Keyring
+from .rules import NEW_NUMBER, OLD_NUMBER
 
 #: The old number must confirm within this time after the new one was proved.
 _CONFIRM_WITHIN = timedelta(hours=1)
@@ -17,6 +20,18 @@ _APPLY_WITHIN = timedelta(days=30)
 def open_change_key(keyring: Keyring, user_id: str) -> str:
     """Return the key that is unique among open changes: one for each user."""
     return keyring.digest("mobile change", user_id)
+
+
+def has_changed_number() -> ColumnElement[bool]:
+    """Return an SQL expression: whether a user has changed a proved number, or is about to.
+
+    Its parameters are `user_id`, and `open_change` with the user's `open_change_key`.
+    """
+    of_change = or_(Challenge.purpose == NEW_NUMBER, Challenge.purpose == OLD_NUMBER)
+    return or_(
+        exists().where(Challenge.user_id == bindparam("user_id"), of_change),
+        exists().where(MobileChange.open_key == bindparam("open_change")),
+    )
 
 
 def is_proved(verification: Verification) -> bool:

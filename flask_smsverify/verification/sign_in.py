@@ -126,8 +126,8 @@ class SignIn:
         charges: tuple[Charge, ...] = (),
     ) -> Challenge:
         """Send a new code to a mobile. `Verifier.start_for` documents parameters and errors."""
-        return self._verifier.start_for(
-            mobile, purpose=SIGN_IN, channel=channel, ip=ip, device=device, charges=charges
+        return self._verifier.start_charged(
+            mobile, charges, purpose=SIGN_IN, channel=channel, ip=ip, device=device
         )
 
     def resend(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Select, bindparam, exists, or_, select
+from sqlalchemy import ScalarSelect, Select, bindparam, select
 from sqlalchemy.orm import Session, aliased
 
 from ..db.ledger import Ledger
@@ -26,7 +26,7 @@ from ..limits.keys import UsageKeys
 from .challenges import is_open
 from .host import Users
 from .issue import Sent
-from .open_changes import is_valid, open_change_key
+from .open_changes import has_changed_number, is_valid, open_change_key
 from .policy import Policy, Status
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER
 
@@ -57,14 +57,12 @@ class UserRecord:
     guess_wait: int
     deliveries: Mapping[str, str | None]
 
-    def replaces_proved(self, wanted: str | None) -> bool:
+    def replaces_proved(self, wanted: str) -> bool:
         """Return whether a mobile would replace one that the user has proved.
 
-        :param wanted: the mobile to prove, in E.164; None if there is none.
+        :param wanted: the mobile to prove, in E.164.
         """
-        if wanted is None or wanted == self.status.mobile:
-            return False
-        return self.proved_at is not None
+        return wanted != self.status.mobile and self.proved_at is not None
 
 
 class UserRecords:
@@ -104,7 +102,7 @@ class UserRecords:
             "now": to_ms(now),
             "guesses": guesses,
             "user_id": user_id,
-            "open_key": open_change_key(self._keyring, user_id),
+            "open_change": open_change_key(self._keyring, user_id),
             "created_before": now + CLOCK_SKEW,
         }
 
@@ -119,6 +117,23 @@ class UserRecords:
             return self._record(row, latest, mobile, now, wait, is_exempt=is_exempt)
 
         return self._ledger.read(work)
+
+    def without_codes(self, status: Status) -> UserRecord:
+        """Return the record of a user who has no code and has never changed a proved number.
+
+        :param status: without the open challenge.
+        """
+        return UserRecord(
+            status=status,
+            latest=None,
+            to_new=None,
+            change=None,
+            to_old=None,
+            proved_at=status.verified_at,
+            is_locked=status.locked,
+            guess_wait=0,
+            deliveries={},
+        )
 
     def after_send(self, before: UserRecord, sent: Sent) -> UserRecord:
         """Return the record after a send, without a read.
@@ -136,15 +151,20 @@ class UserRecords:
             status = _with_challenge(status, challenge, self._ledger.clock())
         return replace(before, status=status, latest=challenge, deliveries=deliveries)
 
-    def after_proof(self, before: UserRecord, user: object, proof: Verification) -> UserRecord:
+    def after_proof(
+        self, before: UserRecord | None, user: object, proof: Verification
+    ) -> UserRecord:
         """Return the record after the right code of a challenge for `verify`, without a read.
 
-        :param before: the record before the check.
+        :param before: the record before the check; None for a user who is not exempt and has never
+            changed a proved number.
         :param proof: what the check returned.
         """
         mobile, now = self._users.mobile_of(user), self._ledger.clock()
-        is_change_valid = before.change is not None and is_valid(before.change, proof, mobile, now)
         status = self._policy.status(proof, mobile, now)
+        if before is None:
+            return self.without_codes(status)
+        is_change_valid = before.change is not None and is_valid(before.change, proof, mobile, now)
         return replace(
             before,
             status=_exempt(mobile) if before.status.exempt else status,
@@ -205,12 +225,8 @@ def _with_challenge(status: Status, latest: Challenge | None, now: datetime) -> 
 
 def _build_usual(guesses: GuessLog) -> PreparedSelect:
     """Return the SELECT for users who have not changed their number."""
-    of_change = or_(Challenge.purpose == NEW_NUMBER, Challenge.purpose == OLD_NUMBER)
-    has_change = or_(
-        exists().where(Challenge.user_id == bindparam("user_id"), of_change),
-        exists().where(MobileChange.open_key == bindparam("open_key")),
-    )
-    return PreparedSelect(_select_status(guesses).add_columns(has_change.label("has_change")))
+    has_change = has_changed_number().label("has_change")
+    return PreparedSelect(_select_status(guesses).add_columns(has_change))
 
 
 def _build_complete(guesses: GuessLog) -> PreparedSelect:
@@ -225,7 +241,7 @@ def _build_complete(guesses: GuessLog) -> PreparedSelect:
             *labelled(to_old, "to_old_"),
             _last_delivery(to_new).label("to_new_delivery"),
         )
-        .outerjoin(MobileChange, MobileChange.open_key == bindparam("open_key"))
+        .outerjoin(MobileChange, MobileChange.open_key == bindparam("open_change"))
         .outerjoin(to_new, to_new.id == _latest_id(NEW_NUMBER))
         .outerjoin(to_old, to_old.id == _latest_id(OLD_NUMBER))
     )

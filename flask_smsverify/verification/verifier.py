@@ -38,6 +38,7 @@ from .native import is_token_used
 from .policy import Policy, Status
 from .rules import CLOCK_SKEW, Rules
 from .tokens import ProofTokens
+from .user_codes import UserCodes
 from .user_records import UserRecords
 
 #: The longest purpose that is stored.
@@ -53,6 +54,7 @@ class Procedures:
     claims: TokenClaim
     accounts: Accounts
     changes: MobileChanges
+    user_codes: UserCodes
 
 
 class Verifier:
@@ -89,6 +91,8 @@ class Verifier:
         self._accounts = procedures.accounts
         #: The changes of proved mobiles.
         self.changes = procedures.changes
+        #: The codes of users who are logged in, for the pages.
+        self.user_codes = procedures.user_codes
         self._challenges = challenges
         self._tokens = tokens
         #: The tokens of devices that have proved a mobile.
@@ -157,7 +161,6 @@ class Verifier:
         channel: Channel = "sms",
         ip: str | None = None,
         device: str | None = None,
-        charges: tuple[Charge, ...] = (),
     ) -> Challenge:
         """Send a code to a mobile before there is an account. Each call starts a new challenge.
 
@@ -167,11 +170,28 @@ class Verifier:
         :param ip: the address of the request, for the limits of addresses; None skips them.
         :param device: the device token of the request (cookie `smsverify_device`), which opens the
             half of the mobile's limit that is reserved for its owner.
-        :param charges: units of other limits that the send takes, for the sign-in pages.
         :raises SendRefused: the host's `before_anonymous_send` refused it.
         :raises: what `start` raises, except `SendFailed`.
         """
         check_line("purpose", purpose, _MAX_PURPOSE)
+        return self.start_charged(
+            mobile, (), purpose=purpose, channel=channel, ip=ip, device=device
+        )
+
+    def start_charged(
+        self,
+        mobile: str,
+        charges: tuple[Charge, ...],
+        *,
+        purpose: str,
+        channel: Channel,
+        ip: str | None,
+        device: str | None,
+    ) -> Challenge:
+        """Send a code as `start_for` does, and take units of other limits. For the sign-in pages.
+
+        :param charges: the units, which are taken in the transaction of the send.
+        """
         subject = Subject(None, None, self._parse_mobile(mobile), purpose)
         self._before_anonymous_send(subject.mobile, channel)
         return self._issuer.issue(subject, channel, ip, device=device, charges=charges).challenge

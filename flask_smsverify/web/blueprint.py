@@ -53,6 +53,16 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
     number nobody has vouched for. An exempt user of another class is sent to `next`.
     """
 
+    def read_and_call(visitor: Visitor, **values: str) -> ResponseReturnValue:
+        _ = visitor.record  # applies the change
+        return view(visitor, **values)
+
+    return functools.wraps(view)(for_unread_visitors(read_and_call))
+
+
+def for_unread_visitors(view: View) -> Callable[..., ResponseReturnValue]:
+    """Call a view as `for_visitors` does, but leave it to the view whether to read the record."""
+
     @functools.wraps(view)
     def wrapped(**values: str) -> ResponseReturnValue:
         try:
@@ -63,7 +73,6 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
             visitor = current_visitor()
             if visitor is None:
                 return _refuse_anonymous()
-            visitor = _with_due_change(visitor)
             if _needs_first_proof(visitor):
                 return _refuse_first_proof()
             return view(visitor, **values)
@@ -73,15 +82,6 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
             return refuse(problem_from_error(error))
 
     return wrapped
-
-
-def _with_due_change(visitor: Visitor) -> Visitor:
-    """Apply a change of the visitor's number whose delay is over."""
-    changes = get_state().verifier.changes
-    if not changes.is_due(visitor.record):
-        return visitor
-    changes.apply_due(visitor.user, record=visitor.record)
-    return visitor.after_write()
 
 
 def _answer_exempt() -> ResponseReturnValue:

@@ -9,6 +9,7 @@ gateway for the delivery state. The rules of verification are not here.
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from dataclasses import replace
 
 import flask_login
@@ -18,22 +19,25 @@ from flask.typing import ResponseReturnValue
 from .. import credentials
 from ..db.models import Challenge
 from ..errors import (
+    ChannelUnavailable,
     FreshLoginRequired,
     MobileTaken,
     NoChallenge,
     RateLimited,
     SendFailed,
     SMSVerifyError,
+    StoreUnavailable,
     TooManyAttempts,
     TooSoon,
 )
 from ..login_gate import complete_login, discard_login
 from ..senders.base import Channel
 from ..state import get_state
-from ..verification.check import Proof
 from ..verification.issue import Sent
 from ..verification.rules import NEW_NUMBER
-from .blueprint import for_visitors, serve
+from ..verification.user_codes import OtherMobileProved, RecordNeeded
+from ..verification.user_records import UserRecord
+from .blueprint import for_unread_visitors, for_visitors, serve
 from .bodies import LoginDiscardedBody, VerificationBody
 from .change_view import change_view
 from .device import remember_device
@@ -72,6 +76,7 @@ from .view_models import (
     purpose_of,
     read_target,
     render_page,
+    replaces_proved,
     sent_notice,
     shown_challenge,
 )
@@ -125,18 +130,17 @@ def page(visitor: Visitor) -> ResponseReturnValue:
         errors=(*SEND_ERRORS, SendFailed, FreshLoginRequired),
     ),
 )
-@for_visitors
+@for_unread_visitors
 def send(visitor: Visitor) -> ResponseReturnValue:
     """Send a code, or send it again."""
     form = read_body()
     target = read_target(visitor, form)
-    if is_complete(visitor, target):
-        return succeed(visitor, target, is_done=True)
-    if _needs_fresh_login(visitor, visitor.new_mobile):
-        return fail(visitor, problem_from_error(FreshLoginRequired()), target, page="mobile")
-    before = shown_challenge(visitor, visitor.new_mobile or visitor.status.mobile)
     try:
-        sent = _send_code(visitor, channel=read_channel(form.get("channel", "sms")))
+        visitor, sent = _send_unless_complete(visitor, target, form.get("channel", "sms"))
+    except FreshLoginRequired as error:
+        return fail(visitor, problem_from_error(error), target, page="mobile")
+    except StoreUnavailable:
+        raise  # no form can show it
     except SMSVerifyError as error:
         problem = problem_from_error(error)
         page = "mobile" if problem.field == "mobile" else "page"
@@ -144,8 +148,34 @@ def send(visitor: Visitor) -> ResponseReturnValue:
             visitor = visitor.with_new_mobile(None)
             page = "mobile"
         return fail(visitor, problem, target, page=page)
-    notice = sent_notice(sent, before)
-    return succeed(visitor.after_send(sent), target, is_done=False, notice=notice)
+    if sent is None:
+        return succeed(visitor, target, is_done=True)
+    return succeed(visitor, target, is_done=False, notice=sent_notice(sent))
+
+
+def _send_unless_complete(
+    visitor: Visitor, target: Target, channel: object
+) -> tuple[Visitor, Sent | None]:
+    """Send a code, and return the visitor afterwards; None if there is nothing left to prove.
+
+    The transaction that sends reads what the decision needs, if this is a code to the visitor's own
+    mobile and the record was not read. Otherwise the record decides.
+    """
+    if visitor.known_record is None and visitor.new_mobile is None:
+        with suppress(RecordNeeded, ChannelUnavailable):
+            done = get_state().verifier.user_codes.send_to_own(
+                visitor.user,
+                channel=read_channel(channel),
+                ip=client_address(),
+                is_complete=functools.partial(is_complete, visitor, target),
+            )
+            return visitor.with_record(done.record), done.sent
+    if is_complete(visitor, target):
+        return visitor, None
+    if _needs_fresh_login(visitor, visitor.new_mobile):
+        raise FreshLoginRequired
+    sent = _send_code(visitor, channel=read_channel(channel))
+    return visitor.after_send(sent), sent
 
 
 def _send_code(visitor: Visitor, *, channel: Channel = "sms") -> Sent:
@@ -173,46 +203,62 @@ def _send_code(visitor: Visitor, *, channel: Channel = "sms") -> Sent:
         errors=(*CHECK_ERRORS, RateLimited, FreshLoginRequired),
     ),
 )
-@for_visitors
+@for_unread_visitors
 def check(visitor: Visitor) -> ResponseReturnValue:
     """Check a code; redirect to `next` if it is right."""
     form = read_body()
     target = read_target(visitor, form)
-    state = get_state()
     try:
         if purpose_of(visitor) == NEW_NUMBER:
             return _check_new_number(visitor, form.get("code"), target)
-        challenge = visitor.status.latest
-        is_pending = challenge is not None and challenge.state == Challenge.PENDING
-        if visitor.record.replaces_proved(challenge.mobile if challenge and is_pending else None):
-            # Another mobile was proved since the code was sent.
-            return fail(visitor, problem_from_error(NoChallenge()), target)
-        verification = state.verifier.check(
-            visitor.user,
-            form.get("code"),
-            ip=client_address(),
-            store=functools.partial(
-                state.users.store_proved_mobile, visitor.user, expected=visitor.status.mobile
-            ),
-        )
+        mobile, visitor = _check_code(visitor, form.get("code"))
     except NoChallenge as error:
-        if _is_second_click(visitor, target):
+        is_other = isinstance(error, OtherMobileProved)
+        if not is_other and _is_second_click(visitor, target):
             return succeed(visitor, target, is_done=True)
         return fail(visitor, problem_from_error(error), target)
+    except StoreUnavailable:
+        raise  # no form can show it
     except SMSVerifyError as error:
         if isinstance(error, MobileTaken):
             visitor = visitor.with_new_mobile(None)
         kept = incomplete_code(error, form.get("code"))
         return fail(visitor, problem_from_error(error), target, **kept)
-    assert not isinstance(verification, Proof)  # noqa: S101 -- for the type checker; it has a user
-    remember_device(verification.mobile, visitor.id)
-    visitor = visitor.with_new_mobile(None).after_proof(verification)
+    remember_device(mobile, visitor.id)
+    visitor = visitor.with_new_mobile(None)
     if visitor.is_login_pending:
         complete_login(visitor.user)
         visitor = replace(visitor, is_login_pending=False)
     if not wants_json():
         flash_success()
     return succeed(visitor, target, is_done=True)
+
+
+def _check_code(visitor: Visitor, code: object) -> tuple[str | None, Visitor]:
+    """Check a code, and return the proved mobile and the visitor afterwards.
+
+    The transaction that checks reads what it needs, unless the visitor's record must be read first.
+    """
+    try:
+        return _check_with(visitor, code, visitor.known_record)
+    except RecordNeeded:
+        return _check_with(visitor, code, visitor.record)
+
+
+def _check_with(
+    visitor: Visitor, code: object, record: UserRecord | None
+) -> tuple[str | None, Visitor]:
+    state, user = get_state(), visitor.user
+    proof, record = state.verifier.user_codes.check(
+        user,
+        code,
+        ip=client_address(),
+        store=functools.partial(
+            state.users.store_proved_mobile, user, expected=state.users.mobile_of(user)
+        ),
+        record=record,
+    )
+    return proof.mobile, visitor.with_record(record)
 
 
 def _check_new_number(visitor: Visitor, code: object, target: Target) -> ResponseReturnValue:
@@ -446,4 +492,4 @@ def _needs_fresh_login(visitor: Visitor, wanted: str | None) -> bool:
 
     :param wanted: the mobile to prove, in E.164; None if there is none.
     """
-    return not visitor.has_fresh_login and visitor.record.replaces_proved(wanted)
+    return not visitor.has_fresh_login and replaces_proved(visitor, wanted)

@@ -13,6 +13,7 @@ from ..db.models import Challenge
 from ..phone import mask
 from ..state import get_state
 from ..verification.issue import Sent
+from ..verification.policy import Status
 from ..verification.rules import NEW_NUMBER
 from .bodies import VerificationBody
 from .csrf import csrf_field_name, csrf_token
@@ -85,11 +86,14 @@ class PageView:
     demand: str
 
 
-def is_complete(visitor: Visitor, target: Target) -> bool:
-    """Return whether this visitor has nothing left to prove."""
+def is_complete(visitor: Visitor, target: Target, status: Status | None = None) -> bool:
+    """Return whether this visitor has nothing left to prove.
+
+    :param status: the visitor's status; by default that of the record.
+    """
     app = get_state()
     return app.policy.is_complete(
-        visitor.status,
+        status or visitor.status,
         app.clock(),
         within=target.within,
         new_mobile=visitor.new_mobile,
@@ -177,7 +181,15 @@ def _latest(visitor: Visitor) -> Challenge | None:
 
 def purpose_of(visitor: Visitor) -> str:
     """Return the purpose of the codes that the visitor gets."""
-    return NEW_NUMBER if visitor.record.replaces_proved(visitor.new_mobile) else "verify"
+    return NEW_NUMBER if replaces_proved(visitor, visitor.new_mobile) else "verify"
+
+
+def replaces_proved(visitor: Visitor, wanted: str | None) -> bool:
+    """Return whether a mobile would replace one that the visitor has proved.
+
+    :param wanted: the mobile to prove, in E.164; None if there is none.
+    """
+    return wanted is not None and visitor.record.replaces_proved(wanted)
 
 
 def _resend_at(visitor: Visitor, pending: Challenge | None, now: datetime) -> datetime | None:
@@ -259,11 +271,8 @@ def render_page(
     )
 
 
-def sent_notice(sent: Sent, before: Challenge | None) -> str | None:
-    """Return the notice about a send that was not the challenge's first.
-
-    :param before: the open challenge before the send.
-    """
+def sent_notice(sent: Sent) -> str | None:
+    """Return the notice about a send; None about a challenge's first, and if it may have failed."""
     challenge = sent.challenge
     if challenge.sends <= 1 or sent.delivery is None or shown_delivery(sent.delivery) in _DOUBTFUL:
         return None
@@ -272,4 +281,4 @@ def sent_notice(sent: Sent, before: Challenge | None) -> str | None:
         return "sent_new"
     if challenge.channel == "sms":
         return "sent_again"
-    return "calling_again" if before is not None and before.channel == "voice" else "calling"
+    return "calling_again" if sent.channel_before == "voice" else "calling"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from flask import current_app, g, request, session
 from sqlalchemy.exc import DBAPIError
 
 from .. import credentials, fresh_login
 from ..db.errors import is_operational
-from ..db.models import Verification
 from ..errors import StoreUnavailable
 from ..login_gate import pending_user
 from ..request_cache import has_session
@@ -45,12 +44,17 @@ class Visitor:
     def record(self) -> UserRecord:
         """What the ledger holds about the user. It is read once, at the first use.
 
+        A change of the user's number whose delay is over is applied before.
+
         :raises StoreUnavailable: the database did not answer.
         """
         if self._record is None:
-            record = get_state().verifier.records.read(self.user)
-            object.__setattr__(self, "_record", record)
-            return record
+            object.__setattr__(self, "_record", _read_record(self.user))
+        return cast(UserRecord, self._record)
+
+    @property
+    def known_record(self) -> UserRecord | None:
+        """The record, if it was read or follows from what was written; None otherwise."""
         return self._record
 
     @property
@@ -62,18 +66,14 @@ class Visitor:
         """Return the visitor after a write to the ledger. If needed, the ledger is read again."""
         return replace(self, _record=None)
 
+    def with_record(self, record: UserRecord) -> Visitor:
+        """Return the visitor with a record that follows from what was written."""
+        return replace(self, _record=record)
+
     def after_send(self, sent: Sent) -> Visitor:
         """Return the visitor after a send, without a read: as it was when the code was sent."""
         records = get_state().verifier.records
-        return replace(self, _record=records.after_send(self.record, sent))
-
-    def after_proof(self, proof: Verification) -> Visitor:
-        """Return the visitor after a right code. Nothing has to be read again.
-
-        :param proof: what the check of a challenge for `verify` returned.
-        """
-        records = get_state().verifier.records
-        return replace(self, _record=records.after_proof(self.record, self.user, proof))
+        return self.with_record(records.after_send(self.record, sent))
 
     @property
     def has_fresh_login(self) -> bool:
@@ -96,6 +96,15 @@ class Visitor:
 
 class ExemptVisitor(Exception):
     """The visitor is a user of another class, whom the host exempts. The pages offer nothing."""
+
+
+def _read_record(user: object) -> UserRecord:
+    verifier = get_state().verifier
+    record = verifier.records.read(user)
+    if not verifier.changes.is_due(record):
+        return record
+    verifier.changes.apply_due(user, record=record)
+    return verifier.records.read(user)
 
 
 def current_visitor() -> Visitor | None:

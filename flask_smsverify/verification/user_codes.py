@@ -1,0 +1,146 @@
+"""Send and check the codes of users for the pages, which answer with the user's record.
+
+A page decides by the record, and answers with the one after the write. Here the transaction that
+sends or checks reads what the decision needs, and the new record is made from what it wrote, so
+nothing is read twice. This does not cover users who are exempt, and users who have changed a proved
+number or are about to: a page reads their record before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..db.models import Challenge, Verification
+from ..errors import ChannelUnavailable, NoChallenge
+from ..senders.base import Channel
+from .challenges import Subject
+from .check import CodeChecker, Proof
+from .host import Users
+from .issue import CodeIssuer, Sent
+from .policy import Policy, Status
+from .seen import Seen
+from .user_records import UserRecord, UserRecords
+
+
+@dataclass(frozen=True, slots=True)
+class UserSend:
+    """A send to a user's own mobile.
+
+    :param sent: None if the user has nothing left to prove, so that nothing was sent.
+    :param record: the user's record afterwards.
+    """
+
+    sent: Sent | None
+    record: UserRecord
+
+
+class RecordNeeded(Exception):
+    """The record must be read first. Nothing was sent or compared."""
+
+
+class OtherMobileProved(NoChallenge):
+    """The user has proved another mobile since the code was sent."""
+
+
+class _Complete(Exception):
+    """The user has nothing left to prove."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__("the user has nothing left to prove")
+        self.status = status
+
+
+class UserCodes:
+    """Sends and checks the codes of users who are logged in."""
+
+    def __init__(
+        self,
+        issuer: CodeIssuer,
+        checker: CodeChecker,
+        records: UserRecords,
+        *,
+        policy: Policy,
+        users: Users,
+    ) -> None:
+        self._issuer = issuer
+        self._checker = checker
+        self._records = records
+        self._policy = policy
+        self._users = users
+
+    def send_to_own(
+        self,
+        user: object,
+        *,
+        channel: Channel,
+        ip: str | None,
+        is_complete: Callable[[Status], bool],
+    ) -> UserSend:
+        """Send a code to the user's own mobile. `Verifier.send` documents the errors.
+
+        :param is_complete: whether a user with this status, which is without the open challenge,
+            has nothing left to prove. It is called in the transaction.
+        :raises RecordNeeded: the user is exempt, has no mobile, has changed a proved number or is
+            about to, or no sender serves the channel.
+        """
+        own = self._users.mobile_of(user)
+        if own is None or self._users.is_exempt(user):
+            raise RecordNeeded
+        statuses: list[Status] = []  # several if the transaction is tried again
+
+        def look(seen: Seen) -> None:
+            if seen.has_changed_number:
+                raise RecordNeeded
+            status = self._policy.status(seen.verification, own, seen.now)
+            if is_complete(status):
+                raise _Complete(status)
+            statuses.append(status)
+
+        subject = Subject(self._users.id_of(user), own, own, "verify")
+        try:
+            sent = self._issuer.issue(subject, channel, ip, look=look)
+        except _Complete as complete:
+            return UserSend(None, self._records.without_codes(complete.status))
+        except ChannelUnavailable as error:  # it was refused before the record was read
+            raise RecordNeeded from error
+        before = self._records.without_codes(statuses[-1])
+        return UserSend(sent, self._records.after_send(before, sent))
+
+    def check(
+        self,
+        user: object,
+        code: object,
+        *,
+        ip: str | None,
+        store: Callable[[Verification], None],
+        record: UserRecord | None,
+    ) -> tuple[Verification, UserRecord]:
+        """Check a code for `verify`. `Verifier.check` documents the errors.
+
+        :param record: the user's, if the caller has read it.
+        :returns: the verification, and the user's record afterwards.
+        :raises RecordNeeded: there is none, and the user is exempt, or has changed a proved number
+            or is about to.
+        :raises OtherMobileProved: the code is not for the mobile that the user has proved since.
+        """
+        if record is None and self._users.is_exempt(user):
+            raise RecordNeeded
+        own = self._users.mobile_of(user)
+
+        def look(seen: Seen) -> None:
+            if record is None and seen.has_changed_number:
+                raise RecordNeeded
+            challenge = seen.challenge
+            is_for_other = (
+                challenge is not None
+                and challenge.state == Challenge.PENDING
+                and challenge.mobile != own
+            )
+            if is_for_other and self._policy.status(seen.verification, own, seen.now).verified_at:
+                raise OtherMobileProved("another mobile was proved since the code was sent")
+
+        proof = self._checker.check(user, code, ip=ip, purpose="verify", store=store, look=look)
+        if isinstance(proof, Proof):
+            raise TypeError("the challenge has no user")
+        return proof, self._records.after_proof(record, user, proof)
