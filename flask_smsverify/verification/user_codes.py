@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..db.models import Challenge, Verification
+from ..db.models import Verification
 from ..errors import ChannelUnavailable, NoChallenge
 from ..senders.base import Channel
 from .challenges import Subject
@@ -131,12 +131,7 @@ class UserCodes:
         def look(seen: Seen) -> None:
             if record is None and seen.has_changed_number:
                 raise RecordNeeded
-            challenge = seen.challenge
-            is_for_other = (
-                challenge is not None
-                and challenge.state == Challenge.PENDING
-                and challenge.mobile != own
-            )
+            is_for_other = seen.challenge is not None and seen.challenge.mobile != own
             if is_for_other and self._policy.status(seen.verification, own, seen.now).verified_at:
                 raise OtherMobileProved("another mobile was proved since the code was sent")
 

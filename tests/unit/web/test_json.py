@@ -642,6 +642,28 @@ def test_a_user_who_changed_a_number_is_read_before_a_send(make_app: MakeApp, sq
     assert (checked["state"], len(ended)) == ("verified", 2)
 
 
+def test_the_response_to_a_send_shows_an_open_change(app: Flask, client: FlaskClient) -> None:
+    prove(app, client)
+    api(client, MOBILE, mobile=OTHER, send="1")
+    api(client, CHECK, code=last_code(app))  # the change waits for the old number
+    api(client, MOBILE, keep=True)
+    age(app, timedelta(days=91))
+    forget_limits(app)
+    sent = api(client, SEND).get_json()
+    assert (sent["mobile"], sent["change"]["state"]) == ("+98912•••0001", "confirming")
+
+
+def test_a_user_who_became_exempt_after_the_send_stays_exempt_after_the_check(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = make_app(sqlite, SMSVERIFY_EXEMPT_GROUPS=["staff"])
+    client = browser(app)
+    api(client, SEND)
+    set_user(app, group="staff")
+    checked = api(client, CHECK, code=last_code(app)).get_json()
+    assert (checked["state"], checked["exempt"]) == ("exempt", True)
+
+
 def test_a_send_that_finds_the_user_verified_under_its_locks_sends_nothing(
     app: Flask, client: FlaskClient
 ) -> None:
