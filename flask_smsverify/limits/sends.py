@@ -574,9 +574,10 @@ _INSERT_SEND = numbered_insert(UsageSend)
 
 
 def _weigh_proved() -> PreparedWrite:
+    # The mode ORACLE of MariaDB has no operator %, and some builds of SQLite have no function mod.
+    tens = UsageSend.site_count // constant(WEIGHT) * constant(WEIGHT)
     proved = and_(
-        UsageSend.challenge_id == bindparam("proved_challenge"),
-        UsageSend.site_count % WEIGHT != 0,
+        UsageSend.challenge_id == bindparam("proved_challenge"), tens != UsageSend.site_count
     )
     weighed = {
         column.key: case((proved, null()), else_=column)
