@@ -456,6 +456,7 @@ class UsageSend(Base):
         _partial_index("ix_smsverify_usage_send_network", "network", "at"),
         _partial_index("ix_smsverify_usage_send_wide", "wide", "at"),
         _partial_index("ix_smsverify_usage_send_cooldown", "cooldown", "at"),
+        _partial_index("ix_smsverify_usage_send_challenge", "challenge_id"),
         Index("ix_smsverify_usage_send_site_at", "site_at", "id"),
         Index("ix_smsverify_usage_send_site_count", "site_count"),
         Index("ix_smsverify_usage_send_open_count", "open_count"),
@@ -483,6 +484,7 @@ class UsageSend(Base):
     wide: Mapped[int | None] = mapped_column(BigInteger)
     #: The key of the cooldown that it starts.
     cooldown: Mapped[int | None] = mapped_column(BigInteger)
+    #: None for a second copy, and after a refund.
     challenge_id: Mapped[str | None] = mapped_column(ascii_text(32))
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
     distinct,
     func,
     null,
+    or_,
     select,
     true,
     update,
@@ -373,11 +374,10 @@ class SendLog(Log):
         keys: SendKeys,
         now_ms: int,
         *,
-        challenge_id: str,
+        challenge_id: str | None,
         is_owner: bool,
         has_evidence: bool,
         is_alone: bool,
-        is_copy: bool = False,
     ) -> Recorded | None:
         """Add a send to the log, unless a limit of the whole site or of a network refuses it.
 
@@ -385,8 +385,8 @@ class SendLog(Log):
         waits. It executes more statements, and the other sends must not wait for them.
 
         :param row: a row of `counts`.
+        :param challenge_id: None for a second copy, which starts no cooldown.
         :param is_alone: whether no other transaction can have added a send since the row was read.
-        :param is_copy: whether it is a second copy, which starts no cooldown.
         """
         has_network = keys.wide is not None and not is_alone
         row = {**row, **self._read_site(session, keys, now_ms, has_network=has_network)}
@@ -409,7 +409,7 @@ class SendLog(Log):
             "ip": None,
             "network": None,
             "wide": None,
-            "cooldown": None if is_copy else keys.cooldown,
+            "cooldown": None if challenge_id is None else keys.cooldown,
             "challenge_id": challenge_id,
         }
         if not has_evidence or site_count % WEIGHT == 0:
@@ -574,18 +574,19 @@ _INSERT_SEND = numbered_insert(UsageSend)
 
 
 def _weigh_proved() -> PreparedWrite:
+    is_of_challenge = UsageSend.challenge_id == bindparam("proved_challenge")
     # The mode ORACLE of MariaDB has no operator %, and some builds of SQLite have no function mod.
     tens = UsageSend.site_count // constant(WEIGHT) * constant(WEIGHT)
-    proved = and_(
-        UsageSend.challenge_id == bindparam("proved_challenge"), tens != UsageSend.site_count
-    )
+    is_weighed = and_(is_of_challenge, tens != UsageSend.site_count)
     weighed = {
-        column.key: case((proved, null()), else_=column)
+        column.key: case((is_weighed, null()), else_=column)
         for column in (UsageSend.ip, UsageSend.network, UsageSend.wide)
     }
+    # The cooldown of these sends may have ended: by the proof of another challenge, or by a reset.
+    in_cooldown = UsageSend.cooldown == bindparam("proved_cooldown", type_=BigInteger)
     return PreparedWrite(
         update(UsageSend)
-        .where(UsageSend.cooldown == bindparam("proved_cooldown", type_=BigInteger))
+        .where(or_(in_cooldown, is_of_challenge))
         .values(cooldown=null(), **weighed)
     )
 

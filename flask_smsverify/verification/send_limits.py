@@ -155,14 +155,12 @@ class SendLimits:
         row: RowValues,
         send: Send,
         now: datetime,
-        challenge_id: str,
-        *,
-        is_copy: bool = False,
+        challenge_id: str | None,
     ) -> Send:
         """Count a send, unless a limit of the whole site refuses it.
 
         :param row: a row of `counts`.
-        :param is_copy: whether it is a second copy, which starts no cooldown.
+        :param challenge_id: None for a second copy, which starts no cooldown.
         :raises RateLimited: the limit `foreign`, or one of the send's own, is used up.
         :raises RefusedBySite: a limit of the site is used up, or by now one of a network.
         """
@@ -177,7 +175,6 @@ class SendLimits:
             is_owner=send.is_owner,
             has_evidence=send.has_evidence,
             is_alone=not self._locks.is_needed,
-            is_copy=is_copy,
         )
         if recorded is None:
             raise RefusedBySite(send)
@@ -234,7 +231,7 @@ class SendLimits:
             statement = self.log.statement("second copy", lambda: _copy_counts(self.log))
             row = statement.one(session, self.parameters(keys, now))
             _refuse_used_up(self._overruns(session, row, copy, now))
-            return self.record(session, row, copy, now, "", is_copy=True)
+            return self.record(session, row, copy, now, None)
 
         try:
             counted = self._locks.run(self.lock_keys(copy), work)

@@ -13,11 +13,11 @@ from conftest import MakeApp, database_params
 from flask import Flask
 from flows import MEMORY, Flow, flow_of
 from outbox_app import run_due, smsverify_of, without_inline_workers
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, insert
 
 from flask_smsverify.admin.figures import FigureCache
 from flask_smsverify.admin.overview import findings
-from flask_smsverify.db.models import Base
+from flask_smsverify.db.models import Base, UsageSend
 from flask_smsverify.errors import RateLimited, WrongCode
 from flask_smsverify.senders.base import Capability, DeliveryReport, DeliveryState
 from flask_smsverify.senders.memory import Memory
@@ -163,3 +163,38 @@ def test_no_request_and_no_worker_reads_a_whole_table(make_app: MakeApp, databas
     assert {statement: tables for statement, tables in read.items() if tables} == {}
     used = set(re.findall(r"ix_smsverify_\w+", "\n".join(plans.values())))
     assert PARTIAL - used <= OF_STAFF | OF_MESSAGES
+
+
+@pytest.mark.parametrize("database", database_params("mariadb"), indirect=True)
+def test_mariadb_finds_the_sends_of_a_proved_code_with_two_indexes(
+    make_app: MakeApp, database: str
+) -> None:
+    """By their challenge, and by their cooldown."""
+    app = make_app(database, SMSVERIFY_SENDERS=MEMORY)
+    others = [
+        {
+            "at": n,
+            "site_at": n,
+            "site_count": n,
+            "open_count": n,
+            "by_owner": False,
+            "cooldown": n,
+            "challenge_id": f"{n:032}",
+        }
+        for n in range(1, 2001)
+    ]
+    with app.app_context():
+        flow = flow_of(app)
+        flow.state.ledger.run(lambda session: session.execute(insert(UsageSend), others) and None)
+        engine = flow.state.ledger.engine
+        with collected(engine) as statements:
+            flow.prove(1)
+        [(statement, parameters)] = [
+            (statement, parameters)
+            for statement, parameters in statements.items()
+            if statement.startswith("UPDATE smsverify_usage_send")
+        ]
+        with engine.connect() as connection:
+            connection.exec_driver_sql("ANALYZE TABLE smsverify_usage_send").all()
+            [plan] = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).all()
+    assert plan.key == "ix_smsverify_usage_send_cooldown,ix_smsverify_usage_send_challenge"

@@ -622,6 +622,78 @@ def test_a_proof_lightens_the_sends_of_no_earlier_challenge(flow: Flow) -> None:
     assert flow.used("ip", "192.0.2.1") == 1
 
 
+ADDRESS_SCOPES = ("ip", "network", "wide")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["oldest first", "newest first"])
+def test_each_of_two_open_challenges_of_a_mobile_weighs_a_tenth_once_it_is_proved(
+    make_flow: MakeFlow, database: str, order: tuple[int, int]
+) -> None:
+    """The first proof ends the cooldown, which both challenges have in common."""
+    flow, ip = make_flow(database), "192.0.2.1"
+    challenges = []
+    for _ in order:
+        challenges.append(flow.sign_up("09120000001", ip=ip))
+        flow.clock.advance(31)
+    for left, number in zip((1, 0), order, strict=True):
+        flow.check(challenges[number], flow.code(challenges[number]))
+        assert [flow.used(scope, ip) for scope in ADDRESS_SCOPES] == [left] * 3
+    assert flow.used("mobile", "+989120000001") == flow.used("site") == 2
+
+
+@pytest.mark.parametrize("reset", [{"mobile": "+989123450001"}, {"user_id": "1"}])
+def test_a_proof_lightens_its_sends_after_a_reset_of_their_mobile_or_user(
+    make_flow: MakeFlow, database: str, reset: dict[str, str]
+) -> None:
+    """The reset ends the cooldown."""
+    flow, ip = make_flow(database), "192.0.2.1"
+    challenge = flow.start(ip=ip)
+    flow.reset(**reset)
+    flow.check(challenge, flow.code(challenge))
+    assert [flow.used(scope, ip) for scope in ADDRESS_SCOPES] == [0] * 3
+    assert flow.used("site") == 1
+
+
+def test_a_proof_lightens_its_sends_after_an_old_secret_was_removed(flow: Flow) -> None:
+    """The keys of the log are digests with the oldest secret."""
+    flow.use_keys("the newer secret", "the older secret")
+    challenge = flow.start(ip="192.0.2.1")
+    flow.use_keys("the newer secret")
+    flow.check(challenge, flow.code(challenge))
+    [row] = flow.state.ledger.read(lambda session: session.query(UsageSend).all())
+    assert [row.ip, row.network, row.wide, row.cooldown] == [None] * 4
+
+
+def test_a_send_that_fails_after_its_challenge_was_proved_is_refunded(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow, ip, mobile = make_flow(sqlite), "192.0.2.1", "+989120000001"
+    challenge = flow.sign_up(mobile, ip=ip)
+    code = flow.code(challenge)
+    flow.clock.advance(31)
+    flow.route(sender := Waiting(mobile))
+    flow.verifier.resend(challenge, ip=ip)
+    assert sender.is_called.wait(60)
+    flow.check(challenge, code)
+    assert [flow.used("site"), flow.used("mobile", mobile), flow.used("ip", ip)] == [2, 2, 0]
+    flow.sign_up("09120000002", ip=ip, wait=False)
+    sender.may_answer.set()
+    flow.state.workers.wait()
+    assert [flow.used("site"), flow.used("mobile", mobile), flow.used("ip", ip)] == [2, 1, 1]
+
+
+def test_a_proof_forgives_no_number_that_a_gateway_refused(flow: Flow) -> None:
+    """A refused send of the same challenge counts as one of `tries`."""
+    ip = "192.0.2.1"
+    challenge = flow.start(ip=ip)
+    flow.clock.advance(31)
+    flow.memory.fail_with(Rejected("memory", "no"))
+    assert outcome(lambda: flow.verifier.resend(challenge, ip=ip)) == "SendFailed"
+    flow.check(challenge, flow.code(challenge))
+    assert flow.used("ip", ip) == 0
+    assert flow.used("tries", ip) == flow.used("tries_network", ip) == 1
+
+
 def test_sends_with_evidence_weigh_a_tenth_against_their_address(
     make_flow: MakeFlow, sqlite: str
 ) -> None:

@@ -10,7 +10,7 @@ from flask import Flask
 from flows import NO_LIMITS, Flow, Native
 
 from flask_smsverify import signals
-from flask_smsverify.db.models import Attempt, Challenge, Message
+from flask_smsverify.db.models import Attempt, Challenge, Message, UsageSend
 from flask_smsverify.errors import (
     RateLimited,
     Rejected,
@@ -81,6 +81,18 @@ def test_two_copies_are_counted_as_two(flow: Flow) -> None:
     flow.start()
     assert len(senders[2].messages) == 1
     assert flow.used("site") == flow.used("mobile", "+989123450001") == 2
+
+
+def test_a_second_copy_counts_against_no_address_before_the_proof_and_after_it(flow: Flow) -> None:
+    first, second = Memory(name="first"), Memory(name="second")
+    flow.route(first, second)
+    first.fail_with(Unknown("first", "no answer"), arrives=True)
+    challenge = flow.start(ip="192.0.2.1")
+    assert [flow.used("site"), flow.used("ip", "192.0.2.1")] == [2, 1]
+    flow.check(challenge, second.last.code)
+    assert [flow.used("site"), flow.used("ip", "192.0.2.1")] == [2, 0]
+    rows = flow.state.ledger.read(lambda session: session.query(UsageSend).all())
+    assert [row.challenge_id for row in rows] == [challenge.id, None]
 
 
 def test_no_third_copy_is_sent(flow: Flow) -> None:
