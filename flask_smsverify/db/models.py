@@ -444,8 +444,8 @@ class UsageSend(Base):
     """One copy of a code that was passed to a sender, and what it counts against.
 
     A key is a digest of 64 bits (`Keyring.key`). It is NULL if the send does not count, or does not
-    count any more. Times are milliseconds since 1970. `limits.usage_log` explains how limits are
-    read from these rows.
+    count any more. A send that a gateway refused has other keys, see `SendKeys`. Times are
+    milliseconds since 1970. `limits.usage_log` explains how limits are read from these rows.
     """
 
     __tablename__ = "smsverify_usage_send"

@@ -35,6 +35,8 @@ class UsageKeys:
             guesses=self.guesses(mobile, user_id),
             account=account,
             account_mobile=mobile_key if account is not None and counts_mobile else None,
+            refused_mobile=self.refused_mobile(mobile),
+            refused_account=self.refused_account(user_id) if user_id is not None else None,
             **keys,
         )
 
@@ -45,6 +47,14 @@ class UsageKeys:
     def account(self, user_id: str) -> int:
         """Return the key of an account."""
         return self._keyring.key("account", user_id)
+
+    def refused_mobile(self, mobile: str) -> int:
+        """Return the key of sends to a mobile that a gateway refused."""
+        return self._keyring.key("refused mobile", mobile)
+
+    def refused_account(self, user_id: str) -> int:
+        """Return the key of an account's sends that a gateway refused."""
+        return self._keyring.key("refused account", user_id)
 
     def cooldown(self, mobile: str, user_id: str | None, purpose: str) -> int:
         """Return the key of sends with one cooldown: an account's for a purpose, or a mobile's."""

@@ -146,7 +146,8 @@ class LimitReport:
 
     def _of_mobile(self, mobile: str) -> Iterator[Scope]:
         key = self._keys.mobile(mobile)
-        yield from self._keyed("mobile", UsageSend.mobile, key)
+        refused = self._keys.refused_mobile(mobile)
+        yield from self._keyed("mobile", UsageSend.mobile, key, refused)
         unproven = tuple(
             Limit(limit.amount - limit.amount // 2, limit.seconds)
             for limit in self._limits["mobile"]
@@ -165,7 +166,8 @@ class LimitReport:
 
     def _of_user(self, user_id: str) -> Iterator[Scope]:
         key = self._keys.account(user_id)
-        yield from self._keyed("user", UsageSend.account, key)
+        refused = self._keys.refused_account(user_id)
+        yield from self._keyed("user", UsageSend.account, key, refused)
         if self._limits["mobiles_per_user"]:
             yield self._account_mobiles(key)
         yield from self._keyed("failures", UsageGuess.subject, self._keys.guesses("", user_id))
@@ -186,9 +188,11 @@ class LimitReport:
             yield from self._keyed("failures_ip", UsageGuess.ip, keys["ip"])
             yield from self._keyed("failures_network", UsageGuess.network, keys["network"])
 
-    def _keyed(self, scope: str, column: Column, key: int) -> Iterator[Scope]:
+    def _keyed(
+        self, scope: str, column: Column, key: int, refused: int | None = None
+    ) -> Iterator[Scope]:
         if self._limits[scope]:
-            yield self._counted(scope, self._limits[scope], column, key)
+            yield self._counted(scope, self._limits[scope], column, key, refused=refused)
 
     def _counted(
         self,
@@ -198,7 +202,14 @@ class LimitReport:
         key: int,
         condition: Any = None,
         shown_as: str | None = None,
+        refused: int | None = None,
     ) -> Scope:
+        """Return the scope of one key in a column.
+
+        :param condition: which rows count. A reset affects the others too.
+        :param refused: the key of sends that a gateway refused. They do not count, but a reset ends
+            their cooldown.
+        """
         model = column.class_
 
         def usage(session: Session, now_ms: int) -> list[Usage]:
@@ -213,7 +224,8 @@ class LimitReport:
                 cleared |= {"cooldown": None}
             elif column is UsageSend.account:
                 cleared |= {"cooldown": None, "account_mobile": None}
-            session.execute(update(model).where(column == key).values(cleared))
+            keys = [key] if refused is None else [key, refused]
+            session.execute(update(model).where(column.in_(keys)).values(cleared))
             return False
 
         return Scope(name, usage, reset)

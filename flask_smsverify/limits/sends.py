@@ -78,6 +78,9 @@ class SendKeys(NamedTuple):
 
     :param guesses: whose failures refuse the send: the account, or the mobile without one.
     :param account_mobile: the mobile, where it counts as one of the account's different ones.
+    :param refused_mobile: replaces the mobile if a gateway refuses the send, which then counts
+        against `tries` alone. A reset of the mobile finds its cooldown by it.
+    :param refused_account: the same for the account.
     """
 
     mobile: int
@@ -90,6 +93,8 @@ class SendKeys(NamedTuple):
     wide: int | None = None
     tries: int | None = None
     tries_network: int | None = None
+    refused_mobile: int | None = None
+    refused_account: int | None = None
 
     @property
     def locks(self) -> list[int]:
@@ -536,7 +541,12 @@ class SendLog(Log):
             ("mobile", "account", "account_mobile", "ip", "network", "wide", "challenge_id")
         )
         if is_refused:
-            values |= {"ip": keys.tries, "network": keys.tries_network}
+            values |= {
+                "mobile": keys.refused_mobile,
+                "account": keys.refused_account,
+                "ip": keys.tries,
+                "network": keys.tries_network,
+            }
         else:
             values["cooldown"] = None
         connection = session.connection()

@@ -216,6 +216,26 @@ def test_a_reset_of_a_user_forgets_nothing_of_the_site_and_of_addresses(flow: Fl
     assert flow.verification(1).failures == 1
 
 
+@pytest.mark.parametrize("reset", [{"mobile": "+989123450001"}, {"user_id": "1"}])
+@pytest.mark.parametrize("has_account", [True, False])
+def test_a_reset_ends_the_cooldown_of_a_number_that_a_gateway_refused(
+    flow: Flow, reset: dict[str, str], has_account: bool
+) -> None:
+    """A cooldown without an account is the mobile's alone."""
+
+    def send(purpose: str) -> str:
+        if has_account:
+            return outcome(lambda: flow.start(1, purpose=purpose))
+        return outcome(lambda: flow.sign_up("09123450001"))
+
+    flow.memory.fail_with(Rejected("memory", "no"))
+    send("order")
+    assert send("order") == "TooSoon"
+    flow.reset(**reset)
+    ends = has_account or "mobile" in reset
+    assert send("order") == ("ok" if ends else "TooSoon")
+
+
 def test_a_reset_works_before_the_first_code_was_sent(make_flow: MakeFlow, database: str) -> None:
     flow = make_flow(database)
     flow.reset("site", "site_failures", "foreign")
