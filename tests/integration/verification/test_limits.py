@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parallel import guess, outcome, race, send_to
 from sqlalchemy import delete, event, insert, select, text
+from sqlalchemy.orm import Session
 
 from flask_smsverify import keyring, signals
 from flask_smsverify.db.models import Streak, UsageSend
-from flask_smsverify.db.prepared import PreparedSelect
+from flask_smsverify.db.prepared import PreparedSelect, RowValues
 from flask_smsverify.db.types import to_ms
 from flask_smsverify.errors import (
     NotCarried,
@@ -34,7 +35,7 @@ from flask_smsverify.errors import (
 )
 from flask_smsverify.limits.addresses import parse_address
 from flask_smsverify.limits.keys import UsageKeys
-from flask_smsverify.limits.sends import SendLog
+from flask_smsverify.limits.sends import SendKeys, SendLog
 from flask_smsverify.limits.usage_log import Recorded, last_id, reset_site
 from flask_smsverify.senders.base import CodeMessage, Receipt
 from flask_smsverify.senders.memory import Memory
@@ -1117,6 +1118,37 @@ def test_requests_whose_address_is_unreadable_share_their_limits() -> None:
 # --- the log against a model ----------------------------------------------------------------------
 
 
+def record_or_wait(
+    log: SendLog,
+    session: Session,
+    row: RowValues,
+    keys: SendKeys,
+    now: int,
+    *,
+    has_evidence: bool = False,
+    is_alone: bool = False,
+) -> Recorded | int:
+    """Record a send, or return the wait if the site or a network refuses it.
+
+    :param row: the counts of the log.
+    :param now: in seconds.
+    """
+    recorded = log.record(
+        session,
+        row,
+        keys,
+        now * 1000,
+        challenge_id="c",
+        is_owner=True,
+        has_evidence=has_evidence,
+        is_alone=is_alone,
+    )
+    if recorded is not None:
+        return recorded
+    overruns = log.site_overruns(session, keys, now * 1000, has_evidence=has_evidence)
+    return max(overrun.wait for overrun in overruns)
+
+
 class Model:
     """The limits by brute force: every send with its time and keys."""
 
@@ -1158,7 +1190,6 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
     flow.state.limit_report.reset_all()
     log = SendLog(parsed, delays=(0,), reserved=0, network_share=1)
     model, keys_of, now = Model(), UsageKeys(flow.state.keyring), 1_000_000
-    open_send = {"has_evidence": False}
     for seconds, mobile, ip, has_account, is_refunded in steps:
         now += seconds
         address = parse_address(f"192.0.2.{ip}") if ip else None
@@ -1175,20 +1206,7 @@ def test_the_log_decides_as_a_model_that_counts_every_send(flow: Flow, steps: An
                 overruns = log.overruns(session, row, keys, at * 1000, is_owner=True)
                 if overruns:
                     return max(overrun.wait for overrun in overruns)
-                recorded = log.record(
-                    session,
-                    row,
-                    keys,
-                    at * 1000,
-                    challenge_id="c",
-                    is_owner=True,
-                    is_alone=False,
-                    **open_send,
-                )
-                if recorded is None:
-                    overruns = log.site_overruns(session, keys, at * 1000, **open_send)
-                    return max(overrun.wait for overrun in overruns)
-                return recorded
+                return record_or_wait(log, session, row, keys, at)
 
             return flow.state.ledger.run(work)
 
@@ -1266,20 +1284,7 @@ def test_the_log_shares_the_sites_limit_as_a_model_that_counts_every_send(
 
         def decide(session: Any, keys: Any = keys, at: int = now, has: bool = has_evidence) -> Any:
             row = statement.one(session, {"now": at * 1000, **keys._asdict()})
-            recorded = log.record(
-                session,
-                row,
-                keys,
-                at * 1000,
-                challenge_id="c",
-                is_owner=True,
-                has_evidence=has,
-                is_alone=True,
-            )
-            if recorded is None:
-                overruns = log.site_overruns(session, keys, at * 1000, has_evidence=has)
-                return max(overrun.wait for overrun in overruns)
-            return recorded
+            return record_or_wait(log, session, row, keys, at, has_evidence=has, is_alone=True)
 
         decided = flow.state.ledger.run(decide)
         if model.allows(now, network, has_evidence=has_evidence):
@@ -1332,18 +1337,7 @@ def test_a_reset_of_the_site_is_exact_amid_sends_and_late_refunds(flow: Flow, st
             if at in counted:
                 counted.remove(at)
         elif action == "send":
-            decided = run(
-                lambda session, at=now: log.record(
-                    session,
-                    {},
-                    keys,
-                    at * 1000,
-                    challenge_id="c",
-                    is_owner=True,
-                    has_evidence=False,
-                    is_alone=False,
-                )
-            )
+            decided = run(lambda session, at=now: record_or_wait(log, session, {}, keys, at))
             is_allowed = all(
                 sum(at > now - limit.seconds for at in counted) < limit.amount for limit in limits
             )
