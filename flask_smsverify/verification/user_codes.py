@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..db.models import Verification
-from ..errors import ChannelUnavailable, NoChallenge
+from ..errors import NoChallenge
 from ..senders.base import Channel
 from .challenges import Subject
 from .check import CodeChecker, Proof
@@ -79,10 +79,12 @@ class UserCodes:
     ) -> UserSend:
         """Send a code to the user's own mobile. `Verifier.send` documents the errors.
 
+        `ChannelUnavailable` is raised before it is known whether anything is left to prove.
+
         :param is_complete: whether a user with this status, which is without the open challenge,
             has nothing left to prove. It is called in the transaction.
-        :raises RecordNeeded: the user is exempt, has no mobile, has changed a proved number or is
-            about to, or no sender serves the channel.
+        :raises RecordNeeded: the user is exempt, has no mobile, or has changed a proved number or
+            is about to.
         """
         own = self._users.mobile_of(user)
         if own is None or self._users.is_exempt(user):
@@ -102,8 +104,6 @@ class UserCodes:
             sent = self._issuer.issue(subject, channel, ip, look=look)
         except _Complete as complete:
             return UserSend(None, self._records.without_codes(complete.status))
-        except ChannelUnavailable as error:  # it was refused before the record was read
-            raise RecordNeeded from error
         before = self._records.without_codes(statuses[-1])
         return UserSend(sent, self._records.after_send(before, sent))
 
