@@ -770,6 +770,9 @@ def test_a_code_of_before_the_first_proof_does_not_replace_it(app: Flask) -> Non
             404,
             "no_challenge",
         )
+    # A browser sees the problem: the code was not that of a second click.
+    refused = client.post(CHECK, data={"code": code_to(app, OTHER)})
+    assert error_of(client.get(refused.location, headers=ENGLISH)) == "There is no active code"
     assert mobile_in_host(app, 2) == "09123450002"
 
 
