@@ -399,6 +399,23 @@ def test_the_page_of_the_delay_says_when_and_cancels(app: Flask, client: FlaskCl
     assert mobile_in_host(app) == "09123450001"
 
 
+def test_the_response_after_the_delay_shows_the_new_number(app: Flask, client: FlaskClient) -> None:
+    prove_new(app, client)
+    start_delay(app, client)
+    clock_of(app).advance(hours=25)
+    status = client.get(STATUS).get_json()
+    assert (status["state"], status["mobile"]) == ("verified", "+98935•••2233")
+    assert "change" not in status
+
+
+def test_a_change_whose_delay_is_over_cannot_be_cancelled(app: Flask, client: FlaskClient) -> None:
+    prove_new(app, client)
+    start_delay(app, client)
+    clock_of(app).advance(hours=25)
+    client.post(CANCEL)
+    assert mobile_in_host(app) == OTHER
+
+
 def test_a_notice_that_no_sender_accepted_starts_no_delay(app: Flask, client: FlaskClient) -> None:
     prove_new(app, client)
     for failure in (Rejected("memory", "refused"), Unknown("memory", "no answer")):
