@@ -89,12 +89,16 @@ class ProofOfWork:
         """Return a seed, signed and dated. The caller keeps it in the visitor's session."""
         return self._signing.dump(secrets.token_urlsafe(12), _SALT)
 
-    def is_seed(self, seed: object) -> bool:
-        """Return whether this is a seed that is still valid."""
+    def is_seed(self, seed: object, *, for_another: timedelta = timedelta(0)) -> bool:
+        """Return whether this is a seed that is still valid.
+
+        :param for_another: for how long it must stay valid.
+        """
         if not isinstance(seed, str):
             return False
         try:
-            self._signing.load(seed, _SALT, max_age=int(LIFETIME.total_seconds()))
+            max_age = int((LIFETIME - for_another).total_seconds())
+            self._signing.load(seed, _SALT, max_age=max_age)
         except BadSignature:
             return False
         return True

@@ -91,6 +91,8 @@ _SEED = "_smsverify_seed"
 PROOF_TOKEN = "smsverify_proof_token"  # noqa: S105 -- the name of a key
 #: How long before a solution is needed the page solves a puzzle, because the page may load slowly.
 _EARLY = timedelta(seconds=15)
+#: How long a seed is still valid when a page gets it, so that there is time to solve its puzzles.
+_TIME_TO_SOLVE = timedelta(minutes=1)
 #: The owner of problems and notices: no user is known yet.
 _VISITOR = "sign-in"
 
@@ -302,7 +304,7 @@ def _puzzle(challenge: Challenge | None) -> _Puzzle | None:
     work = get_state().proof_of_work
     if not work.is_required():
         return None
-    if not work.is_seed(session.get(_SEED)):
+    if not work.is_seed(session.get(_SEED), for_another=_TIME_TO_SOLVE):
         session[_SEED] = work.new_seed()
     subject, due_in = None, 0
     if challenge is not None:

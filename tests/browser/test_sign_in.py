@@ -221,8 +221,9 @@ def test_the_browser_solves_the_proof_of_work(visit, open_shop, challenge):
     expect(visitor.page).to_have_url(f"{shop.url}/profile")
 
 
-def test_the_browser_solves_the_puzzle_of_a_new_code_in_the_last_minute_of_another(
-    visit, open_shop
+@pytest.mark.parametrize("seconds", [565, 605, 3600], ids=["last minute", "expired", "an hour"])
+def test_the_browser_solves_the_puzzle_of_a_new_code_however_old_the_page_of_the_last_one_is(
+    visit, open_shop, seconds
 ):
     shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE="always", SMSVERIFY_RESEND_DELAYS=(1,))
     visitor = visit(shop)
@@ -232,9 +233,7 @@ def test_the_browser_solves_the_puzzle_of_a_new_code_in_the_last_minute_of_anoth
     visitor.give_mobile(NUMBER)
     expect(visitor.code_field).to_be_focused(timeout=SOLVING)
     first = newest_code(shop)
-    seconds = 565
-    now = shop.app.extensions["smsverify"].clock.source
-    shop.app.extensions["smsverify"].clock.source = lambda: now() + timedelta(seconds=seconds)
+    wait(shop, seconds)
     page.clock.fast_forward(seconds * 1000)
     subject = page.locator("[data-sv-subject]").first.get_attribute("data-sv-subject")
     page.get_by_role("button", name="ارسال مجدد کد").click()
@@ -242,6 +241,48 @@ def test_the_browser_solves_the_puzzle_of_a_new_code_in_the_last_minute_of_anoth
     expect(visitor.code_field).to_be_focused()
     expect(page.get_by_role("alert")).to_have_count(0)
     assert newest_code(shop) != first
+
+
+def wait(shop: Any, seconds: int) -> None:
+    """Advance the shop's clock."""
+    clock = shop.app.extensions["smsverify"].clock
+    now = clock.source
+    clock.source = lambda: now() + timedelta(seconds=seconds)
+
+
+def test_a_code_is_sent_from_a_page_that_was_open_longer_than_its_puzzle_is_valid(visit, open_shop):
+    shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE="always")
+    visitor = visit(shop)
+    visitor.go("/verify-mobile/sign-in")
+    wait(shop, 3600)
+    visitor.give_mobile(NUMBER)
+    expect(visitor.code_field).to_be_focused(timeout=SOLVING)
+    expect(visitor.page.get_by_role("alert")).to_have_count(0)
+    assert [message["to"] for message in shop.simulator.messages()] == [E164]
+
+
+def test_two_tabs_can_request_codes_although_the_first_one_uses_their_puzzle_up(visit, open_shop):
+    shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE="always", SMSVERIFY_RESEND_DELAYS=(1,))
+    visitor = visit(shop)
+    second = visitor.context.new_page()
+    for page in (visitor.page, second):
+        page.goto(f"{shop.url}/verify-mobile/sign-in")
+    visitor.give_mobile(NUMBER)
+    expect(visitor.code_field).to_be_focused(timeout=SOLVING)
+    visitor.page = second
+    visitor.give_mobile("0936 111 2233")
+    expect(visitor.code_field).to_be_focused(timeout=SOLVING)
+    expect(second.get_by_role("alert")).to_have_count(0)
+    assert len(shop.simulator.messages()) == 2
+
+
+def test_a_code_is_sent_although_the_page_cannot_ask_whether_its_puzzle_is_valid(visit, open_shop):
+    shop = open_shop(SMSVERIFY_ANONYMOUS_CHALLENGE="always")
+    visitor = visit(shop)
+    visitor.go("/verify-mobile/sign-in")
+    visitor.page.evaluate("() => { window.fetch = () => Promise.reject(new Error('no network')); }")
+    visitor.give_mobile(NUMBER)
+    expect(visitor.code_field).to_be_focused(timeout=SOLVING)
 
 
 def test_without_javascript_the_page_says_what_the_proof_of_work_needs(visit, open_shop):

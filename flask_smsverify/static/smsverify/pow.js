@@ -1,59 +1,71 @@
 /* Proof of work: solve the puzzle of the number in a worker, then submit the form. */
 (function () {
   "use strict";
-  Array.prototype.forEach.call(document.querySelectorAll("form[data-sv-seed]"), function (form) {
+  document.querySelectorAll("form[data-sv-seed]").forEach(function (form) {
     var get = function (name) { return form.getAttribute("data-sv-" + name); };
-    var solution = form.querySelector("input[name=proof_of_work]");
-    var field = form.querySelector("input[name=mobile]");
-    var status = form.querySelector("[data-sv-working]");
-    var buttons = Array.prototype.slice.call(form.querySelectorAll("button[type=submit]"));
-    var solved = null;
-    var pending = null;
-    var submitter = null;
-    var worker = null;
-    var dueAt = Date.now() + get("due-in") * 1000; /* until then the same code is sent again */
+    var field = form.elements.mobile;
+    var buttons = form.querySelectorAll("button[type=submit]");
+    var puzzle = { seed: get("seed"), puzzles: +get("puzzles"), bits: +get("bits") };
+    var solved, pending, submitter, worker, isCurrent; /* isCurrent: the seed is */
+    var dueAt = Date.now() + get("due-in") * 1000; /* until then the code is the same */
     var subject = function () { return field ? field.value : get("subject"); };
 
-    function submit() {
-      buttons.forEach(function (button) { button.disabled = false; });
-      status.hidden = true;
-      if (form.requestSubmit) form.requestSubmit(submitter); else form.submit();
+    function show(isBusy) {
+      buttons.forEach(function (button) { button.disabled = isBusy; });
+      form.querySelector("[data-sv-working]").hidden = !isBusy;
     }
-    function done(event) {
-      if (event.data.subject !== pending) return;
-      solved = pending;
-      pending = null;
-      solution.value = event.data.solution;
-      if (!submitter) return;
-      if (solved === subject()) submit(); else start();
+    function finish() {
+      if (!isCurrent) return;
+      if (solved !== subject()) { start(); return; }
+      show(false);
+      if (form.requestSubmit) form.requestSubmit(submitter); else form.submit();
     }
     function fail() { /* no worker: the server says what to do */
       pending = null;
       solved = subject();
-      if (submitter) submit();
+      finish();
     }
     function start() {
       var wanted = subject();
       if (!wanted || wanted === solved || wanted === pending) return;
       if (worker) worker.terminate();
       pending = wanted;
-      try {
-        worker = new Worker(get("worker"));
-      } catch (e) { fail(); return; }
-      worker.onmessage = done;
+      try { worker = new Worker(get("worker")); } catch (e) { fail(); return; }
+      worker.onmessage = function (event) {
+        if (event.data.subject !== pending) return;
+        solved = pending;
+        pending = null;
+        form.elements.proof_of_work.value = event.data.solution;
+        finish();
+      };
       worker.onerror = fail;
-      worker.postMessage({ seed: get("seed"), subject: wanted, puzzles: +get("puzzles"), bits: +get("bits") });
+      puzzle.subject = wanted;
+      worker.postMessage(puzzle);
+    }
+    /* The page may be older than its seed, and another tab may have used the seed. */
+    function refresh() {
+      var proceed = function (body) {
+        if (isCurrent) return;
+        isCurrent = true;
+        var next = body && body.csrf_token ? body.proof_of_work : puzzle;
+        if (!next) solved = subject(); /* no longer required */
+        else if (next.seed !== puzzle.seed) { puzzle = next; solved = pending = null; }
+        finish();
+      };
+      setTimeout(proceed, 5000); /* no answer */
+      fetch(get("seed-url"), { headers: { Accept: "application/json" } })
+        .then(function (response) { return response.json(); }).then(proceed, proceed);
     }
 
     if (field) field.addEventListener("change", start); else setTimeout(start, dueAt - Date.now());
     form.addEventListener("submit", function (event) {
-      if (Date.now() < dueAt || !subject() || subject() === solved) return;
+      if (Date.now() < dueAt || !subject() || isCurrent && subject() === solved) return;
       event.preventDefault();
       event.stopPropagation();
       submitter = event.submitter || buttons[0];
-      buttons.forEach(function (button) { button.disabled = true; });
-      status.hidden = false;
+      show(true);
       start();
+      refresh();
     });
     addEventListener("pageshow", function (event) {
       if (event.persisted) location.reload(); /* the solution was used */

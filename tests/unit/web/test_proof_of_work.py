@@ -99,6 +99,23 @@ def test_a_solution_is_valid_for_ten_minutes(site: Flask, monkeypatch: pytest.Mo
     assert refusal(api(client, SIGN_IN, mobile=OWN, proof_of_work=solution)) == REFUSED
 
 
+def test_a_seed_in_its_last_minute_is_replaced_so_that_there_is_time_to_solve_its_puzzles(
+    timed_site: tuple[Flask, Flow],
+) -> None:
+    site, flow = timed_site
+    client = site.test_client()
+    first = seed_of(client)
+    pass_time(flow, 540)
+    assert seed_of(client) == first
+    pass_time(flow, 1)
+    second = seed_of(client)
+    assert second != first
+    assert refusal(api(client, SIGN_IN, mobile=OWN, proof_of_work=solve(first, OWN))) == REFUSED
+    solution = solve(seed_of(client), OWN)
+    pass_time(flow, 60)
+    assert api(client, SIGN_IN, mobile=OWN, proof_of_work=solution).status_code == 200
+
+
 def test_input_that_is_no_solution_is_refused_at_once(site: Flask) -> None:
     client = site.test_client()
     for wrong in (None, 5, [1], "", "0,0,0,0,0,0,0,0", "1" * 100_000, "۱,۲", "1,2\x00", "-1,2"):
