@@ -182,6 +182,7 @@ PAGES: dict[str, tuple[str, dict[str, object]]] = {
     "verified": ("page", {"verify": VERIFIED}),
     "exempt": ("page", {"verify": Verify("exempt", mobile=None)}),
     "locked": ("page", {"verify": LOCKED}),
+    "pending login": ("page", {"verify": Verify(is_login_pending=True)}),
     "locked login": ("page", {"verify": replace(LOCKED, is_login_pending=True)}),
     "mobile": ("mobile", {"verify": VERIFIED}),
     "changed mobile": ("mobile", {"verify": CHANGING}),

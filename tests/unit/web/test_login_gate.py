@@ -263,6 +263,21 @@ def test_a_pending_login_cannot_change_a_proved_mobile(gated: Flask) -> None:
     assert client.get("/me").text == "1"
 
 
+@pytest.mark.parametrize("mobile", [None, OWN], ids=["no number", "number"])
+def test_each_page_of_a_pending_login_lets_the_visitor_choose_another_account(
+    gated: Flask, mobile: str | None
+) -> None:
+    set_user(gated, mobile=mobile)
+    client = browser(gated, None)
+    client.get("/enter/1")
+    offer = "Sign in with another account"
+    assert offer in client.get(PAGE, headers=ENGLISH).text
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    assert offer in client.get(PAGE, headers=ENGLISH).text
+    client.post(CHECK, data={"code": last_code(gated)})
+    assert offer not in client.get(PAGE, headers=ENGLISH).text
+
+
 def test_a_pending_login_can_be_left_and_an_established_one_stays(gated: Flask) -> None:
     client = browser(gated, None)
     client.get("/enter/1")
