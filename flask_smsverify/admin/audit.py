@@ -10,12 +10,15 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import or_, select
 
 from ..db.models import Audit
+from ..errors import MobileError
 from ..state import get_state
 from ..web.interface import Interface, current_ui
 from . import host_users
 from .blueprint import blueprint
 from .keyset import Key, Page, newest_first
+from .language_names import language_name
 from .lists import Column, Filter, Item, ListView, explain_filters, read_query, respond
+from .rendering import mobile_text
 
 
 @blueprint.get("/audit")
@@ -47,7 +50,7 @@ def _items(rows: Sequence[Audit]) -> list[Item]:
         user_id: host_users.email_of(user)
         for user_id, user in host_users.load({row.who for row in rows}).items()
     }
-    labels = action_labels(current_ui())
+    labels, settings = action_labels(current_ui()), setting_labels(current_ui())
     return [
         {
             "id": row.id,
@@ -58,13 +61,14 @@ def _items(rows: Sequence[Audit]) -> list[Item]:
             "detail": json.loads(row.detail),
             "_email": emails.get(row.who),
             "_action": labels.get(row.action, row.action),
-            "_detail": _describe(json.loads(row.detail), current_ui()),
+            "_subject": settings.get(row.subject) if row.action == "settings" else None,
+            "_detail": _describe(row.subject, json.loads(row.detail), current_ui()),
         }
         for row in rows
     ]
 
 
-def _describe(detail: dict[str, object], ui: Interface) -> list[tuple[str, str]]:
+def _describe(subject: str, detail: dict[str, object], ui: Interface) -> list[tuple[str, str]]:
     """Return the details of a row as labels and values in the reader's language."""
     t = ui.t
     labels = {
@@ -73,22 +77,58 @@ def _describe(detail: dict[str, object], ui: Interface) -> list[tuple[str, str]]
         "mobile": t("Mobile number"),
         "recipients": t("Recipients"),
         "text": t("Text"),
-        "texts": t("Texts"),
         "enabled": t("Send this text"),
     }
-    return [(labels.get(name, name), _plain(name, value, ui)) for name, value in detail.items()]
+    pairs = []
+    for name, value in detail.items():
+        is_mobile = name in ("mobile", "recipients") or subject == "staff_mobiles"
+        if name == "texts" and isinstance(value, dict):
+            reader = ui.translator.locale
+            pairs += [
+                (language_name(locale, reader), _plain(text, ui)) for locale, text in value.items()
+            ]
+        else:
+            shown = _plain(value, ui, is_mobile=is_mobile)
+            pairs.append((labels.get(name, name), shown))
+    return pairs
 
 
-def _plain(name: str, value: object, ui: Interface) -> str:
+def _plain(value: object, ui: Interface, *, is_mobile: bool = False) -> str:
+    """Return a value of JSON in words, with a line for each entry of an object.
+
+    :param is_mobile: whether its texts are mobiles, as staff typed them.
+    """
     if isinstance(value, bool):
         return ui.t("On") if value else ui.t("Off")
     if isinstance(value, int):
         return ui.number(value)
-    if isinstance(value, str) and value:
-        return ui.mobile(value) if name == "mobile" else value
     if not value:
         return "–"
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return ui.t(", ").join(_plain(one, ui, is_mobile=is_mobile) for one in value)
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_plain(one, ui)}" for key, one in value.items())
+    return _mobile(str(value)) if is_mobile else str(value)
+
+
+def _mobile(typed: str) -> str:
+    try:
+        return mobile_text(get_state().parse_mobile(typed))
+    except MobileError:
+        return typed
+
+
+def setting_labels(ui: Interface) -> dict[str, str]:
+    """Return setting → its name on the page of settings."""
+    t = ui.t
+    return {
+        "areas": t("Areas that need a confirmed number"),
+        "exempt_groups": t("Groups that need no confirmation"),
+        "quiet_hours": t("Quiet hours"),
+        "revalidation_days": t("Days until a number must be confirmed again"),
+        "signature": t("Signature"),
+        "staff_mobiles": t("Staff numbers"),
+    }
 
 
 def action_labels(ui: Interface) -> dict[str, str]:
@@ -124,7 +164,7 @@ def _view(ui: Interface) -> ListView:
             Column("at", t("Time"), "time"),
             Column("who", t("Staff member"), "who"),
             Column("_action", t("Action")),
-            Column("subject", t("Subject"), "code"),
+            Column("subject", t("Subject"), "subject"),
             Column("_detail", t("Details"), "details"),
         ),
         filters=(

@@ -45,6 +45,7 @@ def render(template: str, *, problem: Problem | None = None, **context: Any) -> 
         sv_csrf_field_name=csrf_field_name(),
         sv_csrf_token=csrf_token(),
         sv_mobile=show_mobile,
+        sv_mobile_text=mobile_text,
         sv_cost=show_cost,
         **(_pop_messages() | shown),
         **context,
@@ -77,9 +78,13 @@ def show_mobile(mobile: str | None) -> Markup:
     """
     if not mobile:
         return Markup("")
+    return Markup('<bdi class="sv-mobile" dir="ltr">{}</bdi>').format(mobile_text(mobile))
+
+
+def mobile_text(mobile: str) -> str:
+    """Return what `show_mobile` shows, for a field."""
     is_mobile = _E164.fullmatch(mobile) is not None
-    text = current_ui().number(phone.national(mobile) if is_mobile else mobile)
-    return Markup('<bdi class="sv-mobile" dir="ltr">{}</bdi>').format(text)
+    return current_ui().number(phone.national(mobile) if is_mobile else mobile)
 
 
 def show_cost(cost: Decimal) -> str:

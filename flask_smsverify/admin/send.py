@@ -83,8 +83,9 @@ def start() -> ResponseReturnValue:
     fields = read_fields()
     text, typed = fields.get("text"), fields.get("to")
     try:
+        _require_both(text, typed)
         to = _recipients(typed)
-        preview = _preview(text, to)
+        preview = _preview(str(text), to)
     except InvalidValues as error:
         if wants_json():
             raise
@@ -103,6 +104,21 @@ def start() -> ResponseReturnValue:
     if batch is None:
         return redirect(url_for("smsverify_admin.send"), 303)
     return redirect(url_for("smsverify_admin.send_one", id=batch.id), 303)
+
+
+def _require_both(text: object, to: object) -> None:
+    """Check that the form has recipients and a text, so that both are explained at once.
+
+    :raises InvalidValues: one or both are missing.
+    """
+    t = current_ui().t
+    errors = {}
+    if not to or (isinstance(to, str) and not to.strip()):
+        errors["to"] = t("Enter at least one recipient.")
+    if not isinstance(text, str) or not text.strip():
+        errors["text"] = t("Enter a text.")
+    if errors:
+        raise InvalidValues(errors)
 
 
 def _recipients(typed: object) -> str | list[str]:
@@ -149,10 +165,8 @@ def _is_mobile(text: str) -> bool:
     return True
 
 
-def _preview(text: object, to: str | Sequence[str]) -> Preview:
+def _preview(text: str, to: str | Sequence[str]) -> Preview:
     ui, t = current_ui(), current_ui().t
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidValues({"text": t("Enter a text.")})
     if to == CLUB and not _has_club(get_state()):
         raise InvalidValues({"to": t("No sender has a customer club.")})
     if isinstance(to, str) and to == GROUP:

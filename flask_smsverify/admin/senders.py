@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,10 +27,12 @@ from ..i18n.numbers import format_amount
 from ..senders.base import Capability, Sender, Text
 from ..state import AppState, get_state
 from ..web.fields import read_fields, read_mobile
+from ..web.flash import MAX_SHOWN_INPUT
 from ..web.interface import Interface, current_ui
 from ..web.negotiation import wants_json
 from . import audit_log
 from .actions import answer
+from .advice import show_advice
 from .blueprint import blueprint, is_read_only
 from .causes import explain_cause, translate_cause
 from .rendering import render
@@ -42,28 +45,43 @@ _TEST_EVENT = "staff.test"
 @blueprint.get("/senders")
 def senders() -> ResponseReturnValue:
     """Show every sender. Asks each for its credit, at most once a minute; `check` asks again."""
+    if wants_json():
+        return current_app.json.response({"items": _items(), "next": None})
+    return _page()
+
+
+def _items() -> list[dict[str, Any]]:
     state = get_state()
     configured = list(state.delivery.routes.senders.values())
     health = state.health.check(configured, again="check" in request.args)
     today = _start_of_today(state)
     failures = state.ledger.read(lambda session: _failures(session, today))
-    items = [
+    return [
         _item(state, sender, health[sender.name], failures.get(sender.name, (0, 0)))
         for sender in configured
     ]
-    if wants_json():
-        return current_app.json.response({"items": items, "next": None})
+
+
+def _page(name: str = "", typed: str = "", error: str = "") -> str:
+    """Return the page.
+
+    :param name: the sender whose test message was not sent.
+    :param typed: the number of this message, which the field keeps.
+    :param error: why it was not sent.
+    """
     ui = current_ui()
     return render(
         "senders.html",
-        sv_senders=items,
-        sv_health=health,
+        sv_senders=_items(),
+        sv_errors={name: error} if error else {},
+        sv_typed=typed,
         sv_states=_states(ui),
         sv_breakers=_breakers(ui),
         sv_features=_features(ui),
         sv_routes=_route_labels(ui),
         sv_amount=lambda amount: format_amount(Decimal(amount), ui.translator),
         sv_cause=functools.partial(explain_cause, ui=ui),
+        sv_advice=functools.partial(show_advice, ui=ui),
         sv_read_only=is_read_only(),
     )
 
@@ -71,14 +89,29 @@ def senders() -> ResponseReturnValue:
 @blueprint.post("/senders/<name>/test")
 def senders_test(name: str) -> ResponseReturnValue:
     """Send a text through one sender, to test whether it arrives."""
-    state, ui = get_state(), current_ui()
-    t = ui.t
-    sender = state.delivery.routes.senders.get(name)
+    sender = get_state().delivery.routes.senders.get(name)
     if sender is None:
         raise NotFound
     if Capability.TEXT not in sender.capabilities:
-        raise InvalidValues({"mobile": t("This sender cannot send texts.")})
+        raise InvalidValues({"mobile": current_ui().t("This sender cannot send texts.")})
     fields = read_fields()
+    try:
+        _send_test(sender, fields)
+    except InvalidValues as error:
+        if wants_json():
+            raise
+        typed = str(fields.get("mobile") or "")[:MAX_SHOWN_INPUT]
+        return _page(name, typed, error.errors["mobile"]), error.status
+    return answer([name], current_ui().t("%(sender)s accepted the test message.", sender=name))
+
+
+def _send_test(sender: Sender, fields: Mapping[str, Any]) -> None:
+    """Send the text to the number of a form.
+
+    :raises InvalidValues: it was not sent.
+    """
+    state, ui = get_state(), current_ui()
+    t = ui.t
     try:
         mobile = state.parse_mobile(read_mobile(fields))
     except InvalidMobile as error:
@@ -87,12 +120,11 @@ def senders_test(name: str) -> ResponseReturnValue:
     except MobileError:
         raise InvalidValues({"mobile": t("Enter a mobile number.")}) from None
     text = t("Test message from %(site)s.", site=state.live.current.site_name[ui.translator.locale])
-    with audit_log.recorded("test", name, mobile=mobile):
+    with audit_log.recorded("test", sender.name, mobile=mobile):
         try:
             state.delivery.send_text(Text(mobile, text), event=_TEST_EVENT, sender=sender)
         except SendFailed as error:
             raise InvalidValues({"mobile": _cause(error, ui)}) from None
-    return answer([name], t("%(sender)s accepted the test message.", sender=name))
 
 
 def _cause(error: SendFailed, ui: Interface) -> str:

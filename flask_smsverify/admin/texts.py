@@ -207,7 +207,10 @@ def _save(
     :param edited: locale → edited text, None for the default.
     :raises InvalidValues: the patterns are wrong. Nothing was written.
     """
-    with audit_log.recorded("texts", f"{audience}/{event.name}", **changes):
+    changed = _changed(event, audience, changes, edited)
+    if not changed:
+        return
+    with audit_log.recorded("texts", f"{audience}/{event.name}", **changed):
         try:
             get_state().event_texts.save(
                 event.name,
@@ -219,6 +222,27 @@ def _save(
             )
         except ConfigurationError as error:
             raise InvalidValues({"patterns": str(error)}) from None
+
+
+def _changed(
+    event: Event, audience: str, changes: Mapping[str, Any], edited: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return the changes without the values that are already set. A form contains every value.
+
+    :param edited: locale → edited text, None for the default.
+    """
+    current = _current(event, audience)
+    changed = {
+        name: value
+        for name, value in changes.items()
+        if name != "texts" and (name not in current or (value or None) != (current[name] or None))
+    }
+    texts = {
+        locale: text
+        for locale, text in edited.items()
+        if (text or current["defaults"][locale]) != current["texts"][locale]
+    }
+    return changed | ({"texts": texts} if texts else {})
 
 
 def _check_texts(

@@ -355,7 +355,7 @@ BUILT_IN: tuple[Event, ...] = (
         _DOMAIN | {"days_left": "15"},
         user=_(
             "{{ site }}: {{ domain_name }} expires on {{ expiry_date|date }}. "
-            "Days left: {{ days_left }}. Renew it to keep it."
+            "Days left: {{ days_left|digits }}. Renew it to keep it."
         ),
     ),
     # Clients

@@ -212,6 +212,21 @@ def test_messages_have_whole_names_of_senders_and_persian_texts_from_right_to_le
     assert not any(misplaced)
 
 
+@pytest.mark.parametrize("language", ["fa", "en"])
+def test_the_overview_fits_a_phone_however_long_the_names_of_senders_are(
+    visit: Visit, open_shop: Callable[..., Shop], language: str
+) -> None:
+    name = "melipayamak-backup-of-the-second-account"
+    shop = fill(open_shop(SMSVERIFY_SENDERS={name: DEMO_SENDERS["raygan"]}))
+    visitor = visit(shop)
+    visitor.page.set_viewport_size(SIZES["phone"])
+    visitor.speaks(language)
+    visitor.log_in("staff")
+    visitor.go(ADMIN + PAGES["overview"])
+    expect(visitor.page.get_by_role("rowheader", name=name)).to_be_visible()
+    fits(visitor.page, SIZES["phone"]["width"], name)
+
+
 #: The lists of choices that are narrower than their longest choice, with their arrow.
 CUT_CHOICES = """[...document.querySelectorAll('.sv-filters select')].filter(one => {
   const pen = document.createElement('canvas').getContext('2d');

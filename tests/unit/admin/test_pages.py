@@ -135,6 +135,48 @@ def test_a_test_message_goes_out_by_the_chosen_sender(app: Flask, client: FlaskC
     assert len(audited(app)) == 1
 
 
+def test_a_test_message_that_was_not_sent_is_explained_beside_its_field(
+    make_staff_app: MakeStaffApp, simulator: Simulator
+) -> None:
+    sender = {"gateway": "smsir", "api_key": "k", "line": "30007732"}
+    app = make_staff_app(
+        SMSVERIFY_SENDERS={"first": sender, "second": sender}, SMSVERIFY_SIMULATOR_URL=simulator.url
+    )
+    client = logged_in(app)
+    wrong = client.post(f"{ADMIN}/senders/second/test", data={"mobile": "0912<"})
+    assert wrong.status_code == 422
+    page = wrong.text
+    assert "<title>Error: Senders" in page
+    assert 'id="sv-test-2-error">Enter a valid mobile number<' in page
+    assert 'value="0912&lt;" aria-describedby="sv-test-2-error"' in page
+    assert page.count('aria-invalid="true"') == page.count("autofocus") == 1
+    assert "Nothing was changed." not in page
+    simulator.fault("smsir", "no_credit")
+    failed = client.post(f"{ADMIN}/senders/first/test", data={"mobile": "09123456789"})
+    error = "The gateway did not accept the message: no credit"
+    assert f'id="sv-test-1-error">{error}<' in failed.text
+    simulator.clear_faults()
+    client.post(f"{ADMIN}/senders/first/test", data={"mobile": "09123456789"})
+    assert "first accepted the test message." in client.get(f"{ADMIN}/senders").text
+
+
+def test_the_page_of_senders_says_in_the_readers_language_what_to_do(
+    make_staff_app: MakeStaffApp, simulator: Simulator
+) -> None:
+    app = make_staff_app(
+        SMSVERIFY_SENDERS={"main": {"gateway": "smsir", "api_key": "k", "line": "30007732"}},
+        SMSVERIFY_SIMULATOR_URL=simulator.url,
+    )
+    client = logged_in(app)
+    simulator.fault("smsir", "bad_credentials")
+    advice = "Create a new API key in SMS.ir&#39;s panel and put it into the option api_key."
+    assert f"{advice}</p>" in client.get(f"{ADMIN}/senders").text
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    page = client.get(f"{ADMIN}/senders").text
+    assert "<p>کلید دسترسی درگاه معتبر نیست</p>" in page
+    assert 'گزینهٔ <code dir="ltr">api_key</code> قرار دهید.</p>' in page
+
+
 def test_no_test_message_goes_out_by_a_sender_that_sends_no_texts(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +188,8 @@ def test_no_test_message_goes_out_by_a_sender_that_sends_no_texts(
     assert (wrong.status_code, wrong.json["code"]) == (422, "invalid_values")
     assert wrong.json["errors"] == {"mobile": "This sender cannot send texts."}
     assert audited(app) == []
+    client.post(f"{ADMIN}/senders/memory/test", data={"mobile": "09123456789"})
+    assert "This sender cannot send texts." in client.get(f"{ADMIN}/senders").text
 
 
 # --- messages from phones ----------------------------------------------------------------------
@@ -408,6 +452,32 @@ def test_a_text_is_edited_switched_off_and_restored(app: Flask, client: FlaskCli
     assert restored["texts"]["en"] == before["texts"]["en"]
 
 
+def test_the_activity_shows_what_changed_in_the_readers_language(
+    app: Flask, client: FlaskClient
+) -> None:
+    texts = client.get(TEXT, headers=JSON).json["texts"]
+    form = {f"text.{locale}": text for locale, text in texts.items()} | {"enabled": "1"}
+    client.post(TEXT, data=form)
+    assert audited(app) == [], "every value is as before"
+    client.post(TEXT, data=form | {"text.fa": "سلام {{ invoice_number }}"})
+    client.post(TEXT, data=form | {"text.fa": ""})
+    client.post(
+        f"{ADMIN}/settings",
+        json={"staff_mobiles": ["09121111111", "09122222222"], "exempt_groups": ["a", "b"]},
+    )
+    [_, _, first, second] = sorted(listed(client, "/audit"), key=lambda item: item["id"])[::-1]
+    assert second["detail"] == {"texts": {"fa": "سلام {{ invoice_number }}"}}
+    assert first["detail"] == {"texts": {"fa": None}}
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    page = client.get(f"{ADMIN}/audit").text
+    assert "فارسی: <bdi>سلام {{ invoice_number }}</bdi>" in page
+    assert "فارسی: <bdi>–</bdi>" in page
+    assert "بعد: <bdi>۰۹۱۲ ۱۱۱ ۱۱۱۱، ۰۹۱۲ ۲۲۲ ۲۲۲۲</bdi>" in page
+    assert "بعد: <bdi>a، b</bdi>" in page
+    assert ">شمارهٔ کارکنان</td>" in page
+    assert "user/<wbr>invoice.<wbr>created" in page
+
+
 @pytest.mark.parametrize(
     ("locale", "order", "sample"),
     [("en", ["en", "ar", "fa"], "New: 2071"), ("fa", ["fa", "en", "ar"], "صورتحساب 2071")],
@@ -558,6 +628,12 @@ def test_a_send_without_text_or_recipients_is_refused(
     answer = client.post(f"{ADMIN}/send", json=body | {"confirm": True})
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_values")
     assert client.post(f"{ADMIN}/send", data=body).status_code == 422
+
+
+def test_an_empty_send_explains_both_fields(client: FlaskClient) -> None:
+    page = client.post(f"{ADMIN}/send", data={"to": " ", "text": " "}).text
+    assert 'id="sv-to-error">Enter at least one recipient.<' in page
+    assert 'id="sv-text-error">Enter a text.<' in page
 
 
 def test_a_send_is_paused_continued_and_stopped(app: Flask, client: FlaskClient) -> None:

@@ -253,6 +253,24 @@ def test_a_form_changes_what_it_contains_and_shows_errors_beside_the_fields(
     assert '<li><a href="#sv-revalidation_days">' in wrong.text
 
 
+def test_the_form_has_numbers_in_national_form_and_accepts_them_again(
+    app: Flask, client: FlaskClient
+) -> None:
+    client.post(URL, json={"staff_mobiles": ["09121111111", "+98 912 222 2222"]})
+    rows = len(audited(app))
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
+    field = client.get(URL).text.partition('id="sv-staff_mobiles"')[2].partition("</textarea>")[0]
+    numbers = field.partition(">")[2]
+    assert numbers == "۰۹۱۲ ۱۱۱ ۱۱۱۱\n۰۹۱۲ ۲۲۲ ۲۲۲۲"
+    client.post(URL, data={"staff_mobiles": numbers.replace("\n", "\r\n")})
+    assert app.extensions["smsverify"].live.current.staff_mobiles == (
+        "+989121111111",
+        "+989122222222",
+    )
+    assert len(audited(app)) == rows, "nothing has changed"
+    assert ">۱۲۳</textarea>" in client.post(URL, data={"staff_mobiles": "123"}).text
+
+
 def test_the_activity_names_what_changed_in_the_readers_language(client: FlaskClient) -> None:
     client.post(URL, json={"revalidation_days": 30})
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
