@@ -29,7 +29,7 @@ from werkzeug.serving import make_server
 from example_app import create_app
 from example_app.extensions import db, smsverify
 from example_app.models import User
-from flask_smsverify.db.models import Attempt, Challenge, Message
+from flask_smsverify.db.models import Attempt, Challenge, Incoming, Message
 from flask_smsverify.simulator import running
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
@@ -37,7 +37,7 @@ NOW = datetime(2026, 3, 9, 11, 30, tzinfo=UTC)
 ADMIN = "/admin/smsverify"
 DESK = {"width": 1280, "height": 760}
 PHONE = {"width": 390, "height": 800}
-#: The codes of each of the last 14 days, and how many of ten were proved.
+#: The codes of each of the last 14 days. Nine of ten were proved.
 DAYS = (31, 38, 29, 35, 44, 52, 41, 36, 39, 47, 45, 58, 49, 22)
 QUALITY = 70
 
@@ -93,14 +93,14 @@ def fill(app: Flask) -> None:
         state.wait()
         state.verifier.start(users["sara"])
         state.wait()
-    state.ledger.run(lambda session: session.add_all(codes()))
+    state.ledger.run(lambda session: session.add_all([*codes(), *incidents()]))
 
 
 def codes() -> Iterator[object]:
-    """Yield codes of the days before today."""
-    for ago, count in enumerate(reversed(DAYS[:-1]), start=1):
+    """Yield codes of today and of the days before."""
+    for ago, count in enumerate(reversed(DAYS)):
         for number in range(count):
-            at = NOW - timedelta(days=ago, minutes=number)
+            at = NOW - timedelta(days=ago, minutes=5 + number)
             key = f"{ago:016x}{number:016x}"
             is_proved = number % 10 < 9
             mobile = "+989123456789" if number % 3 else "+989351112233"
@@ -117,6 +117,26 @@ def codes() -> Iterator[object]:
                 id=key, message_id=key, sender="raygan" if number % 5 else "wikipayam",
                 state="delivered", created_at=at, updated_at=at,
             )  # fmt: skip
+
+
+def incidents() -> Iterator[object]:
+    """Yield codes that no gateway sent, and messages from phones that nobody has read."""
+    for number in range(3):
+        at = NOW - timedelta(hours=4, minutes=number)
+        key = f"{'f' * 16}{number:016x}"
+        yield Message(
+            id=key, kind="code", recipient="+989351112233", channel="sms", state="failed",
+            parts=1, created_at=at, updated_at=at,
+        )  # fmt: skip
+        yield Attempt(
+            id=key, message_id=key, sender="wikipayam", state="failed",
+            cause="not enough credit", created_at=at, updated_at=at,
+        )  # fmt: skip
+    for number, text in enumerate(("سلام، کد به دستم نرسید.", "سپاسگزارم.")):
+        yield Incoming(
+            id=f"{number:032x}", sender="raygan", originator="+989123456789", line="50001234",
+            text=text, received_at=NOW - timedelta(minutes=number),
+        )  # fmt: skip
 
 
 class Camera:
