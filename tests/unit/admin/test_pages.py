@@ -17,6 +17,7 @@ from leaks import LONG_CODES
 from sqlalchemy import select, update
 from staff import ADMIN, JSON, StaffUser, audited, db, listed, logged_in
 from visiting import last_code, phone
+from werkzeug.test import TestResponse
 
 from flask_smsverify.db.models import Attempt, Incoming, Message, Template
 from flask_smsverify.errors import Unavailable
@@ -289,6 +290,18 @@ def test_a_wrong_filter_is_explained_at_its_field_and_what_was_typed_is_kept(
     assert "sv-empty" not in answer.text  # nothing was searched for
     program = client.get(ADMIN + query, headers=JSON)
     assert (program.status_code, list(program.json["errors"])) == (422, [field])
+
+
+def test_an_empty_list_says_whether_something_was_searched_for(client: FlaskClient) -> None:
+    def shown(answer: TestResponse) -> list[str]:
+        return re.findall('<p class="sv-empty">([^<]*)<', answer.text)
+
+    for path in ("/messages", "/incoming", "/audit"):
+        assert shown(client.get(ADMIN + path)) == ["There is nothing here yet."], path
+    assert shown(client.get(f"{ADMIN}/messages?state=failed")) == ["No messages match."]
+    assert shown(client.get(f"{ADMIN}/send")) == ["Nothing has been sent yet."]
+    by_code = client.post(f"{ADMIN}/verifications", data={"q": "123456"})
+    assert shown(by_code) == ["No verifications match."]
 
 
 def test_a_wrong_value_that_no_field_shows_is_a_problem_page(client: FlaskClient) -> None:
