@@ -50,7 +50,7 @@ def _items(rows: Sequence[Audit]) -> list[Item]:
         user_id: host_users.email_of(user)
         for user_id, user in host_users.load({row.who for row in rows}).items()
     }
-    labels, settings = action_labels(current_ui()), setting_labels(current_ui())
+    labels, subjects = action_labels(current_ui()), _subject_labels(current_ui())
     return [
         {
             "id": row.id,
@@ -61,7 +61,7 @@ def _items(rows: Sequence[Audit]) -> list[Item]:
             "detail": json.loads(row.detail),
             "_email": emails.get(row.who),
             "_action": labels.get(row.action, row.action),
-            "_subject": settings.get(row.subject) if row.action == "settings" else None,
+            "_subject": subjects.get(row.action, {}).get(row.subject),
             "_detail": _describe(row.subject, json.loads(row.detail), current_ui()),
         }
         for row in rows
@@ -118,16 +118,23 @@ def _mobile(typed: str) -> str:
         return typed
 
 
-def setting_labels(ui: Interface) -> dict[str, str]:
-    """Return setting → its name on the page of settings."""
+def _subject_labels(ui: Interface) -> dict[str, dict[str, str]]:
+    """Return action → the subjects that are not a name or an id, and what the page calls them."""
     t = ui.t
     return {
-        "areas": t("Areas that need a confirmed number"),
-        "exempt_groups": t("Groups that need no confirmation"),
-        "quiet_hours": t("Quiet hours"),
-        "revalidation_days": t("Days until a number must be confirmed again"),
-        "signature": t("Signature"),
-        "staff_mobiles": t("Staff numbers"),
+        "settings": {
+            "areas": t("Areas that need a confirmed number"),
+            "exempt_groups": t("Groups that need no confirmation"),
+            "quiet_hours": t("Quiet hours"),
+            "revalidation_days": t("Days until a number must be confirmed again"),
+            "signature": t("Signature"),
+            "staff_mobiles": t("Staff numbers"),
+        },
+        "send": {
+            "all": t("All users"),
+            "club": t("Customer club"),
+            "list": t("Numbers"),
+        },
     }
 
 

@@ -478,7 +478,8 @@ def test_the_activity_shows_what_changed_in_the_readers_language(
         f"{ADMIN}/settings",
         json={"staff_mobiles": ["09121111111", "09122222222"], "exempt_groups": ["a", "b"]},
     )
-    [_, _, first, second] = sorted(listed(client, "/audit"), key=lambda item: item["id"])[::-1]
+    client.post(f"{ADMIN}/send", json={"text": "hi", "to": ["09121111111"], "confirm": True})
+    [_, _, _, first, second] = sorted(listed(client, "/audit"), key=lambda item: item["id"])[::-1]
     assert second["detail"] == {"texts": {"fa": "سلام {{ invoice_number }}"}}
     assert first["detail"] == {"texts": {"fa": None}}
     client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "fa"
@@ -488,6 +489,7 @@ def test_the_activity_shows_what_changed_in_the_readers_language(
     assert "بعد: <bdi>۰۹۱۲ ۱۱۱ ۱۱۱۱، ۰۹۱۲ ۲۲۲ ۲۲۲۲</bdi>" in page
     assert "بعد: <bdi>a، b</bdi>" in page
     assert ">شمارهٔ کارکنان</td>" in page
+    assert ">شماره‌ها</td>" in page
     assert "user/<wbr>invoice.<wbr>created" in page
 
 
