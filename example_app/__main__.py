@@ -70,7 +70,7 @@ def start_message(app: Flask, shop_url: str) -> str:
     else:
         messages = (
             "Messages    go to real phones through your senders.\n"
-            "              Log in as newcomer and enter your own number."
+            "              Sign in as newcomer and enter your own number."
         )
     return f"""
   Chenar, the example shop of flask_smsverify
@@ -78,7 +78,7 @@ def start_message(app: Flask, shop_url: str) -> str:
   Shop        {shop_url}
   {messages}
 
-  Log in as   sara      sara-demo       must confirm her mobile number
+  Sign in as  sara      sara-demo       must confirm her mobile number
               newcomer  newcomer-demo   has no mobile number yet
               reza      reza-demo       is exempt, as a reseller
               staff     staff-demo      manages the shop at {shop_url}staff

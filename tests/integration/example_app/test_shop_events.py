@@ -92,7 +92,7 @@ def sign_in(shop: Flask, username: str, language: str = "en") -> Browser:
     browser.open("/login")
     if language == "en":
         browser.press("English")
-    enter = "Log in" if language == "en" else "ورود"
+    enter = "Sign in" if language == "en" else "ورود"
     browser.press(enter, username=username, password=f"{username}-demo")
     return browser
 
@@ -591,7 +591,7 @@ def test_a_database_of_an_earlier_version_gets_the_new_tables_and_columns(
         db.engine.dispose()
     shop = make_shop(**config)
     sara, staff = sign_in(shop, "sara"), sign_in(shop, "staff")
-    assert "Log out" in sara.open("/tickets")
+    assert "Sign out" in sara.open("/tickets")
     assert "0 toman" in sign_in(shop, "reza").open("/wallet")  # resellers are exempt
     staff.open("/staff")
     assert "Ready to set up" in staff.page

@@ -30,7 +30,7 @@ def sara(open_shop: Flask) -> Browser:
     browser = Browser(open_shop)
     browser.open("/login")
     browser.press("English")
-    browser.press("Log in", username="sara", password="sara-demo")
+    browser.press("Sign in", username="sara", password="sara-demo")
     return browser
 
 
