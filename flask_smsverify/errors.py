@@ -336,7 +336,7 @@ class RateLimited(LimitError):
 
 
 class TooManyAttempts(LimitError):
-    """No guess is left for this challenge, this account or the whole site.
+    """No guess is left for this challenge, this account, this number or the whole site.
 
     :param retry_after: whole seconds until a guess is accepted again, in a new challenge if this
         one is exhausted.

@@ -494,6 +494,7 @@ class UsageGuess(Base):
     __tablename__ = "smsverify_usage_guess"
     __table_args__ = (
         Index("ix_smsverify_usage_guess_subject", "subject", "at"),
+        _partial_index("ix_smsverify_usage_guess_number", "number", "at"),
         _partial_index("ix_smsverify_usage_guess_ip", "ip", "at"),
         _partial_index("ix_smsverify_usage_guess_network", "network", "at"),
         Index("ix_smsverify_usage_guess_site_at", "site_at"),
@@ -506,6 +507,8 @@ class UsageGuess(Base):
     site_at: Mapped[int] = mapped_column(BigInteger, server_default="0")
     #: The account, or the mobile if there is none.
     subject: Mapped[int | None] = mapped_column(BigInteger)
+    #: The mobile, unless the account has proved it. NULL in rows that are older than the column.
+    number: Mapped[int | None] = mapped_column(BigInteger)
     ip: Mapped[int | None] = mapped_column(BigInteger)
     network: Mapped[int | None] = mapped_column(BigInteger)
 

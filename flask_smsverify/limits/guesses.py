@@ -1,12 +1,14 @@
 """The log of guesses, from which their rate limits are counted. `usage_log` explains it.
 
-Wrong codes of an account, or of a mobile without one, are the scope `failures`.
+Wrong codes are the scope `failures`. They count against the account, or against the mobile without
+one. They also count against the mobile if the account has not proved it: otherwise an attacker
+would have as many guesses at one mobile as accounts.
 """
 
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, bindparam, delete, func, select
 from sqlalchemy.orm import Session
@@ -39,6 +41,24 @@ _DELETE_GUESS = PreparedWrite(
 )
 
 
+class GuessKeys(NamedTuple):
+    """The digests that one guess counts against.
+
+    :param mobile: only locked.
+    :param guesses: the account, or the mobile without one.
+    :param number: the mobile, for guesses of those who have not proved it.
+    """
+
+    mobile: int
+    guesses: int
+    number: int
+
+    @property
+    def locks(self) -> list[int]:
+        """The keys to lock before a decision."""
+        return [self.mobile, self.guesses]
+
+
 class GuessLog(Log):
     """The log of guesses. Apps with the same limits share one, through `shared`."""
 
@@ -52,17 +72,30 @@ class GuessLog(Log):
         return _shared_guess_log(tuple(limits.items()))
 
     @cached_property
-    def windows(self) -> list[Window]:
-        """The limits that refuse a guess, except those of the whole site."""
+    def _windows(self) -> list[Window]:
+        """The limits of an account, or of a mobile without one."""
         return [
             Window("failures", limit, UsageGuess.subject, "guesses")
             for limit in self._limits["failures"]
         ]
 
     @cached_property
+    def _open_windows(self) -> list[Window]:
+        """The limits of all who have not proved the mobile."""
+        return [
+            Window("failures", limit, UsageGuess.number, "number", is_open=True)
+            for limit in self._limits["failures"]
+        ]
+
+    @cached_property
     def counts(self) -> Counts:
+        """The counts of an account and of the whole site."""
+        return [*counts_of(self._windows), *self._site_counts]
+
+    @cached_property
+    def all_counts(self) -> Counts:
         """Every count that a decision on a guess needs."""
-        return [*counts_of(self.windows), *self._site_counts]
+        return [*self.counts, *counts_of(self._open_windows)]
 
     @cached_property
     def _site_counts(self) -> Counts:
@@ -79,16 +112,26 @@ class GuessLog(Log):
         return self._site_statement.one(session, {"now": now_ms})
 
     def overruns(
-        self, session: Session, row: RowValues, guesses: int, now_ms: int, *, is_first: bool
+        self,
+        session: Session,
+        row: RowValues,
+        guesses: int,
+        now_ms: int,
+        *,
+        number: int | None = None,
+        is_first: bool,
     ) -> list[Overrun]:
         """Return the limits that refuse a guess.
 
+        :param row: a row of `all_counts`; `counts` is enough without a number.
+        :param number: the key of the mobile; None if its limit does not count the guess.
         :param is_first: whether it is the first guess of its challenge, which no limit of the whole
             site refuses.
         """
         found = [
-            Overrun(window.scope, wait_for(session, window, guesses, now_ms))
-            for window in self.windows
+            Overrun(window.scope, wait_for(session, window, key, now_ms))
+            for key, windows in ((guesses, self._windows), (number, self._open_windows))
+            for window in (windows if key is not None else ())
             if row[window.label] >= window.limit.amount
         ]
         if not is_first:
@@ -121,17 +164,20 @@ class GuessLog(Log):
         now_ms: int,
         *,
         guesses: int,
+        number: int | None,
         ip: int | None,
         network: int | None,
     ) -> Recorded:
         """Add a guess to the log.
 
+        :param number: the key of the mobile; None if its limit does not count the guess.
         :param site: what `read_site` returned under the lock of the site's guesses.
         """
         values = {
             "at": now_ms,
             "site_at": now_ms,
             "subject": guesses,
+            "number": number,
             "ip": ip,
             "network": network,
         }

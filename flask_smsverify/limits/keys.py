@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..keyring import Keyring
 from .addresses import Address
+from .guesses import GuessKeys
 from .sends import SendKeys
 
 
@@ -32,13 +33,23 @@ class UsageKeys:
         return SendKeys(
             mobile=mobile_key,
             cooldown=self.cooldown(mobile, user_id, purpose),
-            guesses=self.guesses(mobile, user_id),
+            **self._of_guesses(mobile, user_id),
             account=account,
             account_mobile=mobile_key if account is not None and counts_mobile else None,
             refused_mobile=self.refused_mobile(mobile),
             refused_account=self.refused_account(user_id) if user_id is not None else None,
             **keys,
         )
+
+    def for_guess(self, mobile: str, user_id: str | None) -> GuessKeys:
+        """Return what one guess at a code counts against."""
+        return GuessKeys(mobile=self.mobile(mobile), **self._of_guesses(mobile, user_id))
+
+    def _of_guesses(self, mobile: str, user_id: str | None) -> dict[str, int]:
+        """Return the keys of guesses by their names in `SendKeys` and `GuessKeys`."""
+        guesses = self.guesses(mobile, user_id)
+        number = guesses if user_id is None else self.guesses(mobile, None)
+        return {"guesses": guesses, "number": number}
 
     def mobile(self, mobile: str) -> int:
         """Return the key of a mobile."""

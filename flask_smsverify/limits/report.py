@@ -161,7 +161,7 @@ class LimitReport:
                 UsageSend.by_owner.is_(False),
                 shown_as="mobile (unproven)",
             )
-        yield from self._keyed("failures", UsageGuess.subject, self._keys.guesses(mobile, None))
+        yield from self._keyed("failures", UsageGuess.number, self._keys.guesses(mobile, None))
         yield from self._event_scopes(mobile, ("notices", "unproved_events"))
 
     def _of_user(self, user_id: str) -> Iterator[Scope]:
@@ -226,6 +226,9 @@ class LimitReport:
                 cleared |= {"cooldown": None, "account_mobile": None}
             keys = [key] if refused is None else [key, refused]
             session.execute(update(model).where(column.in_(keys)).values(cleared))
+            if column is UsageGuess.number:  # guesses without an account count twice
+                is_of_mobile = UsageGuess.subject == key
+                session.execute(update(model).where(is_of_mobile).values(subject=None))
             return False
 
         return Scope(name, usage, reset)

@@ -77,6 +77,7 @@ class SendKeys(NamedTuple):
     """The digests that one send counts against; None if a scope does not apply.
 
     :param guesses: whose failures refuse the send: the account, or the mobile without one.
+    :param number: the mobile. Its failures refuse sends of those who have not proved it.
     :param account_mobile: the mobile, where it counts as one of the account's different ones.
     :param refused_mobile: replaces the mobile if a gateway refuses the send, which then counts
         against `tries` alone. A reset of the mobile finds its cooldown by it.
@@ -86,6 +87,7 @@ class SendKeys(NamedTuple):
     mobile: int
     cooldown: int
     guesses: int
+    number: int
     account: int | None = None
     account_mobile: int | None = None
     ip: int | None = None
@@ -206,12 +208,16 @@ class SendLog(Log):
                 ("failures_network", UsageGuess.network, "network"),
             ]
         scopes.append(("failures", UsageGuess.subject, "guesses"))
+        of_guesses = [
+            Window("failures", limit, UsageGuess.number, "number", is_open=True)
+            for limit in self._limits["failures"]
+        ]
         windows = [
             Window(scope, limit, column, key)
             for scope, column, key in scopes
             for limit in self._limits[scope]
         ]
-        return windows + self._open_windows
+        return windows + of_guesses + self._open_windows
 
     @cached_property
     def _network_windows(self) -> list[Window]:
@@ -272,12 +278,21 @@ class SendLog(Log):
     # --- decide -----------------------------------------------------------------------------------
 
     def overruns(
-        self, session: Session, row: RowValues, keys: SendKeys, now_ms: int, *, is_owner: bool
+        self,
+        session: Session,
+        row: RowValues,
+        keys: SendKeys,
+        now_ms: int,
+        *,
+        is_owner: bool,
+        has_proved: bool = False,
     ) -> list[Overrun]:
         """Return the limits that refuse a send, except those of the whole site.
 
         :param row: a row of `counts`.
         :param is_owner: whether the whole limit of the mobile may be used.
+        :param has_proved: whether the failures of those who have not proved the mobile do not
+            refuse it.
         """
         counts = row
         found = []
@@ -285,7 +300,8 @@ class SendLog(Log):
             has_account=keys.account is not None, has_address=keys.ip is not None
         )
         for window in windows:
-            if window.is_open and is_owner:
+            is_of_guesses = window.column.class_ is UsageGuess
+            if window.is_open and (has_proved if is_of_guesses else is_owner):
                 continue
             if counts[window.label] >= window.limit.amount:
                 found.append(Overrun(window.scope, _wait(session, window, keys, now_ms)))

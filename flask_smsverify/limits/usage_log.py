@@ -53,7 +53,9 @@ class Window(NamedTuple):
     :param column: the column that holds the scope's keys.
     :param key: the parameter with the key that is counted.
     :param condition: which rows count.
-    :param is_open: whether it is the part of a mobile's limit that is not reserved for its owner.
+    :param is_open: whether it refuses nobody who owns the mobile: it is the part of the mobile's
+        limit that is not reserved for its owner, or counts the guesses of those who have not proved
+        the mobile.
     """
 
     scope: str

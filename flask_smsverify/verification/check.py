@@ -37,7 +37,7 @@ from ..errors import (
     WrongCode,
 )
 from ..limits.addresses import parse_address
-from ..limits.guesses import GuessLog
+from ..limits.guesses import GuessKeys, GuessLog
 from ..limits.keys import UsageKeys
 from ..limits.sends import SendLog
 from ..limits.usage_log import Counts, Overrun, Reached, Recorded
@@ -47,7 +47,7 @@ from .alerts import LimitAlerts
 from .challenges import Challenges, is_expired, is_void, last_carrier
 from .host import Announcer, Users
 from .native import NativeCodes
-from .open_changes import has_changed_number
+from .open_changes import has_changed_number, has_proved
 from .ownership import Claimant, Granted, Origin, Ownership, ReadAccount, forgotten_until
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules
 from .seen import Look, Seen
@@ -99,7 +99,7 @@ class Guess:
     """A guess within its transaction.
 
     :param now: when the transaction had its locks.
-    :param key: the key of the guesses among which it is counted.
+    :param keys: what it counts against.
     :param verification: the account's verification; None without one.
     :param streak: the row that counts the failures if there is no account.
     :param row: the limits, and everything else that was read with them.
@@ -110,7 +110,7 @@ class Guess:
     challenge: Challenge
     typed: str = field(repr=False)
     now: datetime
-    key: int
+    keys: GuessKeys
     verification: Verification | None
     streak: Streak | None
     row: RowValues = field(repr=False)
@@ -119,6 +119,15 @@ class Guess:
     def counted(self) -> Verification | Streak | None:
         """The row that counts the failures in a row; None if there is none yet."""
         return self.verification if self.challenge.user_id is not None else self.streak
+
+    @property
+    def number(self) -> int | None:
+        """The key of the mobile; None if the account has proved it.
+
+        The failures of others must not refuse the guesses of such an account.
+        """
+        is_known = has_proved(self.verification, self.challenge.mobile)
+        return None if is_known else self.keys.number
 
     def write(self) -> None:
         """Write what has changed in the rows of this guess."""
@@ -273,18 +282,17 @@ class CodeChecker:
     def _in_one_transaction(
         self, subject: GuessSubject, code: object, work: Callable[[Guess], T], *, is_counted: bool
     ) -> T:
-        mobile_key = self._keys.mobile(subject.mobile)
-        guesses_key = self._keys.guesses(subject.mobile, subject.user_id)
+        keys = self._keys.for_guess(subject.mobile, subject.user_id)
 
         def guess_under_locks(session: Session, held: Held) -> T:
-            guess = self._read(session, held, subject, code, mobile_key, guesses_key)
+            guess = self._read(session, held, subject, code, keys)
             if not is_counted:
                 self._refuse_closed(guess)
             outcome = work(guess)
             guess.write()
             return outcome
 
-        return self._locks.run([mobile_key, guesses_key], guess_under_locks)
+        return self._locks.run(keys.locks, guess_under_locks)
 
     def _read(
         self,
@@ -292,8 +300,7 @@ class CodeChecker:
         held: Held,
         subject: GuessSubject,
         code: object,
-        mobile_key: int,
-        guesses_key: int,
+        keys: GuessKeys,
     ) -> Guess:
         """Read everything that the guess depends on."""
         now = self._ledger.clock()
@@ -302,7 +309,7 @@ class CodeChecker:
         statement = self._guesses.statement(
             ("guess", has_account, by_id, is_looked_at),
             lambda: _build_statement(
-                self._guesses.counts,
+                self._guesses.all_counts,
                 has_account=has_account,
                 by_id=by_id,
                 is_looked_at=is_looked_at,
@@ -310,14 +317,15 @@ class CodeChecker:
         )
         parameters = {
             "now": to_ms(now),
-            "guesses": guesses_key,
+            "guesses": keys.guesses,
+            "number": keys.number,
             "challenge_id": subject.challenge_id,
             "user_id": subject.user_id,
             "purpose": subject.purpose,
             "created_before": now + CLOCK_SKEW,
             "holder_mobile": subject.mobile,
-            "mobile_claim": claim_id(mobile_key),
-            "account_claim": claim_id(guesses_key),
+            "mobile_claim": claim_id(keys.mobile),
+            "account_claim": claim_id(keys.guesses),
         }
         if subject.user_id is not None:
             parameters["forgotten"] = self._ownership.forgotten_digest(subject.user_id)
@@ -340,7 +348,7 @@ class CodeChecker:
             challenge,
             typed,
             now,
-            guesses_key,
+            keys,
             verification,
             from_row(Streak, row, "streak_"),
             row,
@@ -365,9 +373,7 @@ class CodeChecker:
         if exhausted or challenge.state == Challenge.EXHAUSTED:
             # Until the next code can be sent.
             waits = [1, math.ceil((challenge.resend_at - now).total_seconds())]
-            overruns = self._guesses.overruns(
-                guess.session, guess.row, guess.key, to_ms(now), is_first=True
-            )
+            overruns = self._overruns(guess, is_first=True)
             raise TooManyAttempts(max(*waits, *(overrun.wait for overrun in overruns)))
         if challenge.state == Challenge.EXPIRED or is_expired(challenge, now):
             raise CodeExpired
@@ -384,11 +390,7 @@ class CodeChecker:
         """
         challenge = guess.challenge
         is_first = challenge.attempts == 0
-        self._refuse_used_up(
-            self._guesses.overruns(
-                guess.session, guess.row, guess.key, to_ms(guess.now), is_first=is_first
-            )
-        )
+        self._refuse_used_up(self._overruns(guess, is_first=is_first))
         # The right code is not a local variable: error collectors show those of every frame.
         if challenge.own_sent and codes.is_same_code(
             guess.typed, self._challenges.own_code(challenge)
@@ -404,6 +406,16 @@ class CodeChecker:
             return Asked(challenge, guess.typed, subject, recorded)
         self._close_exhausted(guess)
         return Wrong(challenge, recorded)
+
+    def _overruns(self, guess: Guess, *, is_first: bool) -> list[Overrun]:
+        return self._guesses.overruns(
+            guess.session,
+            guess.row,
+            guess.keys.guesses,
+            to_ms(guess.now),
+            number=guess.number,
+            is_first=is_first,
+        )
 
     def _refuse_used_up(self, overruns: list[Overrun]) -> None:
         if overruns:
@@ -426,7 +438,8 @@ class CodeChecker:
             session,
             site,
             now_ms,
-            guesses=guess.key,
+            guesses=guess.keys.guesses,
+            number=guess.number,
             ip=keys.get("ip"),
             network=keys.get("network"),
         )
@@ -439,7 +452,7 @@ class CodeChecker:
                 guess.verification = new_verification(user_id, guess.streak, guess.now)
             return guess.verification
         if guess.streak is None:
-            guess.streak = Streak(subject=guess.key, failures=0)
+            guess.streak = Streak(subject=guess.keys.guesses, failures=0)
         guess.streak.updated_at = guess.now
         return guess.streak
 

@@ -45,7 +45,7 @@ from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob, CodeJobs
 from .devices import DeviceTokens
 from .host import Announcer
-from .open_changes import has_changed_number
+from .open_changes import has_changed_number, has_proved
 from .rules import OLD_NUMBER, Rules
 from .seen import Look, Seen
 from .send_limits import RefusedBySite, Send, SendLimits
@@ -302,7 +302,12 @@ class CodeIssuer:
             and verification.revoked_at is None
         )
         is_owner = row["holder"] is None or row["holder"] == subject.user_id
-        return replace(send, is_owner=is_owner, has_evidence=is_proved)
+        return replace(
+            send,
+            is_owner=is_owner,
+            has_proved=has_proved(verification, subject.mobile),
+            has_evidence=is_proved,
+        )
 
     def _refuse_locked(self, verification: Verification | None, streak: Streak | None) -> None:
         counted = verification or streak

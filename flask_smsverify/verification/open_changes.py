@@ -39,6 +39,11 @@ def is_proved(verification: Verification) -> bool:
     return verification.verified_at is not None and verification.revoked_at is None
 
 
+def has_proved(verification: Verification | None, mobile: str) -> bool:
+    """Return whether an account has proved this mobile: also if expired, but not if revoked."""
+    return verification is not None and verification.mobile == mobile and is_proved(verification)
+
+
 def is_valid(
     change: MobileChange, verification: Verification | None, own: str | None, now: datetime
 ) -> bool:

@@ -35,6 +35,7 @@ class Send:
 
     :param keys: what it counts against.
     :param is_owner: whether the whole limit of the mobile may be used.
+    :param has_proved: whether the account has proved the mobile.
     :param has_evidence: whether the reserved part of the site's limit may be used.
     :param charges: units of other limits that it takes.
     :param recorded: its row in the log, once it was counted.
@@ -44,6 +45,7 @@ class Send:
     keys: SendKeys
     mobile: str
     is_owner: bool = False
+    has_proved: bool = False
     has_evidence: bool = False
     charges: tuple[Charge, ...] = ()
     recorded: Recorded | None = None
@@ -223,8 +225,9 @@ class SendLimits:
 
         It counts against the site, and against the same part of the mobile's limit as the first.
         """
-        keys = SendKeys(send.keys.mobile, send.keys.cooldown, send.keys.guesses)
-        copy = Send(keys, send.mobile, send.is_owner, send.has_evidence)
+        of_first = send.keys
+        keys = SendKeys(of_first.mobile, of_first.cooldown, of_first.guesses, of_first.number)
+        copy = Send(keys, send.mobile, send.is_owner, send.has_proved, send.has_evidence)
 
         def work(session: Session, _held: Held) -> Send:
             now = self._ledger.clock()
@@ -256,7 +259,14 @@ class SendLimits:
     def _overruns(
         self, session: Session, row: RowValues, send: Send, now: datetime
     ) -> list[Overrun]:
-        return self.log.overruns(session, row, send.keys, to_ms(now), is_owner=send.is_owner)
+        return self.log.overruns(
+            session,
+            row,
+            send.keys,
+            to_ms(now),
+            is_owner=send.is_owner,
+            has_proved=send.has_proved,
+        )
 
     def _charges(self, send: Send) -> list[Charge]:
         is_foreign = region_of(send.mobile) != self._default_region

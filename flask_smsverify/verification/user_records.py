@@ -43,7 +43,8 @@ class UserRecord:
     :param proved_at: when the user's mobile was proved, also of an exempt user, whose status does
         not show it. An aged proof counts, a revoked one does not.
     :param is_locked: whether only staff can unlock the account, also of an exempt user.
-    :param guess_wait: whole seconds until the user may guess again; 0 if now.
+    :param guess_wait: whole seconds until the user may guess again; 0 if now. The failures of a
+        number are not part of it, because the user may enter another number.
     :param deliveries: the state of the last message of `latest` and of `to_new`, by challenge id.
     """
 

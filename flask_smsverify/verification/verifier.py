@@ -125,7 +125,7 @@ class Verifier:
         :raises TooSoon: the cooldown since the last send is not over.
         :raises RateLimited: a limit is used up.
         :raises AccountLocked: staff must unlock the account.
-        :raises TooManyAttempts: no guess is left for the account or the site.
+        :raises TooManyAttempts: no guess is left for the account, the number or the site.
         :raises ChannelUnavailable: no sender serves the channel.
         :raises SendFailed: no gateway took the code. The send was refunded.
         :raises StoreUnavailable: the database did not take the write. Nothing was sent.
@@ -267,7 +267,8 @@ class Verifier:
         :raises InvalidCode: the input cannot be a code. Nothing was counted.
         :raises WrongCode: with the attempts left.
         :raises CodeExpired: the lifetime is over, or the user's mobile changed.
-        :raises TooManyAttempts: no guess is left for the challenge, the account or the site.
+        :raises TooManyAttempts: no guess is left for the challenge, the account, the number or the
+            site.
         :raises AccountLocked: staff must unlock the account.
         :raises NoChallenge: no challenge is open.
         :raises MobileTaken: the code was right, but other accounts hold the mobile.
@@ -416,5 +417,8 @@ class Verifier:
         )
 
     def guess_wait(self, user: object) -> int:
-        """Return whole seconds until this user may guess again; 0 if now."""
+        """Return whole seconds until this user may guess again; 0 if now.
+
+        By the limits of the account and the site. Those of a number depend on the challenge.
+        """
         return self.records.read(user).guess_wait

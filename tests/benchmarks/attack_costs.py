@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -17,7 +19,7 @@ from flows import MEMORY, Flow, flow_of
 from hostapp import User, create_app, db
 from parallel import outcome
 
-from flask_smsverify.errors import LimitError, SMSVerifyError, WrongCode
+from flask_smsverify.errors import AccountLocked, LimitError, SMSVerifyError, WrongCode
 
 #: Seconds between two rounds of an attack. A day has 24.
 STEP = 3600
@@ -95,6 +97,34 @@ def guessing(flow: Flow) -> str:
     return f"{wrong} guesses in a year, a chance of {wrong / 10**6:.4%}"
 
 
+def guessing_with_accounts(flow: Flow) -> str:
+    """Guess at one number for a year with four accounts, and new ones for those that are locked."""
+    wrong, used = 0, 4
+    accounts = deque(_new_account() for _ in range(used))
+    for _ in range(365 * ROUNDS):
+        account = accounts.popleft()
+        try:
+            challenge = flow.start(account, mobile="09120000001")
+        except AccountLocked:
+            account, used = _new_account(), used + 1
+        except SMSVerifyError:
+            pass
+        else:
+            guess = partial(flow.check, challenge, flow.wrong(challenge))
+            wrong += [outcome(guess) for _ in range(5)].count("WrongCode")
+        accounts.append(account)
+        flow.clock.advance(STEP)
+    chance = f"a chance of {wrong / 10**6:.4%}"
+    return f"{wrong} guesses in a year with {used} accounts, {chance}"
+
+
+def _new_account() -> int:
+    user = User()
+    db.session.add(user)
+    db.session.commit()
+    return user.id
+
+
 ATTACKS: dict[str, Callable[[Flow], str]] = {
     "one IPv4 address": draining(["192.0.2.1"]),
     "one /24": draining([f"192.0.2.{number}" for number in range(1, 251)]),
@@ -102,6 +132,7 @@ ATTACKS: dict[str, Callable[[Flow], str]] = {
     "17 networks": draining([f"10.{number}.0.1" for number in range(17)]),
     "250 networks": draining([f"10.{number}.0.1" for number in range(250)]),
     "guessing at one number": guessing,
+    "… with accounts": guessing_with_accounts,
 }
 
 

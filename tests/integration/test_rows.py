@@ -160,7 +160,7 @@ def test_a_write_to_a_row_that_was_deleted_meanwhile_is_an_error(ledger: Ledger)
 
 def test_an_insert_returns_the_number_of_its_row(ledger: Ledger) -> None:
     def work(session: Session) -> list[int]:
-        values = {"at": 1, "site_at": 1, "subject": 5, "ip": None, "network": None}
+        values = {"at": 1, "site_at": 1, "subject": 5, "number": None, "ip": None, "network": None}
         return [INSERT_GUESS.run(session, values) for _ in range(2)]
 
     numbers = ledger.run(work)
@@ -183,7 +183,14 @@ def test_an_error_of_the_driver_is_one_of_sqlalchemy_without_the_values(ledger: 
 def test_an_error_that_is_not_the_drivers_is_raised_as_it_is(ledger: Ledger) -> None:
     """A time limit of Celery is raised wherever the program is, and tasks catch its class."""
     not_utf_8 = "\ud800"
-    guess = {"at": 1, "site_at": 1, "subject": not_utf_8, "ip": None, "network": None}
+    guess = {
+        "at": 1,
+        "site_at": 1,
+        "subject": not_utf_8,
+        "number": None,
+        "ip": None,
+        "network": None,
+    }
     with pytest.raises(UnicodeEncodeError):
         ledger.run(lambda session: INSERT_GUESS.run(session, guess))
 

@@ -106,12 +106,12 @@ def test_refused_guesses_do_not_count_against_the_site_failure_limit(
     for _ in range(20):
         outcome(lambda: flow.check(failed, flow.wrong(failed)))
     assert flow.used("site_failures") == 3
-    flow.state.limit_report.reset(flow.state.limit_report.scopes(user_id="1"))
+    flow.reset("failures", user_id="1", mobile="+989123450001")
     for _ in range(20):
         outcome(lambda: flow.check(exhausted, flow.wrong(exhausted)))
     assert flow.used("site_failures") == 6
     for _ in range(2):
-        flow.state.limit_report.reset(flow.state.limit_report.scopes(user_id="2"))
+        flow.reset("failures", user_id="2", mobile="+989123450002")
         for _ in range(20):
             outcome(lambda: flow.check(exhausted, flow.wrong(exhausted)))
     assert flow.used("site_failures") == 8
@@ -357,7 +357,7 @@ def test_of_two_windows_that_are_used_up_the_longer_wait_counts(
         with pytest.raises(TooManyAttempts) as caught:
             refused()
         assert caught.value.retry_after == until_the_first_is_a_day_old
-    flow.reset("failures", user_id="1")
+    flow.reset("failures", user_id="1", mobile="+989123450001")
     with pytest.raises(RateLimited) as limited:
         flow.start()
     assert limited.value.retry_after == until_the_first_is_a_day_old

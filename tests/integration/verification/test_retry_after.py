@@ -124,6 +124,38 @@ def test_the_wait_for_an_exhausted_code_includes_that_for_the_accounts_guesses(f
     flow.start()
 
 
+def test_the_wait_for_the_failures_of_a_number_ends_with_the_oldest_of_anybody(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    limits = NO_LIMITS | {"failures": "3/hour"}
+    flow = make_flow(sqlite, users=4, SMSVERIFY_LIMITS=limits, SMSVERIFY_RESEND_DELAYS=(1,))
+    mobile = "09350000001"
+    challenges = [flow.start(2, mobile=mobile), flow.start(3, mobile=mobile), flow.sign_up(mobile)]
+    for challenge in challenges:
+        assert outcome(lambda c=challenge: flow.check(c, flow.wrong(c))) == "WrongCode"
+        flow.clock.advance(100)
+    last = challenges[-1]
+    assert wait_of(lambda: flow.check(last, flow.code(last))) == 3600 - 300
+    assert wait_of(lambda: flow.sign_up(mobile)) == 3600 - 300
+    assert_exact(flow, lambda: flow.start(4, mobile=mobile))
+
+
+def test_of_the_failures_of_account_and_number_the_longer_wait_decides(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    limits = NO_LIMITS | {"failures": "2/hour"}
+    flow = make_flow(sqlite, users=3, SMSVERIFY_LIMITS=limits, SMSVERIFY_RESEND_DELAYS=(1,))
+    steps = [(2, "09350000001"), (3, "09350000002"), (3, "09350000001"), (2, "09350000002")]
+    for number, mobile in steps:
+        challenge = flow.start(number, mobile=mobile, purpose=f"at {flow.clock.now}")
+        assert outcome(lambda c=challenge: flow.check(c, flow.wrong(c))) == "WrongCode"
+        flow.clock.advance(100)
+    # Until the first failure of account 2 leaves, and the first at the second number.
+    assert wait_of(lambda: flow.start(2, mobile="09350000003")) == 3600 - 400
+    assert wait_of(lambda: flow.start(1, mobile="09350000002")) == 3600 - 300
+    assert_exact(flow, lambda: flow.start(2, mobile="09350000002", purpose="later"))
+
+
 def test_a_long_cooldown_does_not_end_before_its_time(make_flow: MakeFlow, sqlite: str) -> None:
     flow = make_flow(sqlite, SMSVERIFY_RESEND_DELAYS=(60, 300, 900, 1800))
     for gap in (0, 60, 300, 900, 1800):
