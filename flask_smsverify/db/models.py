@@ -121,6 +121,9 @@ class Challenge(Base):
     #: The user's own mobile at the start. The challenge is void once the user has another one.
     user_mobile: Mapped[str | None] = mapped_column(ascii_text(16))
     purpose: Mapped[str] = mapped_column(exact_text(64))
+    #: Whether it was started without an account, on a device of the mobile's owner. Its guesses
+    #: count apart from those of others. The default is for rows that are older than the column.
+    by_device: Mapped[bool] = mapped_column(default=False, server_default="0")
     #: The code is derived from this key. With `RESEND = "new"`, each send has a new generation.
     key_id: Mapped[str] = mapped_column(ascii_text(8))
     code_length: Mapped[int]
@@ -505,9 +508,10 @@ class UsageGuess(Base):
     #: Like `at`. A reset of the site's limit moves it into the past. The default is for rows that
     #: are older than the column.
     site_at: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    #: The account, or the mobile if there is none.
+    #: The account; without one the mobile, or the devices of the mobile's owner.
     subject: Mapped[int | None] = mapped_column(BigInteger)
-    #: The mobile, unless the account has proved it. NULL in rows that are older than the column.
+    #: The mobile, unless the account or the device has proved it. NULL in rows that are older than
+    #: the column.
     number: Mapped[int | None] = mapped_column(BigInteger)
     ip: Mapped[int | None] = mapped_column(BigInteger)
     network: Mapped[int | None] = mapped_column(BigInteger)
@@ -528,7 +532,10 @@ class UsageEvent(Base):
 
 
 class Streak(Base):
-    """Wrong guesses in a row at a mobile without an account, or by an account that was erased."""
+    """Wrong guesses in a row at a mobile without an account, or by an account that was erased.
+
+    Those on the devices of the mobile's owner have a row of their own.
+    """
 
     __tablename__ = "smsverify_streak"
     __table_args__ = (Index("ix_smsverify_streak_updated_at", "updated_at"),)

@@ -1,8 +1,9 @@
 """The log of guesses, from which their rate limits are counted. `usage_log` explains it.
 
 Wrong codes are the scope `failures`. They count against the account, or against the mobile without
-one. They also count against the mobile if the account has not proved it: otherwise an attacker
-would have as many guesses at one mobile as accounts.
+one. They also count against the mobile if the account has not proved it: otherwise each account
+would give an attacker more guesses at one mobile. Guesses without an account on a device of the
+mobile's owner count apart, so that a stranger's guesses do not refuse them.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ class GuessKeys(NamedTuple):
     """The digests that one guess counts against.
 
     :param mobile: only locked.
-    :param guesses: the account, or the mobile without one.
+    :param guesses: the account, or the mobile without one; only locked.
+    :param subject: the same, or the devices of the mobile's owner.
     :param number: the mobile, for guesses of those who have not proved it.
     """
 
     mobile: int
     guesses: int
+    subject: int
     number: int
 
     @property
@@ -73,9 +76,9 @@ class GuessLog(Log):
 
     @cached_property
     def _windows(self) -> list[Window]:
-        """The limits of an account, or of a mobile without one."""
+        """The limits of an account; without one of a mobile, or of its owner's devices."""
         return [
-            Window("failures", limit, UsageGuess.subject, "guesses")
+            Window("failures", limit, UsageGuess.subject, "subject")
             for limit in self._limits["failures"]
         ]
 
@@ -89,7 +92,7 @@ class GuessLog(Log):
 
     @cached_property
     def counts(self) -> Counts:
-        """The counts of an account and of the whole site."""
+        """The counts of the subject and of the whole site."""
         return [*counts_of(self._windows), *self._site_counts]
 
     @cached_property
@@ -115,7 +118,7 @@ class GuessLog(Log):
         self,
         session: Session,
         row: RowValues,
-        guesses: int,
+        subject: int,
         now_ms: int,
         *,
         number: int | None = None,
@@ -130,7 +133,7 @@ class GuessLog(Log):
         """
         found = [
             Overrun(window.scope, wait_for(session, window, key, now_ms))
-            for key, windows in ((guesses, self._windows), (number, self._open_windows))
+            for key, windows in ((subject, self._windows), (number, self._open_windows))
             for window in (windows if key is not None else ())
             if row[window.label] >= window.limit.amount
         ]
@@ -163,7 +166,7 @@ class GuessLog(Log):
         site: RowValues,
         now_ms: int,
         *,
-        guesses: int,
+        subject: int,
         number: int | None,
         ip: int | None,
         network: int | None,
@@ -176,7 +179,7 @@ class GuessLog(Log):
         values = {
             "at": now_ms,
             "site_at": now_ms,
-            "subject": guesses,
+            "subject": subject,
             "number": number,
             "ip": ip,
             "network": network,

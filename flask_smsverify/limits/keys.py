@@ -21,10 +21,13 @@ class UsageKeys:
         address: Address | None,
         *,
         purpose: str,
+        by_device: bool = False,
         counts_mobile: bool = True,
     ) -> SendKeys:
         """Return what one send of a code counts against.
 
+        :param by_device: without an account: whether the guesses on the devices of the mobile's
+            owner refuse it, and not those at the mobile.
         :param counts_mobile: whether the mobile counts as one of the account's different ones.
         """
         mobile_key = self.mobile(mobile)
@@ -33,7 +36,7 @@ class UsageKeys:
         return SendKeys(
             mobile=mobile_key,
             cooldown=self.cooldown(mobile, user_id, purpose),
-            **self._of_guesses(mobile, user_id),
+            **self._of_guesses(mobile, user_id, by_device=by_device),
             account=account,
             account_mobile=mobile_key if account is not None and counts_mobile else None,
             refused_mobile=self.refused_mobile(mobile),
@@ -41,15 +44,22 @@ class UsageKeys:
             **keys,
         )
 
-    def for_guess(self, mobile: str, user_id: str | None) -> GuessKeys:
-        """Return what one guess at a code counts against."""
-        return GuessKeys(mobile=self.mobile(mobile), **self._of_guesses(mobile, user_id))
+    def for_guess(self, mobile: str, user_id: str | None, *, by_device: bool) -> GuessKeys:
+        """Return what one guess at a code counts against.
 
-    def _of_guesses(self, mobile: str, user_id: str | None) -> dict[str, int]:
+        :param by_device: whether the challenge was started on a device of the mobile's owner.
+        """
+        return GuessKeys(
+            mobile=self.mobile(mobile), **self._of_guesses(mobile, user_id, by_device=by_device)
+        )
+
+    def _of_guesses(self, mobile: str, user_id: str | None, *, by_device: bool) -> dict[str, int]:
         """Return the keys of guesses by their names in `SendKeys` and `GuessKeys`."""
         guesses = self.guesses(mobile, user_id)
-        number = guesses if user_id is None else self.guesses(mobile, None)
-        return {"guesses": guesses, "number": number}
+        if user_id is not None:
+            return {"guesses": guesses, "subject": guesses, "number": self.guesses(mobile, None)}
+        subject = self.guesses(mobile, None, by_device=True) if by_device else guesses
+        return {"guesses": guesses, "subject": subject, "number": guesses}
 
     def mobile(self, mobile: str) -> int:
         """Return the key of a mobile."""
@@ -72,10 +82,15 @@ class UsageKeys:
         subject = f"user {user_id}" if user_id is not None else f"mobile {mobile}"
         return self._keyring.key("cooldown", purpose, subject)
 
-    def guesses(self, mobile: str, user_id: str | None) -> int:
-        """Return the key of the guesses that count together: an account's, or those at a mobile."""
+    def guesses(self, mobile: str, user_id: str | None, *, by_device: bool = False) -> int:
+        """Return the key of the guesses that count together: an account's, or those at a mobile.
+
+        :param by_device: without an account: those on the devices of the mobile's owner.
+        """
         if user_id is not None:
             return self._keyring.key("guesses of account", user_id)
+        if by_device:
+            return self._keyring.key("guesses on device", mobile)
         return self._keyring.key("guesses at mobile", mobile)
 
     def of_address(self, address: Address) -> dict[str, int]:

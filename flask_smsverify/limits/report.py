@@ -162,6 +162,8 @@ class LimitReport:
                 shown_as="mobile (unproven)",
             )
         yield from self._keyed("failures", UsageGuess.number, self._keys.guesses(mobile, None))
+        if self._limits["failures"]:
+            yield self._failures_of_devices(mobile)
         yield from self._event_scopes(mobile, ("notices", "unproved_events"))
 
     def _of_user(self, user_id: str) -> Iterator[Scope]:
@@ -278,6 +280,21 @@ class LimitReport:
             return False
 
         return Scope("mobiles_per_user", usage, reset)
+
+    def _failures_of_devices(self, mobile: str) -> Scope:
+        """Return the wrong guesses on the devices of a mobile's owner, if there are any."""
+        devices = self._counted(
+            "failures",
+            self._limits["failures"],
+            UsageGuess.subject,
+            self._keys.guesses(mobile, None, by_device=True),
+            shown_as="failures (owner's device)",
+        )
+
+        def usage(session: Session, now_ms: int) -> list[Usage]:
+            return [usage for usage in devices.usage(session, now_ms) if usage.used]
+
+        return Scope(devices.name, usage, devices.reset)
 
     def _site_scopes(self) -> Iterator[Scope]:
         if self._limits["site"]:

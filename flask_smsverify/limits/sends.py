@@ -76,7 +76,8 @@ _TRIES = ("tries", "tries_network")
 class SendKeys(NamedTuple):
     """The digests that one send counts against; None if a scope does not apply.
 
-    :param guesses: whose failures refuse the send: the account, or the mobile without one.
+    :param guesses: the account, or the mobile without one; only locked.
+    :param subject: whose failures refuse the send: the same, or the devices of the mobile's owner.
     :param number: the mobile. Its failures refuse sends of those who have not proved it.
     :param account_mobile: the mobile, where it counts as one of the account's different ones.
     :param refused_mobile: replaces the mobile if a gateway refuses the send, which then counts
@@ -87,6 +88,7 @@ class SendKeys(NamedTuple):
     mobile: int
     cooldown: int
     guesses: int
+    subject: int
     number: int
     account: int | None = None
     account_mobile: int | None = None
@@ -207,7 +209,7 @@ class SendLog(Log):
                 ("failures_ip", UsageGuess.ip, "ip"),
                 ("failures_network", UsageGuess.network, "network"),
             ]
-        scopes.append(("failures", UsageGuess.subject, "guesses"))
+        scopes.append(("failures", UsageGuess.subject, "subject"))
         of_guesses = [
             Window("failures", limit, UsageGuess.number, "number", is_open=True)
             for limit in self._limits["failures"]

@@ -96,10 +96,10 @@ class Accounts:
         self._change(user, unlock)
 
     def unlock_mobile(self, mobile: str) -> None:
-        """Unlock a mobile that is proved without an account."""
-        subject = self._keys.guesses(mobile, None)
+        """Unlock a mobile that is proved without an account, also for its owner's devices."""
+        subjects = [self._keys.guesses(mobile, None, by_device=own) for own in (False, True)]
         self._ledger.run(
-            lambda session: session.execute(delete(Streak).where(Streak.subject == subject))
+            lambda session: session.execute(delete(Streak).where(Streak.subject.in_(subjects)))
         )
 
     def _change(

@@ -75,7 +75,7 @@ class Challenges:
         now = self._ledger.clock()
         return self._ledger.read(lambda session: latest_challenge(session, user_id, purpose, now))
 
-    def new(self, subject: Subject, channel: str, now: datetime) -> Challenge:
+    def new(self, subject: Subject, channel: str, now: datetime, *, by_device: bool) -> Challenge:
         """Return a new pending challenge that is not stored yet."""
         challenge_id = new_id()
         is_unique = subject.user_id is not None
@@ -86,6 +86,7 @@ class Challenges:
             user_mobile=subject.user_mobile,
             mobile=subject.mobile,
             purpose=subject.purpose,
+            by_device=by_device,
             key_id=self._keyring.current_id,
             code_length=self._rules.code_length,
             generation=0,

@@ -79,6 +79,7 @@ class GuessSubject:
     :param challenge_id: None for the user's latest challenge for the purpose.
     :param user_mobile: the user's mobile in the host.
     :param mobile: the expected mobile of the challenge, which is locked.
+    :param by_device: the expected `Challenge.by_device`.
     :param ip: the address of the request.
     :param claimant: the host's data about other accounts with the mobile; None if it was not read.
     :param look: sees what was read about the account.
@@ -89,6 +90,7 @@ class GuessSubject:
     user_mobile: str | None = field(repr=False)
     mobile: str = field(repr=False)
     purpose: str
+    by_device: bool = False
     ip: str | None = None
     claimant: Claimant | None = field(default=None, repr=False)
     look: Look | None = field(default=None, repr=False)
@@ -122,11 +124,12 @@ class Guess:
 
     @property
     def number(self) -> int | None:
-        """The key of the mobile; None if the account has proved it.
+        """The key of the mobile; None if the account or the device has proved it.
 
-        The failures of others must not refuse the guesses of such an account.
+        The failures of others must not refuse their guesses.
         """
-        is_known = has_proved(self.verification, self.challenge.mobile)
+        challenge = self.challenge
+        is_known = challenge.by_device or has_proved(self.verification, challenge.mobile)
         return None if is_known else self.keys.number
 
     def write(self) -> None:
@@ -169,12 +172,12 @@ class Proved:
     proof: Proof | Granted | None
 
 
-class _OtherMobile(Exception):
-    """The challenge is about a mobile other than the locked one."""
+class _OtherKeys(Exception):
+    """The challenge is about a mobile other than the locked one, or counts otherwise."""
 
-    def __init__(self, mobile: str) -> None:
-        super().__init__("another mobile must be locked")
-        self.mobile = mobile
+    def __init__(self, challenge: Challenge) -> None:
+        super().__init__("the guess has other keys")
+        self.challenge = challenge
 
 
 class _HoldersUnknown(Exception):
@@ -249,11 +252,17 @@ class CodeChecker:
                 user = self._users.find(challenge.user_id)
                 own = self._users.mobile_of(user) if user is not None else None
             return GuessSubject(
-                challenge.id, challenge.user_id, own, challenge.mobile, challenge.purpose, ip
+                challenge.id,
+                challenge.user_id,
+                own,
+                challenge.mobile,
+                challenge.purpose,
+                challenge.by_device,
+                ip,
             )
         user_id = self._users.id_of(challenge_or_user)
         own = self._users.mobile_of(challenge_or_user)
-        return GuessSubject(None, user_id, own, own or "", purpose, ip)
+        return GuessSubject(None, user_id, own, own or "", purpose, ip=ip)
 
     def _in_transaction(
         self,
@@ -273,8 +282,9 @@ class CodeChecker:
         while True:
             try:
                 return self._in_one_transaction(subject, code, work, is_counted=is_counted)
-            except _OtherMobile as found:
-                subject = replace(subject, mobile=found.mobile)
+            except _OtherKeys as found:
+                challenge = found.challenge
+                subject = replace(subject, mobile=challenge.mobile, by_device=challenge.by_device)
             except _HoldersUnknown:
                 claimant = self._ownership.prepare(subject.mobile, subject.user_id)
                 subject = replace(subject, claimant=claimant)
@@ -282,7 +292,7 @@ class CodeChecker:
     def _in_one_transaction(
         self, subject: GuessSubject, code: object, work: Callable[[Guess], T], *, is_counted: bool
     ) -> T:
-        keys = self._keys.for_guess(subject.mobile, subject.user_id)
+        keys = self._keys.for_guess(subject.mobile, subject.user_id, by_device=subject.by_device)
 
         def guess_under_locks(session: Session, held: Held) -> T:
             guess = self._read(session, held, subject, code, keys)
@@ -317,7 +327,7 @@ class CodeChecker:
         )
         parameters = {
             "now": to_ms(now),
-            "guesses": keys.guesses,
+            "subject": keys.subject,
             "number": keys.number,
             "challenge_id": subject.challenge_id,
             "user_id": subject.user_id,
@@ -336,8 +346,8 @@ class CodeChecker:
         challenge = from_row(Challenge, row, "challenge_")
         if challenge is None:
             raise NoChallenge("no code was sent")
-        if challenge.mobile != subject.mobile:
-            raise _OtherMobile(challenge.mobile)
+        if (challenge.mobile, challenge.by_device) != (subject.mobile, subject.by_device):
+            raise _OtherKeys(challenge)
         verification = from_row(Verification, row, "verification_")
         if subject.look is not None:
             subject.look(Seen(verification, challenge, row["has_changed_number"], now))
@@ -411,7 +421,7 @@ class CodeChecker:
         return self._guesses.overruns(
             guess.session,
             guess.row,
-            guess.keys.guesses,
+            guess.keys.subject,
             to_ms(guess.now),
             number=guess.number,
             is_first=is_first,
@@ -438,7 +448,7 @@ class CodeChecker:
             session,
             site,
             now_ms,
-            guesses=guess.keys.guesses,
+            subject=guess.keys.subject,
             number=guess.number,
             ip=keys.get("ip"),
             network=keys.get("network"),
@@ -452,7 +462,7 @@ class CodeChecker:
                 guess.verification = new_verification(user_id, guess.streak, guess.now)
             return guess.verification
         if guess.streak is None:
-            guess.streak = Streak(subject=guess.keys.guesses, failures=0)
+            guess.streak = Streak(subject=guess.keys.subject, failures=0)
         guess.streak.updated_at = guess.now
         return guess.streak
 
@@ -666,6 +676,6 @@ def _build_statement(
         one_row()
         .outerjoin(Challenge, is_challenge)
         .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
-        .outerjoin(Streak, Streak.subject == bindparam("guesses"))
+        .outerjoin(Streak, Streak.subject == bindparam("subject"))
     )
     return PreparedSelect(statement)

@@ -2,8 +2,8 @@
 
 The token is evidence that a request without an account comes from the mobile's owner. It opens the
 half of the mobile's limits that is reserved for its owner, and the reserved part of the site's
-limit. It contains no mobile. It is void once the proof is revoked or erased, or another account has
-proved the mobile.
+limit. Its guesses count apart from those of others. It contains no mobile. It is void once the
+proof is revoked or erased, or another account has proved the mobile.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class DeviceTokens:
     def dump(self, mobile: str, user_id: str) -> str:
         """Return the token of a device on which this user has proved this mobile."""
         return self._signing.dump(self._digest(mobile, user_id), _SALT)
+
+    def is_valid(self, token: object) -> bool:
+        """Return whether a token was made here and has not expired, for whatever mobile."""
+        return bool(self._load(token))
 
     def is_of_owner(self, token: object, mobile: str, owner: str | None) -> bool:
         """Return whether a token was made for this mobile and the account that now holds it.

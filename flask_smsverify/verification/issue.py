@@ -157,6 +157,7 @@ class CodeIssuer:
             subject.user_id,
             address,
             purpose=subject.purpose,
+            by_device=self._devices.is_valid(device),  # whose it is, depends on the ledger
             counts_mobile=subject.purpose != OLD_NUMBER,
         )
         send = Send(keys, subject.mobile, charges=charges)
@@ -205,6 +206,11 @@ class CodeIssuer:
             if look is not None:
                 look(Seen(verification, current, row["has_changed_number"], now))
             decided = self._with_evidence(send, subject, row, verification, device)
+            if subject.user_id is None:
+                decided = self._with_guesses(decided, subject, current, streak, now)
+            if decided.keys != send.keys:
+                row = self._read(session, subject, decided, resend_of, now, is_looked_at=False)
+                streak = from_row(Streak, row, "streak_")
             self._refuse_locked(verification, streak)
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
@@ -214,7 +220,7 @@ class CodeIssuer:
             if subject.user_id is not None and verification is None and row["claim"] is None:
                 written.append(new_verification(subject.user_id, streak, now))
             challenge = self._challenge_for(
-                session, current, subject, channel, now, may_replace=may_replace
+                session, current, subject, channel, decided, now, may_replace=may_replace
             )
             channel_before = challenge.channel
             challenge.channel = channel
@@ -309,9 +315,37 @@ class CodeIssuer:
             has_evidence=is_proved,
         )
 
+    def _with_guesses(
+        self,
+        send: Send,
+        subject: Subject,
+        current: Challenge | None,
+        streak: Streak | None,
+        now: datetime,
+    ) -> Send:
+        """Return a send without an account with the key of the guesses that refuse it.
+
+        A challenge that is sent again keeps its key. A new one counts its guesses on the owner's
+        device apart from those of others, until there were too many in a row. From then on the
+        device counts like any other: no token may be worse than none.
+
+        :param current: the challenge to send again.
+        :param streak: that of the device if the send comes from the owner's.
+        """
+        if current is not None and self._is_usable(current, subject, now):
+            by_device = current.by_device
+        else:
+            by_device = send.is_owner and not self._is_locked(streak)
+        key = send.keys.guesses
+        if by_device:
+            key = self._keys.guesses(subject.mobile, None, by_device=True)
+        return replace(send, keys=send.keys._replace(subject=key), has_proved=by_device)
+
+    def _is_locked(self, counted: Verification | Streak | None) -> bool:
+        return counted is not None and self._rules.is_locked(counted)
+
     def _refuse_locked(self, verification: Verification | None, streak: Streak | None) -> None:
-        counted = verification or streak
-        if counted is not None and self._rules.is_locked(counted):
+        if self._is_locked(verification or streak):
             raise AccountLocked
 
     def _challenge_for(
@@ -320,6 +354,7 @@ class CodeIssuer:
         current: Challenge | None,
         subject: Subject,
         channel: Channel,
+        send: Send,
         now: datetime,
         *,
         may_replace: bool,
@@ -334,7 +369,8 @@ class CodeIssuer:
                 raise NoChallenge("the challenge must be replaced by a new one")
             current.close(Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED)
             write(session, current)  # frees the unique key before the new challenge takes it
-        return self._challenges.new(subject, channel, now)
+        by_device = subject.user_id is None and send.has_proved
+        return self._challenges.new(subject, channel, now, by_device=by_device)
 
     def _is_usable(self, challenge: Challenge, subject: Subject, now: datetime) -> bool:
         return (
@@ -478,7 +514,7 @@ def _build_statement(
     ).select_from(
         one_row()
         .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
-        .outerjoin(Streak, Streak.subject == bindparam("guesses"))
+        .outerjoin(Streak, Streak.subject == bindparam("subject"))
         .outerjoin(Challenge, by == bindparam("challenge"))
     )
     return PreparedSelect(statement)

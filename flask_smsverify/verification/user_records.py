@@ -101,7 +101,7 @@ class UserRecords:
         guesses = self._keys.guesses("", user_id)
         parameters = {
             "now": to_ms(now),
-            "guesses": guesses,
+            "subject": guesses,
             "user_id": user_id,
             "open_change": open_change_key(self._keyring, user_id),
             "created_before": now + CLOCK_SKEW,

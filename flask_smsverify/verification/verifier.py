@@ -169,7 +169,8 @@ class Verifier:
 
         :param ip: the address of the request, for the limits of addresses; None skips them.
         :param device: the device token of the request (cookie `smsverify_device`), which opens the
-            half of the mobile's limit that is reserved for its owner.
+            half of the mobile's limit that is reserved for its owner. Guesses at the challenge then
+            count apart from those of others.
         :raises SendRefused: the host's `before_anonymous_send` refused it.
         :raises: what `start` raises, except `SendFailed`.
         """
@@ -347,6 +348,8 @@ class Verifier:
 
     def unlock(self, user_or_mobile: object) -> None:
         """Unlock an account, or a mobile without one, after too many failures.
+
+        A mobile is unlocked for everybody who has no account, and for its owner's devices.
 
         :param user_or_mobile: a user, or a mobile in any spelling.
         :raises MobileError: the text is not a mobile.

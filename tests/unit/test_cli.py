@@ -26,7 +26,7 @@ from sqlalchemy import String
 import flask_smsverify
 from flask_smsverify.cli import smsverify
 from flask_smsverify.cli.output import print_lines, print_table
-from flask_smsverify.errors import ConfigurationError
+from flask_smsverify.errors import ConfigurationError, WrongCode
 from flask_smsverify.senders.base import Capability, Credit, Sender
 from flask_smsverify.simulator import Simulator, running
 
@@ -441,6 +441,27 @@ def test_limits_shows_those_of_a_mobile_a_user_and_an_address(app: Flask) -> Non
     assert table(run(app, "limits", "--ip", "192.0.2.8"))["ip 60 in hour"][0] == "0"
     every = run(app, "limits", "--mobile", "09123450001", "--user", "1", "--ip", "192.0.2.7")
     assert {"mobile", "user", "ip", "failures"} <= {row.split()[0] for row in table(every)}
+
+
+def test_limits_shows_the_failures_on_the_devices_of_a_mobiles_owner(app: Flask) -> None:
+    mobile = "+989123450001"
+    with app.app_context():
+        state = app.extensions["smsverify"]
+        state.verifier.mark_verified(state.users.find("1"), by="staff")
+        token = state.verifier.devices.dump(mobile, "1")
+        challenge = state.verifier.start_for(mobile, purpose="sign-up", device=token)
+        state.workers.wait()
+        right = state.verifier._challenges.own_code(challenge)
+        with pytest.raises(WrongCode):
+            state.verifier.check(challenge, f"{(int(right) + 1) % 10**6:06}")
+    rows = table(run(app, "limits", "--mobile", mobile, "--scope", "failures"))
+    assert rows == {
+        "failures 15 in day": ["0", "15", "now"],
+        "failures (owner's device) 15 in day": ["1", "14", "now"],
+    }
+    run(app, "limits", "--mobile", mobile, "--scope", "failures", "--reset", "--yes")
+    rows = table(run(app, "limits", "--mobile", mobile, "--scope", "failures"))
+    assert rows == {"failures 15 in day": ["0", "15", "now"]}
 
 
 def test_a_used_up_limit_shows_when_its_next_unit_is_free(make_app: MakeApp, sqlite: str) -> None:

@@ -125,6 +125,40 @@ def test_results_and_sql_do_not_reveal_whether_an_account_exists(accounts: Flow)
     assert unknown[2] == "WrongCode"
 
 
+def test_a_token_of_another_number_does_not_reveal_whether_an_account_exists(
+    accounts: Flow,
+) -> None:
+    """Case 41: also if the owner of the number has failed on a device, or is locked there."""
+    flow = accounts
+    own = flow.verifier.devices.dump("+989123450002", "2")
+    for number in (3, 4):
+        mobile = f"+98912345000{number}"
+        challenge = flow.sign_up(mobile, device=flow.verifier.devices.dump(mobile, str(number)))
+        assert outcome(lambda c=challenge: flow.check(c, flow.wrong(c))) == "WrongCode"
+        flow.state.limit_report.reset(flow.state.limit_report.scopes(mobile=mobile))
+    flow.clock.advance(days=1)
+    shown = []
+    for mobile in (
+        "09350000001",
+        *(ACCOUNTS[kind] for kind in ("unverified", "revoked", "locked")),
+    ):
+        with executed_sql(flow) as seen:
+            challenge = flow.sign_up(mobile, device=own, wait=False)
+        shown.append((visible_values(challenge), seen["request"]))
+    assert shown == [shown[0]] * 4
+
+
+def test_a_token_of_the_owner_takes_no_more_statements_than_none(accounts: Flow) -> None:
+    flow = accounts
+    counts = []
+    for device in (flow.verifier.devices.dump("+989123450002", "2"), None):
+        with executed_sql(flow) as seen:
+            flow.sign_up(ACCOUNTS["verified"], device=device, wait=False)
+        counts.append(len(seen["request"]))
+        flow.clock.advance(2)
+    assert counts[0] == counts[1]
+
+
 def test_a_sign_up_neither_waits_for_the_gateway_nor_reveals_its_answer(accounts: Flow) -> None:
     """Case 41."""
     flow = accounts

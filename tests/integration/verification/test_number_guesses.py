@@ -1,4 +1,4 @@
-"""Guesses at a number: by accounts that have not proved it, and without an account."""
+"""Guesses at a number: by accounts that have not proved it, without an account, by its owner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import cycle, islice
 import pytest
 from flows import NO_LIMITS, Flow, Native
 from parallel import guess, outcome, race
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from flask_smsverify.db.models import Challenge, Streak, UsageGuess
 from flask_smsverify.errors import RateLimited, TooManyAttempts
@@ -52,6 +52,11 @@ def at_number(flow: Flow, mobile: str = MOBILE) -> int:
 def streaks(flow: Flow) -> list[int]:
     rows = select(Streak.failures).order_by(Streak.failures)
     return flow.state.ledger.read(lambda session: list(session.scalars(rows)))
+
+
+def token(flow: Flow) -> str:
+    """Return the token of a device on which the first user has proved the number."""
+    return flow.verifier.devices.dump(MOBILE, "1")
 
 
 @pytest.fixture
@@ -156,20 +161,175 @@ def test_parallel_guesses_of_accounts_and_visitors_use_exactly_the_failures_of_t
     assert at_number(flow) == 5
 
 
+# --- the device of the owner ----------------------------------------------------------------------
+
+
+def test_a_device_of_the_owner_signs_in_while_a_stranger_guesses(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database)
+    flow.prove(1)
+    flow.clock.advance(days=2)
+    guess_all_day(flow, cycle([lambda: flow.sign_up(MOBILE)]))
+    assert outcome(lambda: flow.sign_up(MOBILE)) in ("TooManyAttempts", "RateLimited")
+    challenge = flow.sign_up(MOBILE, device=token(flow))
+    assert flow.check(challenge, flow.code(challenge)).mobile == MOBILE
+
+
+def test_a_lock_by_strangers_does_not_lock_a_device_of_the_owner(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, SMSVERIFY_CONSECUTIVE_FAILURES=5, **NO_WAITS)
+    flow.prove(1)
+    assert wrong(flow, flow.sign_up(MOBILE), 5) == {"WrongCode": 5}
+    assert outcome(lambda: flow.sign_up(MOBILE)) == "AccountLocked"
+    challenge = flow.sign_up(MOBILE, device=token(flow))
+    assert wrong(flow, challenge) == {"WrongCode": 1}
+    assert streaks(flow) == [1, 5]
+    assert flow.check(challenge, flow.code(challenge)).mobile == MOBILE
+    assert streaks(flow) == [0, 5]
+    assert outcome(lambda: flow.sign_up(MOBILE)) == "AccountLocked"
+    flow.verifier.unlock(MOBILE)
+    assert flow.sign_up(MOBILE).sends == 1
+
+
+def test_guesses_on_a_device_of_the_owner_have_a_limit_of_their_own(owned: Flow) -> None:
+    challenge = owned.sign_up(MOBILE, device=token(owned))
+    assert wrong(owned, challenge, 5) == {"WrongCode": 5}
+    assert outcome(lambda: owned.sign_up(MOBILE, device=token(owned))) == "TooManyAttempts"
+    assert at_number(owned) == 0
+    assert wrong(owned, owned.sign_up(MOBILE), 5) == {"WrongCode": 5}
+
+
+def test_a_device_with_too_many_failures_in_a_row_counts_like_that_of_a_stranger(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    """It may be that of an earlier owner, and a token must not be a disadvantage."""
+    flow = make_flow(sqlite, SMSVERIFY_CONSECUTIVE_FAILURES=5, **NO_WAITS)
+    flow.prove(1)
+    challenge = flow.sign_up(MOBILE, device=token(flow))
+    assert wrong(flow, challenge, 6) == {"WrongCode": 5, "AccountLocked": 1}
+    challenge = flow.sign_up(MOBILE, device=token(flow))
+    assert not challenge.by_device
+    assert wrong(flow, challenge, 6) == {"WrongCode": 5, "AccountLocked": 1}
+    assert outcome(lambda: flow.sign_up(MOBILE, device=token(flow))) == "AccountLocked"
+    flow.verifier.unlock(MOBILE)
+    assert streaks(flow) == []
+    assert flow.sign_up(MOBILE, device=token(flow)).by_device
+
+
+def test_a_resend_keeps_what_the_guesses_count_against(owned: Flow) -> None:
+    own, strange = owned.sign_up(MOBILE, device=token(owned)), owned.sign_up(MOBILE)
+    assert (own.by_device, strange.by_device) == (True, False)
+    own = owned.verifier.resend(own)
+    strange = owned.verifier.resend(strange, device=token(owned))
+    assert (own.sends, own.by_device) == (strange.sends, not strange.by_device) == (2, True)
+    assert wrong(owned, own, 4) + wrong(owned, strange, 4) == {"WrongCode": 8}
+    assert at_number(owned) == 4
+    assert wrong(owned, owned.sign_up(MOBILE)) == {"WrongCode": 1}
+    # Now no guess is left to strangers, and one to the device.
+    assert outcome(lambda: owned.verifier.resend(strange, device=token(owned))) == "TooManyAttempts"
+    assert owned.verifier.resend(own).sends == 3
+    assert wrong(owned, own) == {"WrongCode": 1}
+    assert outcome(lambda: owned.sign_up(MOBILE, device=token(owned))) == "TooManyAttempts"
+
+
+def test_a_new_code_on_a_device_of_the_owner_replaces_one_of_a_stranger(owned: Flow) -> None:
+    challenge = owned.sign_up(MOBILE)
+    assert wrong(owned, challenge, 5) == {"WrongCode": 5}
+    replaced = owned.sign_up(MOBILE, device=token(owned))
+    assert replaced.by_device
+    assert owned.check(replaced, owned.code(replaced)).mobile == MOBILE
+
+
+@pytest.mark.parametrize("loss", ["revoked", "proved by another account", "another number"])
+def test_a_token_that_is_not_of_the_present_owner_counts_like_none(
+    make_flow: MakeFlow, sqlite: str, loss: str
+) -> None:
+    flow = make_flow(
+        sqlite,
+        users=2,
+        **FEW,
+        SMSVERIFY_MOBILE_POLICY="transfer",
+    )
+    flow.prove(1)
+    device = token(flow)
+    if loss == "revoked":
+        flow.verifier.revoke(flow.user(1), by="staff")
+    elif loss == "another number":
+        device = flow.verifier.devices.dump(NEW, "1")
+    else:
+        flow.set_mobile(2, MOBILE)
+        flow.prove(2)
+    challenge = flow.sign_up(MOBILE, device=device)
+    assert not challenge.by_device
+    assert wrong(flow, challenge, 5) == {"WrongCode": 5}
+    assert at_number(flow) == 5
+    assert outcome(lambda: flow.sign_up(MOBILE, device=device)) == "TooManyAttempts"
+
+
+def test_a_device_counts_by_the_stored_challenge_and_not_by_the_callers(owned: Flow) -> None:
+    challenge = owned.sign_up(MOBILE)
+    vars(challenge)["by_device"] = True
+    assert outcome(lambda: owned.verifier.check(challenge, owned.wrong(challenge))) == "WrongCode"
+    assert at_number(owned) == 1
+    vars(challenge)["by_device"] = True
+    assert owned.verifier.check(challenge, owned.code(challenge)).mobile == MOBILE
+
+
+def test_wrong_native_codes_on_a_device_of_the_owner_count_apart(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    flow = make_flow(sqlite, **FEW)
+    flow.prove(1)
+    native = Native()
+    flow.route(native)
+    challenge = flow.sign_up(MOBILE, device=token(flow))
+    assert outcome(lambda: flow.check(challenge, "00000000")) == "WrongCode"
+    assert (at_number(flow), streaks(flow)) == (0, [1])
+    assert flow.check(challenge, native.sent[-1][1]).mobile == MOBILE
+    assert (at_number(flow), streaks(flow)) == (0, [0])
+
+
+@pytest.mark.race
+def test_parallel_guesses_of_the_owner_and_of_strangers_use_exactly_their_limits(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=3, **FEW)
+    flow.prove(1)
+    challenges = [flow.start(2, mobile=MOBILE), flow.sign_up(MOBILE)]
+    challenges += [flow.sign_up(MOBILE, device=token(flow)) for _ in range(2)]
+    pairs = [(challenge.id, flow.wrong(challenge)) for challenge in challenges]
+    outcomes = race(32, lambda number: guess(flow.app, *pairs[number % 4]))
+    assert outcomes == {"WrongCode": 10, "TooManyAttempts": 22}
+    assert (at_number(flow), streaks(flow)[-1]) == (5, 5)
+
+
 # --- staff, and rows that are older ---------------------------------------------------------------
 
 
-def test_a_reset_of_a_number_resets_no_account(owned: Flow) -> None:
+def test_a_reset_of_a_number_resets_its_owners_device_and_no_account(owned: Flow) -> None:
+    def shown() -> dict[str, int]:
+        report = owned.state.limit_report
+        usages = report.usage(report.scopes(mobile=MOBILE), owned.clock())
+        return {usage.scope: usage.used for usage in usages if "failures" in usage.scope}
+
     assert wrong(owned, owned.start(2, mobile=MOBILE), 3) == {"WrongCode": 3}
     assert wrong(owned, owned.sign_up(MOBILE), 2) == {"WrongCode": 2}
+    assert shown() == {"failures": 5}
+    assert wrong(owned, owned.sign_up(MOBILE, device=token(owned)), 5) == {"WrongCode": 5}
+    assert shown() == {"failures": 5, "failures (owner's device)": 5}
     owned.reset("failures", user_id="2")
-    assert at_number(owned) == 5
+    assert shown() == {"failures": 5, "failures (owner's device)": 5}
+    owned.reset("failures", mobile=NEW)
+    assert shown() == {"failures": 5, "failures (owner's device)": 5}
     assert wrong(owned, owned.start(3, mobile=NEW)) == {"WrongCode": 1}
     owned.reset("failures", mobile=MOBILE)
-    assert at_number(owned) == 0
+    assert shown() == {"failures": 0}
     assert owned.used("failures", "user 3") == at_number(owned, NEW) == 1
-    challenge = owned.sign_up(MOBILE)
-    assert owned.check(challenge, owned.code(challenge)).mobile == MOBILE
+    for device in (None, token(owned)):
+        challenge = owned.sign_up(MOBILE, device=device)
+        assert owned.check(challenge, owned.code(challenge)).mobile == MOBILE
 
 
 def test_failures_that_are_older_than_the_column_refuse_what_they_refused(owned: Flow) -> None:
@@ -181,3 +341,20 @@ def test_failures_that_are_older_than_the_column_refuse_what_they_refused(owned:
     assert wrong(owned, challenge) == {"WrongCode": 1}
     owned.reset("failures", mobile=MOBILE)
     assert owned.sign_up(MOBILE).sends == 1
+
+
+def test_a_challenge_that_is_older_than_its_column_is_not_by_a_device(owned: Flow) -> None:
+    challenge = owned.sign_up(MOBILE)
+    columns = {
+        column.key: getattr(challenge, column.key)
+        for column in Challenge.__table__.columns
+        if column.computed is None and column.key != "by_device"
+    }
+    older = columns | dict.fromkeys(("id", "open_key", "native_key"), "0" * 32)
+    owned.state.ledger.run(
+        lambda session: session.execute(insert(Challenge.__table__).values(older))
+    )
+    stored = owned.verifier.load("0" * 32)
+    assert stored.by_device is False
+    assert wrong(owned, stored) == {"WrongCode": 1}
+    assert at_number(owned) == 1

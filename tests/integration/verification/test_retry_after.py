@@ -156,6 +156,21 @@ def test_of_the_failures_of_account_and_number_the_longer_wait_decides(
     assert_exact(flow, lambda: flow.start(2, mobile="09350000002", purpose="later"))
 
 
+def test_the_wait_on_a_device_of_the_owner_ends_with_the_oldest_failure_on_it(
+    make_flow: MakeFlow, sqlite: str
+) -> None:
+    limits = NO_LIMITS | {"failures": "2/hour"}
+    flow = make_flow(sqlite, SMSVERIFY_LIMITS=limits, SMSVERIFY_RESEND_DELAYS=(1,))
+    flow.prove(1)
+    mobile, token = "+989123450001", flow.verifier.devices.dump("+989123450001", "1")
+    for device in (token, None, token, None):
+        challenge = flow.sign_up(mobile, device=device)
+        assert outcome(lambda c=challenge: flow.check(c, flow.wrong(c))) == "WrongCode"
+        flow.clock.advance(100)
+    assert wait_of(lambda: flow.sign_up(mobile)) == 3600 - 300
+    assert_exact(flow, lambda: flow.sign_up(mobile, device=token))
+
+
 def test_a_long_cooldown_does_not_end_before_its_time(make_flow: MakeFlow, sqlite: str) -> None:
     flow = make_flow(sqlite, SMSVERIFY_RESEND_DELAYS=(60, 300, 900, 1800))
     for gap in (0, 60, 300, 900, 1800):

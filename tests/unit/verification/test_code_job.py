@@ -185,7 +185,7 @@ def test_the_repr_of_a_job_contains_no_code_and_no_mobile(
     flow = make_flow(sqlite, **LONG_CODES)
     challenge = flow.start()
     message = Message(id="m" * 32, channel="sms")
-    send = Send(SendKeys(mobile=1, cooldown=2, guesses=3, number=4), challenge.mobile)
+    send = Send(SendKeys(mobile=1, cooldown=2, guesses=3, subject=3, number=4), challenge.mobile)
     job = flow.verifier._issuer._jobs.prepare(
         challenge, message, send, locale="en", settings=flow.state.live.current
     )

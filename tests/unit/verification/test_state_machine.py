@@ -57,6 +57,10 @@ class VerificationMachine(RuleBasedStateMachine):
         self.right: set[tuple[int, str]] = set()
         self.sent_at: list[tuple[float, str]] = []
         self.failed_at: list[tuple[float, int]] = []
+        #: The failures of those who have not proved the number, and on devices of its owner.
+        self.failed_at_number: list[tuple[float, str]] = []
+        self.failed_on_device: list[tuple[float, str]] = []
+        self.signing_up: list[Challenge] = []
         self.recorded: Counter[str] = Counter()
 
     def teardown(self) -> None:
@@ -124,6 +128,7 @@ class VerificationMachine(RuleBasedStateMachine):
 
     def guess(self, number: int, challenge: Challenge, code: str, *, right: bool) -> None:
         before = self.flow.verifier.load(challenge.id).attempts
+        is_holder = self.holds(number, challenge.mobile)
         proof = self.attempt(lambda: self.flow.verifier.check(self.flow.user(number), code))
         after = self.flow.verifier.load(challenge.id).attempts
         assert after - before in (0, 1)
@@ -133,7 +138,38 @@ class VerificationMachine(RuleBasedStateMachine):
             self.proved[challenge.id] += 1
             self.right.add((number, proof.mobile))
         elif after > before:
-            self.failed_at.append((self.flow.clock.now.timestamp(), number))
+            now = self.flow.clock.now.timestamp()
+            self.failed_at.append((now, number))
+            if not is_holder:
+                self.failed_at_number.append((now, challenge.mobile))
+
+    def holds(self, number: int, mobile: str) -> bool:
+        """Return whether a user has proved a mobile."""
+        row = self.flow.verification(number)
+        is_proved = row is not None and row.verified_at is not None and row.revoked_at is None
+        return is_proved and row is not None and row.mobile == mobile
+
+    @rule(mobile=st.sampled_from(MOBILES), owner=st.sampled_from((None, *USERS)))
+    def sign_up(self, mobile: str, owner: int | None) -> None:
+        mobile = self.flow.state.parse_mobile(mobile)
+        token = owner and self.flow.verifier.devices.dump(mobile, str(owner))
+        is_owner = owner is not None and self.holds(owner, mobile)
+        challenge = self.attempt(lambda: self.flow.sign_up(mobile, device=token))
+        if challenge is not None:
+            assert is_owner or not challenge.by_device
+            self.signing_up.append(challenge)
+
+    @precondition(lambda self: self.signing_up)
+    @rule(which=st.integers(0, 3), times=st.integers(1, 4))
+    def guess_wrong_without_an_account(self, which: int, times: int) -> None:
+        challenge = self.signing_up[-1 - which % len(self.signing_up)]
+        for _ in range(times):
+            before = self.flow.verifier.load(challenge.id).attempts
+            self.attempt(lambda: self.flow.check(challenge, self.flow.wrong(challenge)))
+            tried = self.flow.verifier.load(challenge.id).attempts - before
+            self.compared[challenge.id] += tried
+            failed = self.failed_on_device if challenge.by_device else self.failed_at_number
+            failed += [(self.flow.clock.now.timestamp(), challenge.mobile)] * tried
 
     @rule(seconds=st.sampled_from((1, 29, 31, 61, 121, 540, 601, 3600)))
     def wait(self, seconds: int) -> None:
@@ -197,6 +233,13 @@ class VerificationMachine(RuleBasedStateMachine):
         assert all(count <= FAILURES for count in recent.values())
 
     @invariant()
+    def no_number_exceeds_its_failures_in_a_day(self) -> None:
+        day_ago = self.flow.clock.now.timestamp() - 86_400
+        for failed in (self.failed_at_number, self.failed_on_device):
+            recent = Counter(mobile for when, mobile in failed if when > day_ago)
+            assert all(count <= FAILURES for count in recent.values())
+
+    @invariant()
     def no_user_is_verified_without_a_right_code(self) -> None:
         for number in USERS:
             status = self.flow.verifier.status(self.flow.user(number))
@@ -216,7 +259,9 @@ class VerificationMachine(RuleBasedStateMachine):
     def at_most_one_challenge_is_open_for_a_user(self) -> None:
         pending = self.flow.state.ledger.read(
             lambda session: Counter(
-                session.query(Challenge.user_id).filter_by(state=Challenge.PENDING)
+                session.query(Challenge.user_id).filter(
+                    Challenge.state == Challenge.PENDING, Challenge.user_id.is_not(None)
+                )
             )
         )
         assert all(count == 1 for count in pending.values())

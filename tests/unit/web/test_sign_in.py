@@ -565,6 +565,25 @@ def test_an_inactive_account_is_not_signed_in(site: Flask, monkeypatch: pytest.M
     assert json.loads(answer.text)["title"] == "این حساب کاربری فعال نیست"
 
 
+def test_a_browser_that_verified_the_number_signs_in_after_a_strangers_wrong_codes(
+    make_site: MakeSite,
+) -> None:
+    app = make_site(SMSVERIFY_CONSECUTIVE_FAILURES=3, SMSVERIFY_RESEND_DELAYS=(0,))
+    own, stranger = browser(app, None), browser(app, None)
+    sign_in(app, own, OWN_TYPED)
+    own.get("/logout")
+    api(stranger, SIGN_IN, mobile=OWN_TYPED)
+    code = code_of(app)
+    refused = [problem_of(api(stranger, SIGN_IN_CHECK, code=wrong(code))) for _ in range(4)]
+    assert refused == [(422, "wrong_code")] * 3 + [(429, "account_locked")]
+    assert problem_of(api(browser(app, None), SIGN_IN, mobile=OWN_TYPED)) == (
+        429,
+        "account_locked",
+    )
+    sign_in(app, own, OWN_TYPED)
+    assert own.get("/me").text == "1"
+
+
 def test_a_locked_account_is_not_signed_in(site: Flask) -> None:
     state = site.extensions["smsverify"]
     with site.app_context():
