@@ -510,8 +510,7 @@ class UsageGuess(Base):
     site_at: Mapped[int] = mapped_column(BigInteger, server_default="0")
     #: The account; without one the mobile, or the devices of the mobile's owner.
     subject: Mapped[int | None] = mapped_column(BigInteger)
-    #: The mobile, unless the account or the device has proved it. NULL in rows that are older than
-    #: the column.
+    #: The mobile, if the guess is of an account that has not proved it.
     number: Mapped[int | None] = mapped_column(BigInteger)
     ip: Mapped[int | None] = mapped_column(BigInteger)
     network: Mapped[int | None] = mapped_column(BigInteger)

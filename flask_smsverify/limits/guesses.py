@@ -1,9 +1,9 @@
 """The log of guesses, from which their rate limits are counted. `usage_log` explains it.
 
-Wrong codes are the scope `failures`. They count against the account, or against the mobile without
-one. They also count against the mobile if the account has not proved it: otherwise each account
-would give an attacker more guesses at one mobile. Guesses without an account on a device of the
-mobile's owner count apart, so that a stranger's guesses do not refuse them.
+Wrong codes are the scope `failures`. They count against a subject: the account; without one the
+mobile, or the devices of its owner, whom a stranger's guesses must not refuse. Those of accounts
+that have not proved the mobile count together as well, because each account would give an attacker
+more guesses at one mobile otherwise.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class GuessKeys(NamedTuple):
     :param mobile: only locked.
     :param guesses: the account, or the mobile without one; only locked.
     :param subject: the same, or the devices of the mobile's owner.
-    :param number: the mobile, for guesses of those who have not proved it.
+    :param number: the mobile, for guesses of accounts that have not proved it.
     """
 
     mobile: int
     guesses: int
     subject: int
-    number: int
+    number: int | None
 
     @property
     def locks(self) -> list[int]:
@@ -84,7 +84,7 @@ class GuessLog(Log):
 
     @cached_property
     def _open_windows(self) -> list[Window]:
-        """The limits of all who have not proved the mobile."""
+        """The limits of all accounts that have not proved the mobile."""
         return [
             Window("failures", limit, UsageGuess.number, "number", is_open=True)
             for limit in self._limits["failures"]
@@ -96,8 +96,8 @@ class GuessLog(Log):
         return [*counts_of(self._windows), *self._site_counts]
 
     @cached_property
-    def all_counts(self) -> Counts:
-        """Every count that a decision on a guess needs."""
+    def counts_of_account(self) -> Counts:
+        """The same, and the counts of the number that an account guesses at."""
         return [*self.counts, *counts_of(self._open_windows)]
 
     @cached_property
@@ -126,7 +126,7 @@ class GuessLog(Log):
     ) -> list[Overrun]:
         """Return the limits that refuse a guess.
 
-        :param row: a row of `all_counts`; `counts` is enough without a number.
+        :param row: a row of `counts_of_account`; `counts` is enough without a number.
         :param number: the key of the mobile; None if its limit does not count the guess.
         :param is_first: whether it is the first guess of its challenge, which no limit of the whole
             site refuses.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..keyring import Keyring
 from .addresses import Address
 from .guesses import GuessKeys
@@ -53,13 +55,13 @@ class UsageKeys:
             mobile=self.mobile(mobile), **self._of_guesses(mobile, user_id, by_device=by_device)
         )
 
-    def _of_guesses(self, mobile: str, user_id: str | None, *, by_device: bool) -> dict[str, int]:
+    def _of_guesses(self, mobile: str, user_id: str | None, *, by_device: bool) -> dict[str, Any]:
         """Return the keys of guesses by their names in `SendKeys` and `GuessKeys`."""
         guesses = self.guesses(mobile, user_id)
         if user_id is not None:
-            return {"guesses": guesses, "subject": guesses, "number": self.guesses(mobile, None)}
+            return {"guesses": guesses, "subject": guesses, "number": self.number(mobile)}
         subject = self.guesses(mobile, None, by_device=True) if by_device else guesses
-        return {"guesses": guesses, "subject": subject, "number": guesses}
+        return {"guesses": guesses, "subject": subject, "number": None}
 
     def mobile(self, mobile: str) -> int:
         """Return the key of a mobile."""
@@ -92,6 +94,10 @@ class UsageKeys:
         if by_device:
             return self._keyring.key("guesses on device", mobile)
         return self._keyring.key("guesses at mobile", mobile)
+
+    def number(self, mobile: str) -> int:
+        """Return the key of the guesses at a mobile by accounts that have not proved it."""
+        return self._keyring.key("guesses of accounts at mobile", mobile)
 
     def of_address(self, address: Address) -> dict[str, int]:
         """Return the keys of an address by their names in `SendKeys`."""

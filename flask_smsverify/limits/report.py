@@ -161,9 +161,11 @@ class LimitReport:
                 UsageSend.by_owner.is_(False),
                 shown_as="mobile (unproven)",
             )
-        yield from self._keyed("failures", UsageGuess.number, self._keys.guesses(mobile, None))
+        yield from self._keyed("failures", UsageGuess.subject, self._keys.guesses(mobile, None))
         if self._limits["failures"]:
-            yield self._failures_of_devices(mobile)
+            of_devices = self._keys.guesses(mobile, None, by_device=True)
+            yield self._other_failures("owner's device", UsageGuess.subject, of_devices)
+            yield self._other_failures("accounts", UsageGuess.number, self._keys.number(mobile))
         yield from self._event_scopes(mobile, ("notices", "unproved_events"))
 
     def _of_user(self, user_id: str) -> Iterator[Scope]:
@@ -228,9 +230,6 @@ class LimitReport:
                 cleared |= {"cooldown": None, "account_mobile": None}
             keys = [key] if refused is None else [key, refused]
             session.execute(update(model).where(column.in_(keys)).values(cleared))
-            if column is UsageGuess.number:  # guesses without an account count twice
-                is_of_mobile = UsageGuess.subject == key
-                session.execute(update(model).where(is_of_mobile).values(subject=None))
             return False
 
         return Scope(name, usage, reset)
@@ -281,20 +280,19 @@ class LimitReport:
 
         return Scope("mobiles_per_user", usage, reset)
 
-    def _failures_of_devices(self, mobile: str) -> Scope:
-        """Return the wrong guesses on the devices of a mobile's owner, if there are any."""
-        devices = self._counted(
-            "failures",
-            self._limits["failures"],
-            UsageGuess.subject,
-            self._keys.guesses(mobile, None, by_device=True),
-            shown_as="failures (owner's device)",
+    def _other_failures(self, of: str, column: Column, key: int) -> Scope:
+        """Return wrong guesses that are shown only if there are any.
+
+        :param of: whose guesses they are.
+        """
+        scope = self._counted(
+            "failures", self._limits["failures"], column, key, shown_as=f"failures ({of})"
         )
 
         def usage(session: Session, now_ms: int) -> list[Usage]:
-            return [usage for usage in devices.usage(session, now_ms) if usage.used]
+            return [usage for usage in scope.usage(session, now_ms) if usage.used]
 
-        return Scope(devices.name, usage, devices.reset)
+        return Scope(scope.name, usage, scope.reset)
 
     def _site_scopes(self) -> Iterator[Scope]:
         if self._limits["site"]:

@@ -78,7 +78,8 @@ class SendKeys(NamedTuple):
 
     :param guesses: the account, or the mobile without one; only locked.
     :param subject: whose failures refuse the send: the same, or the devices of the mobile's owner.
-    :param number: the mobile. Its failures refuse sends of those who have not proved it.
+    :param number: the mobile, with an account. The failures of accounts that have not proved it
+        refuse their sends.
     :param account_mobile: the mobile, where it counts as one of the account's different ones.
     :param refused_mobile: replaces the mobile if a gateway refuses the send, which then counts
         against `tries` alone. A reset of the mobile finds its cooldown by it.
@@ -89,7 +90,7 @@ class SendKeys(NamedTuple):
     cooldown: int
     guesses: int
     subject: int
-    number: int
+    number: int | None = None
     account: int | None = None
     account_mobile: int | None = None
     ip: int | None = None
@@ -99,6 +100,11 @@ class SendKeys(NamedTuple):
     tries_network: int | None = None
     refused_mobile: int | None = None
     refused_account: int | None = None
+
+    @property
+    def by_device(self) -> bool:
+        """Whether the guesses on the devices of the mobile's owner refuse the send."""
+        return self.subject != self.guesses
 
     @property
     def locks(self) -> list[int]:
@@ -210,16 +216,17 @@ class SendLog(Log):
                 ("failures_network", UsageGuess.network, "network"),
             ]
         scopes.append(("failures", UsageGuess.subject, "subject"))
-        of_guesses = [
-            Window("failures", limit, UsageGuess.number, "number", is_open=True)
-            for limit in self._limits["failures"]
-        ]
         windows = [
             Window(scope, limit, column, key)
             for scope, column, key in scopes
             for limit in self._limits[scope]
         ]
-        return windows + of_guesses + self._open_windows
+        if has_account:
+            windows += [
+                Window("failures", limit, UsageGuess.number, "number", is_open=True)
+                for limit in self._limits["failures"]
+            ]
+        return windows + self._open_windows
 
     @cached_property
     def _network_windows(self) -> list[Window]:
@@ -293,8 +300,8 @@ class SendLog(Log):
 
         :param row: a row of `counts`.
         :param is_owner: whether the whole limit of the mobile may be used.
-        :param has_proved: whether the failures of those who have not proved the mobile do not
-            refuse it.
+        :param has_proved: whether the account has proved the mobile, so that the failures of
+            accounts that have not do not refuse it.
         """
         counts = row
         found = []

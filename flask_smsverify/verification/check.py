@@ -124,12 +124,11 @@ class Guess:
 
     @property
     def number(self) -> int | None:
-        """The key of the mobile; None if the account or the device has proved it.
+        """The key of the mobile; None without an account, and if the account has proved it.
 
-        The failures of others must not refuse their guesses.
+        The failures of others must not refuse its guesses.
         """
-        challenge = self.challenge
-        is_known = challenge.by_device or has_proved(self.verification, challenge.mobile)
+        is_known = has_proved(self.verification, self.challenge.mobile)
         return None if is_known else self.keys.number
 
     def write(self) -> None:
@@ -319,7 +318,7 @@ class CodeChecker:
         statement = self._guesses.statement(
             ("guess", has_account, by_id, is_looked_at),
             lambda: _build_statement(
-                self._guesses.all_counts,
+                self._guesses.counts_of_account if has_account else self._guesses.counts,
                 has_account=has_account,
                 by_id=by_id,
                 is_looked_at=is_looked_at,

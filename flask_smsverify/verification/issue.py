@@ -339,7 +339,7 @@ class CodeIssuer:
         key = send.keys.guesses
         if by_device:
             key = self._keys.guesses(subject.mobile, None, by_device=True)
-        return replace(send, keys=send.keys._replace(subject=key), has_proved=by_device)
+        return replace(send, keys=send.keys._replace(subject=key))
 
     def _is_locked(self, counted: Verification | Streak | None) -> bool:
         return counted is not None and self._rules.is_locked(counted)
@@ -369,8 +369,7 @@ class CodeIssuer:
                 raise NoChallenge("the challenge must be replaced by a new one")
             current.close(Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED)
             write(session, current)  # frees the unique key before the new challenge takes it
-        by_device = subject.user_id is None and send.has_proved
-        return self._challenges.new(subject, channel, now, by_device=by_device)
+        return self._challenges.new(subject, channel, now, by_device=send.keys.by_device)
 
     def _is_usable(self, challenge: Challenge, subject: Subject, now: datetime) -> bool:
         return (

@@ -35,8 +35,8 @@ class Send:
 
     :param keys: what it counts against.
     :param is_owner: whether the whole limit of the mobile may be used.
-    :param has_proved: whether the account or the device has proved the mobile, so that the guesses
-        of others do not refuse it.
+    :param has_proved: whether the account has proved the mobile, so that the guesses of other
+        accounts at it do not refuse it.
     :param has_evidence: whether the reserved part of the site's limit may be used.
     :param charges: units of other limits that it takes.
     :param recorded: its row in the log, once it was counted.
@@ -226,15 +226,9 @@ class SendLimits:
 
         It counts against the site, and against the same part of the mobile's limit as the first.
         """
-        of_first = send.keys
-        keys = SendKeys(
-            of_first.mobile,
-            of_first.cooldown,
-            of_first.guesses,
-            of_first.subject,
-            of_first.number,
-        )
-        copy = Send(keys, send.mobile, send.is_owner, send.has_proved, send.has_evidence)
+        first = send.keys
+        keys = SendKeys(first.mobile, first.cooldown, first.guesses, first.subject)
+        copy = Send(keys, send.mobile, is_owner=send.is_owner, has_evidence=send.has_evidence)
 
         def work(session: Session, _held: Held) -> Send:
             now = self._ledger.clock()

@@ -9,9 +9,9 @@ from itertools import cycle, islice
 import pytest
 from flows import NO_LIMITS, Flow, Native
 from parallel import guess, outcome, race
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
-from flask_smsverify.db.models import Challenge, Streak, UsageGuess
+from flask_smsverify.db.models import Challenge, Streak
 from flask_smsverify.errors import RateLimited, TooManyAttempts
 
 MakeFlow = Callable[..., Flow]
@@ -44,9 +44,21 @@ def guess_all_day(flow: Flow, senders: Iterator[Callable[[], Challenge]]) -> Cou
     return outcomes
 
 
-def at_number(flow: Flow, mobile: str = MOBILE) -> int:
-    """Return how many failures of a day count against a number."""
-    return flow.used("failures", f"mobile {mobile}")
+def failures(flow: Flow, mobile: str = MOBILE) -> dict[str, int]:
+    """Return the failures of a day at a number, as staff see them."""
+    report = flow.state.limit_report
+    usages = report.usage(report.scopes(mobile=mobile), flow.clock())
+    return {usage.scope: usage.used for usage in usages if "failures" in usage.scope}
+
+
+def of_accounts(flow: Flow, mobile: str = MOBILE) -> int:
+    """Return how many failures of accounts that have not proved a number count against it."""
+    return failures(flow, mobile).get("failures (accounts)", 0)
+
+
+def of_visitors(flow: Flow, mobile: str = MOBILE) -> int:
+    """Return how many failures without an account count against a number."""
+    return failures(flow, mobile)["failures"]
 
 
 def streaks(flow: Flow) -> list[int]:
@@ -78,16 +90,25 @@ def test_four_accounts_have_fifteen_guesses_a_day_at_one_number(
     assert guess_all_day(flow, cycle(senders))["WrongCode"] == 15
 
 
-def test_accounts_and_visitors_without_one_share_the_failures_of_a_number(owned: Flow) -> None:
+def test_accounts_share_the_failures_of_a_number(owned: Flow) -> None:
     first, second = owned.start(2, mobile=MOBILE), owned.start(3, mobile=MOBILE)
-    visitor = owned.sign_up(MOBILE)
-    assert wrong(owned, first, 2) + wrong(owned, visitor, 2) + wrong(owned, second) == {
-        "WrongCode": 5
-    }
-    for challenge in (first, second, visitor):
+    assert wrong(owned, first, 2) + wrong(owned, second, 3) == {"WrongCode": 5}
+    for challenge in (first, second):
         assert outcome(lambda c=challenge: owned.check(c, owned.code(c))) == "TooManyAttempts"
     assert owned.start(2, mobile=NEW), "the account has guesses at another number"
     assert owned.used("failures", "user 2") == 2
+
+
+def test_guesses_with_an_account_and_without_one_refuse_nobody_of_the_others(owned: Flow) -> None:
+    assert wrong(owned, owned.sign_up(MOBILE), 5) == {"WrongCode": 5}
+    assert outcome(lambda: owned.sign_up(MOBILE)) == "TooManyAttempts"
+    challenge = owned.start(2, mobile=MOBILE)
+    assert wrong(owned, challenge, 4) == {"WrongCode": 4}
+    owned.reset("failures", mobile=MOBILE)
+    assert wrong(owned, owned.start(3, mobile=MOBILE), 5) == {"WrongCode": 5}
+    assert outcome(lambda: owned.start(4, mobile=MOBILE)) == "TooManyAttempts"
+    visitor = owned.sign_up(MOBILE)
+    assert owned.check(visitor, owned.code(visitor)).mobile == MOBILE
 
 
 @pytest.mark.parametrize("days", [0, 400], ids=["valid", "expired"])
@@ -99,7 +120,7 @@ def test_guesses_of_others_do_not_refuse_an_account_that_has_proved_the_number(
     assert outcome(lambda: owned.start(3, mobile=MOBILE)) == "TooManyAttempts"
     challenge = owned.start(1)
     assert wrong(owned, challenge, 4) == {"WrongCode": 4}
-    assert at_number(owned) == 5
+    assert of_accounts(owned) == 5
     assert owned.check(challenge, owned.code(challenge)).mobile == MOBILE
 
 
@@ -108,8 +129,8 @@ def test_guesses_of_an_account_whose_proof_was_revoked_count_against_the_number(
 ) -> None:
     owned.verifier.revoke(owned.user(1), by="staff")
     assert wrong(owned, owned.start(1), 5) == {"WrongCode": 5}
-    assert at_number(owned) == 5
-    assert outcome(lambda: owned.sign_up(MOBILE)) == "TooManyAttempts"
+    assert of_accounts(owned) == 5
+    assert outcome(lambda: owned.start(2, mobile=MOBILE)) == "TooManyAttempts"
 
 
 def test_guesses_of_accounts_lock_no_number(make_flow: MakeFlow, sqlite: str) -> None:
@@ -127,11 +148,11 @@ def test_a_change_of_number_counts_against_the_new_number_and_not_the_old_one(
     changes = owned.verifier.changes
     challenge = changes.send_to_new(owned.user(1), NEW).challenge
     assert outcome(lambda: changes.prove_new(owned.user(1), owned.wrong(challenge))) == "WrongCode"
-    assert (at_number(owned, NEW), at_number(owned)) == (1, 0)
+    assert (of_accounts(owned, NEW), of_accounts(owned)) == (1, 0)
     changes.prove_new(owned.user(1), owned.code(challenge))
     challenge = changes.send_to_old(owned.user(1)).challenge
     assert outcome(lambda: changes.confirm(owned.user(1), owned.wrong(challenge))) == "WrongCode"
-    assert (at_number(owned, NEW), at_number(owned)) == (1, 0)
+    assert (of_accounts(owned, NEW), of_accounts(owned)) == (1, 0)
     assert owned.used("failures", "user 1") == 2
 
 
@@ -143,22 +164,21 @@ def test_a_right_native_code_of_an_account_leaves_no_failure_of_the_number(
     flow.route(native)
     challenge = flow.start()
     assert outcome(lambda: flow.check(challenge, "00000000")) == "WrongCode"
-    assert at_number(flow) == 1
+    assert of_accounts(flow) == 1
     flow.check(challenge, native.sent[-1][1])
-    assert at_number(flow) == 1
+    assert of_accounts(flow) == 1
 
 
 @pytest.mark.race
-def test_parallel_guesses_of_accounts_and_visitors_use_exactly_the_failures_of_their_number(
+def test_parallel_guesses_of_accounts_use_exactly_the_failures_of_their_number(
     make_flow: MakeFlow, database: str
 ) -> None:
     flow = make_flow(database, users=6, **FEW)
     challenges = [flow.start(number, mobile=MOBILE) for number in range(2, 7)]
-    challenges += [flow.sign_up(MOBILE) for _ in range(2)]
     pairs = [(challenge.id, flow.wrong(challenge)) for challenge in challenges]
-    outcomes = race(28, lambda number: guess(flow.app, *pairs[number % 7]))
-    assert outcomes == {"WrongCode": 5, "TooManyAttempts": 23}
-    assert at_number(flow) == 5
+    outcomes = race(25, lambda number: guess(flow.app, *pairs[number % 5]))
+    assert outcomes == {"WrongCode": 5, "TooManyAttempts": 20}
+    assert of_accounts(flow) == 5
 
 
 # --- the device of the owner ----------------------------------------------------------------------
@@ -197,7 +217,7 @@ def test_guesses_on_a_device_of_the_owner_have_a_limit_of_their_own(owned: Flow)
     challenge = owned.sign_up(MOBILE, device=token(owned))
     assert wrong(owned, challenge, 5) == {"WrongCode": 5}
     assert outcome(lambda: owned.sign_up(MOBILE, device=token(owned))) == "TooManyAttempts"
-    assert at_number(owned) == 0
+    assert of_visitors(owned) == 0
     assert wrong(owned, owned.sign_up(MOBILE), 5) == {"WrongCode": 5}
 
 
@@ -225,7 +245,7 @@ def test_a_resend_keeps_what_the_guesses_count_against(owned: Flow) -> None:
     strange = owned.verifier.resend(strange, device=token(owned))
     assert (own.sends, own.by_device) == (strange.sends, not strange.by_device) == (2, True)
     assert wrong(owned, own, 4) + wrong(owned, strange, 4) == {"WrongCode": 8}
-    assert at_number(owned) == 4
+    assert of_visitors(owned) == 4
     assert wrong(owned, owned.sign_up(MOBILE)) == {"WrongCode": 1}
     # Now no guess is left to strangers, and one to the device.
     assert outcome(lambda: owned.verifier.resend(strange, device=token(owned))) == "TooManyAttempts"
@@ -264,7 +284,7 @@ def test_a_token_that_is_not_of_the_present_owner_counts_like_none(
     challenge = flow.sign_up(MOBILE, device=device)
     assert not challenge.by_device
     assert wrong(flow, challenge, 5) == {"WrongCode": 5}
-    assert at_number(flow) == 5
+    assert of_visitors(flow) == 5
     assert outcome(lambda: flow.sign_up(MOBILE, device=device)) == "TooManyAttempts"
 
 
@@ -272,7 +292,7 @@ def test_a_device_counts_by_the_stored_challenge_and_not_by_the_callers(owned: F
     challenge = owned.sign_up(MOBILE)
     vars(challenge)["by_device"] = True
     assert outcome(lambda: owned.verifier.check(challenge, owned.wrong(challenge))) == "WrongCode"
-    assert at_number(owned) == 1
+    assert of_visitors(owned) == 1
     vars(challenge)["by_device"] = True
     assert owned.verifier.check(challenge, owned.code(challenge)).mobile == MOBILE
 
@@ -286,9 +306,9 @@ def test_wrong_native_codes_on_a_device_of_the_owner_count_apart(
     flow.route(native)
     challenge = flow.sign_up(MOBILE, device=token(flow))
     assert outcome(lambda: flow.check(challenge, "00000000")) == "WrongCode"
-    assert (at_number(flow), streaks(flow)) == (0, [1])
+    assert (of_visitors(flow), streaks(flow)) == (0, [1])
     assert flow.check(challenge, native.sent[-1][1]).mobile == MOBILE
-    assert (at_number(flow), streaks(flow)) == (0, [0])
+    assert (of_visitors(flow), streaks(flow)) == (0, [0])
 
 
 @pytest.mark.race
@@ -301,46 +321,35 @@ def test_parallel_guesses_of_the_owner_and_of_strangers_use_exactly_their_limits
     challenges += [flow.sign_up(MOBILE, device=token(flow)) for _ in range(2)]
     pairs = [(challenge.id, flow.wrong(challenge)) for challenge in challenges]
     outcomes = race(32, lambda number: guess(flow.app, *pairs[number % 4]))
-    assert outcomes == {"WrongCode": 10, "TooManyAttempts": 22}
-    assert (at_number(flow), streaks(flow)[-1]) == (5, 5)
+    assert outcomes == {"WrongCode": 15, "TooManyAttempts": 17}
+    assert failures(flow) == dict.fromkeys(
+        ("failures", "failures (owner's device)", "failures (accounts)"), 5
+    )
+    assert streaks(flow) == [5, 5]
 
 
 # --- staff, and rows that are older ---------------------------------------------------------------
 
 
 def test_a_reset_of_a_number_resets_its_owners_device_and_no_account(owned: Flow) -> None:
-    def shown() -> dict[str, int]:
-        report = owned.state.limit_report
-        usages = report.usage(report.scopes(mobile=MOBILE), owned.clock())
-        return {usage.scope: usage.used for usage in usages if "failures" in usage.scope}
-
     assert wrong(owned, owned.start(2, mobile=MOBILE), 3) == {"WrongCode": 3}
-    assert wrong(owned, owned.sign_up(MOBILE), 2) == {"WrongCode": 2}
-    assert shown() == {"failures": 5}
+    assert wrong(owned, owned.sign_up(MOBILE), 5) == {"WrongCode": 5}
+    every = {"failures": 5, "failures (accounts)": 3}
+    assert failures(owned) == every
     assert wrong(owned, owned.sign_up(MOBILE, device=token(owned)), 5) == {"WrongCode": 5}
-    assert shown() == {"failures": 5, "failures (owner's device)": 5}
+    every["failures (owner's device)"] = 5
+    assert failures(owned) == every
     owned.reset("failures", user_id="2")
-    assert shown() == {"failures": 5, "failures (owner's device)": 5}
+    assert failures(owned) == every
     owned.reset("failures", mobile=NEW)
-    assert shown() == {"failures": 5, "failures (owner's device)": 5}
+    assert failures(owned) == every
     assert wrong(owned, owned.start(3, mobile=NEW)) == {"WrongCode": 1}
     owned.reset("failures", mobile=MOBILE)
-    assert shown() == {"failures": 0}
-    assert owned.used("failures", "user 3") == at_number(owned, NEW) == 1
+    assert failures(owned) == {"failures": 0}
+    assert owned.used("failures", "user 3") == of_accounts(owned, NEW) == 1
     for device in (None, token(owned)):
         challenge = owned.sign_up(MOBILE, device=device)
         assert owned.check(challenge, owned.code(challenge)).mobile == MOBILE
-
-
-def test_failures_that_are_older_than_the_column_refuse_what_they_refused(owned: Flow) -> None:
-    """Those without an account refuse visitors without one, and no account."""
-    assert wrong(owned, owned.sign_up(MOBILE), 5) == {"WrongCode": 5}
-    owned.state.ledger.run(lambda session: session.execute(update(UsageGuess).values(number=None)))
-    assert outcome(lambda: owned.sign_up(MOBILE)) == "TooManyAttempts"
-    challenge = owned.start(2, mobile=MOBILE)
-    assert wrong(owned, challenge) == {"WrongCode": 1}
-    owned.reset("failures", mobile=MOBILE)
-    assert owned.sign_up(MOBILE).sends == 1
 
 
 def test_a_challenge_that_is_older_than_its_column_is_not_by_a_device(owned: Flow) -> None:
@@ -357,4 +366,4 @@ def test_a_challenge_that_is_older_than_its_column_is_not_by_a_device(owned: Flo
     stored = owned.verifier.load("0" * 32)
     assert stored.by_device is False
     assert wrong(owned, stored) == {"WrongCode": 1}
-    assert at_number(owned) == 1
+    assert of_visitors(owned) == 1

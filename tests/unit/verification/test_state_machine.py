@@ -57,8 +57,10 @@ class VerificationMachine(RuleBasedStateMachine):
         self.right: set[tuple[int, str]] = set()
         self.sent_at: list[tuple[float, str]] = []
         self.failed_at: list[tuple[float, int]] = []
-        #: The failures of those who have not proved the number, and on devices of its owner.
-        self.failed_at_number: list[tuple[float, str]] = []
+        #: The failures at a number: of accounts that have not proved it, without an account, and on
+        #: devices of its owner.
+        self.failed_by_accounts: list[tuple[float, str]] = []
+        self.failed_by_visitors: list[tuple[float, str]] = []
         self.failed_on_device: list[tuple[float, str]] = []
         self.signing_up: list[Challenge] = []
         self.recorded: Counter[str] = Counter()
@@ -141,7 +143,7 @@ class VerificationMachine(RuleBasedStateMachine):
             now = self.flow.clock.now.timestamp()
             self.failed_at.append((now, number))
             if not is_holder:
-                self.failed_at_number.append((now, challenge.mobile))
+                self.failed_by_accounts.append((now, challenge.mobile))
 
     def holds(self, number: int, mobile: str) -> bool:
         """Return whether a user has proved a mobile."""
@@ -168,7 +170,7 @@ class VerificationMachine(RuleBasedStateMachine):
             self.attempt(lambda: self.flow.check(challenge, self.flow.wrong(challenge)))
             tried = self.flow.verifier.load(challenge.id).attempts - before
             self.compared[challenge.id] += tried
-            failed = self.failed_on_device if challenge.by_device else self.failed_at_number
+            failed = self.failed_on_device if challenge.by_device else self.failed_by_visitors
             failed += [(self.flow.clock.now.timestamp(), challenge.mobile)] * tried
 
     @rule(seconds=st.sampled_from((1, 29, 31, 61, 121, 540, 601, 3600)))
@@ -235,7 +237,7 @@ class VerificationMachine(RuleBasedStateMachine):
     @invariant()
     def no_number_exceeds_its_failures_in_a_day(self) -> None:
         day_ago = self.flow.clock.now.timestamp() - 86_400
-        for failed in (self.failed_at_number, self.failed_on_device):
+        for failed in (self.failed_by_accounts, self.failed_by_visitors, self.failed_on_device):
             recent = Counter(mobile for when, mobile in failed if when > day_ago)
             assert all(count <= FAILURES for count in recent.values())
 
