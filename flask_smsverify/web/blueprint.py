@@ -25,7 +25,7 @@ from .redirects import next_url, safe_target
 from .request_limits import is_rejected, limit_request, reject_request
 from .responses import csrf_problem, is_for_program, json_response, refuse
 from .security_headers import add_headers
-from .visitor import ExemptVisitor, Visitor, current_visitor
+from .visitor import ExemptVisitor, Visitor, current_visitor, reload_user
 
 blueprint = HostBlueprint(
     "smsverify",
@@ -53,11 +53,12 @@ def for_visitors(view: View) -> Callable[..., ResponseReturnValue]:
     number nobody has vouched for. An exempt user of another class is sent to `next`.
     """
 
+    @functools.wraps(view)
     def read_and_call(visitor: Visitor, **values: str) -> ResponseReturnValue:
         _ = visitor.record  # applies the change
         return view(visitor, **values)
 
-    return functools.wraps(view)(for_unread_visitors(read_and_call))
+    return for_unread_visitors(read_and_call)
 
 
 def for_unread_visitors(view: View) -> Callable[..., ResponseReturnValue]:
@@ -78,7 +79,10 @@ def for_unread_visitors(view: View) -> Callable[..., ResponseReturnValue]:
             return view(visitor, **values)
         except ExemptVisitor:
             return _answer_exempt()
-        except (InvalidRequest, StoreUnavailable) as error:
+        except InvalidRequest as error:
+            return refuse(problem_from_error(error))
+        except StoreUnavailable as error:
+            reload_user()
             return refuse(problem_from_error(error))
 
     return wrapped

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import sqlalchemy
 from flask import current_app, g, request, session
 from sqlalchemy.exc import DBAPIError
 
@@ -137,6 +138,19 @@ def is_authenticated_by_request() -> bool:
     """
     with _host_database(get_state()):
         return credentials.are_in_request() and not credentials.are_forgeable()
+
+
+def reload_user() -> None:
+    """Read the user's row again if the host's session has expired it.
+
+    The layout of an error page may show the user. If the host's database does not respond, the
+    visitor is anonymous from then on.
+    """
+    state = get_state()
+    with suppress(StoreUnavailable), _host_database(state):
+        row = sqlalchemy.inspect(state.users.unwrap(current_user()), raiseerr=False)
+        if row is not None and row.expired and row.session is not None:
+            row.session.refresh(row.object)
 
 
 @contextmanager

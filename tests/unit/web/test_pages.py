@@ -500,6 +500,37 @@ def test_a_failure_of_the_hosts_database_shows_a_page(
     assert client.get(STATUS).json["state"] == "unverified"
 
 
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_failure_of_the_hosts_database_to_store_the_mobile_shows_a_page(
+    app: Flask, client: FlaskClient, *, is_back: bool
+) -> None:
+    """The rollback has expired the user, whom the host's layout shows."""
+    app.jinja_loader = DictLoader(
+        {"smsverify/base.html": "<{{ current_user.note }}>{% block content %}{% endblock %}"}
+    )
+    set_user(app, note="Sara")
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    failed: list[str] = []
+
+    def gone(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("UPDATE host_user") or (failed and not is_back):
+            failed.append(statement)
+            raise OperationalError("", {}, Exception("the server is gone"))
+
+    with app.app_context():
+        engine = db.engine
+    event.listen(engine, "before_cursor_execute", gone)
+    try:
+        answer = client.post(CHECK, data={"code": last_code(app)}, headers=ENGLISH)
+    finally:
+        event.remove(engine, "before_cursor_execute", gone)
+    assert failed
+    assert answer.status_code == 503
+    assert "The service is temporarily unavailable" in answer.text
+    assert ("<Sara>" in answer.text) is is_back
+    assert client.get(STATUS).json["state"] == "unverified"
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [(SEND, {}), (CHECK, {"code": "123456"}), (MOBILE, {"mobile": OTHER, "send": "1"})],
