@@ -82,7 +82,7 @@ class GuessSubject:
     :param by_device: the expected `Challenge.by_device`.
     :param ip: the address of the request.
     :param claimant: the host's data about other accounts with the mobile; None if it was not read.
-    :param look: sees what was read about the account.
+    :param look: called with what was read about the account; None calls nothing.
     """
 
     challenge_id: str | None
@@ -229,7 +229,7 @@ class CodeChecker:
     ) -> Verification | Proof:
         """Check a code. `Verifier.check` documents the parameters and errors.
 
-        :param look: sees what was read about the account before the code is compared.
+        :param look: called with what was read about the account, before the code is compared.
         """
         subject = replace(self._subject(challenge_or_user, purpose, ip), look=look)
         outcome = self._in_transaction(subject, code, self._compare)

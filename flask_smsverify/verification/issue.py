@@ -147,7 +147,7 @@ class CodeIssuer:
         :param may_replace: whether a new challenge may replace the open one.
         :param device: the device token of the request.
         :param charges: units of other limits that the send takes.
-        :param look: sees what was read about the account before anything else is decided.
+        :param look: called with what was read about the account, before anything else is decided.
         """
         self._refuse_channel(subject, channel)
         address = parse_address(ip)

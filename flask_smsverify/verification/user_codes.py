@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..db.models import Verification
+from ..db.models import Challenge, Verification
 from ..errors import NoChallenge
 from ..senders.base import Channel
 from .challenges import Subject
 from .check import CodeChecker, Proof
 from .host import Users
 from .issue import CodeIssuer, Sent
+from .open_changes import has_proved
 from .policy import Policy, Status
 from .seen import Seen
 from .user_records import UserRecord, UserRecords
@@ -122,7 +123,8 @@ class UserCodes:
         :returns: the verification, and the user's record afterwards.
         :raises RecordNeeded: there is none, and the user is exempt, or has changed a proved number
             or is about to.
-        :raises OtherMobileProved: the code is not for the mobile that the user has proved since.
+        :raises OtherMobileProved: the code is open, and not for the mobile that the user has proved
+            since.
         """
         if record is None and self._users.is_exempt(user):
             raise RecordNeeded
@@ -131,8 +133,10 @@ class UserCodes:
         def look(seen: Seen) -> None:
             if record is None and seen.has_changed_number:
                 raise RecordNeeded
-            is_for_other = seen.challenge is not None and seen.challenge.mobile != own
-            if is_for_other and self._policy.status(seen.verification, own, seen.now).verified_at:
+            challenge = seen.challenge
+            if own is None or challenge is None or challenge.state != Challenge.PENDING:
+                return
+            if challenge.mobile != own and has_proved(seen.verification, own):
                 raise OtherMobileProved("another mobile was proved since the code was sent")
 
         proof = self._checker.check(user, code, ip=ip, purpose="verify", store=store, look=look)

@@ -408,6 +408,20 @@ def test_the_response_after_the_delay_shows_the_new_number(app: Flask, client: F
     assert "change" not in status
 
 
+def test_the_response_to_a_lost_number_shows_a_change_without_delay_as_applied(
+    make_app: MakeApp, sqlite: str
+) -> None:
+    app = build(make_app, sqlite, SMSVERIFY_CHANGE_DELAY=0)
+    client = browser(app)
+    prove(app, client)
+    forget_limits(app)
+    prove_new(app, client)
+    lost = api(client, CONFIRM, lost=True).get_json()
+    assert (lost["state"], lost["mobile"]) == ("verified", "+98935•••2233")
+    assert "change" not in lost
+    assert mobile_in_host(app) == OTHER
+
+
 def test_a_change_whose_delay_is_over_cannot_be_cancelled(app: Flask, client: FlaskClient) -> None:
     prove_new(app, client)
     start_delay(app, client)
@@ -791,6 +805,22 @@ def test_a_code_of_before_the_first_proof_does_not_replace_it(app: Flask) -> Non
     refused = client.post(CHECK, data={"code": code_to(app, OTHER)})
     assert error_of(client.get(refused.location, headers=ENGLISH)) == "There is no active code"
     assert mobile_in_host(app, 2) == "09123450002"
+
+
+def test_a_closed_code_for_another_number_shows_no_problem_to_a_verified_browser(
+    app: Flask,
+) -> None:
+    """It is as with a closed code for the user's own number: nothing is left to prove."""
+    client = browser(app, 2)
+    phone(app).fail_with(Rejected("memory", "refused"))
+    client.post(MOBILE, data={"mobile": OTHER, "send": "1"})
+    client.post(MOBILE, data={"keep": "1"})
+    with app.app_context():
+        app.extensions["smsverify"].verifier.mark_verified(db.session.get(User, 2), by="staff")
+    answer = client.post(CHECK, data={"code": "123456", "next": "/guarded"})
+    assert (answer.status_code, answer.location) == (303, "/guarded")
+    refused = api(client, CHECK, code="123456")
+    assert (refused.status_code, refused.get_json(force=True)["code"]) == (404, "no_challenge")
 
 
 def test_the_hosts_own_check_of_a_code_does_not_finish_a_change(app: Flask) -> None:
