@@ -29,6 +29,7 @@ from ..errors import (
     StoreUnavailable,
     TooManyAttempts,
     TooSoon,
+    UncommittedWrites,
 )
 from ..login_gate import complete_login, discard_login
 from ..senders.base import Channel
@@ -162,7 +163,8 @@ def _send_unless_complete(
     mobile and the record was not read. Otherwise the record decides.
     """
     if visitor.known_record is None and visitor.new_mobile is None:
-        with suppress(RecordNeeded, ChannelUnavailable):
+        # The last two are errors of a send only: there may be nothing left to prove.
+        with suppress(RecordNeeded, ChannelUnavailable, UncommittedWrites):
             done = get_state().verifier.user_codes.send_to_own(
                 visitor.user,
                 channel=read_channel(channel),

@@ -688,3 +688,22 @@ def test_a_verified_user_needs_no_sender_for_the_channel(make_app: MakeApp, sqli
     prove(app, client)
     assert api(client, SEND, channel="voice").get_json()["state"] == "verified"
     assert api(client, SEND, channel="fax").get_json()["state"] == "verified"
+
+
+def test_a_verified_user_needs_no_free_write_lock_of_sqlite(make_app: MakeApp, sqlite: str) -> None:
+    """The host writes before each view, and commits after it."""
+    app = make_app(sqlite)
+    written: list[str] = []
+
+    @app.before_request
+    def write() -> None:
+        if written:
+            db.session.get(User, 1).note = written[-1]
+            db.session.flush()
+
+    client = browser(app)
+    prove(app, client)
+    written.append("seen")
+    assert api(client, SEND).get_json()["state"] == "verified"
+    age(app, timedelta(days=91))
+    assert api(client, SEND).status_code == 503
