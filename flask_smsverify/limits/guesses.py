@@ -31,6 +31,7 @@ from .usage_log import (
     ago,
     counts_of,
     half_of,
+    longest,
     seconds_left,
     tightest,
     wait_for,
@@ -140,6 +141,12 @@ class GuessLog(Log):
         if not is_first:
             found += self.site_overruns(session, row, now_ms)
         return found
+
+    def wait_of(self, session: Session, subject: int, now_ms: int) -> int:
+        """Return whole seconds until a subject has a guess left; 0 if it has one now."""
+        statement = self.statement("subject", lambda: PreparedSelect(select(*self.counts)))
+        row = statement.one(session, {"now": now_ms, "subject": subject})
+        return longest(self.overruns(session, row, subject, now_ms, is_first=True))
 
     def site_overruns(self, session: Session, row: RowValues, now_ms: int) -> list[Overrun]:
         """Return the limits of the whole site that are used up.

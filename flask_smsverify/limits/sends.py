@@ -323,6 +323,19 @@ class SendLog(Log):
                     found.append(Overrun("mobiles_per_user", wait))
         return found
 
+    def guess_wait(self, session: Session, row: RowValues, keys: SendKeys, now_ms: int) -> int:
+        """Return whole seconds until the subject has a guess left; 0 if it has one now.
+
+        :param row: a row of `counts`.
+        """
+        windows = self.windows(has_account=False, has_address=False)
+        waits = [
+            _wait(session, window, keys, now_ms)
+            for window in windows
+            if window.scope == "failures" and row[window.label] >= window.limit.amount
+        ]
+        return max(waits, default=0)
+
     def are_tries_used_up(self, session: Session, keys: SendKeys, now_ms: int) -> bool:
         """Return whether gateways have refused too many sends of the address of a send."""
         windows = [

@@ -180,6 +180,11 @@ def wait_for(session: Session, window: Window, key: object, now_ms: int) -> int:
     return seconds_left(session.scalar(query) or now_ms, window.limit.seconds, now_ms)
 
 
+def longest(overruns: Iterable[Overrun]) -> int:
+    """Return the longest wait in whole seconds; 0 if no limit is used up."""
+    return max((overrun.wait for overrun in overruns), default=0)
+
+
 def last_id(session: Session, site_at: Column) -> int:
     """Return the id of a log's newest row; 0 if it is empty. The caller holds the site's lock."""
     return session.scalar(select(func.max(site_at.class_.id))) or 0

@@ -40,7 +40,7 @@ from ..limits.addresses import parse_address
 from ..limits.guesses import GuessKeys, GuessLog
 from ..limits.keys import UsageKeys
 from ..limits.sends import SendLog
-from ..limits.usage_log import Counts, Overrun, Reached, Recorded
+from ..limits.usage_log import Counts, Overrun, Reached, Recorded, longest
 from ..phone import mask
 from . import codes
 from .alerts import LimitAlerts
@@ -380,10 +380,8 @@ class CodeChecker:
             raise AccountLocked
         exhausted = challenge.attempts >= self._rules.max_attempts
         if exhausted or challenge.state == Challenge.EXHAUSTED:
-            # Until the next code can be sent.
-            waits = [1, math.ceil((challenge.resend_at - now).total_seconds())]
-            overruns = self._overruns(guess, is_first=True)
-            raise TooManyAttempts(max(*waits, *(overrun.wait for overrun in overruns)))
+            cooldown = math.ceil((challenge.resend_at - now).total_seconds())
+            raise TooManyAttempts(max(1, cooldown, self._wait_for_next(guess)))
         if challenge.state == Challenge.EXPIRED or is_expired(challenge, now):
             raise CodeExpired
         if not self._challenges.has_key(challenge):
@@ -426,9 +424,17 @@ class CodeChecker:
             is_first=is_first,
         )
 
+    def _wait_for_next(self, guess: Guess) -> int:
+        """Return whole seconds until there is a guess for the next code; 0 if there is one now."""
+        wait = longest(self._overruns(guess, is_first=True))
+        if wait and guess.challenge.by_device:  # then the device may count like any other
+            others = self._guesses.wait_of(guess.session, guess.keys.guesses, to_ms(guess.now))
+            wait = min(wait, others)
+        return wait
+
     def _refuse_used_up(self, overruns: list[Overrun]) -> None:
         if overruns:
-            raise TooManyAttempts(max(overrun.wait for overrun in overruns))
+            raise TooManyAttempts(longest(overruns))
 
     def _count(self, guess: Guess) -> Recorded:
         """Count a guess against challenge, account and limits."""

@@ -9,6 +9,7 @@ is refunded.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from ..db.locks import Held, Locks, claim_id, claimed
 from ..db.models import Attempt, Base, Challenge, Message, Streak, Verification
 from ..db.prepared import PreparedSelect, RowValues, constant, one_row
 from ..db.rows import from_row, labelled, new_row, write
+from ..db.types import to_ms
 from ..delivery.background import BackgroundWorkers
 from ..delivery.failover import Delivery
 from ..errors import (
@@ -201,16 +203,15 @@ class CodeIssuer:
             now = self._ledger.clock()
             row = self._read(session, subject, send, resend_of, now, is_looked_at=look is not None)
             verification = from_row(Verification, row, "verification_")
-            streak = from_row(Streak, row, "streak_")
             current = from_row(Challenge, row, "challenge_")
             if look is not None:
                 look(Seen(verification, current, row["has_changed_number"], now))
             decided = self._with_evidence(send, subject, row, verification, device)
             if subject.user_id is None:
-                decided = self._with_guesses(decided, subject, current, streak, now)
-            if decided.keys != send.keys:
-                row = self._read(session, subject, decided, resend_of, now, is_looked_at=False)
-                streak = from_row(Streak, row, "streak_")
+                decided, row = self._with_guesses(
+                    session, decided, subject, current, row, resend_of, now
+                )
+            streak = from_row(Streak, row, "streak_")
             self._refuse_locked(verification, streak)
             if resend_of is not None and (current is None or current.state != Challenge.PENDING):
                 raise NoChallenge("the challenge is no longer open")
@@ -317,29 +318,49 @@ class CodeIssuer:
 
     def _with_guesses(
         self,
+        session: Session,
         send: Send,
         subject: Subject,
         current: Challenge | None,
-        streak: Streak | None,
+        row: RowValues,
+        resend_of: str | None,
         now: datetime,
-    ) -> Send:
-        """Return a send without an account with the key of the guesses that refuse it.
+    ) -> tuple[Send, RowValues]:
+        """Return a send without an account with the key of the guesses that refuse it, and its row.
 
         A challenge that is sent again keeps its key. A new one counts its guesses on the owner's
-        device apart from those of others, until there were too many in a row. From then on the
-        device counts like any other: no token may be worse than none.
+        device apart from those of others. Once the device has no guess left, and others have one
+        sooner, it counts like any other, and its open challenge is replaced: no token may be worse
+        than none.
 
         :param current: the challenge to send again.
-        :param streak: that of the device if the send comes from the owner's.
+        :param row: what was read with the keys of the send.
         """
+
+        def count(*, by_device: bool) -> tuple[Send, RowValues]:
+            key = self._keys.guesses(subject.mobile, None, by_device=by_device)
+            if key == send.keys.subject:
+                return send, row
+            keyed = replace(send, keys=send.keys._replace(subject=key))
+            return keyed, self._read(session, subject, keyed, resend_of, now, is_looked_at=False)
+
+        by_device = send.is_owner
         if current is not None and self._is_usable(current, subject, now):
             by_device = current.by_device
-        else:
-            by_device = send.is_owner and not self._is_locked(streak)
-        key = send.keys.guesses
-        if by_device:
-            key = self._keys.guesses(subject.mobile, None, by_device=True)
-        return replace(send, keys=send.keys._replace(subject=key))
+        if not (by_device and send.is_owner):
+            return count(by_device=by_device)
+        wait = self._guess_wait(session, send, row, now)
+        if not wait:
+            return send, row
+        like_others = count(by_device=False)
+        is_sooner = self._guess_wait(session, *like_others, now) < wait
+        return like_others if is_sooner else (send, row)
+
+    def _guess_wait(self, session: Session, send: Send, row: RowValues, now: datetime) -> float:
+        """Return the seconds until a guess is left without an account; 0 if there is one now."""
+        if self._is_locked(from_row(Streak, row, "streak_")):
+            return math.inf
+        return self._limits.log.guess_wait(session, row, send.keys, to_ms(now))
 
     def _is_locked(self, counted: Verification | Streak | None) -> bool:
         return counted is not None and self._rules.is_locked(counted)
@@ -360,7 +381,9 @@ class CodeIssuer:
         may_replace: bool,
     ) -> Challenge:
         """Return the challenge to send again, or a new one that replaces it."""
-        if current is not None and self._is_usable(current, subject, now):
+        by_device = send.keys.by_device
+        is_same = current is not None and current.by_device == by_device
+        if current is not None and is_same and self._is_usable(current, subject, now):
             if self._rules.resend == "new":
                 current.generation += 1
             return current
@@ -369,7 +392,7 @@ class CodeIssuer:
                 raise NoChallenge("the challenge must be replaced by a new one")
             current.close(Challenge.EXPIRED if is_expired(current, now) else Challenge.SUPERSEDED)
             write(session, current)  # frees the unique key before the new challenge takes it
-        return self._challenges.new(subject, channel, now, by_device=send.keys.by_device)
+        return self._challenges.new(subject, channel, now, by_device=by_device)
 
     def _is_usable(self, challenge: Challenge, subject: Subject, now: datetime) -> bool:
         return (

@@ -23,6 +23,7 @@ from ..db.types import to_ms
 from ..keyring import Keyring
 from ..limits.guesses import GuessLog
 from ..limits.keys import UsageKeys
+from ..limits.usage_log import longest
 from .challenges import is_open
 from .host import Users
 from .issue import Sent
@@ -114,7 +115,7 @@ class UserRecords:
             latest = from_row(Challenge, row, "latest_")
             is_first = latest is None or latest.attempts == 0
             overruns = self._guesses.overruns(session, row, guesses, to_ms(now), is_first=is_first)
-            wait = max((overrun.wait for overrun in overruns), default=0)
+            wait = longest(overruns)
             return self._record(row, latest, mobile, now, wait, is_exempt=is_exempt)
 
         return self._ledger.read(work)

@@ -12,7 +12,7 @@ from parallel import guess, outcome, race
 from sqlalchemy import insert, select
 
 from flask_smsverify.db.models import Challenge, Streak
-from flask_smsverify.errors import RateLimited, TooManyAttempts
+from flask_smsverify.errors import NoChallenge, RateLimited, TooManyAttempts
 
 MakeFlow = Callable[..., Flow]
 #: That of the first user, and one that nobody has.
@@ -216,9 +216,38 @@ def test_a_lock_by_strangers_does_not_lock_a_device_of_the_owner(
 def test_guesses_on_a_device_of_the_owner_have_a_limit_of_their_own(owned: Flow) -> None:
     challenge = owned.sign_up(MOBILE, device=token(owned))
     assert wrong(owned, challenge, 5) == {"WrongCode": 5}
-    assert outcome(lambda: owned.sign_up(MOBILE, device=token(owned))) == "TooManyAttempts"
     assert of_visitors(owned) == 0
     assert wrong(owned, owned.sign_up(MOBILE), 5) == {"WrongCode": 5}
+    assert outcome(lambda: owned.sign_up(MOBILE, device=token(owned))) == "TooManyAttempts"
+
+
+def test_a_device_with_too_many_failures_in_a_day_counts_like_that_of_a_stranger(
+    owned: Flow,
+) -> None:
+    """A token must not be a disadvantage."""
+    challenge, open_one = (owned.sign_up(MOBILE, device=token(owned)) for _ in range(2))
+    assert wrong(owned, challenge, 5) == {"WrongCode": 5}
+    assert not owned.sign_up(MOBILE, device=token(owned)).by_device
+    # The open code has no guess left either, so a new one replaces it.
+    with pytest.raises(NoChallenge):
+        owned.verifier.resend(open_one, device=token(owned), may_replace=False)
+    replaced = owned.verifier.resend(open_one, device=token(owned))
+    assert not replaced.by_device
+    assert owned.verifier.load(open_one.id).state == Challenge.SUPERSEDED
+    assert wrong(owned, replaced, 4) == {"WrongCode": 4}
+    assert owned.check(replaced, owned.code(replaced)).mobile == MOBILE
+    assert of_visitors(owned) == 4
+
+
+def test_failures_on_a_device_of_an_earlier_owner_do_not_refuse_that_of_the_new_one(
+    make_flow: MakeFlow, database: str
+) -> None:
+    flow = make_flow(database, users=2, **FEW, SMSVERIFY_MOBILE_POLICY="transfer")
+    flow.prove(1)
+    assert wrong(flow, flow.sign_up(MOBILE, device=token(flow)), 5) == {"WrongCode": 5}
+    flow.prove(2, mobile=MOBILE)
+    challenge = flow.sign_up(MOBILE, device=flow.verifier.devices.dump(MOBILE, "2"))
+    assert flow.check(challenge, flow.code(challenge)).mobile == MOBILE
 
 
 def test_a_device_with_too_many_failures_in_a_row_counts_like_that_of_a_stranger(

@@ -172,6 +172,30 @@ def test_the_wait_on_a_device_of_the_owner_ends_with_the_oldest_failure_on_it(
     assert_exact(flow, lambda: flow.sign_up(mobile, device=token))
 
 
+@pytest.mark.parametrize("is_own_first", [True, False])
+def test_a_device_of_the_owner_waits_for_its_own_guesses_or_for_those_of_others(
+    make_flow: MakeFlow, sqlite: str, is_own_first: bool
+) -> None:
+    """Whichever are left sooner."""
+    flow = make_flow(
+        sqlite,
+        SMSVERIFY_LIMITS=NO_LIMITS | {"failures": "1/hour"},
+        SMSVERIFY_RESEND_DELAYS=(1,),
+        SMSVERIFY_MAX_ATTEMPTS=1,
+    )
+    flow.prove(1)
+    mobile, token = "+989123450001", flow.verifier.devices.dump("+989123450001", "1")
+    own = flow.sign_up(mobile, device=token)
+    flow.clock.advance(2)
+    strange = flow.sign_up(mobile)
+    assert (own.by_device, strange.by_device) == (True, False)
+    for challenge in (own, strange) if is_own_first else (strange, own):
+        assert outcome(lambda c=challenge: flow.check(c, flow.wrong(c))) == "WrongCode"
+        flow.clock.advance(200)
+    assert wait_of(lambda: flow.check(own, flow.code(own))) == 3600 - 400
+    assert_exact(flow, lambda: flow.sign_up(mobile, device=token))
+
+
 def test_a_long_cooldown_does_not_end_before_its_time(make_flow: MakeFlow, sqlite: str) -> None:
     flow = make_flow(sqlite, SMSVERIFY_RESEND_DELAYS=(60, 300, 900, 1800))
     for gap in (0, 60, 300, 900, 1800):
