@@ -45,8 +45,17 @@ class TokenSigning:
         :param max_age: seconds since it was made.
         :raises BadSignature: forged, of another app or database, or too old.
         """
+        return self.load_dated(token, salt, max_age=max_age)[0]
+
+    def load_dated(self, token: str, salt: str, *, max_age: int) -> tuple[Any, datetime]:
+        """Return the content of a dated token, and when it was made, in whole seconds.
+
+        :param max_age: seconds since it was made.
+        :raises BadSignature: forged, of another app or database, or too old.
+        """
         serializer = self._serializer(self._find_instance() or "", salt)
-        return serializer.loads(token, max_age=max_age)
+        content, made_at = serializer.loads(token, max_age=max_age, return_timestamp=True)
+        return content, made_at
 
     def sign(self, text: str, salt: str) -> str:
         """Return a text with a signature that is shorter than that of `dump` and not dated."""

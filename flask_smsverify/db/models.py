@@ -87,6 +87,8 @@ class Verification(Base):
     revoked_at: Mapped[datetime | None]
     #: When `within` starts to count this proof; None if it always has.
     settled_at: Mapped[datetime | None]
+    #: The last revocation that a proof has ended: device tokens that are older stay void.
+    devices_from: Mapped[datetime | None]
     #: Guesses since the last right one.
     failures: Mapped[int] = mapped_column(default=0)
     locked_at: Mapped[datetime | None]

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from .. import signals
 from ..db.ids import new_id
@@ -301,7 +301,9 @@ class CodeIssuer:
         not reveal whether an account exists.
         """
         if subject.user_id is None:
-            is_device = self._devices.is_of_owner(device, subject.mobile, row["holder"])
+            is_device = self._devices.is_of_owner(
+                device, subject.mobile, row["holder"], row["devices_from"]
+            )
             return replace(send, is_owner=is_device, has_evidence=is_device)
         is_proved = (
             verification is not None
@@ -517,7 +519,7 @@ def _build_statement(
     :param by: the column that selects the challenge to send again.
     :param is_looked_at: whether it selects what `Seen` needs as well.
     """
-    holder = (
+    last_proof = (
         select(Verification.user_id)
         .where(Verification.mobile == bindparam("holder_mobile"))
         .where(Verification.verified_at.is_not(None), Verification.revoked_at.is_(None))
@@ -525,9 +527,11 @@ def _build_statement(
         .limit(constant(1))
         .scalar_subquery()
     )
+    holder = aliased(Verification)
     statement = select(
         *counts,
-        holder.label("holder"),
+        holder.user_id.label("holder"),
+        holder.devices_from.label("devices_from"),
         claimed("claim_id").label("claim"),
         *([has_changed_number().label("has_changed_number")] if is_looked_at else []),
         *labelled(Verification, "verification_"),
@@ -536,6 +540,7 @@ def _build_statement(
     ).select_from(
         one_row()
         .outerjoin(Verification, Verification.user_id == bindparam("user_id"))
+        .outerjoin(holder, holder.user_id == last_proof)
         .outerjoin(Streak, Streak.subject == bindparam("subject"))
         .outerjoin(Challenge, by == bindparam("challenge"))
     )

@@ -46,6 +46,7 @@ _PROOF_COLUMNS = (
     "sender",
     "revoked_at",
     "settled_at",
+    "devices_from",
 )
 
 
@@ -351,6 +352,8 @@ class Ownership:
         # A revoked proof does not count: the number may belong to somebody else since.
         was_proved = row.verified_at is not None and row.revoked_at is None
         old_mobile = row.mobile if was_proved and row.mobile != claimant.mobile else None
+        if row.revoked_at is not None:
+            row.devices_from = row.revoked_at
         row.mobile = claimant.mobile
         row.verified_at = origin.proved_at or now
         row.granted_at = now

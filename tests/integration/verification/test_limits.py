@@ -864,6 +864,34 @@ def test_a_device_that_proved_a_mobile_opens_the_half_of_its_owner(
     assert not devices.is_of_owner(devices.dump(mobile, ""), mobile, None), "nobody holds it"
 
 
+@pytest.mark.parametrize("loss", ["revoked", "proved by another account"])
+def test_a_device_token_that_is_older_than_a_revocation_stays_void(
+    make_flow: MakeFlow, database: str, loss: str
+) -> None:
+    """A browser that was lost or stolen gets nothing back when the account proves the mobile."""
+    flow = make_flow(
+        database, users=2, SMSVERIFY_MOBILE_POLICY="transfer", SMSVERIFY_LIMITS=NO_LIMITS
+    )
+    flow.prove(1)
+    mobile = "+989123450001"
+    lost = flow.verifier.devices.dump(mobile, "1")
+    flow.clock.advance(60)
+    if loss == "revoked":
+        flow.verifier.revoke(flow.user(1), by="staff")
+    else:
+        flow.prove(2, mobile=mobile)
+    flow.clock.advance(60)
+    flow.prove(1, mobile=mobile)
+    kept = flow.verifier.devices.dump(mobile, "1")
+    assert not flow.sign_up(mobile, device=lost).by_device
+    flow.clock.advance(60)
+    assert flow.sign_up(mobile, device=kept).by_device
+    flow.clock.advance(60)
+    flow.prove(1, mobile=mobile)
+    flow.clock.advance(60)
+    assert flow.sign_up(mobile, device=kept).by_device, "a proof alone ends no token"
+
+
 def test_device_tokens_can_be_turned_off(make_flow: MakeFlow, sqlite: str) -> None:
     devices = make_flow(sqlite, SMSVERIFY_DEVICE_TOKEN_DAYS=0).verifier.devices
     mobile = "+989123450001"
