@@ -50,8 +50,8 @@ from .native import NativeCodes
 from .open_changes import has_changed_number, has_proved
 from .ownership import Claimant, Granted, Origin, Ownership, ReadAccount, forgotten_until
 from .rules import CLOCK_SKEW, NEW_NUMBER, OLD_NUMBER, Rules
-from .seen import Look, Seen
 from .streaks import new_verification
+from .user_rows import OnRead, UserRows
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class GuessSubject:
     :param by_device: the expected `Challenge.by_device`.
     :param ip: the address of the request.
     :param claimant: the host's data about other accounts with the mobile; None if it was not read.
-    :param look: called with what was read about the account; None calls nothing.
+    :param on_read: called with what was read about the account; None calls nothing.
     """
 
     challenge_id: str | None
@@ -93,7 +93,7 @@ class GuessSubject:
     by_device: bool = False
     ip: str | None = None
     claimant: Claimant | None = field(default=None, repr=False)
-    look: Look | None = field(default=None, repr=False)
+    on_read: OnRead | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -225,13 +225,13 @@ class CodeChecker:
         ip: str | None,
         purpose: str,
         store: Callable[[Verification], None] | None,
-        look: Look | None = None,
+        on_read: OnRead | None = None,
     ) -> Verification | Proof:
         """Check a code. `Verifier.check` documents the parameters and errors.
 
-        :param look: called with what was read about the account, before the code is compared.
+        :param on_read: called with what was read about the account, before the code is compared.
         """
-        subject = replace(self._subject(challenge_or_user, purpose, ip), look=look)
+        subject = replace(self._subject(challenge_or_user, purpose, ip), on_read=on_read)
         outcome = self._in_transaction(subject, code, self._compare)
         if isinstance(outcome, Asked):
             outcome = self._ask_gateway(outcome)
@@ -314,14 +314,14 @@ class CodeChecker:
         """Read everything that the guess depends on."""
         now = self._ledger.clock()
         has_account, by_id = subject.user_id is not None, subject.challenge_id is not None
-        is_looked_at = subject.look is not None
+        reads_user = subject.on_read is not None
         statement = self._guesses.statement(
-            ("guess", has_account, by_id, is_looked_at),
+            ("guess", has_account, by_id, reads_user),
             lambda: _build_statement(
                 self._guesses.counts_of_account if has_account else self._guesses.counts,
                 has_account=has_account,
                 by_id=by_id,
-                is_looked_at=is_looked_at,
+                reads_user=reads_user,
             ),
         )
         parameters = {
@@ -338,7 +338,7 @@ class CodeChecker:
         }
         if subject.user_id is not None:
             parameters["forgotten"] = self._ownership.forgotten_digest(subject.user_id)
-            if is_looked_at:
+            if reads_user:
                 parameters["open_change"] = self._challenges.open_change_key(subject.user_id)
         row = statement.one(session, parameters)
         held.require(row["mobile_claim"], row["account_claim"])
@@ -348,8 +348,8 @@ class CodeChecker:
         if (challenge.mobile, challenge.by_device) != (subject.mobile, subject.by_device):
             raise _OtherKeys(challenge)
         verification = from_row(Verification, row, "verification_")
-        if subject.look is not None:
-            subject.look(Seen(verification, challenge, row["has_changed_number"], now))
+        if subject.on_read is not None:
+            subject.on_read(UserRows(verification, challenge, row["has_changed_number"], now))
         typed = codes.parse_code(code, self._lengths(challenge))
         return Guess(
             session,
@@ -409,7 +409,7 @@ class CodeChecker:
         )
         recorded = self._count(guess)
         if is_asked:
-            subject = replace(guess.subject, challenge_id=challenge.id, claimant=None, look=None)
+            subject = replace(guess.subject, challenge_id=challenge.id, claimant=None, on_read=None)
             return Asked(challenge, guess.typed, subject, recorded)
         self._close_exhausted(guess)
         return Wrong(challenge, recorded)
@@ -637,13 +637,13 @@ class CodeChecker:
 
 
 def _build_statement(
-    counts: Counts, *, has_account: bool, by_id: bool, is_looked_at: bool
+    counts: Counts, *, has_account: bool, by_id: bool, reads_user: bool
 ) -> PreparedSelect:
     """Return the SELECT of everything that a guess depends on.
 
     Without an account `user_id` is NULL, which equals nothing, so there is no verification.
 
-    :param is_looked_at: whether it selects what `Seen` needs as well.
+    :param reads_user: whether it selects what `UserRows` needs as well.
     """
     if by_id:
         is_challenge = Challenge.id == bindparam("challenge_id")
@@ -673,7 +673,7 @@ def _build_statement(
         claimed("mobile_claim").label("mobile_claim"),
         claimed("account_claim").label("account_claim"),
         *([forgotten_until("forgotten").label("forgotten_until")] if has_account else []),
-        *([has_changed_number().label("has_changed_number")] if is_looked_at else []),
+        *([has_changed_number().label("has_changed_number")] if reads_user else []),
         *labelled(Challenge, "challenge_"),
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),

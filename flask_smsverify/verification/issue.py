@@ -49,9 +49,9 @@ from .devices import DeviceTokens
 from .host import Announcer
 from .open_changes import has_changed_number, has_proved
 from .rules import OLD_NUMBER, Rules
-from .seen import Look, Seen
 from .send_limits import RefusedBySite, Send, SendLimits
 from .streaks import new_verification
+from .user_rows import OnRead, UserRows
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class CodeIssuer:
         may_replace: bool = True,
         device: str | None = None,
         charges: tuple[Charge, ...] = (),
-        look: Look | None = None,
+        on_read: OnRead | None = None,
     ) -> Sent:
         """Send a code: of a new challenge, or of the open one again.
 
@@ -149,7 +149,7 @@ class CodeIssuer:
         :param may_replace: whether a new challenge may replace the open one.
         :param device: the device token of the request.
         :param charges: units of other limits that the send takes.
-        :param look: called with what was read about the account, before anything else is decided.
+        :param on_read: called with what was read about the account, before any other decision.
         """
         self._refuse_channel(subject, channel)
         address = parse_address(ip)
@@ -164,7 +164,7 @@ class CodeIssuer:
         )
         send = Send(keys, subject.mobile, charges=charges)
         opened = self._open(
-            subject, channel, send, resend_of, device, locale, look, may_replace=may_replace
+            subject, channel, send, resend_of, device, locale, on_read, may_replace=may_replace
         )
         if opened.job is None:
             return Sent(opened.challenge, None, opened.channel_before)
@@ -191,7 +191,7 @@ class CodeIssuer:
         resend_of: str | None,
         device: str | None,
         locale: str,
-        look: Look | None,
+        on_read: OnRead | None,
         *,
         may_replace: bool,
     ) -> Opened:
@@ -201,11 +201,11 @@ class CodeIssuer:
 
         def work(session: Session, _held: Held) -> Opened:
             now = self._ledger.clock()
-            row = self._read(session, subject, send, resend_of, now, is_looked_at=look is not None)
+            row = self._read(session, subject, send, resend_of, now, reads_user=on_read is not None)
             verification = from_row(Verification, row, "verification_")
             current = from_row(Challenge, row, "challenge_")
-            if look is not None:
-                look(Seen(verification, current, row["has_changed_number"], now))
+            if on_read is not None:
+                on_read(UserRows(verification, current, row["has_changed_number"], now))
             decided = self._with_evidence(send, subject, row, verification, device)
             if subject.user_id is None:
                 decided, row = self._with_guesses(
@@ -257,7 +257,7 @@ class CodeIssuer:
         resend_of: str | None,
         now: datetime,
         *,
-        is_looked_at: bool,
+        reads_user: bool,
     ) -> Any:
         """Return one row with everything that the decision needs."""
         keys = send.keys
@@ -273,15 +273,15 @@ class CodeIssuer:
             "claim_id": claim_id(keys.guesses),
             "challenge": challenge,
         }
-        if subject.user_id is not None and is_looked_at:
+        if subject.user_id is not None and reads_user:
             parameters["open_change"] = self._challenges.open_change_key(subject.user_id)
         log = self._limits.log
         statement = log.statement(
-            ("send", has_account, has_address, by.key, is_looked_at),
+            ("send", has_account, has_address, by.key, reads_user),
             lambda: _build_statement(
                 log.counts(has_account=has_account, has_address=has_address),
                 by,
-                is_looked_at=is_looked_at,
+                reads_user=reads_user,
             ),
         )
         return statement.one(session, parameters)
@@ -344,7 +344,7 @@ class CodeIssuer:
             if key == send.keys.subject:
                 return send, row
             keyed = replace(send, keys=send.keys._replace(subject=key))
-            return keyed, self._read(session, subject, keyed, resend_of, now, is_looked_at=False)
+            return keyed, self._read(session, subject, keyed, resend_of, now, reads_user=False)
 
         by_device = send.is_owner
         if current is not None and self._is_usable(current, subject, now):
@@ -510,14 +510,14 @@ def _new_message(challenge: Challenge, now: datetime) -> Message:
 
 
 def _build_statement(
-    counts: Counts, by: InstrumentedAttribute[str], *, is_looked_at: bool
+    counts: Counts, by: InstrumentedAttribute[str], *, reads_user: bool
 ) -> PreparedSelect:
     """Return the SELECT of everything that the decision on a send needs.
 
     Without an account the parameters `user_id` and `challenge` are NULL, which equals nothing.
 
     :param by: the column that selects the challenge to send again.
-    :param is_looked_at: whether it selects what `Seen` needs as well.
+    :param reads_user: whether it selects what `UserRows` needs as well.
     """
     last_proof = (
         select(Verification.user_id)
@@ -533,7 +533,7 @@ def _build_statement(
         holder.user_id.label("holder"),
         holder.devices_from.label("devices_from"),
         claimed("claim_id").label("claim"),
-        *([has_changed_number().label("has_changed_number")] if is_looked_at else []),
+        *([has_changed_number().label("has_changed_number")] if reads_user else []),
         *labelled(Verification, "verification_"),
         *labelled(Streak, "streak_"),
         *labelled(Challenge, "challenge_"),

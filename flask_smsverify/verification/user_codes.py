@@ -20,8 +20,8 @@ from .host import Users
 from .issue import CodeIssuer, Sent
 from .open_changes import has_proved
 from .policy import Policy, Status
-from .seen import Seen
 from .user_records import UserRecord, UserRecords
+from .user_rows import UserRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +92,17 @@ class UserCodes:
             raise RecordNeeded
         statuses: list[Status] = []  # several if the transaction is tried again
 
-        def look(seen: Seen) -> None:
-            if seen.has_changed_number:
+        def on_read(rows: UserRows) -> None:
+            if rows.has_changed_number:
                 raise RecordNeeded
-            status = self._policy.status(seen.verification, own, seen.now)
+            status = self._policy.status(rows.verification, own, rows.now)
             if is_complete(status):
                 raise _Complete(status)
             statuses.append(status)
 
         subject = Subject(self._users.id_of(user), own, own, "verify")
         try:
-            sent = self._issuer.issue(subject, channel, ip, look=look)
+            sent = self._issuer.issue(subject, channel, ip, on_read=on_read)
         except _Complete as complete:
             return UserSend(None, self._records.without_codes(complete.status))
         before = self._records.without_codes(statuses[-1])
@@ -130,16 +130,18 @@ class UserCodes:
             raise RecordNeeded
         own = self._users.mobile_of(user)
 
-        def look(seen: Seen) -> None:
-            if record is None and seen.has_changed_number:
+        def on_read(rows: UserRows) -> None:
+            if record is None and rows.has_changed_number:
                 raise RecordNeeded
-            challenge = seen.challenge
+            challenge = rows.challenge
             if own is None or challenge is None or challenge.state != Challenge.PENDING:
                 return
-            if challenge.mobile != own and has_proved(seen.verification, own):
+            if challenge.mobile != own and has_proved(rows.verification, own):
                 raise OtherMobileProved("another mobile was proved since the code was sent")
 
-        proof = self._checker.check(user, code, ip=ip, purpose="verify", store=store, look=look)
+        proof = self._checker.check(
+            user, code, ip=ip, purpose="verify", store=store, on_read=on_read
+        )
         if isinstance(proof, Proof):
             raise TypeError("the challenge has no user")
         return proof, self._records.after_proof(record, user, proof)

@@ -10,7 +10,7 @@ from ..db.models import Challenge, Verification
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class UserRows:
     """What a transaction has read about a user.
 
     :param challenge: the open challenge that is sent again, or the one that is checked.
@@ -26,4 +26,4 @@ class Seen:
 
 #: Called under the locks of a transaction, before it decides and counts anything. What it raises
 #: rolls the transaction back and reaches the caller.
-Look = Callable[[Seen], None]
+OnRead = Callable[[UserRows], None]
