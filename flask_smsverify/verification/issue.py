@@ -47,7 +47,7 @@ from .challenges import Challenges, Subject, is_expired, is_void
 from .code_job import CodeJob, CodeJobs
 from .devices import DeviceTokens
 from .host import Announcer
-from .open_changes import has_changed_number, has_proved
+from .open_changes import has_changed_number, has_proved, is_proved
 from .rules import OLD_NUMBER, Rules
 from .send_limits import RefusedBySite, Send, SendLimits
 from .streaks import new_verification
@@ -305,17 +305,12 @@ class CodeIssuer:
                 device, subject.mobile, row["holder"], row["devices_from"]
             )
             return replace(send, is_owner=is_device, has_evidence=is_device)
-        is_proved = (
-            verification is not None
-            and verification.verified_at is not None
-            and verification.revoked_at is None
-        )
         is_owner = row["holder"] is None or row["holder"] == subject.user_id
         return replace(
             send,
             is_owner=is_owner,
             has_proved=has_proved(verification, subject.mobile),
-            has_evidence=is_proved,
+            has_evidence=verification is not None and is_proved(verification),
         )
 
     def _with_guesses(
